@@ -1,0 +1,188 @@
+//! The envelope: reverse-path, recipients and their parameters (RFC 5321 section 2.3.1, RFC 3461).
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Address, ReversePath, SessionId};
+
+/// Everything about a message that is not its content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    pub reverse_path: ReversePath,
+    pub body: BodyType,
+    pub ret: Option<Ret>,
+    /// ENVID, decoded from xtext (RFC 3461 section 4.4): printable US-ASCII, at most 100 characters as encoded.
+    pub envid: Option<String>,
+    pub recipients: Vec<Recipient>,
+}
+
+impl Envelope {
+    /// An envelope without parameters.
+    pub fn new(reverse_path: ReversePath, recipients: impl IntoIterator<Item = Address>) -> Self {
+        let recipients = recipients.into_iter().map(Recipient::new).collect();
+        Self { reverse_path, body: BodyType::SevenBit, ret: None, envid: None, recipients }
+    }
+}
+
+/// One forward-path and what was asked for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recipient {
+    pub address: Address,
+    /// `None`: nothing was asked, which means failure, and a delay where it is our custom (RFC 3461 section 4.1).
+    pub notify: Option<Notify>,
+    pub original: Option<OriginalRecipient>,
+}
+
+impl Recipient {
+    pub fn new(address: Address) -> Self {
+        Self { address, notify: None, original: None }
+    }
+}
+
+/// BODY (RFC 6152).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BodyType {
+    #[default]
+    SevenBit,
+    EightBitMime,
+}
+
+/// RET (RFC 3461 section 4.3): what of the message a failure notice brings back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ret {
+    Full,
+    Headers,
+}
+
+/// NOTIFY (RFC 3461 section 4.1). All three false is NEVER.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notify {
+    pub success: bool,
+    pub failure: bool,
+    pub delay: bool,
+}
+
+impl Notify {
+    pub const NEVER: Notify = Notify { success: false, failure: false, delay: false };
+}
+
+/// As it stands behind `NOTIFY=`.
+impl fmt::Display for Notify {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::NEVER {
+            return f.write_str("NEVER");
+        }
+        let asked = [(self.success, "SUCCESS"), (self.failure, "FAILURE"), (self.delay, "DELAY")];
+        let words: Vec<&str> = asked.into_iter().filter_map(|(asked, word)| asked.then_some(word)).collect();
+        f.write_str(&words.join(","))
+    }
+}
+
+/// ORCPT (RFC 3461 section 4.2): address type and address, decoded from xtext.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OriginalRecipient {
+    pub address_type: String,
+    pub address: String,
+}
+
+/// A text that is no ORCPT value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected an address type and an address in xtext, such as rfc822;user@example.org")]
+pub struct OriginalRecipientError;
+
+/// From `rfc822;user+2Bbox@example.org`, still in xtext.
+impl FromStr for OriginalRecipient {
+    type Err = OriginalRecipientError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (address_type, address) = text.split_once(';').ok_or(OriginalRecipientError)?;
+        let atom = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~.".contains(&b);
+        if address_type.is_empty() || !address_type.bytes().all(atom) {
+            return Err(OriginalRecipientError);
+        }
+        let address = decode_xtext(address).filter(|address| !address.is_empty()).ok_or(OriginalRecipientError)?;
+        Ok(Self { address_type: address_type.to_owned(), address })
+    }
+}
+
+/// As it stands behind `ORCPT=`, in xtext.
+impl fmt::Display for OriginalRecipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{};{}", self.address_type, encode_xtext(&self.address))
+    }
+}
+
+/// Decodes xtext (RFC 3461 section 4); nothing when it is not xtext, or decodes to anything but printable US-ASCII.
+pub fn decode_xtext(text: &str) -> Option<String> {
+    let bytes = text.as_bytes();
+    let mut decoded = String::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let byte = match bytes[at] {
+            b'+' => {
+                let hex = bytes.get(at + 1..at + 3)?;
+                if !hex.iter().all(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F')) {
+                    return None;
+                }
+                at += 2;
+                u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()?
+            }
+            byte @ (b'!'..=b'<' | b'>'..=b'~') => byte,
+            _ => return None,
+        };
+        if !matches!(byte, b' '..=b'~') {
+            return None;
+        }
+        decoded.push(byte as char);
+        at += 1;
+    }
+    Some(decoded)
+}
+
+/// Encodes as xtext (RFC 3461 section 4).
+pub fn encode_xtext(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'!'..=b'*' | b','..=b'<' | b'>'..=b'~' => encoded.push(byte as char),
+            _ => encoded.push_str(&format!("+{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+/// Where a message came from: kept for the log and for `why`, never sent on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    pub session: Option<SessionId>,
+    pub client: Option<IpAddr>,
+    /// The Message-ID field of the content, without its angle brackets' meaning: as it stands there.
+    pub message_id: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn xtext_survives_and_strangers_are_refused() {
+        assert_eq!(decode_xtext("a+2Bb+3Dc").as_deref(), Some("a+b=c"));
+        assert_eq!(encode_xtext("a+b=c d"), "a+2Bb+3Dc+20d");
+        for bad in ["a+", "a+2", "a+2b", "a=b", "a b", "a+0Ab", "a+7F", "\u{e9}"] {
+            assert_eq!(decode_xtext(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn orcpt_is_type_and_xtext() {
+        let original: OriginalRecipient = "rfc822;user+2Bbox@example.org".parse().unwrap();
+        assert_eq!(original.address, "user+box@example.org");
+        assert_eq!(original.to_string(), "rfc822;user+2Bbox@example.org");
+        for bad in ["user@example.org", ";a@b", "rfc822;", "rf c;a@b", "rfc822;a b"] {
+            assert!(bad.parse::<OriginalRecipient>().is_err(), "{bad}");
+        }
+    }
+}

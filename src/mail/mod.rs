@@ -1,0 +1,24 @@
+//! The vocabulary of mail: values that every module shares, and nothing that does anything.
+//!
+//! Contract: parse, don't validate: a value that exists is well formed. Addresses keep the bytes they came with.
+//! Not here: I/O, time, async, the dialogue's grammar (`smtp`), where a destination leads (`route`).
+//! RFC 5321 (paths, replies), RFC 3461 (DSN parameters), RFC 3463 (enhanced status codes).
+
+mod address;
+mod content;
+mod envelope;
+mod id;
+mod outcome;
+mod reply;
+mod route_table;
+
+pub use address::{Address, AddressError, ReversePath};
+pub use content::Content;
+pub use envelope::{
+    BodyType, Envelope, Notify, Origin, OriginalRecipient, OriginalRecipientError, Recipient, Ret, decode_xtext,
+    encode_xtext,
+};
+pub use id::{ParseIdError, QueueId, Receipt, SessionId};
+pub use outcome::{Host, Outcome, Verdict};
+pub use reply::{EnhancedStatus, EnhancedStatusError, Reply, ReplyClass};
+pub use route_table::{Destination, DomainPattern, DomainPatternError, Route, RouteTable, Via};

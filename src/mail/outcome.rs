@@ -1,0 +1,76 @@
+//! What happened to a recipient: a value, not an error, and kept whole into the log and the notice.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{EnhancedStatus, Reply};
+
+/// The four ways an attempt can end for one recipient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// The next hop took responsibility; `dsn` tells whether it also took over the DSN request (RFC 3461).
+    Delivered { dsn: bool },
+    /// Not now: tried again by the schedule.
+    Deferred,
+    /// Never: the sender is told.
+    Bounced,
+    /// The connection died between the final dot and its reply: delivered or not, nobody knows. Tried again.
+    Uncertain,
+}
+
+/// A server that took part, as it is shown to people and as `Remote-MTA` names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Host {
+    /// The name that led there, or the address where there was no name.
+    pub name: String,
+    pub address: Option<IpAddr>,
+}
+
+/// `mx.example.org [192.0.2.1]`
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(address) if address.to_string() == self.name => write!(f, "[{address}]"),
+            Some(address) => write!(f, "{} [{address}]", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+/// The result of one attempt for one recipient.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    pub verdict: Verdict,
+    pub status: EnhancedStatus,
+    /// One sentence fragment in our words: what was being done and what went wrong ("connection refused").
+    pub reason: String,
+    /// The other side's own words, where it had any.
+    pub reply: Option<Reply>,
+    /// Who said it, or who could not be reached.
+    pub host: Option<Host>,
+}
+
+impl Outcome {
+    /// An outcome of our own making: nobody else said anything.
+    pub fn local(verdict: Verdict, status: EnhancedStatus, reason: impl Into<String>) -> Self {
+        Self { verdict, status, reason: reason.into(), reply: None, host: None }
+    }
+
+    pub fn is_final(&self) -> bool {
+        matches!(self.verdict, Verdict::Delivered { .. } | Verdict::Bounced)
+    }
+}
+
+/// The reply where there is one, our reason otherwise: what a person wants to read first.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.host, &self.reply) {
+            (Some(host), Some(reply)) => write!(f, "{host} said: {reply}"),
+            (Some(host), None) => write!(f, "{host}: {}", self.reason),
+            (None, _) => f.write_str(&self.reason),
+        }
+    }
+}
