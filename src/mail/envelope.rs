@@ -103,7 +103,8 @@ impl FromStr for OriginalRecipient {
         if address_type.is_empty() || !address_type.bytes().all(atom) {
             return Err(OriginalRecipientError);
         }
-        let address = decode_xtext(address).filter(|address| !address.is_empty()).ok_or(OriginalRecipientError)?;
+        let address =
+            decode_xtext(address).filter(|address| !address.is_empty()).ok_or(OriginalRecipientError)?;
         Ok(Self { address_type: address_type.to_owned(), address })
     }
 }

@@ -24,6 +24,10 @@ impl EnhancedStatus {
         self.class
     }
 
+    pub const fn subject(self) -> u16 {
+        self.subject
+    }
+
     /// The same subject and detail in another class: what was 4.7.1 while it was retried is 5.7.1 once given up.
     pub const fn with_class(self, class: u8) -> Self {
         Self::new(class, self.subject, self.detail)
@@ -155,7 +159,9 @@ impl fmt::Display for Reply {
         for (index, line) in self.lines.iter().enumerate() {
             // The enhanced status is repeated on every line of a long reply; people quote it once.
             let text = match &status {
-                Some(status) if index > 0 => line.strip_prefix(status.as_str()).map_or(line.as_str(), str::trim_start),
+                Some(status) if index > 0 => {
+                    line.strip_prefix(status.as_str()).map_or(line.as_str(), str::trim_start)
+                }
                 _ => line,
             };
             write!(f, " {text}")?;
