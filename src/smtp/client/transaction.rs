@@ -1,0 +1,142 @@
+//! One transaction as the client sees it: what is sent, and what came back.
+//!
+//! Contract: [`Transaction`] is what the driver hands over; the functions here write its commands, with those
+//! parameters that the server offers; [`TransactionReport`] is what it gets back.
+//! Invariants: nothing in a command can end its line early: addresses are checked values, the rest is xtext.
+//! Not here: the order of commands (`session`), whether a message may go to a server without an extension that it
+//! would need (`deliver`).
+//! RFC 5321 section 3.3, RFC 1870 section 5, RFC 3461 section 4, RFC 6152 section 2.
+
+use crate::mail::{
+    BodyType, Content, Envelope, Recipient, Reply, ReplyClass, Ret, ReversePath, encode_xtext,
+};
+
+use super::extensions::Extensions;
+
+/// A message for some recipients, all of them at this server.
+#[derive(Clone, Debug)]
+pub struct Transaction {
+    pub reverse_path: ReversePath,
+    pub body: BodyType,
+    pub ret: Option<Ret>,
+    pub envid: Option<String>,
+    /// Octets of content, told by SIZE.
+    pub size: u64,
+    pub recipients: Vec<Recipient>,
+    pub content: Content,
+}
+
+impl Transaction {
+    /// The whole envelope with its content.
+    pub fn new(envelope: Envelope, content: Content) -> Self {
+        let Envelope { reverse_path, body, ret, envid, recipients } = envelope;
+        Self { reverse_path, body, ret, envid, size: content.len() as u64, recipients, content }
+    }
+
+    pub(super) fn mail(&self, offered: &Extensions) -> String {
+        let mut line = match self.reverse_path.address() {
+            Some(address) => format!("MAIL FROM:<{address}>"),
+            None => "MAIL FROM:<>".to_owned(),
+        };
+        if offered.size {
+            line += &format!(" SIZE={}", self.size);
+        }
+        if offered.eight_bit_mime && self.body == BodyType::EightBitMime {
+            line += " BODY=8BITMIME";
+        }
+        if offered.dsn {
+            match self.ret {
+                Some(Ret::Full) => line += " RET=FULL",
+                Some(Ret::Headers) => line += " RET=HDRS",
+                None => {}
+            }
+            if let Some(envid) = self.envid.as_ref().filter(|envid| !envid.is_empty()) {
+                line += &format!(" ENVID={}", encode_xtext(envid));
+            }
+        }
+        line + "\r\n"
+    }
+
+    pub(super) fn rcpt(&self, index: usize, offered: &Extensions) -> String {
+        let recipient = &self.recipients[index];
+        let mut line = format!("RCPT TO:<{}>", recipient.address);
+        if offered.dsn {
+            if let Some(notify) = recipient.notify {
+                line += &format!(" NOTIFY={notify}");
+            }
+            if let Some(original) = &recipient.original {
+                line += &format!(" ORCPT={original}");
+            }
+        }
+        line + "\r\n"
+    }
+}
+
+/// What the server said to each part of a transaction; `None` where it said nothing or was not asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TransactionReport {
+    pub mail: Option<Reply>,
+    /// In the order of the transaction's recipients.
+    pub recipients: Vec<Option<Reply>>,
+    pub data: Option<Reply>,
+    /// The reply to the final dot, for all recipients that were accepted.
+    pub end: Option<Reply>,
+    /// Whether the whole content and its final dot were written. With it and without `end`, nobody knows whether the
+    /// server has the message.
+    pub dot_sent: bool,
+}
+
+impl TransactionReport {
+    pub(super) fn of(transaction: &Transaction) -> Self {
+        Self { recipients: vec![None; transaction.recipients.len()], ..Self::default() }
+    }
+
+    /// Whether the server accepted the reverse-path.
+    pub fn mail_accepted(&self) -> bool {
+        is_accepted(&self.mail)
+    }
+
+    /// Whether the server accepted RCPT for this recipient; what came of the message is in `end`.
+    pub fn recipient_accepted(&self, index: usize) -> bool {
+        self.recipients.get(index).is_some_and(is_accepted)
+    }
+
+    pub(super) fn any_recipient_accepted(&self) -> bool {
+        self.recipients.iter().any(is_accepted)
+    }
+
+    /// The outcome is unknown: the content went out whole, and no reply came.
+    pub fn is_uncertain(&self) -> bool {
+        self.dot_sent && self.end.is_none()
+    }
+}
+
+fn is_accepted(reply: &Option<Reply>) -> bool {
+    reply.as_ref().is_some_and(|reply| reply.class() == ReplyClass::Completed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_go_only_to_a_server_that_offers_them() {
+        let mut recipient = Recipient::new("\"a b\"@example.org".parse().unwrap());
+        recipient.notify = Some(crate::mail::Notify::NEVER);
+        recipient.original = Some("rfc822;a+2Bb@example.org".parse().unwrap());
+        let mut envelope = Envelope::new(ReversePath::NULL, []);
+        envelope.recipients.push(recipient);
+        envelope.body = BodyType::EightBitMime;
+        envelope.ret = Some(Ret::Headers);
+        envelope.envid = Some("a b+c\r\n".into());
+        let transaction = Transaction::new(envelope, Content::from("12345"));
+        let bare = Extensions::default();
+        assert_eq!(transaction.mail(&bare), "MAIL FROM:<>\r\n");
+        assert_eq!(transaction.rcpt(0, &bare), "RCPT TO:<\"a b\"@example.org>\r\n");
+        let rich = Extensions { size: true, eight_bit_mime: true, dsn: true, ..bare };
+        let mail = "MAIL FROM:<> SIZE=5 BODY=8BITMIME RET=HDRS ENVID=a+20b+2Bc+0D+0A\r\n";
+        assert_eq!(transaction.mail(&rich), mail);
+        let rcpt = "RCPT TO:<\"a b\"@example.org> NOTIFY=NEVER ORCPT=rfc822;a+2Bb@example.org\r\n";
+        assert_eq!(transaction.rcpt(0, &rich), rcpt);
+    }
+}

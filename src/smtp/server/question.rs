@@ -1,0 +1,171 @@
+//! The questions a session asks its driver.
+//!
+//! Contract: a question holds the session, so that nothing happens before it is answered; the methods that answer
+//! consume it. Facts about the session are at hand by `server()` of each. All are `Send`: a driver may await with
+//! one in hand.
+//! Invariants: a question that is dropped has not been answered, and the next step says 451 4.3.0 (421 4.3.0 in
+//! place of a greeting). A refusal with a reply that is neither 4yz nor 5yz counts as no answer, so that no driver
+//! can accept by refusing. A refusal with 421 ends the session.
+//! Not here: the order in which they come (`session`), what to answer (`accept`).
+
+use crate::mail::{Content, Envelope, Recipient, Reply};
+
+use super::command::MailCommand;
+use super::replies;
+use super::session::Server;
+
+/// A client has connected: is it served?
+pub struct GreetQuestion<'a> {
+    pub(super) server: &'a mut Server,
+}
+
+impl GreetQuestion<'_> {
+    /// 220, and the session begins.
+    pub fn accept(self) {
+        self.server.greet();
+    }
+
+    /// With 421 the session is over; with 554 the client is asked to QUIT (RFC 5321 section 3.1).
+    pub fn refuse(self, reply: Reply) {
+        self.server.refuse_greeting(reply);
+    }
+}
+
+/// MAIL has come: may this transaction begin?
+pub struct MailQuestion<'a> {
+    pub(super) server: &'a mut Server,
+    pub(super) mail: MailCommand,
+}
+
+impl MailQuestion<'_> {
+    pub fn server(&self) -> &Server {
+        self.server
+    }
+
+    pub fn mail(&self) -> &MailCommand {
+        &self.mail
+    }
+
+    /// 250, and the transaction is open.
+    pub fn accept(self) {
+        self.server.open_transaction(self.mail);
+    }
+
+    /// No transaction is open.
+    pub fn refuse(self, reply: Reply) {
+        self.server.answer(replies::refusal(reply));
+    }
+}
+
+/// RCPT has come: is this recipient served?
+pub struct RecipientQuestion<'a> {
+    pub(super) server: &'a mut Server,
+    pub(super) recipient: Recipient,
+}
+
+impl RecipientQuestion<'_> {
+    pub fn server(&self) -> &Server {
+        self.server
+    }
+
+    /// The envelope so far; this recipient is not in it yet.
+    pub fn envelope(&self) -> &Envelope {
+        self.server.envelope().expect("RCPT is asked in a transaction only")
+    }
+
+    pub fn recipient(&self) -> &Recipient {
+        &self.recipient
+    }
+
+    /// 250, and the recipient is in the envelope.
+    pub fn accept(self) {
+        self.server.add_recipient(self.recipient);
+    }
+
+    /// The transaction goes on without him.
+    pub fn refuse(self, reply: Reply) {
+        self.server.answer(replies::refusal(reply));
+    }
+}
+
+/// DATA has come, and there are recipients: may the content come?
+pub struct ContentQuestion<'a> {
+    pub(super) server: &'a mut Server,
+}
+
+impl ContentQuestion<'_> {
+    pub fn server(&self) -> &Server {
+        self.server
+    }
+
+    pub fn envelope(&self) -> &Envelope {
+        self.server.envelope().expect("DATA is asked in a transaction only")
+    }
+
+    /// MAIL's SIZE, where the client said it.
+    pub fn declared_size(&self) -> Option<u64> {
+        self.server.declared_size()
+    }
+
+    /// 354, and the content comes.
+    pub fn accept(self) {
+        self.server.begin_content();
+    }
+
+    /// The transaction stays open, and the client may try DATA again.
+    pub fn refuse(self, reply: Reply) {
+        self.server.answer(replies::refusal(reply));
+    }
+}
+
+/// The whole content has come: is the message taken? The transaction is over whatever the answer is.
+pub struct EndQuestion<'a> {
+    pub(super) server: &'a mut Server,
+    pub(super) envelope: Envelope,
+    pub(super) content: Content,
+}
+
+impl<'a> EndQuestion<'a> {
+    pub fn server(&self) -> &Server {
+        self.server
+    }
+
+    pub fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+
+    pub fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// Hands the message over; the answer is still owed.
+    pub fn into_parts(self) -> (Envelope, Content, EndAnswer<'a>) {
+        (self.envelope, self.content, EndAnswer { server: self.server })
+    }
+
+    /// The message is forgotten.
+    pub fn refuse(self, reply: Reply) {
+        self.into_parts().2.refuse(reply);
+    }
+}
+
+/// The answer to the end of content.
+#[must_use = "a client waits for it; dropped it becomes a 451"]
+pub struct EndAnswer<'a> {
+    server: &'a mut Server,
+}
+
+impl EndAnswer<'_> {
+    pub fn server(&self) -> &Server {
+        self.server
+    }
+
+    /// `250 2.0.0 text`: from here on the message is ours to lose. Only whoever has the spool's `Receipt` may.
+    pub fn accept(self, text: &str) {
+        self.server.finish_transaction(replies::CONTENT_ACCEPTED.with_text(text));
+    }
+
+    pub fn refuse(self, reply: Reply) {
+        self.server.answer(replies::refusal(reply));
+    }
+}
