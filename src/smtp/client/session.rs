@@ -1,0 +1,531 @@
+//! The connection itself: what is sent when, and which reply answers what.
+//!
+//! Contract: see the module. With PIPELINING a transaction goes out as MAIL, all RCPT and DATA in one write (at most
+//! [`BATCH`] recipients at a time, so that neither side fills the other's buffers while nobody reads); without it,
+//! one command waits for another.
+//! Invariants: replies are counted off against the commands that are out, in order. Content goes out only after a
+//! 354 with at least one accepted recipient; a 354 without any is answered by a lone dot (RFC 2920 section 3.1).
+//! A transaction that ended before its content leaves an RSET, sent with the next one.
+//! Not here: commands and their parameters (`transaction`), pieces of content (`content`), replies (`reply`).
+//! RFC 5321 sections 3.1, 3.3, 3.8 and 4.1.4, RFC 2920, RFC 3207, RFC 4954, RFC 4616 (PLAIN).
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::{Buf, BytesMut};
+
+use crate::mail::{Reply, ReplyClass};
+
+use super::content::Output;
+use super::extensions::Extensions;
+use super::reply::{LINE_MAX, ProtocolError, ReplyReader};
+use super::transaction::{Transaction, TransactionReport};
+
+/// Commands in one pipelined group.
+const BATCH: usize = 100;
+
+/// How this client presents itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientSettings {
+    /// The name in EHLO: a domain name or an address literal.
+    pub hostname: String,
+}
+
+/// What the driver does next.
+#[derive(Debug)]
+pub enum Step {
+    /// Nothing happens before more octets are in [`Client::read_buffer`]. If the connection ends here, ask
+    /// [`Client::report_of_broken_transaction`].
+    NeedInput(Waiting),
+    /// Write [`Client::output`], which holds commands.
+    Send,
+    /// The same, and it holds content: another deadline.
+    SendContent,
+    /// The server takes no mail from us: its greeting, its answer to HELO, or a 421 out of turn. A QUIT follows
+    /// unless it was 421; the driver may as well close.
+    Refused(Reply),
+    /// Nothing is under way: [`Client::start_tls`], [`Client::authenticate`], [`Client::begin`] or [`Client::quit`].
+    Ready,
+    /// The server waits for the handshake: do it, then call [`Client::tls_started`].
+    StartTls,
+    /// The server offers STARTTLS and does not do it now. The connection goes on in the clear if the driver wants.
+    TlsRefused(Reply),
+    Authenticated,
+    AuthenticationRefused(Reply),
+    /// The transaction is over. After a 421 in it [`Step::Closed`] follows.
+    Done(TransactionReport),
+    /// The server does not keep to the protocol; [`Step::Closed`] follows.
+    /// [`Client::report_of_broken_transaction`] has what came before.
+    Failed(ProtocolError),
+    /// Close the connection.
+    Closed,
+}
+
+/// Whose reply is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    Greeting,
+    Hello,
+    StartTls,
+    Authentication,
+    Reset,
+    Mail,
+    Recipient,
+    Data,
+    /// The final dot is sent: from here on the message may have been delivered.
+    EndOfContent,
+    Quit,
+    /// The rest of something that nobody asked for.
+    Nothing,
+}
+
+/// As it stands in a sentence: "while waiting for the reply to RCPT".
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Greeting => "the connection",
+            Self::Hello => "EHLO",
+            Self::StartTls => "STARTTLS",
+            Self::Authentication => "AUTH",
+            Self::Reset => "RSET",
+            Self::Mail => "MAIL",
+            Self::Recipient => "RCPT",
+            Self::Data => "DATA",
+            Self::EndOfContent => "the end of content",
+            Self::Quit => "QUIT",
+            Self::Nothing => "nothing",
+        })
+    }
+}
+
+/// The server offers no mechanism that we know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the server offers neither AUTH PLAIN nor AUTH LOGIN")]
+pub struct NoMechanismError;
+
+/// One connection to a server.
+pub struct Client {
+    settings: ClientSettings,
+    input: BytesMut,
+    output: Output,
+    reader: ReplyReader,
+    extensions: Extensions,
+    state: State,
+    /// The server may think that a transaction is open.
+    reset_owed: bool,
+}
+
+enum State {
+    Greeting,
+    Hello { extended: bool },
+    Ready,
+    StartTls,
+    Handshake,
+    /// AUTH is out; what is left to answer to each 334, last first.
+    Authentication(Vec<String>),
+    Transaction(Box<Running>),
+    Quit,
+    /// With what was under way when the server broke the protocol.
+    Closed(Option<Box<Running>>),
+}
+
+struct Running {
+    transaction: Transaction,
+    report: TransactionReport,
+    /// Commands whose replies have not come.
+    out: VecDeque<Sent>,
+    /// What is sent next: MAIL at 0, then the recipients, then DATA.
+    next: usize,
+    /// Content is being written.
+    sending: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Sent {
+    Reset,
+    Mail,
+    Recipient(usize),
+    Data,
+    End,
+    /// The lone dot of a transaction without recipients.
+    EmptyEnd,
+}
+
+impl Client {
+    pub fn new(settings: ClientSettings) -> Self {
+        Self {
+            settings,
+            input: BytesMut::new(),
+            output: Output::default(),
+            reader: ReplyReader::default(),
+            extensions: Extensions::default(),
+            state: State::Greeting,
+            reset_owed: false,
+        }
+    }
+
+    /// Where the driver reads into, appending; there is room for a read.
+    pub fn read_buffer(&mut self) -> &mut BytesMut {
+        self.input.reserve(LINE_MAX);
+        &mut self.input
+    }
+
+    /// The same for octets that are somewhere else already.
+    pub fn receive(&mut self, octets: &[u8]) {
+        self.input.extend_from_slice(octets);
+    }
+
+    /// What is to be written, as a `bytes::Buf` in many pieces: a vectored write takes it without a copy.
+    pub fn output(&mut self) -> &mut Output {
+        &mut self.output
+    }
+
+    /// What the server offered in its last answer to EHLO; nothing before it, and after HELO.
+    pub fn extensions(&self) -> &Extensions {
+        &self.extensions
+    }
+
+    /// The next thing to do. Ask again after doing it.
+    pub fn step(&mut self) -> Step {
+        loop {
+            if self.output.has_remaining() {
+                let content = matches!(&self.state, State::Transaction(running) if running.sending);
+                return if content { Step::SendContent } else { Step::Send };
+            }
+            match self.advance() {
+                Ok(Some(step)) => return step,
+                Ok(None) => {}
+                Err(error) => return self.fail(error),
+            }
+        }
+    }
+
+    /// Sends STARTTLS.
+    ///
+    /// # Panics
+    /// When the last step was not [`Step::Ready`].
+    pub fn start_tls(&mut self) {
+        self.leave_ready(State::StartTls);
+        self.output.push("STARTTLS\r\n");
+    }
+
+    /// The handshake has succeeded, after [`Step::StartTls`] or, with TLS from the start, before the first step.
+    /// What the server said before is forgotten (RFC 3207 section 4.2), and EHLO is sent again.
+    pub fn tls_started(&mut self) {
+        if matches!(self.state, State::Handshake) {
+            self.input.clear();
+            self.extensions = Extensions::default();
+            self.hello(true);
+        }
+    }
+
+    /// Sends AUTH PLAIN, or AUTH LOGIN to a server that offers nothing better.
+    ///
+    /// # Panics
+    /// When the last step was not [`Step::Ready`].
+    pub fn authenticate(&mut self, username: &str, password: &str) -> Result<(), NoMechanismError> {
+        let (command, answers) = if self.extensions.auth_plain {
+            let response = STANDARD.encode(format!("\0{username}\0{password}"));
+            // A server that overlooks the initial response asks for it once more.
+            (format!("AUTH PLAIN {response}\r\n"), vec![response])
+        } else if self.extensions.auth_login {
+            ("AUTH LOGIN\r\n".to_owned(), vec![STANDARD.encode(password), STANDARD.encode(username)])
+        } else {
+            return Err(NoMechanismError);
+        };
+        self.leave_ready(State::Authentication(answers));
+        self.output.push(command);
+        Ok(())
+    }
+
+    /// Begins a transaction, which ends with [`Step::Done`].
+    ///
+    /// # Panics
+    /// When the last step was not [`Step::Ready`].
+    pub fn begin(&mut self, transaction: Transaction) {
+        let report = TransactionReport::of(&transaction);
+        let running = Running { transaction, report, out: VecDeque::new(), next: 0, sending: false };
+        self.leave_ready(State::Transaction(Box::new(running)));
+    }
+
+    /// Sends QUIT; [`Step::Closed`] follows its reply.
+    ///
+    /// # Panics
+    /// When the last step was not [`Step::Ready`].
+    pub fn quit(&mut self) {
+        self.leave_ready(State::Quit);
+        self.output.push("QUIT\r\n");
+    }
+
+    /// The connection has died, or the driver gives it up, or [`Step::Failed`] came: what is known of the
+    /// transaction that was under way, if one was. The machine is closed then.
+    ///
+    /// A refusal that the server sent before it cut us off in the midst of content is counted as its reply to it.
+    pub fn report_of_broken_transaction(&mut self) -> Option<TransactionReport> {
+        let state = std::mem::replace(&mut self.state, State::Closed(None));
+        let (State::Transaction(mut running) | State::Closed(Some(mut running))) = state else { return None };
+        if running.sending {
+            running.report.dot_sent = !self.output.has_remaining();
+            running.out.push_back(Sent::End);
+        }
+        while let Ok(Some(reply)) = self.reader.read(&mut self.input) {
+            match running.out.pop_front() {
+                // Only a refusal can come before the final dot, and then nothing is uncertain.
+                Some(Sent::End) if !running.report.dot_sent && reply.class() == ReplyClass::Completed => break,
+                Some(sent) => running.note(sent, reply),
+                None => break,
+            }
+        }
+        self.output.clear();
+        Some(running.report)
+    }
+
+    fn leave_ready(&mut self, next: State) {
+        assert!(matches!(self.state, State::Ready), "something is begun only at Step::Ready");
+        self.state = next;
+    }
+}
+
+/// Reading.
+impl Client {
+    /// Reads one reply, if there is one, and follows it; nothing when there is more to do at once.
+    fn advance(&mut self) -> Result<Option<Step>, ProtocolError> {
+        match &self.state {
+            State::Closed(_) => return Ok(Some(Step::Closed)),
+            State::Handshake => return Ok(Some(Step::StartTls)),
+            State::Ready if self.input.is_empty() && !self.reader.is_amid() => return Ok(Some(Step::Ready)),
+            State::Transaction(running) if running.sending => {
+                self.content_sent();
+                return Ok(None);
+            }
+            State::Transaction(running) if running.out.is_empty() => return Ok(self.send_commands()),
+            _ => {}
+        }
+        let waiting = self.waiting();
+        let Some(reply) = self.reader.read(&mut self.input)? else {
+            return Ok(Some(Step::NeedInput(waiting)));
+        };
+        if matches!(self.state, State::Transaction(_)) {
+            return self.transaction_reply(reply);
+        }
+        self.reply(waiting, reply)
+    }
+
+    fn waiting(&self) -> Waiting {
+        match &self.state {
+            State::Greeting => Waiting::Greeting,
+            State::Hello { .. } => Waiting::Hello,
+            State::StartTls => Waiting::StartTls,
+            State::Authentication(_) => Waiting::Authentication,
+            State::Quit => Waiting::Quit,
+            State::Transaction(running) => running.out.front().map_or(Waiting::Nothing, |sent| sent.waiting()),
+            State::Ready | State::Handshake | State::Closed(_) => Waiting::Nothing,
+        }
+    }
+
+    /// A reply outside of transactions.
+    fn reply(&mut self, waiting: Waiting, reply: Reply) -> Result<Option<Step>, ProtocolError> {
+        let class = reply.class();
+        let refused = matches!(class, ReplyClass::TransientFailure | ReplyClass::PermanentFailure);
+        let closing = reply.code() == 421;
+        match &mut self.state {
+            State::Greeting if class == ReplyClass::Completed => self.hello(true),
+            State::Hello { extended } if class == ReplyClass::Completed => {
+                self.extensions = if *extended { Extensions::read(&reply) } else { Extensions::default() };
+                self.state = State::Ready;
+            }
+            State::Hello { extended: true } if class == ReplyClass::PermanentFailure => self.hello(false),
+            State::Greeting | State::Hello { .. } if refused => {
+                self.state = State::Quit;
+                self.close_if(closing);
+                if !closing {
+                    self.output.push("QUIT\r\n");
+                }
+                return Ok(Some(Step::Refused(reply)));
+            }
+            State::StartTls if reply.code() == 220 => {
+                if !self.input.is_empty() {
+                    return Err(ProtocolError::InjectedBeforeTls);
+                }
+                self.state = State::Handshake;
+            }
+            State::StartTls if refused => {
+                self.state = State::Ready;
+                self.close_if(closing);
+                return Ok(Some(Step::TlsRefused(reply)));
+            }
+            State::Authentication(answers) if reply.code() == 334 => match answers.pop() {
+                Some(answer) => self.output.push(answer + "\r\n"),
+                None => return Err(ProtocolError::Unexpected { waiting, reply }),
+            },
+            State::Authentication(_) if class == ReplyClass::Completed => {
+                self.state = State::Ready;
+                return Ok(Some(Step::Authenticated));
+            }
+            State::Authentication(_) if refused => {
+                self.state = State::Ready;
+                self.close_if(closing);
+                return Ok(Some(Step::AuthenticationRefused(reply)));
+            }
+            State::Ready if closing => {
+                self.close_if(true);
+                return Ok(Some(Step::Refused(reply)));
+            }
+            State::Ready => return Err(ProtocolError::Unsolicited { reply }),
+            State::Quit => self.close_if(true),
+            _ => return Err(ProtocolError::Unexpected { waiting, reply }),
+        }
+        Ok(None)
+    }
+
+    fn hello(&mut self, extended: bool) {
+        let verb = if extended { "EHLO" } else { "HELO" };
+        self.output.push(format!("{verb} {}\r\n", self.settings.hostname));
+        self.state = State::Hello { extended };
+    }
+
+    fn close_if(&mut self, closing: bool) {
+        if closing {
+            self.state = State::Closed(None);
+        }
+    }
+
+    fn fail(&mut self, error: ProtocolError) -> Step {
+        let state = std::mem::replace(&mut self.state, State::Closed(None));
+        if matches!(state, State::Quit) {
+            return Step::Closed;
+        }
+        if let State::Transaction(running) = state {
+            self.state = State::Closed(Some(running));
+        }
+        self.input.clear();
+        self.output.clear();
+        Step::Failed(error)
+    }
+}
+
+/// Transactions.
+impl Client {
+    /// Sends the next group of commands, or ends the transaction when nothing good can follow.
+    fn send_commands(&mut self) -> Option<Step> {
+        let State::Transaction(running) = &mut self.state else { unreachable!("called in a transaction only") };
+        let data = running.transaction.recipients.len() + 1;
+        let hopeless = (running.next > 0 && !running.report.mail_accepted())
+            || (running.next == data && !running.report.any_recipient_accepted());
+        if hopeless {
+            return Some(self.end_transaction(true, false));
+        }
+        let mut commands = String::new();
+        let room = if self.extensions.pipelining { BATCH } else { 1 };
+        if std::mem::take(&mut self.reset_owed) {
+            commands += "RSET\r\n";
+            running.out.push_back(Sent::Reset);
+        }
+        while running.out.len() < room && running.next <= data {
+            let (command, sent) = match running.next {
+                0 => (running.transaction.mail(&self.extensions), Sent::Mail),
+                next if next == data => ("DATA\r\n".to_owned(), Sent::Data),
+                next => (running.transaction.rcpt(next - 1, &self.extensions), Sent::Recipient(next - 1)),
+            };
+            commands += &command;
+            running.out.push_back(sent);
+            running.next += 1;
+        }
+        self.output.push(commands);
+        None
+    }
+
+    fn content_sent(&mut self) {
+        if let State::Transaction(running) = &mut self.state {
+            running.sending = false;
+            running.report.dot_sent = true;
+            running.out.push_back(Sent::End);
+        }
+    }
+
+    fn transaction_reply(&mut self, reply: Reply) -> Result<Option<Step>, ProtocolError> {
+        let State::Transaction(running) = &mut self.state else { unreachable!("called in a transaction only") };
+        let sent = running.out.pop_front().expect("a reply is read only while a command is out");
+        let (class, code) = (reply.class(), reply.code());
+        let sensible = match sent {
+            Sent::Data => class != ReplyClass::Completed,
+            _ => class != ReplyClass::Intermediate,
+        };
+        if !sensible {
+            return Err(ProtocolError::Unexpected { waiting: sent.waiting(), reply });
+        }
+        if code == 421 {
+            running.note(sent, reply);
+            return Ok(Some(self.end_transaction(false, true)));
+        }
+        match sent {
+            Sent::Data if class == ReplyClass::Intermediate => {
+                match (running.report.mail_accepted(), running.report.any_recipient_accepted()) {
+                    (true, true) => {
+                        let content = std::mem::take(&mut running.transaction.content);
+                        self.output.push_content(content);
+                        running.sending = true;
+                    }
+                    (_, false) => {
+                        self.output.push(".\r\n");
+                        running.out.push_back(Sent::EmptyEnd);
+                    }
+                    // A lone dot here could be taken for a message, and there is no other way on.
+                    (false, true) => return Err(ProtocolError::Unexpected { waiting: Waiting::Data, reply }),
+                }
+                running.note(sent, reply);
+                Ok(None)
+            }
+            Sent::Data => {
+                running.note(sent, reply);
+                Ok(Some(self.end_transaction(true, false)))
+            }
+            Sent::End | Sent::EmptyEnd => {
+                running.note(sent, reply);
+                Ok(Some(self.end_transaction(false, false)))
+            }
+            Sent::Reset | Sent::Mail | Sent::Recipient(_) => {
+                running.note(sent, reply);
+                Ok(None)
+            }
+        }
+    }
+
+    fn end_transaction(&mut self, reset_owed: bool, closing: bool) -> Step {
+        let State::Transaction(running) = std::mem::replace(&mut self.state, State::Ready) else {
+            unreachable!("called in a transaction only")
+        };
+        self.reset_owed = reset_owed;
+        self.close_if(closing);
+        Step::Done(running.report)
+    }
+}
+
+impl Running {
+    fn note(&mut self, sent: Sent, reply: Reply) {
+        match sent {
+            Sent::Mail => self.report.mail = Some(reply),
+            Sent::Recipient(index) => self.report.recipients[index] = Some(reply),
+            Sent::Data => self.report.data = Some(reply),
+            Sent::End => self.report.end = Some(reply),
+            // A 421 here is the server's last word on the whole transaction, and MAIL is its first command.
+            Sent::Reset if reply.code() == 421 => self.report.mail = Some(reply),
+            // Nothing depends on these: without RSET's 250 MAIL will be refused, and the lone dot has no recipients.
+            Sent::Reset | Sent::EmptyEnd => {}
+        }
+    }
+}
+
+impl Sent {
+    fn waiting(self) -> Waiting {
+        match self {
+            Self::Reset => Waiting::Reset,
+            Self::Mail => Waiting::Mail,
+            Self::Recipient(_) => Waiting::Recipient,
+            Self::Data => Waiting::Data,
+            Self::End | Self::EmptyEnd => Waiting::EndOfContent,
+        }
+    }
+}
