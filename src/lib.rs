@@ -1,3 +1,5 @@
 pub mod clock;
 pub mod mail;
 pub mod smtp;
+pub mod notice;
+pub mod queue;
