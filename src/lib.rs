@@ -3,3 +3,4 @@ pub mod mail;
 pub mod smtp;
 pub mod notice;
 pub mod queue;
+pub mod tracking;

@@ -1,0 +1,346 @@
+//! What may be reported to the tracking log, and which fields each event carries: the only place that makes events.
+//!
+//! Contract: one function for each event, in the words of the one who reports it. The arguments are borrowed facts;
+//! all that is derived from them (text, milliseconds) is derived here, so that one thing reads the same everywhere.
+//! Not here: how events are kept (`journal`).
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::event::{Candidate, Event, EventName};
+use super::journal::Tracking;
+use crate::clock::Timestamp;
+use crate::mail::{Address, Destination, Host, Origin, Outcome, QueueId, Reply, ReversePath, SessionId};
+
+/// The message that an event is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    pub id: QueueId,
+    pub origin: &'a Origin,
+    pub reverse_path: &'a ReversePath,
+}
+
+/// A message was accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct Received<'a> {
+    pub recipients: &'a [&'a Address],
+    /// Octets of content.
+    pub size: u64,
+    /// From MAIL to the commit.
+    pub duration: Option<Duration>,
+    /// Of a notice: the message that it is about.
+    pub reference: Option<QueueId>,
+}
+
+/// A client was told no: in the words that it used, which may be anything.
+#[derive(Clone, Copy, Debug)]
+pub struct Rejected<'a> {
+    pub session: Option<SessionId>,
+    pub client: Option<IpAddr>,
+    pub sender: Option<&'a str>,
+    pub recipient: Option<&'a str>,
+    pub reply: &'a Reply,
+    pub reason: &'a str,
+}
+
+/// One attempt ended alike for these recipients.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempted<'a> {
+    pub recipients: &'a [&'a Address],
+    pub destination: &'a Destination,
+    pub outcome: &'a Outcome,
+    /// The how manieth, beginning with 1.
+    pub attempt: u32,
+    pub duration: Option<Duration>,
+    pub next_attempt: Option<Timestamp>,
+    pub expires: Option<Timestamp>,
+}
+
+/// A notice to the sender was made.
+#[derive(Clone, Copy, Debug)]
+pub struct Noticed<'a> {
+    /// The notice's own queue id.
+    pub notice: QueueId,
+    /// The recipients that it tells about.
+    pub recipients: &'a [&'a Address],
+    /// The action of RFC 3464 section 2.3.3: `delayed`, `failed`, `relayed`.
+    pub action: &'a str,
+    /// `Will-Retry-Until` of a delay notice.
+    pub expires: Option<Timestamp>,
+}
+
+/// Somebody, or a policy, interfered with the schedule.
+#[derive(Clone, Copy, Debug)]
+pub struct Operated<'a> {
+    pub recipients: &'a [&'a Address],
+    /// Who and why: "by the operator".
+    pub reason: &'a str,
+}
+
+/// A message was found again at the start.
+#[derive(Clone, Copy, Debug)]
+pub struct Loaded<'a> {
+    /// Those that still wait.
+    pub recipients: &'a [&'a Address],
+    pub size: u64,
+    pub next_attempt: Option<Timestamp>,
+    pub expires: Option<Timestamp>,
+}
+
+/// Next hops were looked up.
+#[derive(Clone, Debug)]
+pub struct Routed<'a> {
+    pub destination: &'a Destination,
+    pub candidates: Vec<Candidate>,
+    /// Why none of them will do.
+    pub reason: Option<&'a str>,
+    pub duration: Option<Duration>,
+}
+
+/// One host failed and the next is turned to.
+#[derive(Clone, Copy, Debug)]
+pub struct FailedOver<'a> {
+    pub destination: &'a Destination,
+    pub from: &'a Host,
+    pub reply: Option<&'a Reply>,
+    pub reason: &'a str,
+    pub to: &'a Host,
+}
+
+/// A destination cannot be reached.
+#[derive(Clone, Copy, Debug)]
+pub struct Slept<'a> {
+    pub destination: &'a Destination,
+    /// What happened there last.
+    pub outcome: &'a Outcome,
+    pub since: Timestamp,
+    pub next_attempt: Timestamp,
+    /// Messages behind it.
+    pub waiting: u64,
+}
+
+/// A destination answers again.
+#[derive(Clone, Copy, Debug)]
+pub struct Woke<'a> {
+    pub destination: &'a Destination,
+    /// Who answered.
+    pub host: Option<&'a Host>,
+    /// Since when it had not.
+    pub since: Timestamp,
+    pub waiting: u64,
+}
+
+/// Something in the spool was set aside.
+#[derive(Clone, Copy, Debug)]
+pub struct Quarantined<'a> {
+    /// Where it is known.
+    pub id: Option<QueueId>,
+    /// What is damaged and where it is now.
+    pub reason: &'a str,
+}
+
+impl Tracking {
+    /// RECEIVE: the message is durable.
+    pub fn received(&self, message: Message<'_>, facts: &Received<'_>) {
+        self.tell(EventName::Receive, |event| {
+            about(event, message);
+            event.client = message.origin.client;
+            event.recipients = texts(facts.recipients);
+            event.size = Some(facts.size);
+            event.duration_ms = facts.duration.map(millis);
+            event.reference = facts.reference;
+        });
+    }
+
+    /// REJECT: nothing was promised.
+    pub fn rejected(&self, facts: &Rejected<'_>) {
+        self.tell(EventName::Reject, |event| {
+            event.session = facts.session;
+            event.client = facts.client;
+            event.sender = facts.sender.map(str::to_owned);
+            event.recipients = facts.recipient.map(str::to_owned).into_iter().collect();
+            event.status = facts.reply.status();
+            event.reply = Some(facts.reply.clone());
+            event.reason = Some(facts.reason.to_owned());
+        });
+    }
+
+    /// DEFER: will be tried again.
+    pub fn deferred(&self, message: Message<'_>, facts: &Attempted<'_>) {
+        self.attempted(EventName::Defer, message, facts);
+    }
+
+    /// SEND: the next hop took responsibility.
+    pub fn sent(&self, message: Message<'_>, facts: &Attempted<'_>) {
+        self.attempted(EventName::Send, message, facts);
+    }
+
+    /// SENDUNKNOWN: the connection died after the final dot; may come to a second delivery.
+    pub fn sent_unknown(&self, message: Message<'_>, facts: &Attempted<'_>) {
+        self.attempted(EventName::SendUnknown, message, facts);
+    }
+
+    /// FAIL: will not be tried again.
+    pub fn failed(&self, message: Message<'_>, facts: &Attempted<'_>) {
+        self.attempted(EventName::Fail, message, facts);
+    }
+
+    /// EXPIRE: the time is up; `outcome` is what the last attempt brought.
+    pub fn expired(&self, message: Message<'_>, facts: &Attempted<'_>) {
+        self.attempted(EventName::Expire, message, facts);
+    }
+
+    fn attempted(&self, name: EventName, message: Message<'_>, facts: &Attempted<'_>) {
+        self.tell(name, |event| {
+            about(event, message);
+            event.recipients = texts(facts.recipients);
+            event.destination = Some(facts.destination.to_string());
+            ended(event, facts.outcome);
+            event.attempt = Some(facts.attempt);
+            event.duration_ms = facts.duration.map(millis);
+            event.next_attempt = facts.next_attempt;
+            event.expires = facts.expires;
+        });
+    }
+
+    /// DSN: a notice about `message` was made.
+    pub fn noticed(&self, message: Message<'_>, facts: &Noticed<'_>) {
+        self.tell(EventName::Dsn, |event| {
+            about(event, message);
+            event.recipients = texts(facts.recipients);
+            event.reference = Some(facts.notice);
+            event.reason = Some(facts.action.to_owned());
+            event.expires = facts.expires;
+        });
+    }
+
+    /// HOLD: out of the schedule until released.
+    pub fn held(&self, message: Message<'_>, facts: &Operated<'_>) {
+        self.operated(EventName::Hold, message, facts);
+    }
+
+    /// RELEASE: back in the schedule.
+    pub fn released(&self, message: Message<'_>, facts: &Operated<'_>) {
+        self.operated(EventName::Release, message, facts);
+    }
+
+    /// CANCEL: given up without a notice.
+    pub fn cancelled(&self, message: Message<'_>, facts: &Operated<'_>) {
+        self.operated(EventName::Cancel, message, facts);
+    }
+
+    /// RETRY: due now.
+    pub fn retried(&self, message: Message<'_>, facts: &Operated<'_>) {
+        self.operated(EventName::Retry, message, facts);
+    }
+
+    fn operated(&self, name: EventName, message: Message<'_>, facts: &Operated<'_>) {
+        self.tell(name, |event| {
+            about(event, message);
+            event.recipients = texts(facts.recipients);
+            event.reason = Some(facts.reason.to_owned());
+        });
+    }
+
+    /// LOAD: found again in the spool.
+    pub fn loaded(&self, message: Message<'_>, facts: &Loaded<'_>) {
+        self.tell(EventName::Load, |event| {
+            about(event, message);
+            event.recipients = texts(facts.recipients);
+            event.size = Some(facts.size);
+            event.next_attempt = facts.next_attempt;
+            event.expires = facts.expires;
+        });
+    }
+
+    /// ROUTE: the decision where to, with everything that was considered. `message` is the one that asked.
+    pub fn routed(&self, message: Option<Message<'_>>, facts: Routed<'_>) {
+        self.tell(EventName::Route, |event| {
+            maybe_about(event, message);
+            event.destination = Some(facts.destination.to_string());
+            event.candidates = facts.candidates;
+            event.reason = facts.reason.map(str::to_owned);
+            event.duration_ms = facts.duration.map(millis);
+        });
+    }
+
+    /// FAILOVER: from one host to the next within one attempt.
+    pub fn failed_over(&self, message: Option<Message<'_>>, facts: &FailedOver<'_>) {
+        self.tell(EventName::Failover, |event| {
+            maybe_about(event, message);
+            event.destination = Some(facts.destination.to_string());
+            at_host(event, facts.from);
+            event.reply = facts.reply.cloned();
+            event.status = facts.reply.and_then(Reply::status);
+            event.reason = Some(facts.reason.to_owned());
+            event.next_host = Some(facts.to.to_string());
+        });
+    }
+
+    /// SLEEP: the destination cannot be reached.
+    pub fn slept(&self, facts: &Slept<'_>) {
+        self.tell(EventName::Sleep, |event| {
+            event.destination = Some(facts.destination.to_string());
+            ended(event, facts.outcome);
+            event.since = Some(facts.since);
+            event.next_attempt = Some(facts.next_attempt);
+            event.waiting = Some(facts.waiting);
+        });
+    }
+
+    /// WAKE: the destination answers again.
+    pub fn woke(&self, facts: &Woke<'_>) {
+        self.tell(EventName::Wake, |event| {
+            event.destination = Some(facts.destination.to_string());
+            if let Some(host) = facts.host {
+                at_host(event, host);
+            }
+            event.since = Some(facts.since);
+            event.duration_ms = Some(millis(event.time.since(facts.since)));
+            event.waiting = Some(facts.waiting);
+        });
+    }
+
+    /// QUARANTINE: damaged, set aside, the rest keeps working.
+    pub fn quarantined(&self, facts: &Quarantined<'_>) {
+        self.tell(EventName::Quarantine, |event| {
+            event.id = facts.id;
+            event.reason = Some(facts.reason.to_owned());
+        });
+    }
+}
+
+fn about(event: &mut Event, message: Message<'_>) {
+    event.id = Some(message.id);
+    event.message_id = message.origin.message_id.clone();
+    event.session = message.origin.session;
+    event.sender = Some(message.reverse_path.to_string());
+}
+
+fn maybe_about(event: &mut Event, message: Option<Message<'_>>) {
+    if let Some(message) = message {
+        about(event, message);
+    }
+}
+
+fn at_host(event: &mut Event, host: &Host) {
+    event.host = Some(host.name.clone());
+    event.host_address = host.address;
+}
+
+fn ended(event: &mut Event, outcome: &Outcome) {
+    if let Some(host) = &outcome.host {
+        at_host(event, host);
+    }
+    event.reply = outcome.reply.clone();
+    event.status = Some(outcome.status);
+    event.reason = Some(outcome.reason.clone());
+}
+
+fn texts(recipients: &[&Address]) -> Vec<String> {
+    recipients.iter().map(|address| address.to_string()).collect()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,284 @@
+//! The way of an event from the one who reports it to the file and to the subscribers.
+//!
+//! Contract: an event is stamped, written as a line into a shared buffer and passed to the subscribers, all without
+//! waiting. A thread takes the whole buffer and appends it with one write: at once when idle, in batches under load.
+//! When the disk fails or is slower than the events for long, events are lost and counted; it is said once in the
+//! program's log when that begins and once when it ends.
+//! Invariants: lines stand in the order of their stamps; the buffer never exceeds its limit; when the last clone is
+//! dropped all that was reported has been handed to the system.
+//! Not here: what stands in a line (`event`), files (`folder`).
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::broadcast;
+
+use super::event::{Event, EventName};
+use super::folder::{Day, Folder};
+use crate::clock::Clock;
+
+/// Events that a subscriber may be behind before it misses some.
+const SUBSCRIBER_EVENTS_MAX: usize = 8192;
+/// Bytes of lines that may wait for the disk; what comes beyond them is lost and counted.
+const BUFFER_BYTES_MAX: usize = 64 << 20;
+/// A buffer that has grown larger than this is not kept for the next batch.
+const BUFFER_BYTES_KEPT: usize = 1 << 20;
+
+/// The tracking log of one relay. Cheap to clone; clones share everything.
+#[derive(Clone)]
+pub struct Tracking {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    clock: Clock,
+    subscribers: broadcast::Sender<Arc<Event>>,
+    /// The one lock of the log: it orders stamps, lines and what subscribers see.
+    order: Mutex<()>,
+    writing: Option<Writing>,
+}
+
+struct Writing {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// There is something to write, or it is over.
+    filled: Condvar,
+    /// Something was written.
+    emptied: Condvar,
+    lost: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    batches: Vec<Batch>,
+    bytes: usize,
+    lines_pushed: u64,
+    lines_done: u64,
+    closed: bool,
+}
+
+/// Lines of one day.
+struct Batch {
+    day: Day,
+    count: u64,
+    lines: Vec<u8>,
+}
+
+/// Why the log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum TrackingError {
+    #[error("cannot write the tracking log in {}; make the folder writable, or name another as [tracking] path", path.display())]
+    Folder { path: PathBuf, source: io::Error },
+    #[error("cannot start the thread that writes the tracking log")]
+    Thread(#[source] io::Error),
+}
+
+impl Tracking {
+    /// A log in the files of `path`, each kept for `keep` after its day. The folder is made where it is missing.
+    pub fn to_folder(path: impl AsRef<Path>, keep: Duration, clock: Clock) -> Result<Self, TrackingError> {
+        let path = path.as_ref();
+        let folder = Folder::open(path, keep, clock.now())
+            .map_err(|source| TrackingError::Folder { path: path.to_owned(), source })?;
+        let shared = Arc::new(Shared::default());
+        let thread = std::thread::Builder::new()
+            .name("tracking".into())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || shared.write_until_closed(folder)
+            })
+            .map_err(TrackingError::Thread)?;
+        Ok(Self::new(clock, Some(Writing { shared, thread: Some(thread) })))
+    }
+
+    /// A log without files: only subscribers see it.
+    pub fn in_memory(clock: Clock) -> Self {
+        Self::new(clock, None)
+    }
+
+    fn new(clock: Clock, writing: Option<Writing>) -> Self {
+        let (subscribers, _) = broadcast::channel(SUBSCRIBER_EVENTS_MAX);
+        Self { inner: Arc::new(Inner { clock, subscribers, order: Mutex::new(()), writing }) }
+    }
+
+    /// All events from now on.
+    pub fn subscribe(&self) -> Events {
+        Events { receiver: self.inner.subscribers.subscribe() }
+    }
+
+    /// Events that could not be written since the start.
+    pub fn lost(&self) -> u64 {
+        self.inner.writing.as_ref().map_or(0, |writing| writing.shared.lost.load(Ordering::Relaxed))
+    }
+
+    /// Waits until all that was reported has been handed to the system, or was lost.
+    pub async fn flush(&self) {
+        let Some(writing) = &self.inner.writing else { return };
+        let shared = Arc::clone(&writing.shared);
+        // On a thread for blocking work, so that a paused clock does not run on meanwhile.
+        tokio::task::spawn_blocking(move || shared.flush())
+            .await
+            .expect("waiting for the log does not panic");
+    }
+
+    /// Stamps an event, lets `fill` complete it, and passes it on.
+    pub(super) fn tell(&self, name: EventName, fill: impl FnOnce(&mut Event)) {
+        let inner = &*self.inner;
+        let _order = inner.order.lock().expect("no reporter of an event panics");
+        let mut event = Event::new(inner.clock.now(), name);
+        fill(&mut event);
+        if let Some(writing) = &inner.writing {
+            writing.shared.push(&event);
+        }
+        if inner.subscribers.receiver_count() > 0 {
+            // Fails only when the last subscriber has left meanwhile.
+            let _ = inner.subscribers.send(Arc::new(event));
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let Some(writing) = &mut self.writing else { return };
+        writing.shared.lock().closed = true;
+        writing.shared.filled.notify_all();
+        if let Some(thread) = writing.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that writes the tracking log has panicked");
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of the buffer panics")
+    }
+
+    fn push(&self, event: &Event) {
+        let mut state = self.lock();
+        if state.bytes > BUFFER_BYTES_MAX {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let day = Day::of(event.time);
+        if state.batches.last().is_none_or(|batch| batch.day != day) {
+            state.batches.push(Batch { day, count: 0, lines: Vec::new() });
+        }
+        let batch = state.batches.last_mut().expect("pushed just above");
+        let before = batch.lines.len();
+        serde_json::to_writer(&mut batch.lines, event).expect("an event is always JSON");
+        batch.lines.push(b'\n');
+        batch.count += 1;
+        let added = batch.lines.len() - before;
+        let was_empty = state.bytes == 0;
+        state.bytes += added;
+        state.lines_pushed += 1;
+        drop(state);
+        // A writer that is at work looks again by itself.
+        if was_empty {
+            self.filled.notify_one();
+        }
+    }
+
+    fn flush(&self) {
+        let state = self.lock();
+        let goal = state.lines_pushed;
+        let done = self.emptied.wait_while(state, |state| state.lines_done < goal);
+        drop(done.expect("no holder of the buffer panics"));
+    }
+
+    fn write_until_closed(&self, mut folder: Folder) {
+        let mut failing = false;
+        let mut spare = Vec::new();
+        loop {
+            let state = self.lock();
+            let waited = self.filled.wait_while(state, |state| state.bytes == 0 && !state.closed);
+            let mut state = waited.expect("no holder of the buffer panics");
+            if state.bytes == 0 {
+                return;
+            }
+            let mut batches = std::mem::take(&mut state.batches);
+            // The next batch most likely is of the same day and goes into memory that is there already.
+            if let Some(last) = batches.last() {
+                let batch = Batch { day: last.day, count: 0, lines: std::mem::take(&mut spare) };
+                state.batches.push(batch);
+            }
+            state.bytes = 0;
+            drop(state);
+            for batch in batches.iter().filter(|batch| batch.count > 0) {
+                failing = self.write(&mut folder, batch, failing);
+            }
+            let count: u64 = batches.iter().map(|batch| batch.count).sum();
+            spare = batches.pop().map(|batch| batch.lines).unwrap_or_default();
+            spare.clear();
+            if spare.capacity() > BUFFER_BYTES_KEPT {
+                spare = Vec::new();
+            }
+            self.lock().lines_done += count;
+            self.emptied.notify_all();
+        }
+    }
+
+    /// Whether writing fails now.
+    fn write(&self, folder: &mut Folder, batch: &Batch, was_failing: bool) -> bool {
+        match folder.append(batch.day, &batch.lines) {
+            Ok(()) => {
+                if was_failing {
+                    let lost = self.lost.load(Ordering::Relaxed);
+                    tracing::warn!(lost, "the tracking log is written again; events were lost");
+                }
+                false
+            }
+            Err(shortfall) => {
+                self.lost.fetch_add(shortfall.lines_lost, Ordering::Relaxed);
+                if !was_failing {
+                    let file = shortfall.path.display();
+                    tracing::error!(%file, error = %shortfall.error, "cannot write the tracking log; mail goes on");
+                }
+                true
+            }
+        }
+    }
+}
+
+/// The events of one relay as they happen, for one subscriber.
+#[derive(Debug)]
+pub struct Events {
+    receiver: broadcast::Receiver<Arc<Event>>,
+}
+
+/// A subscriber was too slow and has missed this many events; the next one follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("missed {missed} events, as they came faster than they were taken")]
+pub struct Lagged {
+    pub missed: u64,
+}
+
+impl Events {
+    /// The next event; nothing once the relay is gone.
+    pub async fn next(&mut self) -> Option<Result<Arc<Event>, Lagged>> {
+        match self.receiver.recv().await {
+            Ok(event) => Some(Ok(event)),
+            Err(broadcast::error::RecvError::Lagged(missed)) => Some(Err(Lagged { missed })),
+            Err(broadcast::error::RecvError::Closed) => None,
+        }
+    }
+
+    /// The next event if there is one already.
+    pub fn try_next(&mut self) -> Option<Result<Arc<Event>, Lagged>> {
+        match self.receiver.try_recv() {
+            Ok(event) => Some(Ok(event)),
+            Err(broadcast::error::TryRecvError::Lagged(missed)) => Some(Err(Lagged { missed })),
+            Err(_) => None,
+        }
+    }
+}
