@@ -56,7 +56,7 @@ alias_database =
 local_recipient_maps =
 inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
-mynetworks = 127.0.0.0/8
+mynetworks = {networks}
 smtpd_relay_restrictions = permit_mynetworks, reject
 disable_dns_lookups = yes
 # Content passes as it came: no field is added or rewritten, not even for loopback.
@@ -128,8 +128,9 @@ def accounts():
 class Postfix:
     """One private Postfix. `relay_to` is (host, port); None throws away what arrives."""
 
-    def __init__(self, folder, port, relay_to=None, extra=""):
+    def __init__(self, folder, port, relay_to=None, extra="", networks="127.0.0.0/8"):
         self.folder, self.port, self.relay_to, self.extra = pathlib.Path(folder).resolve(), port, relay_to, extra
+        self.networks = networks
         self.process = None
 
     def set_up(self):
@@ -145,7 +146,7 @@ class Postfix:
         config.mkdir(parents=True, exist_ok=True)
         os.chmod(self.folder, 0o755)
         main = MAIN.format(folder=self.folder, root=ROOT, libraries=library_path(), owner=owner.pw_name,
-                           group=group.gr_name, transport=transport)
+                           group=group.gr_name, transport=transport, networks=self.networks)
         (config / "main.cf").write_text(main + self.extra)
         (config / "master.cf").write_text(MASTER.format(port=self.port))
         for name in ("postfix-files", "dynamicmaps.cf"):

@@ -1,0 +1,207 @@
+"""The relay under test: the real program, started on a free port with a spool of its own.
+
+Contract: `Posthouse` writes a configuration file, starts `$POSTHOUSE_BIN run`, returns once it greets, and ends it by its
+process id. With `RELAY_UNDER_TEST=postfix` the scenarios that need nothing of posthouse's own run against a private
+Postfix instead, which proves the scenarios themselves.
+Invariants: the spool, the settings and the log stay over `stop`, `kill` and `start`.
+Not here: what is asserted (`test_*.py`).
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+
+from peers import postfix
+from waiting import HOST, free_port, wait_for
+
+UNDER_TEST = os.environ.get("RELAY_UNDER_TEST", "posthouse")
+needs_posthouse = unittest.skipIf(UNDER_TEST != "posthouse", "speaks of posthouse's own settings or commands")
+
+
+class Posthouse:
+    """One relay. `hosts` are upstream URLs in order of preference."""
+
+    def __init__(self, folder, hosts, speed=None, settings="", networks=("127.0.0.1/32",), retry='preset = "default"'):
+        self.folder, self.port, self.speed, self.process = pathlib.Path(folder), free_port(), speed, None
+        self.spool, self.tracking = self.folder / "spool", self.folder / "tracking"
+        self.config, self.out = self.folder / "posthouse.toml", self.folder / "posthouse.out"
+        self.program = os.environ.get("POSTHOUSE_BIN")
+        if not self.program:
+            raise AssertionError("POSTHOUSE_BIN names no program; run these scenarios by `cargo test --test interop`")
+        self.config.write_text(f"""\
+hostname = "relay.example.org"
+
+[spool]
+path = {json.dumps(str(self.spool))}
+min_free = "16MiB"
+
+[[listener]]
+address = "{HOST}:{self.port}"
+
+[relaying]
+networks = {json.dumps(list(networks))}
+
+[[route]]
+domains = ["*"]
+via = "main"
+
+[upstream.main]
+hosts = {json.dumps(list(hosts))}
+
+[retry]
+{retry}
+
+[tracking]
+path = {json.dumps(str(self.tracking))}
+
+{settings}
+""")
+
+    def start(self, timeout=20):
+        command = [self.program, "run", "--config", str(self.config)]
+        if self.speed:
+            command += ["--speed", str(self.speed)]
+        with open(self.out, "ab") as out:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                                            cwd=self.folder, start_new_session=True)
+        wait_for(self._greets, timeout, lambda: f"the relay did not greet:\n{self.log()}")
+        return self
+
+    def _greets(self):
+        if self.process.poll() is not None:
+            raise AssertionError(f"the relay ended with {self.process.returncode} while starting:\n{self.log()}")
+        return postfix.greets(self.port)
+
+    def stop(self, timeout=30):
+        """SIGTERM; returns the exit status and the seconds it took."""
+        if self.process is None:
+            return None
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            status = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"the relay did not stop within {timeout} s of SIGTERM:\n{self.log()}")
+        self.process = None
+        return status, time.monotonic() - began
+
+    def kill(self):
+        """As a crash would end it: SIGKILL, no farewell."""
+        self.process.kill()
+        self.process.wait(10)
+        self.process = None
+
+    def log(self):
+        return self.out.read_text(errors="replace")[-4000:] if self.out.exists() else ""
+
+    def command(self, *words):
+        """Runs the program's command line against this relay's spool; returns what it printed."""
+        done = subprocess.run([self.program, *words, "--spool", str(self.spool)], capture_output=True, text=True,
+                              timeout=30, cwd=self.folder)
+        if done.returncode:
+            raise AssertionError(f"posthouse {' '.join(words)} ended with {done.returncode}: {done.stderr}{done.stdout}")
+        return done.stdout
+
+    def queue(self):
+        return json.loads(self.command("queue", "list", "--format", "json"))
+
+    def events(self):
+        """The tracking log, oldest first."""
+        records = []
+        for path in sorted(self.tracking.rglob("*")):
+            if path.is_file():
+                # The last line may still be being written.
+                records += [json.loads(line) for line in path.read_text().splitlines(keepends=True)
+                            if line.endswith("\n") and line.strip()]
+        return records
+
+
+class PostfixRelay:
+    """Postfix in the same place, for proving the scenarios."""
+
+    EXTRA = """
+queue_run_delay = 1s
+minimal_backoff_time = 1s
+maximal_backoff_time = 2s
+transport_retry_time = 1s
+message_size_limit = 50000000
+smtp_tls_security_level = may
+"""
+
+    def __init__(self, folder, hosts, speed=None, settings="", networks=None, retry=None):
+        first, *others = [(url.rpartition(":")[0].rpartition("/")[2], int(url.rpartition(":")[2])) for url in hosts]
+        extra = self.EXTRA
+        if others:
+            extra += "smtp_fallback_relay = " + ", ".join(f"[{host}]:{port}" for host, port in others) + "\n"
+        self.port = free_port()
+        self.postfix = postfix.Postfix(pathlib.Path(folder) / "postfix-relay", self.port, first, extra, "127.0.0.1/32")
+
+    def start(self, timeout=20):
+        self.postfix.start(timeout)
+        return self
+
+    def stop(self, timeout=30):
+        began = time.monotonic()
+        self.postfix.stop(timeout)
+        return 0, time.monotonic() - began
+
+    def kill(self):
+        os.killpg(self.postfix.process.pid, signal.SIGKILL)
+        self.postfix.process.wait(10)
+
+    def log(self):
+        return self.postfix.log()
+
+
+Relay = {"posthouse": Posthouse, "postfix": PostfixRelay}[UNDER_TEST]
+
+
+class Scenario(unittest.TestCase):
+    """A test with a folder of its own, whose relays are ended whatever happens, and shown when it fails."""
+
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="posthouse-interop-"))
+        os.chmod(self.folder, 0o755)
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        self.relays, self.last_words = [], []
+
+    def relay(self, *hosts, **settings):
+        """A relay that runs, in front of these upstreams (URLs, or anything with a `url`)."""
+        folder = self.folder / f"relay-{len(self.relays)}"
+        folder.mkdir()
+        relay = Relay(folder, [getattr(host, "url", host) for host in hosts], **settings)
+        self.relays.append(relay)
+        self.addCleanup(self._end, relay)
+        return relay.start()
+
+    def _end(self, relay):
+        try:
+            relay.stop()
+        finally:
+            self.last_words.append(relay.log())
+
+    def run(self, result=None):
+        failures = len(result.failures) + len(result.errors) if result else 0
+        outcome = super().run(result)
+        if result and len(result.failures) + len(result.errors) > failures:
+            for log in self.last_words:
+                print(f"--- the relay's log of {self.id()}\n{log}", flush=True)
+        return outcome
+
+    def enter(self, context):
+        """Like a `with` block that lasts as long as the test; the relays end before it does."""
+        return self.enterContext(context)
+
+    def received(self, upstream, count, timeout=30):
+        """The messages of the upstream, once there are `count`; more than that is a failure."""
+        wait_for(lambda: len(upstream.messages) >= count, timeout,
+                 lambda: f"{count} messages expected, {len(upstream.messages)} arrived\n{self.relays[-1].log()}")
+        self.assertEqual(len(upstream.messages), count, "more messages arrived than were sent")
+        return list(upstream.messages)
