@@ -1,0 +1,55 @@
+//! The real program among other makers' programs: clients in front of it, servers behind it, and kill -9.
+//!
+//! Contract: each test runs one file of scenarios in `tests/interop/` (Python, unittest) against the program that cargo
+//! just built, and shows what it printed when it fails. `tests/peers/install` must have been run; without it every test
+//! fails and says so. POSTHOUSE_PEERS moves where the peers are, POSTHOUSE_KILLS sets the rounds of `crash`.
+//! To run one scenario: `POSTHOUSE_BIN=target/debug/posthouse python3 -m unittest -v test_tls` in `tests/interop`.
+//! Invariants: loopback only, free ports, every process started is ended by its id, every file ends within its time.
+//! Not here: what needs no other program (`src/**/tests`).
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Runs the scenarios of `tests/interop/test_<name>.py`.
+fn scenarios(name: &str) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop");
+    let output = Command::new("timeout")
+        // A relay that hangs is ended by its scenario; this is for a scenario that hangs.
+        .args(["--kill-after=10", "900", "python3", "-m", "unittest", "-v", &format!("test_{name}")])
+        .current_dir(folder)
+        .env("POSTHOUSE_BIN", env!("CARGO_BIN_EXE_posthouse"))
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .stdin(Stdio::null())
+        .output()
+        .expect("python3 should be installed: apt-get install python3");
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(output.status.success(), "tests/interop/test_{name}.py: {}\n{said}", output.status);
+    // Seen with --nocapture: the counts of lost and duplicate messages.
+    println!("{said}");
+}
+
+macro_rules! scenarios {
+    ($($name:ident)*) => {
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+        $(
+            #[test]
+            fn $name() {
+                scenarios(stringify!($name));
+            }
+        )*
+    };
+}
+
+scenarios! { bad_input commands crash delivery envelope failover flaky_upstream outcomes relaying stop tls }
+
+#[test]
+fn every_file_of_scenarios_is_run() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop");
+    let mut found: Vec<String> = std::fs::read_dir(folder)
+        .expect("tests/interop should be readable")
+        .filter_map(|entry| entry.expect("its entries too").file_name().into_string().ok())
+        .filter_map(|name| Some(name.strip_prefix("test_")?.strip_suffix(".py")?.to_owned()))
+        .collect();
+    found.sort();
+    assert_eq!(found, NAMES);
+}

@@ -1,0 +1,72 @@
+"""SIGTERM ends the relay in good order within its deadline, keeps the queue, and the next start goes on."""
+
+import subprocess
+
+import clients
+import contents
+from relay import Scenario, needs_posthouse
+from upstream import Script, Upstream
+from waiting import HOST, free_port, wait_for
+
+SENDER, RECIPIENT = "sender@example.org", "rcpt@example.com"
+CONTENT = contents.SEVEN_BIT["plain"]
+
+
+class Slow(Script):
+    """Takes two seconds to say 250, and counts what it began to say it to."""
+
+    def __init__(self):
+        self.begun = 0
+
+    def content(self, session, message):
+        self.begun += 1
+        return 2.0, "250 2.0.0 Ok"
+
+
+class Stop(Scenario):
+    def test_what_waits_is_kept_and_delivered_after_the_next_start(self):
+        port = free_port()
+        relay = self.relay(f"smtp://{HOST}:{port}", retry='first = "1s"\nmax = "2s"')
+        for _ in range(20):
+            clients.with_socket(relay.port, SENDER, [RECIPIENT], CONTENT)
+        status, _ = relay.stop()
+        self.assertEqual(status, 0, relay.log())
+        upstream = self.enter(Upstream(port=port))
+        relay.start()
+        self.received(upstream, 20, 60)
+
+    @needs_posthouse
+    def test_a_delivery_under_way_is_finished_and_not_repeated(self):
+        upstream = self.enter(Upstream(Slow()))
+        relay = self.relay(upstream)
+        clients.with_socket(relay.port, SENDER, [RECIPIENT], CONTENT)
+        wait_for(lambda: upstream.script.begun, 20, "the delivery should have begun")
+        status, seconds = relay.stop()
+        self.assertEqual(status, 0, relay.log())
+        self.assertLess(seconds, 30)
+        relay.start()
+        clients.with_socket(relay.port, SENDER, ["last@example.com"], CONTENT)
+        messages = self.received(upstream, 2)
+        self.assertEqual([message.addresses for message in messages], [[RECIPIENT], ["last@example.com"]])
+
+    @needs_posthouse
+    def test_an_idle_client_does_not_hold_up_the_end(self):
+        upstream = self.enter(Upstream())
+        relay = self.relay(upstream)
+        with clients.Dialogue(relay.port) as idle:
+            idle.greet()
+            status, seconds = relay.stop()
+            self.assertEqual(status, 0, relay.log())
+            self.assertLess(seconds, 15)
+            self.assertIn(idle.reply()[:3], ("421", ""))
+
+    @needs_posthouse
+    def test_a_second_relay_on_the_same_spool_is_refused_with_a_sentence(self):
+        upstream = self.enter(Upstream())
+        relay = self.relay(upstream)
+        second = subprocess.run([relay.program, "run", "--listen", f"{HOST}:{free_port()}", "--upstream", upstream.url,
+                                 "--spool", str(relay.spool)], capture_output=True, text=True, timeout=30)
+        self.assertNotEqual(second.returncode, 0)
+        self.assertIn(str(relay.spool), second.stderr + second.stdout)
+        clients.with_socket(relay.port, SENDER, [RECIPIENT], CONTENT)
+        self.received(upstream, 1)
