@@ -4,3 +4,4 @@ pub mod smtp;
 pub mod notice;
 pub mod queue;
 pub mod tracking;
+pub mod net;

@@ -1,0 +1,168 @@
+//! The two networks: the system's, and one in memory.
+//!
+//! Contract: [`Network::connect`] and [`Network::bind`] are the only ways to a connection.
+//! Invariants: a connection attempt ends within its timeout; a bind that fails says which address and what to do.
+//! Not here: which addresses are tried, and in what order (`route`); what a failure means (`deliver`).
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+
+use super::deadline::within;
+use super::{Listener, MemoryNetwork, Stream};
+
+/// Where connections are made. Cheap to clone.
+#[derive(Clone, Debug)]
+pub enum Network {
+    /// The operating system's TCP.
+    System,
+    /// Pipes inside this process.
+    Memory(MemoryNetwork),
+}
+
+/// Why no listener could be had at an address; always the machine's or the operator's side.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error(
+        "{address} is in use by another program: stop that program, or listen on another port \
+         (`ss -ltnp` shows who it is)"
+    )]
+    InUse { address: SocketAddr },
+    #[error(
+        "no permission to listen on {address}: ports below 1024 need root, CAP_NET_BIND_SERVICE, \
+         or a port above 1023 such as 2525"
+    )]
+    Permission { address: SocketAddr },
+    #[error(
+        "{ip} is no address of this machine: listen on one that is (`ip address` lists them), \
+         or on 0.0.0.0 or [::] for all of them",
+        ip = address.ip()
+    )]
+    NotHere { address: SocketAddr },
+    #[error("cannot listen on {address}")]
+    Other { address: SocketAddr, source: io::Error },
+}
+
+impl BindError {
+    pub(super) fn new(address: SocketAddr, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::AddrInUse => Self::InUse { address },
+            io::ErrorKind::PermissionDenied => Self::Permission { address },
+            io::ErrorKind::AddrNotAvailable => Self::NotHere { address },
+            _ => Self::Other { address, source },
+        }
+    }
+}
+
+impl Network {
+    /// A connection to `to`, or the error within `timeout` of real time.
+    ///
+    /// The kinds of error are the system's: `ConnectionRefused`, `HostUnreachable`, `NetworkUnreachable`, `TimedOut`.
+    pub async fn connect(&self, to: SocketAddr, timeout: Duration) -> io::Result<Stream> {
+        match self {
+            Self::System => {
+                let socket = within(timeout, TcpStream::connect(to)).await?;
+                Stream::from_tcp(socket, to)
+            }
+            Self::Memory(network) => within(timeout, network.connect(to)).await,
+        }
+    }
+
+    /// A listener at `at`; port 0 takes a free one.
+    pub async fn bind(&self, at: SocketAddr) -> Result<Listener, BindError> {
+        match self {
+            Self::System => match TcpListener::bind(at).await {
+                Ok(socket) => Ok(Listener::from_tcp(socket)),
+                Err(error) => Err(BindError::new(at, error)),
+            },
+            Self::Memory(network) => network.bind(at),
+        }
+    }
+
+    /// Whether `ip` is an address of this machine, so that a listener on all addresses would answer there.
+    ///
+    /// Asks the system which source address it would use towards `ip`; nothing is sent. In memory only loopback is.
+    pub fn is_own_address(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        if ip.is_loopback() || ip.is_unspecified() {
+            return true;
+        }
+        match self {
+            Self::System => source_towards(ip).is_ok_and(|source| source == ip),
+            Self::Memory(_) => false,
+        }
+    }
+}
+
+fn source_towards(ip: IpAddr) -> io::Result<IpAddr> {
+    let any: IpAddr = match ip {
+        IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0))?;
+    // The discard port: a datagram socket that is connected and never written to sends nothing.
+    socket.connect((ip, 9))?;
+    Ok(socket.local_addr()?.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn talks_over_the_systems_network() {
+        let mut listener = Network::System.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let at = listener.local_addr();
+        let (near, far) = tokio::join!(Network::System.connect(at, LIMIT), listener.accept());
+        let (mut near, (mut far, peer)) = (near.unwrap(), far.unwrap());
+        assert_eq!(near.peer(), at);
+        assert_eq!(far.peer(), peer);
+        assert!(near.nodelay().unwrap() && far.nodelay().unwrap());
+        near.write_all(b"220 ready\r\n").await.unwrap();
+        drop(near);
+        let mut text = String::new();
+        far.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "220 ready\r\n");
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_is_told_with_its_address() {
+        let listener = Network::System.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let at = listener.local_addr();
+        let error = Network::System.bind(at).await.unwrap_err();
+        assert!(matches!(error, BindError::InUse { address } if address == at));
+        assert!(
+            error.to_string().starts_with(&format!("{at} is in use by another program: stop")),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_address_of_another_machine_is_told() {
+        let error = Network::System.bind("192.0.2.1:2525".parse().unwrap()).await.unwrap_err();
+        assert!(matches!(error, BindError::NotHere { .. }), "{error:?}");
+        assert!(error.to_string().starts_with("192.0.2.1 is no address of this machine"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn nobody_listening_is_a_refusal() {
+        let listener = Network::System.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let at = listener.local_addr();
+        drop(listener);
+        let error = Network::System.connect(at, LIMIT).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn knows_its_own_addresses() {
+        assert!(Network::System.is_own_address("127.0.0.2".parse().unwrap()));
+        assert!(Network::System.is_own_address("::ffff:127.0.0.1".parse().unwrap()));
+        assert!(!Network::System.is_own_address("192.0.2.1".parse().unwrap()));
+    }
+}

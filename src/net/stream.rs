@@ -1,0 +1,197 @@
+//! One connection, in clear or under TLS, over TCP or in memory.
+//!
+//! Contract: reads and writes as any tokio stream, vectored writes included. TLS is started by giving the stream away
+//! and getting it back; what was negotiated is told by [`Stream::tls`].
+//! Invariants: TLS starts at most once; a stream whose handshake failed is gone; octets that came before the handshake
+//! and were not read stay on the clear side, so whoever holds them in a buffer must throw them away (RFC 3207
+//! section 4.2: nothing learned in clear may be used after STARTTLS).
+//! Not here: the certificates and what is checked (`tls`).
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::{ClientTls, ServerTls, TlsCheck, TlsError, TlsFacts};
+
+/// A connection.
+pub struct Stream {
+    channel: Channel,
+    peer: SocketAddr,
+    tls: Option<TlsFacts>,
+}
+
+enum Channel {
+    Clear(Clear),
+    TlsClient(Box<tokio_rustls::client::TlsStream<Clear>>),
+    TlsServer(Box<tokio_rustls::server::TlsStream<Clear>>),
+}
+
+/// What is below TLS.
+pub(super) enum Clear {
+    Tcp(TcpStream),
+    Memory(DuplexStream),
+}
+
+impl Stream {
+    pub(super) fn from_tcp(socket: TcpStream, peer: SocketAddr) -> io::Result<Self> {
+        // Replies and pipelined commands are small and waited for.
+        socket.set_nodelay(true)?;
+        Ok(Self { channel: Channel::Clear(Clear::Tcp(socket)), peer, tls: None })
+    }
+
+    pub(super) fn from_memory(pipe: DuplexStream, peer: SocketAddr) -> Self {
+        Self { channel: Channel::Clear(Clear::Memory(pipe)), peer, tls: None }
+    }
+
+    /// The address of the other side.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// What TLS negotiated, once it has started.
+    pub fn tls(&self) -> Option<&TlsFacts> {
+        self.tls.as_ref()
+    }
+
+    /// Starts TLS as the client. `name` is the host as it was configured or as its MX record says, or an address; it
+    /// is sent along (SNI) and, by `check`, the certificate must be for it. The handshake must end within `timeout`.
+    pub async fn start_tls_client(
+        self,
+        tls: &ClientTls,
+        check: TlsCheck,
+        name: &str,
+        timeout: Duration,
+    ) -> Result<Stream, TlsError> {
+        let peer = self.peer;
+        let channel = tls.handshake(self.clear()?, check, name, peer.ip(), timeout).await?;
+        let facts = TlsFacts::of(channel.get_ref().1, check == TlsCheck::Verified);
+        Ok(Self { channel: Channel::TlsClient(Box::new(channel)), peer, tls: Some(facts) })
+    }
+
+    /// Starts TLS as the server. The handshake must end within `timeout`.
+    pub async fn start_tls_server(self, tls: &ServerTls, timeout: Duration) -> Result<Stream, TlsError> {
+        let peer = self.peer;
+        let channel = tls.handshake(self.clear()?, timeout).await?;
+        let facts = TlsFacts::of(channel.get_ref().1, false);
+        Ok(Self { channel: Channel::TlsServer(Box::new(channel)), peer, tls: Some(facts) })
+    }
+
+    fn clear(self) -> Result<Clear, TlsError> {
+        match self.channel {
+            Channel::Clear(clear) => Ok(clear),
+            Channel::TlsClient(_) | Channel::TlsServer(_) => Err(TlsError::AlreadyStarted),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn nodelay(&self) -> io::Result<bool> {
+        match &self.channel {
+            Channel::Clear(Clear::Tcp(socket)) => socket.nodelay(),
+            _ => Ok(true),
+        }
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream").field("peer", &self.peer).field("tls", &self.tls).finish_non_exhaustive()
+    }
+}
+
+/// Hands a poll on to whatever is inside.
+macro_rules! clear {
+    ($self:expr, $method:ident $arguments:tt) => {
+        match $self {
+            Clear::Tcp(inner) => Pin::new(inner).$method $arguments,
+            Clear::Memory(inner) => Pin::new(inner).$method $arguments,
+        }
+    };
+}
+
+macro_rules! channel {
+    ($self:expr, $method:ident $arguments:tt) => {
+        match $self {
+            Channel::Clear(inner) => Pin::new(inner).$method $arguments,
+            Channel::TlsClient(inner) => Pin::new(inner).$method $arguments,
+            Channel::TlsServer(inner) => Pin::new(inner).$method $arguments,
+        }
+    };
+}
+
+impl AsyncRead for Clear {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        clear!(self.get_mut(), poll_read(cx, buffer))
+    }
+}
+
+impl AsyncWrite for Clear {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        clear!(self.get_mut(), poll_write(cx, octets))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        clear!(self.get_mut(), poll_write_vectored(cx, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true // both kinds are
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        clear!(self.get_mut(), poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        clear!(self.get_mut(), poll_shutdown(cx))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        channel!(&mut self.get_mut().channel, poll_read(cx, buffer))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        channel!(&mut self.get_mut().channel, poll_write(cx, octets))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        channel!(&mut self.get_mut().channel, poll_write_vectored(cx, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true // all three are
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        channel!(&mut self.get_mut().channel, poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        channel!(&mut self.get_mut().channel, poll_shutdown(cx))
+    }
+}

@@ -1,0 +1,255 @@
+//! TLS as a client: with or without a look at the certificate.
+//!
+//! Contract: [`ClientTls`] holds the trusted authorities and both ways of checking. Which way is taken is decided per
+//! connection by [`TlsCheck`].
+//! Invariants: also where any certificate will do, the handshake is signed by the key in it, so that the encryption
+//! is with whoever holds that certificate; only a passive listener is kept out then (RFC 7435).
+//! Not here: whether to go on in clear after a failed handshake (`deliver`).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use tokio_rustls::TlsConnector;
+
+use super::super::stream::Clear;
+use super::{TlsError, handshaken, provider};
+
+/// How a server's certificate is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TlsCheck {
+    /// It must be from a trusted authority, valid now, and for the name.
+    Verified,
+    /// Any will do.
+    Opportunistic,
+}
+
+/// The client's side of TLS. Cheap to clone.
+#[derive(Clone)]
+pub struct ClientTls {
+    verified: TlsConnector,
+    opportunistic: TlsConnector,
+}
+
+impl ClientTls {
+    /// Trusts the system's authorities, or Mozilla's list as built in where the system has none.
+    ///
+    /// Reads files, once; SSL_CERT_FILE and SSL_CERT_DIR are honoured.
+    pub fn system() -> Self {
+        let found = rustls_native_certs::load_native_certs();
+        for error in &found.errors {
+            tracing::warn!(%error, "cannot read some of the system's certificate authorities");
+        }
+        let mut roots = RootCertStore::empty();
+        let (usable, _) = roots.add_parsable_certificates(found.certs);
+        if usable == 0 {
+            tracing::info!("the system has no certificate authorities: using the built-in list");
+            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+        Self::new(roots)
+    }
+
+    /// Trusts these authorities and no others. Fails when one is no certificate.
+    pub fn trusting<'a>(
+        authorities: impl IntoIterator<Item = CertificateDer<'a>>,
+    ) -> Result<Self, rustls::Error> {
+        let mut roots = RootCertStore::empty();
+        for authority in authorities {
+            roots.add(authority.into_owned())?;
+        }
+        Ok(Self::new(roots))
+    }
+
+    fn new(roots: RootCertStore) -> Self {
+        let builder = || {
+            ClientConfig::builder_with_provider(provider())
+                .with_safe_default_protocol_versions()
+                .expect("ring has suites for TLS 1.2 and 1.3")
+        };
+        let verified = builder().with_root_certificates(roots).with_no_client_auth();
+        let opportunistic = builder()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider())))
+            .with_no_client_auth();
+        Self {
+            verified: TlsConnector::from(Arc::new(verified)),
+            opportunistic: TlsConnector::from(Arc::new(opportunistic)),
+        }
+    }
+
+    pub(in crate::net) async fn handshake(
+        &self,
+        clear: Clear,
+        check: TlsCheck,
+        name: &str,
+        peer: IpAddr,
+        timeout: Duration,
+    ) -> Result<tokio_rustls::client::TlsStream<Clear>, TlsError> {
+        let name = name.strip_suffix('.').unwrap_or(name);
+        let connector = match check {
+            TlsCheck::Verified => &self.verified,
+            TlsCheck::Opportunistic => &self.opportunistic,
+        };
+        let server = match (ServerName::try_from(name.to_owned()), check) {
+            (Ok(server), _) => server,
+            // Nobody checks the name: an address stands in for it, and none is sent.
+            (Err(_), TlsCheck::Opportunistic) => ServerName::from(peer),
+            (Err(_), TlsCheck::Verified) => return Err(TlsError::Name { name: name.to_owned() }),
+        };
+        handshaken(connector.connect(server, clear), name, timeout).await
+    }
+}
+
+impl std::fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientTls").finish_non_exhaustive()
+    }
+}
+
+/// Takes every certificate, and still checks that the handshake was signed with its key.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::super::server::tests::{Pair, pair, self_signed};
+    use super::*;
+    use crate::net::{MemoryNetwork, Network, ServerTls, Stream};
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    async fn streams() -> (Stream, Stream) {
+        let network = Network::Memory(MemoryNetwork::new());
+        let mut listener = network.bind("192.0.2.1:25".parse().unwrap()).await.unwrap();
+        let near = network.connect(listener.local_addr(), LIMIT).await.unwrap();
+        (near, listener.accept().await.unwrap().0)
+    }
+
+    /// A client that trusts `trusted` alone shakes hands with a server that shows `shown`.
+    async fn shake(
+        trusted: &Pair,
+        shown: &Pair,
+        check: TlsCheck,
+        name: &str,
+    ) -> Result<(Stream, Stream), TlsError> {
+        let client = ClientTls::trusting([trusted.authority.clone()]).unwrap();
+        let server = ServerTls::load(&shown.certificate_path(), &shown.key_path()).unwrap();
+        let (near, far) = streams().await;
+        let (near, far) = tokio::join!(
+            near.start_tls_client(&client, check, name, LIMIT),
+            far.start_tls_server(&server, LIMIT)
+        );
+        Ok((near?, far.expect("the client was content")))
+    }
+
+    #[tokio::test]
+    async fn a_valid_certificate_is_verified_and_the_line_is_encrypted_both_ways() {
+        let pair = pair("mx.example.org");
+        let (mut near, mut far) = shake(&pair, &pair, TlsCheck::Verified, "mx.example.org.").await.unwrap();
+        let facts = near.tls().unwrap();
+        assert_eq!((facts.version, facts.verified), ("TLSv1.3", true));
+        assert!(facts.cipher.starts_with("TLS_") && !facts.cipher.contains("TLS13"), "{}", facts.cipher);
+        assert_eq!(far.tls().unwrap().cipher, facts.cipher);
+        near.write_all(b"EHLO relay.example.org\r\n").await.unwrap();
+        near.shutdown().await.unwrap();
+        let mut text = String::new();
+        far.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "EHLO relay.example.org\r\n");
+        assert!(matches!(
+            far.start_tls_server(
+                &ServerTls::load(&pair.certificate_path(), &pair.key_path()).unwrap(),
+                LIMIT
+            )
+            .await,
+            Err(TlsError::AlreadyStarted)
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_certificate_for_another_name_is_refused_when_verified_and_taken_when_opportunistic() {
+        let pair = pair("mx.example.org");
+        let error = shake(&pair, &pair, TlsCheck::Verified, "mx.example.com").await.unwrap_err();
+        assert_eq!(error.to_string(), "the certificate is not valid for mx.example.com");
+        let (near, _) = shake(&pair, &pair, TlsCheck::Opportunistic, "mx.example.com").await.unwrap();
+        assert!(!near.tls().unwrap().verified);
+    }
+
+    #[tokio::test]
+    async fn an_unknown_authority_is_refused_when_verified_and_taken_when_opportunistic() {
+        let (ours, theirs) = (pair("mx.example.org"), self_signed("mx.example.org"));
+        let error = shake(&ours, &theirs, TlsCheck::Verified, "mx.example.org").await.unwrap_err();
+        assert!(matches!(error, TlsError::UnknownIssuer), "{error:?}");
+        shake(&ours, &theirs, TlsCheck::Opportunistic, "not a name").await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handshake_that_nobody_answers_ends_in_time_and_garbage_ends_it_at_once() {
+        let pair = pair("mx.example.org");
+        let client = ClientTls::trusting([pair.authority.clone()]).unwrap();
+        let (near, far) = streams().await;
+        let error =
+            near.start_tls_client(&client, TlsCheck::Verified, "mx.example.org", LIMIT).await.unwrap_err();
+        assert!(matches!(error, TlsError::TimedOut(LIMIT)), "{error:?}");
+        drop(far);
+
+        let (near, mut far) = streams().await;
+        far.write_all(b"454 TLS not available\r\n").await.unwrap();
+        let error =
+            near.start_tls_client(&client, TlsCheck::Verified, "mx.example.org", LIMIT).await.unwrap_err();
+        assert!(matches!(error, TlsError::Handshake { .. }), "{error:?}");
+
+        let (near, far) = streams().await;
+        drop(far);
+        let error =
+            near.start_tls_client(&client, TlsCheck::Verified, "mx.example.org", LIMIT).await.unwrap_err();
+        assert!(matches!(error, TlsError::Closed { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn trusts_somebody_on_every_system() {
+        let _ = ClientTls::system();
+    }
+}
