@@ -139,7 +139,11 @@ impl<'a> Driver<'a> {
         let place = format!("{}.txt, input cut {:?}", dialogue.name, self.cut);
         for act in &dialogue.acts {
             if !matches!(act, Act::Expect(_)) {
-                assert!(self.said.is_empty(), "{place}: unexpected {:?}", String::from_utf8_lossy(&self.said));
+                assert!(
+                    self.said.is_empty(),
+                    "{place}: unexpected {:?}",
+                    String::from_utf8_lossy(&self.said)
+                );
             }
             match act {
                 Act::Send(octets) => self.send(octets),
@@ -154,23 +158,32 @@ impl<'a> Driver<'a> {
                     self.run();
                 }
                 Act::Closed => assert_eq!(self.rest, Rest::Closed, "{place}: the server has not closed"),
-                Act::Eof => assert_eq!(self.rest, Rest::NeedInput, "{place}: the client leaves an open session"),
+                Act::Eof => {
+                    assert_eq!(self.rest, Rest::NeedInput, "{place}: the client leaves an open session")
+                }
             }
         }
         assert!(self.said.is_empty(), "{place}: unexpected {:?}", String::from_utf8_lossy(&self.said));
         let closed = dialogue.acts.contains(&Act::Closed);
         assert_eq!(self.rest == Rest::Closed, closed, "{place}: the end of the session");
         let (expected, taken) = (&dialogue.messages, &self.messages);
-        assert!(expected == taken, "{place}: took\n{}\nnot\n{}", taken.escape_ascii(), expected.escape_ascii());
+        assert!(
+            expected == taken,
+            "{place}: took\n{}\nnot\n{}",
+            taken.escape_ascii(),
+            expected.escape_ascii()
+        );
     }
 
     fn expect(&mut self, lines: &[Line], place: &str) {
         let said = std::mem::take(&mut self.said);
         let shown = String::from_utf8_lossy(&said);
         let body = said.strip_suffix(b"\r\n").unwrap_or_else(|| panic!("{place}: no whole line: {shown:?}"));
-        let body = String::from_utf8(body.to_vec()).unwrap_or_else(|_| panic!("{place}: not ASCII: {shown:?}"));
+        let body =
+            String::from_utf8(body.to_vec()).unwrap_or_else(|_| panic!("{place}: not ASCII: {shown:?}"));
         let heard: Vec<&str> = body.split("\r\n").collect();
-        let matches = heard.len() == lines.len() && lines.iter().zip(&heard).all(|(l, h)| l.matches(h.as_bytes()));
+        let matches =
+            heard.len() == lines.len() && lines.iter().zip(&heard).all(|(l, h)| l.matches(h.as_bytes()));
         assert!(matches, "{place}:\nheard {heard:#?}\nexpected {lines:#?}");
     }
 }
@@ -222,7 +235,8 @@ fn every_dialogue_goes_as_written_however_its_input_is_cut() {
     let dialogues = Dialogue::read_all(&folder);
     assert!(dialogues.len() >= 40, "only {} dialogues were found", dialogues.len());
     for dialogue in &dialogues {
-        let length: usize = dialogue.acts.iter().map(|act| if let Act::Send(o) = act { o.len() } else { 0 }).sum();
+        let length: usize =
+            dialogue.acts.iter().map(|act| if let Act::Send(o) = act { o.len() } else { 0 }).sum();
         Driver::new(dialogue, Cut::Whole).play();
         Driver::new(dialogue, Cut::Everywhere).play();
         for cut in 1..length {

@@ -61,7 +61,8 @@ mod tests {
 
     #[test]
     fn reads_what_matters_and_passes_over_the_rest() {
-        let lines = ["PIPELINING", "pipelining", "Size 1000", "AUTH=LOGIN", "AUTH PLAIN X", "CHUNKING", "dsn"];
+        let lines =
+            ["PIPELINING", "pipelining", "Size 1000", "AUTH=LOGIN", "AUTH PLAIN X", "CHUNKING", "dsn"];
         let extensions = Extensions::read(&Reply::with_lines(250, lines.map(String::from).to_vec()));
         let expected = Extensions {
             pipelining: true,

@@ -14,6 +14,9 @@ mod reply;
 mod session;
 mod transaction;
 
+#[cfg(test)]
+mod tests;
+
 pub use content::Output;
 pub use extensions::Extensions;
 pub use reply::ProtocolError;

@@ -129,9 +129,19 @@ mod tests {
     fn is_lenient_only_where_it_is_harmless() {
         assert_eq!(read(b"250\r\n").unwrap().unwrap().lines(), [""]);
         assert_eq!(read(b"250 fine\n").unwrap().unwrap().lines(), ["fine"]);
-        assert_eq!(read(b"550 caf\xe9 \x07\x1b[31m\r\n").unwrap().unwrap().lines(), ["caf\u{fffd} \u{fffd}\u{fffd}[31m"]);
-        for garbage in [&b"\r\n"[..], b"25\r\n", b"2500 x\r\n", b"250_x\r\n", b"199 x\r\n", b"600 x\r\n", b"HTTP/1.1 400\r\n"]
-        {
+        assert_eq!(
+            read(b"550 caf\xe9 \x07\x1b[31m\r\n").unwrap().unwrap().lines(),
+            ["caf\u{fffd} \u{fffd}\u{fffd}[31m"]
+        );
+        for garbage in [
+            &b"\r\n"[..],
+            b"25\r\n",
+            b"2500 x\r\n",
+            b"250_x\r\n",
+            b"199 x\r\n",
+            b"600 x\r\n",
+            b"HTTP/1.1 400\r\n",
+        ] {
             assert!(matches!(read(garbage), Err(ProtocolError::NotAReply { .. })), "{garbage:?}");
         }
         assert_eq!(read(b"250-a\r\n251 b\r\n"), Err(ProtocolError::MixedCodes { first: 250, then: 251 }));

@@ -119,7 +119,9 @@ pub struct Client {
 
 enum State {
     Greeting,
-    Hello { extended: bool },
+    Hello {
+        extended: bool,
+    },
     Ready,
     StartTls,
     Handshake,
@@ -273,7 +275,9 @@ impl Client {
         while let Ok(Some(reply)) = self.reader.read(&mut self.input) {
             match running.out.pop_front() {
                 // Only a refusal can come before the final dot, and then nothing is uncertain.
-                Some(Sent::End) if !running.report.dot_sent && reply.class() == ReplyClass::Completed => break,
+                Some(Sent::End) if !running.report.dot_sent && reply.class() == ReplyClass::Completed => {
+                    break;
+                }
                 Some(sent) => running.note(sent, reply),
                 None => break,
             }
@@ -320,7 +324,9 @@ impl Client {
             State::StartTls => Waiting::StartTls,
             State::Authentication(_) => Waiting::Authentication,
             State::Quit => Waiting::Quit,
-            State::Transaction(running) => running.out.front().map_or(Waiting::Nothing, |sent| sent.waiting()),
+            State::Transaction(running) => {
+                running.out.front().map_or(Waiting::Nothing, |sent| sent.waiting())
+            }
             State::Ready | State::Handshake | State::Closed(_) => Waiting::Nothing,
         }
     }
@@ -410,7 +416,9 @@ impl Client {
 impl Client {
     /// Sends the next group of commands, or ends the transaction when nothing good can follow.
     fn send_commands(&mut self) -> Option<Step> {
-        let State::Transaction(running) = &mut self.state else { unreachable!("called in a transaction only") };
+        let State::Transaction(running) = &mut self.state else {
+            unreachable!("called in a transaction only")
+        };
         let data = running.transaction.recipients.len() + 1;
         let hopeless = (running.next > 0 && !running.report.mail_accepted())
             || (running.next == data && !running.report.any_recipient_accepted());
@@ -446,7 +454,9 @@ impl Client {
     }
 
     fn transaction_reply(&mut self, reply: Reply) -> Result<Option<Step>, ProtocolError> {
-        let State::Transaction(running) = &mut self.state else { unreachable!("called in a transaction only") };
+        let State::Transaction(running) = &mut self.state else {
+            unreachable!("called in a transaction only")
+        };
         let sent = running.out.pop_front().expect("a reply is read only while a command is out");
         let (class, code) = (reply.class(), reply.code());
         let sensible = match sent {

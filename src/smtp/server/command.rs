@@ -10,9 +10,9 @@
 
 use crate::mail::{BodyType, Notify, OriginalRecipient, Ret, ReversePath};
 
+use super::parameter;
 use super::path::{self, ForwardPath};
 use super::replies::{self, Fixed};
-use super::parameter;
 
 /// A well-formed command line.
 #[derive(Debug, PartialEq, Eq)]
@@ -134,7 +134,8 @@ mod tests {
         assert_eq!(parse(b"quit  "), Ok(Command::Quit));
         assert_eq!(parse(b"Noop anything at all"), Ok(Command::Noop));
         assert_eq!(parse(b"EHLO [192.0.2.1] \t"), Ok(Command::Ehlo("[192.0.2.1]".into())));
-        let Ok(Command::Mail(mail)) = parse(b"mail from:<a@example.org> size=10 ret=hdrs envid=x body=8bitmime")
+        let Ok(Command::Mail(mail)) =
+            parse(b"mail from:<a@example.org> size=10 ret=hdrs envid=x body=8bitmime")
         else {
             panic!("MAIL with all its parameters")
         };

@@ -50,9 +50,8 @@ pub(super) struct ContentReader {
 impl ContentReader {
     /// For a content of at most `max` octets; `declared` is MAIL's SIZE.
     pub fn new(max: u64, declared: Option<u64>) -> Self {
-        let first = declared.map_or(CHUNK_MIN, |size| {
-            usize::try_from(size).unwrap_or(CHUNK_MAX).clamp(CHUNK_MIN, CHUNK_MAX)
-        });
+        let first = declared
+            .map_or(CHUNK_MIN, |size| usize::try_from(size).unwrap_or(CHUNK_MAX).clamp(CHUNK_MIN, CHUNK_MAX));
         Self {
             place: Place::LineStart,
             max,
@@ -229,7 +228,11 @@ mod tests {
             assert_eq!(read(&input, input.len()).1, None, "{smuggled:?} has not ended");
             input.extend_from_slice(b"\r\n.\r\n");
             for piece in 1..=input.len() {
-                assert_eq!(read(&input, piece), (input.len(), Some(Err(replies::BARE_LINE_END))), "{smuggled:?}");
+                assert_eq!(
+                    read(&input, piece),
+                    (input.len(), Some(Err(replies::BARE_LINE_END))),
+                    "{smuggled:?}"
+                );
             }
         }
     }

@@ -29,7 +29,9 @@ pub(super) fn split(rest: &[u8]) -> Result<Vec<Parameter<'_>>, Fixed> {
         let well_formed = !keyword.is_empty()
             && !keyword.starts_with('-')
             && keyword.bytes().all(keyword_octet)
-            && value.is_none_or(|value| !value.is_empty() && value.bytes().all(|b| matches!(b, b'!'..=b'<' | b'>'..=b'~')));
+            && value.is_none_or(|value| {
+                !value.is_empty() && value.bytes().all(|b| matches!(b, b'!'..=b'<' | b'>'..=b'~'))
+            });
         if !well_formed {
             return Err(replies::PARAMETER_SYNTAX);
         }
@@ -113,7 +115,14 @@ mod tests {
         assert_eq!(size(Some("0")), Ok(0));
         assert_eq!(size(Some("00000000000000000012")), Ok(12));
         assert_eq!(size(Some("18446744073709551615")), Ok(u64::MAX));
-        for bad in [None, Some("18446744073709551616"), Some("+1"), Some("-1"), Some("1k"), Some("000000000000000000001")] {
+        for bad in [
+            None,
+            Some("18446744073709551616"),
+            Some("+1"),
+            Some("-1"),
+            Some("1k"),
+            Some("000000000000000000001"),
+        ] {
             assert_eq!(size(bad), Err(replies::SIZE_VALUE), "{bad:?}");
         }
     }
@@ -134,6 +143,9 @@ mod tests {
         assert_eq!(envid(Some("+zz")), Err(replies::ENVID_VALUE));
         assert_eq!(original_recipient(Some("rfc822;a@example.org")).unwrap().address, "a@example.org");
         assert_eq!(original_recipient(Some("a@example.org")), Err(replies::ORCPT_VALUE));
-        assert_eq!(original_recipient(Some(&format!("rfc822;{}", "x".repeat(500)))), Err(replies::ORCPT_VALUE));
+        assert_eq!(
+            original_recipient(Some(&format!("rfc822;{}", "x".repeat(500)))),
+            Err(replies::ORCPT_VALUE)
+        );
     }
 }

@@ -278,7 +278,9 @@ impl Server {
         self.refused = true;
         match reply.class() {
             ReplyClass::TransientFailure | ReplyClass::PermanentFailure => self.answer(reply),
-            ReplyClass::Completed | ReplyClass::Intermediate => self.answer(replies::GREETING_UNANSWERED.into()),
+            ReplyClass::Completed | ReplyClass::Intermediate => {
+                self.answer(replies::GREETING_UNANSWERED.into())
+            }
         }
     }
 
@@ -349,7 +351,9 @@ impl Server {
             Progress::EndOfContent(envelope, content) => {
                 Step::EndOfContent(EndQuestion { server: self, envelope, content })
             }
-            Progress::Made | Progress::Stuck | Progress::Greet => unreachable!("these ask nothing of a command"),
+            Progress::Made | Progress::Stuck | Progress::Greet => {
+                unreachable!("these ask nothing of a command")
+            }
         }
     }
 
@@ -506,7 +510,9 @@ impl Server {
     fn data(&mut self) -> Progress {
         match &self.transaction {
             None => self.fault(replies::MAIL_FIRST),
-            Some(transaction) if transaction.envelope.recipients.is_empty() => self.reply(replies::NO_RECIPIENTS),
+            Some(transaction) if transaction.envelope.recipients.is_empty() => {
+                self.reply(replies::NO_RECIPIENTS)
+            }
             Some(_) => Progress::Content,
         }
     }
