@@ -1,4 +1,5 @@
 pub mod clock;
+pub mod config;
 pub mod mail;
 pub mod smtp;
 pub mod notice;

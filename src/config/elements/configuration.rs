@@ -1,0 +1,154 @@
+//! The whole configuration, and the checks that need more than one section.
+//!
+//! Contract: [`Configuration::read`] reads every section, in the order of the reference file, and reports all faults.
+//! Not here: where the tree comes from (`load`).
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use super::{
+    Delivery, Dns, Limits, Listener, Notices, Relaying, Retry, Spool, Timeouts, Tls, Tracking, Upstream,
+    listener, route, upstream,
+};
+use crate::config::fault::Report;
+use crate::config::quantity::{Mismatch, size_text};
+use crate::config::section::Section;
+use crate::config::tree::{Place, Table};
+use crate::mail::{Address, RouteTable};
+
+/// Settings that are in order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Configuration {
+    /// The name in greetings, trace fields and notices; the machine's own by default.
+    pub hostname: String,
+    pub spool: Spool,
+    pub listeners: Vec<Listener>,
+    pub limits: Limits,
+    pub tls: Option<Tls>,
+    pub relaying: Relaying,
+    pub routes: RouteTable,
+    /// Upstream groups by name.
+    pub upstreams: BTreeMap<String, Upstream>,
+    pub retry: Retry,
+    pub notices: Notices,
+    pub tracking: Tracking,
+    pub dns: Dns,
+    pub timeouts: Timeouts,
+    pub delivery: Delivery,
+    /// Seconds that pass for each real one.
+    pub speed: f64,
+}
+
+impl Configuration {
+    /// `folder` is what relative paths in the file count from.
+    pub(in crate::config) fn read(tree: &Table, folder: &Path, report: &Report) -> Self {
+        let mut top = Section::top(tree, report);
+        let hostname = hostname(&mut top);
+        let spool = Spool::read(top.section("spool"), folder);
+        let (listeners, wants_tls) = listener::read(&mut top);
+        let limits = Limits::read(top.section("limits"));
+        let tls = Tls::read(top.section("tls"), folder);
+        if let (Some(place), false) = (wants_tls, tree.get("tls").is_some()) {
+            let hint = "add a [tls] section with certificate and key, or write tls = \"none\"";
+            report.fault(&place, "TLS is asked for, but there is no certificate", None, Some(hint.into()));
+        }
+        let relaying = Relaying::read(top.section("relaying"));
+        let upstreams = upstream::read(&mut top, folder);
+        let routes = route::read(&mut top, &upstreams);
+        let retry_section = top.section("retry");
+        let notices_section = top.section("notices");
+        let retry = Retry::read(retry_section);
+        let notices = Notices::read(notices_section, &retry);
+        let tracking = Tracking::read(top.section("tracking"), &spool.path);
+        let dns = Dns::read(top.section("dns"));
+        let timeouts = Timeouts::read(top.section("timeouts"));
+        let delivery = Delivery::read(top.section("delivery"));
+        let speed = speed(top.section("clock"));
+        top.not_yet("admin");
+        top.done();
+        check_room_for_a_message(&listeners, &limits, report);
+        check_upstreams_lead_away(&listeners, &upstreams, report);
+        Self {
+            hostname,
+            spool,
+            listeners,
+            limits,
+            tls,
+            relaying,
+            routes,
+            upstreams,
+            retry,
+            notices,
+            tracking,
+            dns,
+            timeouts,
+            delivery,
+            speed,
+        }
+    }
+}
+
+fn hostname(top: &mut Section<'_>) -> String {
+    let given = top.get("hostname", |value| {
+        let name = value.text().filter(|name| is_domain(name)).map(str::to_owned);
+        name.ok_or_else(|| Mismatch::new("a domain name, such as \"relay.example.org\""))
+    });
+    given.unwrap_or_else(|| {
+        let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let own = own.trim();
+        if is_domain(own) { own.to_owned() } else { "localhost".to_owned() }
+    })
+}
+
+/// A domain name, and no address literal. The grammar of domains stands in one place: that of addresses.
+pub(super) fn is_domain(name: &str) -> bool {
+    !name.starts_with('[') && !name.contains('@') && format!("x@{name}").parse::<Address>().is_ok()
+}
+
+fn speed(mut section: Section<'_>) -> f64 {
+    let expected = "a number above 0 and up to 1000000; 1 is real time, 60 makes a minute of each second";
+    let speed = section.number("speed", expected, |n| n > 0.0 && n <= 1_000_000.0);
+    section.done();
+    speed.unwrap_or(1.0)
+}
+
+fn check_room_for_a_message(listeners: &[Listener], limits: &Limits, report: &Report) {
+    let largest = listeners.iter().map(|listener| listener.max_message_size).max().unwrap_or(0);
+    if limits.bytes_in_flight < largest {
+        let (flight, largest) = (size_text(limits.bytes_in_flight), size_text(largest));
+        let problem = format!(
+            "limits.bytes_in_flight ({flight}) has no room for one message of max_message_size ({largest})"
+        );
+        let hint = "raise bytes_in_flight in [limits], or lower max_message_size in [[listener]]";
+        report.fault(&Place::Nowhere, problem, None, Some(hint.into()));
+    }
+}
+
+/// An upstream that is our own listener would send every message round and round.
+fn check_upstreams_lead_away(
+    listeners: &[Listener],
+    upstreams: &BTreeMap<String, Upstream>,
+    report: &Report,
+) {
+    for (group, upstream) in upstreams {
+        for host in &upstream.hosts {
+            let address: Option<IpAddr> = match host.host.as_str() {
+                "localhost" => Some(std::net::Ipv4Addr::LOCALHOST.into()),
+                name => name.parse().ok(),
+            };
+            let Some(address) = address else { continue };
+            let own = listeners.iter().find(|listener| is_reached(listener.address, address, host.port));
+            if let Some(own) = own {
+                let problem = format!("upstream {group} leads back to our own listener, {}", own.address);
+                let hint = "name the server that mail shall go to, or listen on another port";
+                report.fault(&Place::Nowhere, problem, None, Some(hint.into()));
+            }
+        }
+    }
+}
+
+fn is_reached(listener: SocketAddr, address: IpAddr, port: u16) -> bool {
+    port == listener.port()
+        && (listener.ip() == address || (listener.ip().is_unspecified() && address.is_loopback()))
+}

@@ -1,0 +1,51 @@
+//! `[limits]`: how much is taken in at once, over all listeners.
+//!
+//! Contract: every limit has a default and is enforced with a reply of its own (`accept`).
+//! Not here: the size of one message (`[[listener]]`).
+
+use std::time::Duration;
+
+use crate::config::section::Section;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions at one time.
+    pub sessions: u32,
+    /// Recipients of one transaction (RFC 5321 section 4.5.3.1.8 asks for at least 100).
+    pub recipients: u32,
+    /// Bytes of content being received at one time.
+    pub bytes_in_flight: u64,
+    /// How long a client may be silent (RFC 5321 section 4.5.3.2.7 asks for at least 5 minutes).
+    pub idle_timeout: Duration,
+    /// Received fields that make a loop (RFC 5321 section 6.3).
+    pub received_fields: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            sessions: 1_000,
+            recipients: 1_000,
+            bytes_in_flight: 256 << 20,
+            idle_timeout: Duration::from_secs(300),
+            received_fields: 50,
+        }
+    }
+}
+
+impl Limits {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let default = Self::default();
+        let limits = Self {
+            sessions: section.count("sessions", 1, 1_000_000).unwrap_or(default.sessions),
+            recipients: section.count("recipients", 1, 1_000_000).unwrap_or(default.recipients),
+            bytes_in_flight: section.size("bytes_in_flight").unwrap_or(default.bytes_in_flight),
+            idle_timeout: section
+                .duration("idle_timeout", Duration::from_secs(1))
+                .unwrap_or(default.idle_timeout),
+            received_fields: section.count("received_fields", 1, 1_000).unwrap_or(default.received_fields),
+        };
+        section.done();
+        limits
+    }
+}

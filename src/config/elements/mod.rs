@@ -1,0 +1,36 @@
+//! The sections of the configuration, one file each: what a section holds, its defaults, and how it is read.
+//!
+//! Contract: each element is a checked value; its `read` asks a section for every key and reports what is wrong.
+//! Invariants: a default stands in one place, the element's `Default`; `config/reference.toml` is tested against it.
+//! Not here: what the settings do.
+
+mod configuration;
+mod delivery;
+mod dns;
+mod limits;
+mod listener;
+mod notices;
+mod relaying;
+mod retry;
+mod route;
+mod spool;
+mod timeouts;
+mod tls;
+mod tracking;
+mod upstream;
+mod upstream_url;
+
+pub use configuration::Configuration;
+pub use delivery::Delivery;
+pub use dns::Dns;
+pub use limits::Limits;
+pub use listener::{Listener, ListenerTls};
+pub use notices::Notices;
+pub use relaying::Relaying;
+pub use retry::{Preset, Retry};
+pub use spool::Spool;
+pub use timeouts::Timeouts;
+pub use tls::Tls;
+pub use tracking::Tracking;
+pub use upstream::{Credentials, Upstream};
+pub use upstream_url::{Scheme, UpstreamHost, UpstreamHostError, UpstreamTls};

@@ -1,0 +1,53 @@
+//! `[notices]`: what senders are told, and in which language.
+//!
+//! Contract: a delay notice that would come after the end is a warning, because it never comes.
+//! Not here: the words (`notice`).
+
+use std::time::Duration;
+
+use super::Retry;
+use crate::config::quantity::{self, Mismatch};
+use crate::config::section::Section;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notices {
+    /// After which age the sender is told of the delay; nothing: never. The preset's where it was not given.
+    pub delay_after: Option<Duration>,
+    /// `en`, `ja` or `auto`.
+    pub language: String,
+}
+
+impl Default for Notices {
+    fn default() -> Self {
+        Self { delay_after: Retry::default().preset.delay_after(), language: "en".into() }
+    }
+}
+
+const LANGUAGES: [(&str, &str); 3] = [("en", "en"), ("ja", "ja"), ("auto", "auto")];
+
+impl Notices {
+    pub(super) fn read(mut section: Section<'_>, retry: &Retry) -> Self {
+        let given = section.get("delay_after", |value| match value.text() {
+            Some("never") => Ok(None),
+            _ => quantity::duration(value).map(Some).map_err(|mismatch| Mismatch {
+                expected: format!("{}, or \"never\"", mismatch.expected),
+                ..mismatch
+            }),
+        });
+        let delay_after = given.unwrap_or(retry.preset.delay_after());
+        let language = section.word("language", &LANGUAGES).unwrap_or("en").to_owned();
+        if let Some(delay) = delay_after
+            && delay >= retry.expire_after
+        {
+            let (delay, end) =
+                (humantime::format_duration(delay), humantime::format_duration(retry.expire_after));
+            let problem = format!(
+                "no delay notice is ever sent: it is due after {delay}, and mail expires after {end}"
+            );
+            let hint = "shorten delay_after in [notices], or write delay_after = \"never\"";
+            section.report.warn(section.place_of("delay_after"), problem, hint);
+        }
+        section.done();
+        Self { delay_after, language }
+    }
+}

@@ -1,0 +1,101 @@
+//! `[relaying]`: who may relay.
+//!
+//! Contract: networks in CIDR; a bare address is itself alone. Everybody being allowed in is a warning, also when
+//! that is only so because a container's gateway stands for everybody.
+//! Not here: the decision about a client (`accept`).
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+
+use crate::config::quantity::Mismatch;
+use crate::config::section::Section;
+use crate::config::tree::Value;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relaying {
+    /// Whose clients may relay without AUTH.
+    pub networks: Vec<IpNet>,
+}
+
+impl Default for Relaying {
+    fn default() -> Self {
+        let net = |text: &str| text.parse().expect("a network");
+        Self { networks: vec![net("127.0.0.0/8"), net("::1/128")] }
+    }
+}
+
+impl Relaying {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let networks = section.list("networks", network);
+        if let Some(networks) = &networks {
+            warn_of_everybody(&section, networks);
+        }
+        section.not_yet("users");
+        section.done();
+        networks.map_or_else(Self::default, |networks| Self { networks })
+    }
+}
+
+fn warn_of_everybody(section: &Section<'_>, networks: &[IpNet]) {
+    let place = section.place_of("networks");
+    if let Some(all) = networks.iter().find(|network| network.prefix_len() == 0) {
+        let hint = "name the networks of your own clients, such as \"192.0.2.0/24\"";
+        section.report.warn(place, format!("relaying.networks has {all}: everybody may relay"), hint);
+        return;
+    }
+    let in_container =
+        ["/.dockerenv", "/run/.containerenv"].iter().any(|file| std::path::Path::new(file).exists());
+    let table = if in_container {
+        std::fs::read_to_string("/proc/net/route").unwrap_or_default()
+    } else {
+        String::new()
+    };
+    let gateway = default_gateway(&table);
+    let covers = |network: &&IpNet| gateway.is_some_and(|gateway| network.contains(&IpAddr::V4(gateway)));
+    if let (Some(network), Some(gateway)) = (networks.iter().find(covers), gateway) {
+        let problem = format!(
+            "relaying.networks has {network}, with the container's gateway {gateway} in it: \
+             clients from outside may all seem to come from there"
+        );
+        section.report.warn(place, problem, "publish the port on 127.0.0.1 only, or name narrower networks");
+    }
+}
+
+/// From `/proc/net/route`: the gateway of the line whose destination is 0, in hexadecimal, lowest octet first.
+fn default_gateway(table: &str) -> Option<Ipv4Addr> {
+    table.lines().skip(1).find_map(|line| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        let gateway = u32::from_str_radix(columns.get(2)?, 16).ok()?;
+        (columns.get(1) == Some(&"00000000") && gateway != 0).then(|| Ipv4Addr::from(gateway.to_le_bytes()))
+    })
+}
+
+pub(super) fn network(value: &Value) -> Result<IpNet, Mismatch> {
+    let mismatch = || Mismatch::new("a network, such as \"192.0.2.0/24\" or \"2001:db8::/32\"");
+    let text = value.text().ok_or_else(mismatch)?;
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(address.into());
+    }
+    let network: IpNet = text.parse().map_err(|_| mismatch())?;
+    if network.trunc() == network {
+        Ok(network)
+    } else {
+        let whole = network.trunc();
+        let alone = network.addr();
+        Err(mismatch().hint(format!("write \"{whole}\" for the network, or \"{alone}\" for the one address")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_the_gateway_of_the_default_route() {
+        let table = "Iface\tDestination\tGateway\tFlags\neth0\t000011AC\t00000000\t0001\neth0\t00000000\t010011AC\t0003\n";
+        assert_eq!(default_gateway(table), Some(Ipv4Addr::new(172, 17, 0, 1)));
+        assert_eq!(default_gateway("Iface\tDestination\tGateway\n"), None);
+        assert_eq!(default_gateway(""), None);
+    }
+}

@@ -1,0 +1,27 @@
+//! `[tracking]`: where the message tracking log stands, and for how long.
+//!
+//! Contract: a relative path counts from the spool's folder.
+//! Not here: the log (`tracking`).
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::config::section::Section;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tracking {
+    pub path: PathBuf,
+    pub keep: Duration,
+}
+
+impl Tracking {
+    const PATH: &str = "tracking";
+    const KEEP: Duration = Duration::from_secs(30 * 86_400);
+
+    pub(super) fn read(mut section: Section<'_>, spool: &Path) -> Self {
+        let path = section.text("path").map_or_else(|| Self::PATH.to_owned(), |at| at.value);
+        let keep = section.duration("keep", Duration::from_secs(3600)).unwrap_or(Self::KEEP);
+        section.done();
+        Self { path: spool.join(path), keep }
+    }
+}

@@ -1,0 +1,122 @@
+//! `[upstream.NAME]`: a group of hosts that mail is handed to, in order of preference.
+//!
+//! Contract: a group has hosts; credentials are whole, and the password's file can be read. With credentials a host
+//! that is not this machine must prove who it is (tls=verified), unless its URL says otherwise, which is a warning.
+//! Not here: the URL's grammar (`upstream_url`), connecting (`deliver`). The password itself is not kept here.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::spool::under;
+use super::upstream_url::{Scheme, UpstreamHost, UpstreamHostError, UpstreamTls};
+use crate::config::quantity::Mismatch;
+use crate::config::section::{At, Section};
+use crate::config::tree::Value;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// The first is preferred. `tls` is always set here.
+    pub hosts: Vec<UpstreamHost>,
+    pub credentials: Option<Credentials>,
+}
+
+/// For AUTH (RFC 4954).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    pub username: String,
+    /// Its first line is the password.
+    pub password_file: PathBuf,
+}
+
+/// All groups by name.
+pub(super) fn read(top: &mut Section<'_>, folder: &Path) -> BTreeMap<String, Upstream> {
+    let mut groups = BTreeMap::new();
+    for (name, mut section) in top.named("upstream") {
+        if name == "mx" {
+            let problem = "an upstream group cannot be called \"mx\": via = \"mx\" means the MX records";
+            section.report.fault(section.place(), problem, None, Some("give it another name".into()));
+        }
+        let hosts = section.list("hosts", host);
+        let example = "[\"smtp://relay.example:25\"]";
+        let mut hosts = section.require("hosts", hosts, example).unwrap_or_default();
+        if section.is_empty_list("hosts") {
+            let problem = format!("[upstream.{name}] has no hosts");
+            let hint = format!("write hosts = {example}");
+            section.report.fault(section.place_of("hosts"), problem, None, Some(hint));
+        }
+        let credentials = credentials(&mut section, folder);
+        let with_password = section.has("username");
+        for host in &mut hosts {
+            warn_of_open_password(&section, host, with_password);
+            host.tls = host.tls.or(Some(default_tls(host, with_password)));
+        }
+        section.done();
+        groups.insert(name.to_owned(), Upstream { hosts, credentials });
+    }
+    groups
+}
+
+/// Nobody gets a password by stripping STARTTLS.
+fn default_tls(host: &UpstreamHost, with_password: bool) -> UpstreamTls {
+    match host.scheme {
+        _ if with_password && !host.is_loopback() => UpstreamTls::Verified,
+        Scheme::Smtps => UpstreamTls::Required,
+        Scheme::Smtp => UpstreamTls::Opportunistic,
+    }
+}
+
+fn warn_of_open_password(section: &Section<'_>, host: &UpstreamHost, with_password: bool) {
+    let open =
+        matches!(host.tls, Some(UpstreamTls::None | UpstreamTls::Opportunistic | UpstreamTls::Required));
+    if open && with_password && !host.is_loopback() {
+        let problem =
+            format!("the password for {host} may be read, or asked for, by whoever stands in between");
+        section.report.warn(section.place_of("hosts"), problem, "write tls=verified, or leave tls out");
+    }
+}
+
+fn credentials(section: &mut Section<'_>, folder: &Path) -> Option<Credentials> {
+    let username = section.text("username");
+    let password_file = section.text("password_file");
+    if !section.has("username") && !section.has("password_file") {
+        return None;
+    }
+    let username = section.require("username", username, "\"me\"");
+    let password_file = section.require("password_file", password_file, "\"/run/secrets/upstream\"");
+    let password_file = password_file.map(|at| readable(section, folder, &at));
+    Some(Credentials { username: username?.value, password_file: password_file? })
+}
+
+fn readable(section: &Section<'_>, folder: &Path, at: &At<'_, String>) -> PathBuf {
+    let path = under(folder, &at.value, at.place);
+    let problem = match std::fs::read_to_string(&path) {
+        Err(error) => Some(format!("the password file {} cannot be read: {error}", path.display())),
+        Ok(text) if text.lines().next().is_none_or(str::is_empty) => {
+            Some(format!("the password file {} has nothing on its first line", path.display()))
+        }
+        Ok(_) => None,
+    };
+    if let Some(problem) = problem {
+        let hint = "name a file that this user may read, with the password on its first line";
+        section.report.fault(at.place, problem, None, Some(hint.into()));
+    }
+    path
+}
+
+fn host(value: &Value) -> Result<UpstreamHost, Mismatch> {
+    let expected =
+        "smtp://HOST:PORT or smtps://HOST:PORT, with ?tls=none, opportunistic, required or verified";
+    let text = value.text().ok_or_else(|| Mismatch::new(expected))?;
+    text.parse().map_err(|error: UpstreamHostError| {
+        let hint = match &error {
+            UpstreamHostError::NoScheme if format!("smtp://{text}").parse::<UpstreamHost>().is_ok() => {
+                format!("write \"smtp://{text}\"")
+            }
+            UpstreamHostError::Credentials => {
+                format!("{error}: set username and password_file in the group instead")
+            }
+            _ => error.to_string(),
+        };
+        Mismatch::new(expected).hint(hint)
+    })
+}

@@ -1,0 +1,130 @@
+//! From file, environment and flags to settings that are in order, or to every fault.
+//!
+//! Contract: flags win over the environment, that over the file, that over the defaults. Relative paths in the file
+//! count from the file's folder, those in the environment and in flags from the current one.
+//! Invariants: nothing is created, changed, connected to or listened on.
+//! Not here: what the keys mean (`elements`).
+
+use std::path::{Path, PathBuf};
+
+use super::elements::Configuration;
+use super::environment;
+use super::fault::{Faults, Report, Warning};
+use super::tree::{Kind, Node, Place, Table, Value};
+
+/// The reference file: every key with its default and what it does.
+pub const REFERENCE: &str = include_str!("../../config/reference.toml");
+
+/// What the command line says, unread: a fault in it names the flag.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// `--listen`, in place of all listeners.
+    pub listen: Vec<String>,
+    /// `--upstream`, in place of all groups and routes: the hosts of one group that takes everything.
+    pub upstream: Vec<String>,
+    /// `--spool`
+    pub spool: Option<String>,
+    /// `--speed`
+    pub speed: Option<String>,
+    /// `--preset`
+    pub preset: Option<String>,
+}
+
+/// Settings that are in order, and what is probably not meant.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    pub settings: Configuration,
+    pub warnings: Vec<Warning>,
+}
+
+/// Reads everything and reports every fault.
+pub fn load(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+    flags: &Flags,
+) -> Result<Loaded, Faults> {
+    let (report, mut tree) = match file {
+        Some(path) => read_file(path)?,
+        None => (Report::new(None), Table::new(Place::Nowhere)),
+    };
+    let variables = environment::settings(environment);
+    overlay_upstream(&mut tree, &variables, flags, &report);
+    for (name, value) in variables.iter().filter(|(name, _)| name != environment::UPSTREAM) {
+        environment::set(&mut tree, name, value, &report);
+    }
+    overlay_flags(&mut tree, flags);
+    let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
+    let settings = Configuration::read(&tree, folder, &report);
+    match report.finish() {
+        (faults, warnings) if faults.is_empty() => Ok(Loaded { settings, warnings }),
+        (faults, _) => Err(Faults(faults)),
+    }
+}
+
+fn read_file(path: &Path) -> Result<(Report, Table), Faults> {
+    let only = |report: Report| Faults(report.finish().0);
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            let report = Report::new(None);
+            let hint = "name a file that exists and that this user may read, or leave --config out";
+            let problem = format!("cannot read the configuration: {error}");
+            report.fault(&Place::WholeFile(path.to_owned()), problem, None, Some(hint.into()));
+            return Err(only(report));
+        }
+    };
+    let parsed = toml_edit::Document::parse(text.clone());
+    let report = Report::new(Some((PathBuf::from(path), text)));
+    match parsed {
+        Ok(document) => Ok((report, Table::from_toml(document.as_table(), Place::Nowhere))),
+        Err(error) => {
+            let place = error.span().map_or_else(|| Place::WholeFile(path.to_owned()), Place::File);
+            let problem = format!("this is not TOML: {}", error.message().trim().replace('\n', "; "));
+            report.fault(&place, problem, None, Some("mend this first; the rest is checked after it".into()));
+            Err(only(report))
+        }
+    }
+}
+
+fn overlay_upstream(tree: &mut Table, variables: &[(String, String)], flags: &Flags, report: &Report) {
+    let variable = variables.iter().find(|(name, _)| name == environment::UPSTREAM);
+    if !flags.upstream.is_empty() {
+        let place = |value: &str| Place::Flag { name: "--upstream", value: value.to_owned() };
+        let urls = flags.upstream.iter().map(|url| Value::plain(url, place(url))).collect();
+        environment::single_upstream(tree, urls, &place(&flags.upstream.join(" ")), report);
+    } else if let Some((name, value)) = variable {
+        let place = Place::Variable { name: name.clone(), value: value.clone() };
+        let urls = Value::plain(value, place.clone()).list().unwrap_or_default();
+        environment::single_upstream(tree, urls, &place, report);
+    }
+}
+
+fn overlay_flags(tree: &mut Table, flags: &Flags) {
+    if !flags.listen.is_empty() {
+        let listeners = flags.listen.iter().map(|address| {
+            let place = Place::Flag { name: "--listen", value: address.clone() };
+            let mut table = Table::new(place.clone());
+            table.set("address", place.clone(), Node::Value(Value::plain(address, place)));
+            table
+        });
+        let listeners = listeners.collect();
+        tree.set("listener", Place::Nowhere, Node::Tables(listeners));
+    }
+    let flags = [
+        ("spool", "path", "--spool", &flags.spool),
+        ("clock", "speed", "--speed", &flags.speed),
+        ("retry", "preset", "--preset", &flags.preset),
+    ];
+    for (section, key, name, value) in flags {
+        let Some(value) = value else { continue };
+        let place = Place::Flag { name, value: value.clone() };
+        if tree.get(section).is_none() {
+            tree.set(section, place.clone(), Node::Table(Table::new(place.clone())));
+        }
+        let entry = tree.entries.iter_mut().find(|entry| entry.name == section);
+        if let Some(Node::Table(table)) = entry.map(|entry| &mut entry.node) {
+            let node = Node::Value(Value { kind: Kind::Plain(value.clone()), place: place.clone() });
+            table.set(key, place, node);
+        }
+    }
+}

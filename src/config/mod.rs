@@ -1,0 +1,25 @@
+//! The configuration: the file, the environment and the flags, checked as a whole.
+//!
+//! Contract: [`load`] gives settings that are in order, or every fault at once, each with its file and line (or its
+//! variable, or its flag), what was expected there and how to mend it. What works but is probably not meant is a
+//! warning. Flags win over the environment, the environment over the file, the file over the defaults.
+//! Invariants: an unknown key is a fault; no bare number means seconds or bytes; nothing is created or changed.
+//! Not here: what the settings do (the modules that they are for).
+
+mod elements;
+mod environment;
+mod fault;
+mod load;
+mod quantity;
+mod section;
+mod tree;
+
+pub use elements::{
+    Configuration, Credentials, Delivery, Dns, Limits, Listener, ListenerTls, Notices, Preset, Relaying,
+    Retry, Scheme, Spool, Timeouts, Tls, Tracking, Upstream, UpstreamHost, UpstreamHostError, UpstreamTls,
+};
+pub use fault::{Fault, Faults, Spot, Warning};
+pub use load::{Flags, Loaded, REFERENCE, load};
+
+#[cfg(test)]
+mod tests;
