@@ -167,8 +167,7 @@ impl Plan {
         let mut warnings = Vec::new();
         match &retry.steps {
             Steps::Exponential { first, factor, max } => {
-                // Written so that what is not a number fails too.
-                if !(*factor >= 1.0) {
+                if factor.is_nan() || *factor < 1.0 {
                     warnings.push(Warning::FactorBelowOne { factor: *factor });
                 }
                 if first > max {
