@@ -22,7 +22,8 @@ fn scenarios(name: &str) {
         .stdin(Stdio::null())
         .output()
         .expect("python3 should be installed: apt-get install python3");
-    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    let said =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     assert!(output.status.success(), "tests/interop/test_{name}.py: {}\n{said}", output.status);
     // Seen with --nocapture: the counts of lost and duplicate messages.
     println!("{said}");
