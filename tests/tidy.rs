@@ -105,7 +105,7 @@ impl<'a> Source<'a> {
         let below = path.strip_prefix("src/").expect("only files of src are read");
         let module = below.split('/').next().unwrap_or(below).trim_end_matches(".rs");
         let is_test_file = path.ends_with("/tests.rs") || below.contains("/tests/");
-        let tests = if is_test_file { vec![0..code.len()] } else { test_items(&code) };
+        let tests = if is_test_file { std::iter::once(0..code.len()).collect() } else { test_items(&code) };
         Self { path, text, code, module, tests }
     }
 
