@@ -34,6 +34,11 @@ class Posthouse:
         self.program = os.environ.get("POSTHOUSE_BIN")
         if not self.program:
             raise AssertionError("POSTHOUSE_BIN names no program; run these scenarios by `cargo test --test interop`")
+        self.retry, self.networks, self.settings = retry, networks, settings
+        self.configure(hosts)
+
+    def configure(self, hosts):
+        """Writes the configuration file; a running relay reads it anew on SIGHUP."""
         self.config.write_text(f"""\
 hostname = "relay.example.org"
 
@@ -45,7 +50,7 @@ min_free = "16MiB"
 address = "{HOST}:{self.port}"
 
 [relaying]
-networks = {json.dumps(list(networks))}
+networks = {json.dumps(list(self.networks))}
 
 [[route]]
 domains = ["*"]
@@ -55,12 +60,12 @@ via = "main"
 hosts = {json.dumps(list(hosts))}
 
 [retry]
-{retry}
+{self.retry}
 
 [tracking]
 path = {json.dumps(str(self.tracking))}
 
-{settings}
+{self.settings}
 """)
 
     def start(self, timeout=20):
@@ -69,7 +74,8 @@ path = {json.dumps(str(self.tracking))}
             command += ["--speed", str(self.speed)]
         with open(self.out, "ab") as out:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                                            cwd=self.folder, start_new_session=True)
+                                            cwd=self.folder, start_new_session=True,
+                                            preexec_fn=postfix.ends_with_parent)
         wait_for(self._greets, timeout, lambda: f"the relay did not greet:\n{self.log()}")
         return self
 
@@ -97,6 +103,11 @@ path = {json.dumps(str(self.tracking))}
         self.process.kill()
         self.process.wait(10)
         self.process = None
+
+    def reload(self, *hosts):
+        """Names other upstreams in the configuration and tells the relay to read it."""
+        self.configure([getattr(host, "url", host) for host in hosts])
+        self.process.send_signal(signal.SIGHUP)
 
     def log(self):
         return self.out.read_text(errors="replace")[-4000:] if self.out.exists() else ""

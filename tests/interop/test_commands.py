@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import subprocess
 
 import clients
@@ -89,8 +90,7 @@ class Commands(Scenario):
 @needs_posthouse
 class Refusals(Scenario):
     def refused(self, *words):
-        relay = self.relay(self.enter(Upstream()))
-        done = subprocess.run([relay.program, *words], capture_output=True, text=True, timeout=30, cwd=self.folder)
+        done = subprocess.run([os.environ["POSTHOUSE_BIN"], *words], capture_output=True, text=True, timeout=30, cwd=self.folder)
         self.assertNotEqual(done.returncode, 0)
         return done.returncode, done.stderr + done.stdout
 

@@ -17,6 +17,8 @@ from relay import Scenario
 from upstream import CLOSE, Script, Upstream
 from waiting import wait_for
 
+# Most are small; some are above the size at which a spool may keep contents apart.
+SIZES = (200, 2000, 10240, 60000) * 10 + (1_500_000,)
 KILLS = int(os.environ.get("POSTHOUSE_KILLS", "10"))
 THREADS = 8
 
@@ -67,7 +69,7 @@ class Load:
                     while not self.ended.is_set():
                         count += 1
                         name = f"{number}.{count}@load.example.org"
-                        self._offer(dialogue, name, contents.sealed(name, chance.choice((200, 2000, 10240, 60000)), chance))
+                        self._offer(dialogue, name, contents.sealed(name, chance.choice(SIZES), chance))
                         self.accepted.append(name)
             except (OSError, AssertionError, clients.Refused):
                 # The relay was killed, or says that it takes nothing now: nothing was promised.

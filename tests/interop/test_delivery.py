@@ -6,7 +6,7 @@ import clients
 import contents
 from peers import postfix
 from relay import Scenario
-from upstream import Aiosmtpd, SmtpSink
+from upstream import Aiosmtpd, NodeSmtpServer, SmtpSink
 from waiting import HOST, free_port, wait_for
 
 SENDER, RECIPIENT = "sender@example.org", "rcpt@example.com"
@@ -88,7 +88,14 @@ class Delivery(Scenario):
                 self.assertIsNotNone(at, f"{text[:300]!r} did not arrive")
                 del arrived[at]
 
-    @unittest.skipUnless(postfix.os.getuid() == 0, "Postfix runs only as root")
+    def test_every_client_delivers_to_smtp_server(self):
+        with NodeSmtpServer(self.folder / "smtp-server") as upstream:
+            relay = self.relay(upstream)
+            sent = self.send_all(relay, ["plain", "leading-dots", "line-of-998", "white-space"])
+            wait_for(lambda: len(upstream.contents()) >= len(sent), 30,
+                     lambda: f"{len(sent)} expected, smtp-server has {len(upstream.contents())}\n{relay.log()}")
+            self.assert_same(sent, [contents.without_traces(content, 1) for content in upstream.contents()])
+
     def test_every_client_delivers_through_a_real_postfix_on_to_aiosmtpd(self):
         with Aiosmtpd() as end:
             port = free_port()

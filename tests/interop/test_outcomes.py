@@ -92,3 +92,32 @@ class Outcomes(Scenario):
         wait_for(lambda: upstream.script.asked.get(BAD) == 2, 30, "both attempts expected")
         clients.with_socket(relay.port, SENDER, [GOOD], CONTENT)
         self.assertEqual([message.addresses for message in self.received(upstream, 1)], [[GOOD]])
+
+    def test_success_was_asked_for_and_the_next_hop_cannot_tell_so_a_notice_says_relayed(self):
+        upstream = self.enter(Upstream(offers=("PIPELINING", "SIZE 50000000", "8BITMIME")))
+        relay = self.relay(upstream)
+        clients.with_socket(relay.port, SENDER, [GOOD], CONTENT, (), ["NOTIFY=SUCCESS"])
+        messages = self.received(upstream, 2)
+        [notice] = [message for message in messages if message.addresses == [SENDER]]
+        self.assertEqual(notice.sender, "")
+        self.assertRegex(notice.content.decode(), r"(?mi)^Action: relayed\r?$")
+
+    @needs_posthouse
+    def test_an_hour_of_deferral_brings_one_delay_notice_and_then_the_bounce(self):
+        class Full(Script):
+            def recipient(self, session, address):
+                return "250 2.1.5 Ok" if address == SENDER else "452 4.2.2 Mailbox is full"
+
+        upstream = self.enter(Upstream(Full()))
+        self.relay(upstream, speed=600, retry='first = "1m"\nmax = "5m"\nexpire_after = "1h"',
+                   settings='[notices]\ndelay_after = "10m"')
+        clients.with_socket(self.relays[0].port, SENDER, [LATER], CONTENT)
+        delay, failure = self.received(upstream, 2, 60)
+        for notice in (delay, failure):
+            self.assertEqual((notice.sender, notice.addresses), ("", [SENDER]))
+            self.assertIn("452 4.2.2 Mailbox is full", notice.content.decode())
+        self.assertRegex(delay.content.decode(), r"(?mi)^Action: delayed\r?$")
+        self.assertRegex(delay.content.decode(), r"(?mi)^Will-Retry-Until: ")
+        unfolded = re.sub(r"\s+", " ", delay.content.decode())
+        self.assertRegex(unfolded, r"will keep trying for \d+ minutes?")
+        self.assertRegex(failure.content.decode(), r"(?mi)^Action: failed\r?$")

@@ -1,4 +1,7 @@
-"""SIGTERM ends the relay in good order within its deadline, keeps the queue, and the next start goes on."""
+"""Signals: SIGTERM ends the relay in good order within its deadline, keeps the queue, and the next start goes on.
+
+SIGHUP has the configuration read anew while mail goes on.
+"""
 
 import subprocess
 
@@ -68,5 +71,29 @@ class Stop(Scenario):
                                  "--spool", str(relay.spool)], capture_output=True, text=True, timeout=30)
         self.assertNotEqual(second.returncode, 0)
         self.assertIn(str(relay.spool), second.stderr + second.stdout)
+        clients.with_socket(relay.port, SENDER, [RECIPIENT], CONTENT)
+        self.received(upstream, 1)
+
+    @needs_posthouse
+    def test_sighup_leads_mail_to_the_upstream_that_is_now_configured(self):
+        first, second = self.enter(Upstream()), self.enter(Upstream())
+        relay = self.relay(first)
+        clients.with_socket(relay.port, SENDER, [RECIPIENT], CONTENT)
+        self.received(first, 1)
+        relay.reload(second)
+
+        def led_to_the_second():
+            clients.with_socket(relay.port, SENDER, [RECIPIENT], CONTENT)
+            return second.messages
+
+        wait_for(led_to_the_second, 20, lambda: f"no message at the second upstream\n{relay.log()}")
+
+    @needs_posthouse
+    def test_sighup_with_a_bad_configuration_changes_nothing(self):
+        upstream = self.enter(Upstream())
+        relay = self.relay(upstream)
+        relay.settings = "[nonsense]"
+        relay.reload(upstream)
+        wait_for(lambda: "nonsense" in relay.log(), 10, lambda: f"the fault should be in the log:\n{relay.log()}")
         clients.with_socket(relay.port, SENDER, [RECIPIENT], CONTENT)
         self.received(upstream, 1)

@@ -1,4 +1,4 @@
-"""Upstreams for the relay: one of our own that records every command line and follows a script, aiosmtpd, smtp-sink.
+"""Upstreams for the relay: one of our own that records every command line and follows a script, and others' servers.
 
 Contract: each listens on 127.0.0.1, is a context manager, and ends with its block. What arrived is read from
 `messages` (a list that only grows) and, for `Upstream`, from `sessions`.
@@ -9,12 +9,14 @@ Not here: what is asserted about it (`test_*.py`).
 
 import asyncio
 import dataclasses
+import os
+import pathlib
 import re
 import ssl
 import subprocess
 import threading
 
-from peers import postfix
+from peers import NODE_MODULES, postfix
 from waiting import HOST, free_port, wait_for
 
 CLOSE = object()
@@ -286,18 +288,43 @@ class SmtpSink:
         # As root it insists on leaving root; the account must be able to write into the folder.
         account, _ = postfix.accounts()
         as_account = []
-        if postfix.os.getuid() == 0:
-            postfix.os.chown(self.folder, account.pw_uid, account.pw_gid)
+        if os.getuid() == 0:
+            os.chown(self.folder, account.pw_uid, account.pw_gid)
             as_account = ["-u", account.pw_name]
         self.process = subprocess.Popen(
             [postfix.tool("smtp-sink"), *as_account, "-d", f"{self.folder}/message.", f"{HOST}:{self.port}", "100"],
-            env=postfix.environment(), stdin=subprocess.DEVNULL)
+            env=postfix.environment(), stdin=subprocess.DEVNULL, preexec_fn=postfix.ends_with_parent)
         wait_for(lambda: postfix.greets(self.port), 10, "smtp-sink did not greet")
         return self
 
     def dumps(self):
         """The bytes of each message: smtp-sink writes X- fields and a Received of its own above the content."""
         return [path.read_bytes() for path in sorted(self.folder.iterdir()) if path.stat().st_size]
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait(10)
+
+
+class NodeSmtpServer:
+    """nodemailer's smtp-server, which writes each content into `folder`."""
+
+    def __init__(self, folder, port=None):
+        self.folder, self.port = folder, port or free_port()
+        self.url = f"smtp://{HOST}:{self.port}"
+
+    def __enter__(self):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        script = pathlib.Path(__file__).with_name("receive.js")
+        self.process = subprocess.Popen(["node", str(script), str(self.port), str(self.folder)],
+                                        env={**os.environ, "NODE_PATH": str(NODE_MODULES)}, stdin=subprocess.DEVNULL,
+                                        preexec_fn=postfix.ends_with_parent)
+        wait_for(lambda: postfix.greets(self.port), 20, "smtp-server did not greet")
+        return self
+
+    def contents(self):
+        """What it received: a file that is still being written has another name."""
+        return [path.read_bytes() for path in sorted(self.folder.glob("*.eml"))]
 
     def __exit__(self, *_):
         self.process.terminate()

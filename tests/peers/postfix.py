@@ -12,6 +12,7 @@ Not here: what is measured (`benches/relay/run`) and what is asserted (`tests/in
 """
 
 import argparse
+import ctypes
 import grp
 import os
 import pathlib
@@ -113,6 +114,12 @@ def tool(name):
     return str(path)
 
 
+def ends_with_parent():
+    """For `preexec_fn`: the child gets SIGTERM when the thread that started it ends, so that nothing outlives a test."""
+    parent_death_signal = 1
+    ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGTERM)
+
+
 def accounts():
     """An account and a group that exist, are not root's, are not nobody's, and differ."""
     for owner, group in (("postfix", "postdrop"), ("news", "uucp"), ("games", "mail"), ("daemon", "bin")):
@@ -167,8 +174,11 @@ class Postfix:
             os.chown(queue / name, owner.pw_uid, gid)
             os.chmod(queue / name, mode)
 
-    def start(self, timeout=20, prefix=()):
-        """Starts the master (behind `prefix`, such as strace) and returns once it greets."""
+    def start(self, timeout=20, prefix=(), outlive=False):
+        """Starts the master (behind `prefix`, such as strace) and returns once it greets.
+
+        It ends with this process unless it is to `outlive` it.
+        """
         self.set_up()
         master = ROOT / "usr/lib/postfix/sbin/master"
         if not master.exists():
@@ -177,7 +187,8 @@ class Postfix:
         with open(self.folder / "master.out", "ab") as out:
             # A session of its own: master ends its children by the process group.
             self.process = subprocess.Popen(command, env=environment(), stdin=subprocess.DEVNULL, stdout=out,
-                                            stderr=out, start_new_session=True)
+                                            stderr=out, start_new_session=True,
+                                            preexec_fn=None if outlive else ends_with_parent)
         deadline = time.monotonic() + timeout
         while not greets(self.port):
             if self.process.poll() is not None:
@@ -257,7 +268,7 @@ def main():
             if given.relay_to:
                 host, _, port = given.relay_to.rpartition(":")
                 relay_to = (host.strip("[]"), int(port))
-            postfix = Postfix(given.folder, given.port, relay_to).start()
+            postfix = Postfix(given.folder, given.port, relay_to).start(outlive=True)
             print(f"Postfix listens on 127.0.0.1:{given.port}, process {postfix.master_pid()}")
         else:
             postfix = Postfix(given.folder, 0)
