@@ -6,3 +6,4 @@ pub mod notice;
 pub mod queue;
 pub mod tracking;
 pub mod net;
+pub mod spool;

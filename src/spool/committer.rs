@@ -1,0 +1,185 @@
+//! The thread around the writer: group commit.
+//!
+//! Contract: takes all requests that wait, hands them to the writer as one batch, and begins again. While intakes are
+//! announced it waits up to [`COMPANY`] until the batch has a quarter of them as members who need a sync; with fewer
+//! than eight announced, or with nobody in need of a sync, it waits not at all. What was written without a sync is
+//! synced with the next batch, or after [`TICK`].
+//! Time: these waits are those of a disk and not of the schedule, so they are real time and pass by `clock`.
+//! Invariants: after a close everything is answered; so it is when the thread ends in any other way.
+//! Not here: what is written how (`writer`).
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::commit::CommitError;
+use super::request::Request;
+use super::writer::Writer;
+
+/// How long a batch waits for company.
+const COMPANY: Duration = Duration::from_millis(8);
+
+/// How often the writer looks after the disk while there is something to do.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What waits for the committer.
+#[derive(Default)]
+struct Inbox {
+    requests: Vec<Request>,
+    /// Those of them that need a sync.
+    members: usize,
+    /// The committer sleeps until there are so many members, or, at 0, until there is any request.
+    wake_at: usize,
+    closing: bool,
+    /// Called when all is written.
+    closed: Vec<oneshot::Sender<()>>,
+    ended: bool,
+}
+
+/// The committer's door.
+pub(super) struct Door {
+    inbox: Mutex<Inbox>,
+    knock: Condvar,
+    pub announced: Arc<AtomicUsize>,
+}
+
+impl Door {
+    /// Hands a request over; one that comes after the closing is declined.
+    pub fn push(&self, request: Request) {
+        let mut inbox = self.lock();
+        if inbox.closing {
+            drop(inbox);
+            return request.decline(CommitError::Closed);
+        }
+        inbox.members += usize::from(request.needs_sync());
+        inbox.requests.push(request);
+        let wake = inbox.members >= inbox.wake_at;
+        drop(inbox);
+        if wake {
+            self.knock.notify_one();
+        }
+    }
+
+    /// Yields when all that was handed over before is written and synced.
+    pub fn close(&self) -> oneshot::Receiver<()> {
+        let (closed, receiver) = oneshot::channel();
+        let mut inbox = self.lock();
+        inbox.closing = true;
+        // When the committer has ended already, dropping the sender answers.
+        if !inbox.ended {
+            inbox.closed.push(closed);
+        }
+        drop(inbox);
+        self.knock.notify_one();
+        receiver
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().expect("no holder of the inbox panics")
+    }
+
+    /// The next batch; `None` when closing and all is taken. Empty when `until` has passed.
+    fn take(&self, until: Option<Instant>) -> Option<Vec<Request>> {
+        let mut inbox = self.lock();
+        inbox.wake_at = 0;
+        while inbox.requests.is_empty() && !inbox.closing {
+            let Some(left) = until.map(left) else {
+                inbox = self.knock.wait(inbox).expect("no holder of the inbox panics");
+                continue;
+            };
+            if left.is_zero() {
+                return Some(Vec::new());
+            }
+            inbox = self.wait(inbox, left);
+        }
+        if inbox.requests.is_empty() {
+            return None;
+        }
+        inbox = self.await_company(inbox);
+        inbox.members = 0;
+        Some(std::mem::take(&mut inbox.requests))
+    }
+
+    fn await_company<'a>(&'a self, mut inbox: MutexGuard<'a, Inbox>) -> MutexGuard<'a, Inbox> {
+        let deadline = now() + COMPANY;
+        while inbox.members > 0 && !inbox.closing {
+            let wanted = self.announced.load(Ordering::Relaxed) / 4;
+            let left = left(deadline);
+            if inbox.members >= wanted || left.is_zero() {
+                break;
+            }
+            inbox.wake_at = wanted;
+            inbox = self.wait(inbox, left);
+        }
+        inbox
+    }
+
+    fn wait<'a>(&self, inbox: MutexGuard<'a, Inbox>, at_most: Duration) -> MutexGuard<'a, Inbox> {
+        self.knock.wait_timeout(inbox, at_most).expect("no holder of the inbox panics").0
+    }
+}
+
+#[allow(clippy::disallowed_methods)] // a disk's time, not the schedule's
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn left(until: Instant) -> Duration {
+    until.saturating_duration_since(now())
+}
+
+/// Starts the thread. It ends after [`Door::close`]; `owned` (the lock of the folder) lives as long.
+pub(super) fn start<T: Send + 'static>(writer: Writer, owned: T) -> io::Result<(Arc<Door>, JoinHandle<()>)> {
+    let door = Arc::new(Door {
+        inbox: Mutex::default(),
+        knock: Condvar::new(),
+        announced: Arc::new(AtomicUsize::new(0)),
+    });
+    let inside = Ending(door.clone());
+    let thread = std::thread::Builder::new().name("spool".to_owned()).spawn(move || {
+        // Dropped in this order at the end: the lock, then the door, which answers those who wait for the closing.
+        let inside = inside;
+        let owned = owned;
+        run(&inside.0, writer);
+        drop(owned);
+    })?;
+    Ok((door, thread))
+}
+
+fn run(door: &Door, mut writer: Writer) {
+    let mut ticked = now();
+    loop {
+        let until = writer.wants_tick().then(|| ticked + TICK);
+        let Some(batch) = door.take(until) else { break };
+        if left(ticked + TICK).is_zero() {
+            writer.tick();
+            ticked = now();
+        }
+        if !batch.is_empty() {
+            writer.commit(batch);
+        }
+    }
+    writer.close();
+}
+
+/// Answers all who still wait when the thread ends, also by a panic.
+struct Ending(Arc<Door>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let mut inbox = self.0.lock();
+        inbox.closing = true;
+        inbox.ended = true;
+        let (requests, closed) = (std::mem::take(&mut inbox.requests), std::mem::take(&mut inbox.closed));
+        drop(inbox);
+        requests.into_iter().for_each(|request| request.decline(CommitError::Closed));
+        for closed in closed {
+            // Who no longer waits needs no answer.
+            let _ = closed.send(());
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The spool in memory: for simulations and for programs that need no durability.
+//!
+//! Contract: as the log, but every commit is decided when its call returns; nothing waits, nothing is by chance, and
+//! nothing outlives the value. [`Memory::recover`] stands for a restart; [`Memory::refuse`] for a disk that is full
+//! or fails.
+//! Not here: any file (`log`).
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use super::shared::Names;
+use super::{
+    Accepted, Announcement, BoxFuture, Commit, CommitError, Durability, LoadError, Progress, Spool,
+    SpoolStatus, Stored,
+};
+use crate::clock::Timestamp;
+use crate::mail::{Content, QueueId, Receipt};
+
+/// The spool in memory.
+#[derive(Debug)]
+pub struct Memory {
+    kept: Mutex<Kept>,
+    names: Names,
+    announced: Arc<AtomicUsize>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    messages: BTreeMap<QueueId, (Stored, Content)>,
+    refusal: Option<CommitError>,
+    closed: bool,
+    batches: u64,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { kept: Mutex::default(), names: Names::above(QueueId::MIN, None), announced: Arc::default() }
+    }
+}
+
+impl Memory {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Opens it again after a close, and calls back once for each living message in the order of ids.
+    pub fn recover(&self, living: &mut dyn FnMut(Stored)) {
+        let stored: Vec<Stored> = {
+            let mut kept = self.lock();
+            kept.closed = false;
+            kept.messages.values().map(|(stored, _)| stored.clone()).collect()
+        };
+        stored.into_iter().for_each(living);
+    }
+
+    /// From now on `accept` is refused for this reason; `None` ends it.
+    pub fn refuse(&self, why: Option<CommitError>) {
+        self.lock().refusal = why;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().expect("no holder of the messages panics")
+    }
+
+    fn find<T>(&self, id: QueueId, pick: impl FnOnce(&(Stored, Content)) -> T) -> Result<T, LoadError> {
+        self.lock().messages.get(&id).map(pick).ok_or(LoadError::Unknown(id))
+    }
+}
+
+impl Kept {
+    fn accept(&mut self, message: Accepted, content: Content) -> Result<Receipt, CommitError> {
+        self.open()?;
+        if let Some(why) = &self.refusal {
+            return Err(why.clone());
+        }
+        let Accepted { id, arrived_at, envelope, origin, strikes } = message;
+        let progress = Progress::untried(envelope.recipients.len());
+        let size = content.len() as u64;
+        let stored = Stored { id, arrived_at, envelope, origin, size, progress };
+        self.messages.insert(id, (stored, content));
+        match strikes.map(|strike| (strike.id, strike.progress)) {
+            Some((struck, None)) => _ = self.messages.remove(&struck),
+            Some((struck, Some(progress))) => {
+                if let Some((stored, _)) = self.messages.get_mut(&struck) {
+                    stored.progress = progress;
+                }
+            }
+            None => {}
+        }
+        self.batches += 1;
+        Ok(Receipt::of_commit(id))
+    }
+
+    fn settle(&mut self, id: QueueId, progress: &Progress) -> Result<(), CommitError> {
+        self.open()?;
+        let (stored, _) = self.messages.get_mut(&id).ok_or(CommitError::Unknown(id))?;
+        stored.progress = progress.clone();
+        self.batches += 1;
+        Ok(())
+    }
+
+    fn open(&self) -> Result<(), CommitError> {
+        if self.closed { Err(CommitError::Closed) } else { Ok(()) }
+    }
+}
+
+impl Spool for Memory {
+    fn next_id(&self, now: Timestamp) -> QueueId {
+        self.names.next(now)
+    }
+
+    fn announce(&self) -> Announcement {
+        Announcement::new(&self.announced)
+    }
+
+    fn accept(&self, message: Accepted, content: Content) -> Commit<Receipt> {
+        self.names.used(message.id);
+        Commit::decided(self.lock().accept(message, content))
+    }
+
+    /// There is no disk, so both durabilities are the same.
+    fn settle(&self, id: QueueId, progress: &Progress, _: Durability) -> Commit<()> {
+        Commit::decided(self.lock().settle(id, progress))
+    }
+
+    fn remove(&self, id: QueueId) {
+        let mut kept = self.lock();
+        if !kept.closed {
+            kept.messages.remove(&id);
+        }
+    }
+
+    fn load(&self, id: QueueId) -> BoxFuture<'_, Result<Stored, LoadError>> {
+        let stored = self.find(id, |(stored, _)| stored.clone());
+        Box::pin(std::future::ready(stored))
+    }
+
+    fn content(&self, id: QueueId) -> BoxFuture<'_, Result<Content, LoadError>> {
+        let content = self.find(id, |(_, content)| content.clone());
+        Box::pin(std::future::ready(content))
+    }
+
+    fn status(&self) -> SpoolStatus {
+        let kept = self.lock();
+        let live_bytes = kept.messages.values().map(|(stored, _)| stored.size).sum();
+        let refusal = kept.open().err().or_else(|| kept.refusal.clone());
+        let messages = kept.messages.len() as u64;
+        SpoolStatus { messages, live_bytes, refusal, batches: kept.batches, ..SpoolStatus::default() }
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.lock().closed = true;
+        Box::pin(std::future::ready(()))
+    }
+}

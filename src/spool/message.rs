@@ -1,0 +1,86 @@
+//! What the spool keeps of a message: the values that go in and come back.
+//!
+//! Contract: an [`Accepted`] is everything but the content; [`Progress`] is all that changes afterwards, and always a
+//! whole snapshot, so that the last one wins and an earlier one may be lost without leaving half a state.
+//! Invariants: `Progress::recipients` runs parallel to the envelope's recipients.
+//! Not here: what the states mean for the schedule (`queue`), how they lie on disk (`record`).
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::mail::{Envelope, Origin, Outcome, QueueId};
+
+/// A message as it is handed over for keeping; its content comes beside it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Accepted {
+    /// From [`Spool::next_id`](super::Spool::next_id) of the same spool, used once.
+    pub id: QueueId,
+    pub arrived_at: Timestamp,
+    pub envelope: Envelope,
+    pub origin: Origin,
+    /// This message is a notice: the record that commits it also changes the message that it is about.
+    pub strikes: Option<Strike>,
+}
+
+/// The debt that the commit of a notice strikes, in the same record: the notice and the strike are both on disk, or
+/// neither is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Strike {
+    pub id: QueueId,
+    /// The new progress of that message; `None`: it is removed.
+    pub progress: Option<Progress>,
+}
+
+/// The mutable state of a message: a whole snapshot, the last one wins.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// An operator holds it.
+    pub held: bool,
+    /// The delay notice has gone out.
+    pub delay_told: bool,
+    /// The outcomes that recipients point to; each kept once.
+    pub outcomes: Vec<Outcome>,
+    /// In the order of the envelope's recipients.
+    pub recipients: Vec<RecipientProgress>,
+}
+
+impl Progress {
+    /// The progress of a message that was never tried.
+    pub fn untried(recipients: usize) -> Self {
+        Self { recipients: vec![RecipientProgress::default(); recipients], ..Self::default() }
+    }
+}
+
+/// How far one recipient is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RecipientProgress {
+    pub state: RecipientState,
+    pub attempts: u32,
+    pub next_attempt: Option<Timestamp>,
+    /// The last outcome, as an index into [`Progress::outcomes`].
+    pub last: Option<u16>,
+    /// A notice about its final outcome is still owed.
+    pub owed: bool,
+}
+
+/// Where a recipient stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RecipientState {
+    #[default]
+    Waiting,
+    Delivered,
+    Bounced,
+    Cancelled,
+}
+
+/// A living message as the spool gives it back, without its content.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    pub id: QueueId,
+    pub arrived_at: Timestamp,
+    pub envelope: Envelope,
+    pub origin: Origin,
+    /// Octets of content.
+    pub size: u64,
+    pub progress: Progress,
+}

@@ -1,0 +1,449 @@
+//! The order of writing: the log's core, without thread and without time.
+//!
+//! Contract: [`Writer::commit`] writes a batch and answers every request in it. No answer `Ok` of an accept or a
+//! synced settle precedes the sync that covers it. Requests take effect in their order. [`Writer::tick`] does what is
+//! due about once a second: it syncs what was written without a sync, looks at the free space, opens a new segment
+//! after a failure.
+//! Invariants: a file in which a write or sync failed is never written or synced again. What it may have lost of
+//! settled and removed records since its last sync is written again at the head of the next segment, whose header
+//! also says that the failed one ends at its last sync. A segment is sealed only when all of it is synced. A file is
+//! unlinked only when all that was written is synced, oldest first, each with a sync of the folder before the next.
+//! Not here: who waits for whom (`committer`), the table of crashes (`spool`).
+
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use super::commit::CommitError;
+use super::disk::{Disk, File, write_all_at};
+use super::index::{Place, Segment};
+use super::record::{FRAME_LEN, Record};
+use super::request::{Promise, Request};
+use super::segment::{self, HEADER_LEN, Header, Marker};
+use super::shared::Shared;
+use crate::mail::QueueId;
+
+/// How a writer works, fixed for its life.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Habits {
+    pub segment_target: u32,
+    pub speed: f64,
+}
+
+pub(super) struct Writer {
+    disk: Arc<dyn Disk>,
+    shared: Arc<Shared>,
+    habits: Habits,
+    /// The segment being written; `None`: none could be opened, and `State::trouble` says why.
+    active: Option<Active>,
+    next_number: u32,
+    /// Where the log ends while there is no active segment.
+    follows: (u32, u32),
+    /// Files that count for nothing and go once a segment is open.
+    void: Vec<String>,
+    /// A sync of the folder after an unlink has failed: whether that unlink lasts is unknown, so no other may follow.
+    may_unlink: bool,
+}
+
+struct Active {
+    number: NonZeroU32,
+    marker: Marker,
+    file: Arc<dyn File>,
+    /// Where the first record of a batch stood or will stand.
+    start: u32,
+    len: u32,
+    synced: u32,
+}
+
+/// What goes into the next write.
+#[derive(Default)]
+struct Staged {
+    requests: Vec<Request>,
+    len: u32,
+    /// Messages that will have begun or ceased to live by then.
+    living: BTreeMap<QueueId, bool>,
+}
+
+impl Staged {
+    fn push(&mut self, request: Request) {
+        match &request.promise {
+            Promise::Accept { struck, .. } => {
+                self.living.insert(request.id(), true);
+                if let Some(struck) = struck.filter(|struck| struck.removed) {
+                    self.living.insert(struck.id, false);
+                }
+            }
+            Promise::Remove => _ = self.living.insert(request.id(), false),
+            Promise::Settle { .. } | Promise::Time => {}
+        }
+        self.len += request.record.len();
+        self.requests.push(request);
+    }
+}
+
+impl Writer {
+    /// Begins a new segment. A full disk is no error: the writer then starts in trouble, and recovers by itself.
+    pub fn start(
+        disk: Arc<dyn Disk>,
+        shared: Arc<Shared>,
+        habits: Habits,
+        next_number: u32,
+        follows: (u32, u32),
+        void: Vec<String>,
+    ) -> io::Result<Self> {
+        let mut writer =
+            Self { disk, shared, habits, active: None, next_number, follows, void, may_unlink: true };
+        writer.look_at_disk();
+        writer.open_segment();
+        let trouble = writer.shared.lock().trouble.clone();
+        match trouble {
+            Some(CommitError::Failing(error)) => {
+                Err(Arc::try_unwrap(error).unwrap_or_else(|error| io::Error::new(error.kind(), error)))
+            }
+            _ => Ok(writer),
+        }
+    }
+
+    /// Writes `batch` and answers it.
+    pub fn commit(&mut self, batch: Vec<Request>) {
+        self.shared.lock().batches += 1;
+        let mut staged = Staged::default();
+        for request in batch {
+            let mut next = Some(request);
+            while let Some(request) = next.take().and_then(|request| self.admit(request, &staged)) {
+                if self.fits(&request, &staged) {
+                    staged.push(request);
+                } else {
+                    self.flush(&mut staged);
+                    self.rotate();
+                    // The disk may have failed meanwhile: ask again.
+                    next = Some(request);
+                }
+            }
+        }
+        self.flush(&mut staged);
+        self.unlink_dead();
+    }
+
+    /// What is due about once a second.
+    pub fn tick(&mut self) {
+        self.look_at_disk();
+        if self.active.is_none() {
+            self.open_segment();
+        }
+        self.sync();
+        self.unlink_dead();
+    }
+
+    /// Whether a tick has something to do besides looking at the disk.
+    pub fn wants_tick(&self) -> bool {
+        let low = || self.shared.lock().free_bytes < self.shared.min_free;
+        self.active.as_ref().is_none_or(|active| active.synced < active.len) || low()
+    }
+
+    /// Writes the closing moment and syncs. What a failing disk does not take was never promised.
+    pub fn close(mut self) {
+        if self.active.is_none() {
+            self.open_segment();
+        }
+        let last = self.shared.names.last_moment();
+        self.commit(vec![Request::time(last)]);
+        self.shared.lock().trouble = Some(CommitError::Closed);
+    }
+
+    /// The request, if it can be written; otherwise it is answered here.
+    fn admit(&mut self, request: Request, staged: &Staged) -> Option<Request> {
+        let mut state = self.shared.lock();
+        if let Some(why) = state.trouble.clone() {
+            drop(state);
+            self.refuse(request, why);
+            return None;
+        }
+        if request.record.too_large() {
+            request.decline(CommitError::TooLarge);
+            return None;
+        }
+        let id = request.id();
+        let lives = || staged.living.get(&id).copied().unwrap_or_else(|| state.index.contains(id));
+        let why = match &request.promise {
+            Promise::Accept { .. } => {
+                let left =
+                    state.free_bytes.checked_sub(u64::from(staged.len) + u64::from(request.record.len()));
+                left.is_none_or(|left| left < self.shared.min_free).then_some(CommitError::Full)
+            }
+            Promise::Settle { .. } | Promise::Remove if lives() => None,
+            Promise::Settle { .. } | Promise::Remove => Some(CommitError::Unknown(id)),
+            Promise::Time => None,
+        };
+        match why {
+            None => Some(request),
+            Some(why) => {
+                if matches!(why, CommitError::Full) {
+                    // Seen by `wants_tick` and `status`, so that the next look is not far.
+                    state.free_bytes = state.free_bytes.min(self.shared.min_free.saturating_sub(1));
+                }
+                drop(state);
+                request.decline(why);
+                None
+            }
+        }
+    }
+
+    /// Promises nothing; but what was settled or removed is remembered for the next segment.
+    fn refuse(&self, request: Request, why: CommitError) {
+        let mut state = self.shared.lock();
+        let id = request.id();
+        match &request.promise {
+            Promise::Settle { .. } if state.index.contains(id) => {
+                state.index.unsynced.insert(id, Some(request.record.body.clone()));
+            }
+            Promise::Remove if state.index.remove(id) => _ = state.index.unsynced.insert(id, None),
+            _ => {}
+        }
+        drop(state);
+        request.decline(why);
+    }
+
+    fn fits(&self, request: &Request, staged: &Staged) -> bool {
+        let active = self.active.as_ref().expect("without an active segment nothing is admitted");
+        let len = u64::from(active.len) + u64::from(staged.len) + u64::from(request.record.len());
+        let first = active.len == active.start && staged.requests.is_empty();
+        first || len <= u64::from(self.habits.segment_target)
+    }
+
+    /// One write, one sync if anybody waits for it, then all are answered.
+    fn flush(&mut self, staged: &mut Staged) {
+        let Staged { requests, .. } = std::mem::take(staged);
+        let Some(active) = self.active.as_mut().filter(|_| !requests.is_empty()) else { return };
+        let synced = requests.iter().any(Request::needs_sync);
+        let records: Vec<&Record> = requests.iter().map(|request| &request.record).collect();
+        let written = write_records(active.file.as_ref(), &active.marker, &[], active.len, &records);
+        let written = match written {
+            Ok(end) if synced => active.file.sync_data().map(|()| end),
+            written => written,
+        };
+        match written {
+            Ok(end) => self.settle_batch(requests, end, synced),
+            Err(error) => {
+                self.abandon(error);
+                let why = self.shared.lock().trouble.clone().expect("an abandoned segment is trouble");
+                requests.into_iter().for_each(|request| self.refuse(request, why.clone()));
+            }
+        }
+    }
+
+    /// The batch is written up to `end`: takes it into the index, then answers.
+    fn settle_batch(&mut self, requests: Vec<Request>, end: u32, synced: bool) {
+        let active = self.active.as_mut().expect("it was just written");
+        let mut state = self.shared.lock();
+        let written = u64::from(end - active.len);
+        state.written_bytes += written;
+        state.free_bytes = state.free_bytes.saturating_sub(written);
+        let mut offset = active.len;
+        for request in &requests {
+            let (id, frame) = (request.id(), &request.record.frame);
+            let place = Place::of(frame, active.number, offset);
+            offset += request.record.len();
+            match &request.promise {
+                Promise::Accept { struck, .. } => {
+                    state.index.accept(id, place, frame.content_len);
+                    match struck {
+                        Some(struck) if struck.removed => _ = state.index.remove(struck.id),
+                        Some(struck) => state.index.settle(struck.id, place),
+                        None => {}
+                    }
+                }
+                Promise::Settle { .. } => {
+                    state.index.settle(id, place);
+                    state.index.unsynced.insert(id, Some(request.record.body.clone()));
+                }
+                Promise::Remove => {
+                    state.index.remove(id);
+                    state.index.unsynced.insert(id, None);
+                }
+                Promise::Time => {}
+            }
+        }
+        active.len = end;
+        if synced {
+            active.synced = end;
+            state.syncs += 1;
+            state.index.unsynced.clear();
+        }
+        drop(state);
+        requests.into_iter().for_each(Request::confirm);
+    }
+
+    /// Syncs what was written without a sync.
+    fn sync(&mut self) {
+        let Some(active) = self.active.as_mut().filter(|active| active.synced < active.len) else { return };
+        match active.file.sync_data() {
+            Ok(()) => {
+                active.synced = active.len;
+                let mut state = self.shared.lock();
+                state.syncs += 1;
+                state.index.unsynced.clear();
+            }
+            Err(error) => self.abandon(error),
+        }
+    }
+
+    /// Seals the active segment and opens the next one.
+    fn rotate(&mut self) {
+        self.sync();
+        if let Some(active) = self.active.take() {
+            self.follows = (active.number.get(), active.len);
+            self.open_segment();
+        }
+    }
+
+    /// The active segment has failed and is never touched again; the log ends at its last sync.
+    fn abandon(&mut self, error: io::Error) {
+        if let Some(active) = self.active.take() {
+            self.follows = (active.number.get(), active.synced);
+        }
+        self.shared.lock().trouble = Some(trouble(error));
+    }
+
+    /// Opens a new segment, which begins with what the one before may have lost. After a failure there is none, and
+    /// the next attempt takes another number.
+    fn open_segment(&mut self) {
+        let Some(number) = NonZeroU32::new(self.next_number) else {
+            self.shared.lock().trouble = Some(trouble(io::ErrorKind::QuotaExceeded.into()));
+            return;
+        };
+        self.next_number = self.next_number.wrapping_add(1);
+        let mut marker = Marker::default();
+        let drawn = getrandom::fill(&mut marker).map_err(io::Error::from);
+        let name = segment::name(number.get(), &marker);
+        let opened = drawn.and_then(|()| self.disk.create(&name)).and_then(|file| {
+            let written = self.write_head(number, marker, &name, file);
+            if written.is_err() {
+                // It counts for nothing by the header of the next one, whether or not this succeeds.
+                let _ = self.disk.remove(&name);
+            }
+            written
+        });
+        match opened {
+            Ok(active) => {
+                self.active = Some(active);
+                self.shared.lock().trouble = None;
+                self.unlink_void();
+            }
+            Err(error) => self.shared.lock().trouble = Some(trouble(error)),
+        }
+    }
+
+    /// Header, then again what was settled and removed since the last sync; synced with the folder's entry.
+    fn write_head(
+        &self,
+        number: NonZeroU32,
+        marker: Marker,
+        name: &str,
+        file: Arc<dyn File>,
+    ) -> io::Result<Active> {
+        let names = &self.shared.names;
+        let header = Header {
+            marker,
+            number: number.get(),
+            follows: self.follows,
+            id_floor: names.last_id(),
+            speed: self.habits.speed,
+            last: names.last_moment(),
+        };
+        let unsynced = self.shared.lock().index.unsynced.clone();
+        let again = unsynced.into_iter().map(|(id, body)| match body {
+            Some(body) => Record::resettled(id, body),
+            None => Record::removed(id),
+        });
+        let again: Vec<Record> = again.collect();
+        let records: Vec<&Record> = again.iter().collect();
+        let end = write_records(file.as_ref(), &marker, &header.encode(), 0, &records)?;
+        file.sync_data()?;
+        self.disk.sync_folder()?;
+
+        let mut state = self.shared.lock();
+        let segment = Segment::new(name.to_owned(), *segment::frame_marker(&marker), file.clone());
+        state.index.add_segment(number, segment);
+        let mut offset = HEADER_LEN;
+        for record in records {
+            if !record.body.is_empty() {
+                state.index.settle(record.frame.id, Place::of(&record.frame, number, offset));
+            }
+            offset += record.len();
+        }
+        state.index.unsynced.clear();
+        state.syncs += 1;
+        state.written_bytes += u64::from(end);
+        Ok(Active { number, marker, file, start: end, len: end, synced: end })
+    }
+
+    fn look_at_disk(&mut self) {
+        // What can't be told leaves the last known.
+        if let Ok(free) = self.disk.free_space() {
+            self.shared.lock().free_bytes = free;
+        }
+    }
+
+    fn unlink_void(&mut self) {
+        let void = std::mem::take(&mut self.void);
+        if void.is_empty() {
+            return;
+        }
+        for name in &void {
+            // What stays counts for nothing at the next start either.
+            let _ = self.disk.remove(name);
+        }
+        self.may_unlink &= self.disk.sync_folder().is_ok();
+    }
+
+    /// Unlinks dead segments from the oldest end on.
+    fn unlink_dead(&mut self) {
+        let Some(active) = self.active.as_ref().map(|active| active.number) else { return };
+        while self.may_unlink {
+            let state = self.shared.lock();
+            let dead = state.index.oldest_dead(active).filter(|_| state.index.unsynced.is_empty());
+            drop(state);
+            let Some((number, name)) = dead else { return };
+            match self.disk.remove(&name) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return,
+                Ok(()) | Err(_) => {}
+            }
+            self.shared.lock().index.forget_segment(number);
+            self.may_unlink = self.disk.sync_folder().is_ok();
+        }
+    }
+}
+
+/// Writes `prefix` and `records` at `offset` in one go; the contents are not copied. Says where they end.
+fn write_records(
+    file: &dyn File,
+    marker: &Marker,
+    prefix: &[u8],
+    offset: u32,
+    records: &[&Record],
+) -> io::Result<u32> {
+    let mut end = offset + prefix.len() as u32;
+    let mut frames: Vec<[u8; FRAME_LEN as usize]> = Vec::with_capacity(records.len());
+    for record in records {
+        frames.push(record.frame.encode(segment::frame_marker(marker), end));
+        end += record.len();
+    }
+    let mut pieces = vec![IoSlice::new(prefix)];
+    for (record, frame) in records.iter().zip(&frames) {
+        pieces.push(IoSlice::new(frame));
+        pieces.push(IoSlice::new(&record.body));
+        pieces.extend(record.content.chunks().iter().map(|chunk| IoSlice::new(chunk)));
+    }
+    pieces.retain(|piece| !piece.is_empty());
+    write_all_at(file, &mut pieces, u64::from(offset))?;
+    Ok(end)
+}
+
+fn trouble(error: io::Error) -> CommitError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => CommitError::Full,
+        _ => CommitError::Failing(Arc::new(error)),
+    }
+}
