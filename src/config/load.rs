@@ -7,9 +7,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::elements::Configuration;
+use super::elements::{Configuration, Spool, Tracking};
 use super::environment;
 use super::fault::{Faults, Report, Warning};
+use super::section::Section;
 use super::tree::{Kind, Node, Place, Table, Value};
 
 /// The reference file: every key with its default and what it does.
@@ -43,6 +44,47 @@ pub fn load(
     environment: impl IntoIterator<Item = (String, String)>,
     flags: &Flags,
 ) -> Result<Loaded, Faults> {
+    let (report, tree) = gather(file, environment, flags)?;
+    let settings = Configuration::read(&tree, folder_of(file), &report);
+    match report.finish() {
+        (faults, warnings) if faults.is_empty() => Ok(Loaded { settings, warnings }),
+        (faults, _) => Err(Faults(faults)),
+    }
+}
+
+/// Where a relay keeps what it knows: all that a command needs which only looks, or asks the relay itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Places {
+    pub spool: PathBuf,
+    pub tracking: PathBuf,
+}
+
+/// Reads only where things are: no upstream is needed for it, and faults elsewhere don't matter.
+pub fn places(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+    flags: &Flags,
+) -> Result<Places, Faults> {
+    let (report, tree) = gather(file, environment, flags)?;
+    let mut top = Section::top(&tree, &report);
+    let spool = Spool::read(top.section("spool"), folder_of(file)).path;
+    let tracking = Tracking::read(top.section("tracking"), &spool).path;
+    match report.finish() {
+        (faults, _) if faults.is_empty() => Ok(Places { spool, tracking }),
+        (faults, _) => Err(Faults(faults)),
+    }
+}
+
+fn folder_of(file: Option<&Path>) -> &Path {
+    file.and_then(Path::parent).unwrap_or(Path::new(""))
+}
+
+/// File, environment and flags as one tree.
+fn gather(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+    flags: &Flags,
+) -> Result<(Report, Table), Faults> {
     let (report, mut tree) = match file {
         Some(path) => read_file(path)?,
         None => (Report::new(None), Table::new(Place::Nowhere)),
@@ -53,12 +95,7 @@ pub fn load(
         environment::set(&mut tree, name, value, &report);
     }
     overlay_flags(&mut tree, flags);
-    let folder = file.and_then(Path::parent).unwrap_or(Path::new(""));
-    let settings = Configuration::read(&tree, folder, &report);
-    match report.finish() {
-        (faults, warnings) if faults.is_empty() => Ok(Loaded { settings, warnings }),
-        (faults, _) => Err(Faults(faults)),
-    }
+    Ok((report, tree))
 }
 
 fn read_file(path: &Path) -> Result<(Report, Table), Faults> {

@@ -19,7 +19,7 @@ pub use elements::{
     Retry, Scheme, Spool, Timeouts, Tls, Tracking, Upstream, UpstreamHost, UpstreamHostError, UpstreamTls,
 };
 pub use fault::{Fault, Faults, Spot, Warning};
-pub use load::{Flags, Loaded, REFERENCE, load};
+pub use load::{Flags, Loaded, Places, REFERENCE, load, places};
 
 #[cfg(test)]
 mod tests;

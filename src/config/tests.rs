@@ -1,7 +1,7 @@
 //! The configuration as operators meet it: the reference file, wrong files with their whole message, the environment.
 //!
 //! `tests/configs/NAME.toml` is a wrong file, `NAME.expected` what must be said about it; lines `#env NAME=value` at
-//! its top are the environment. `POSTHOUSE_BLESS=1` writes the expected files anew, to be read before they are kept.
+//! its top are the environment. `BLESS_CONFIGS=1` writes the expected files anew, to be read before they are kept.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -300,7 +300,7 @@ fn every_wrong_file_gets_the_message_that_is_expected() {
             Err(faults) => format!("{faults}\n").replace(&format!("{}/", folder.display()), ""),
         };
         let expected = path.with_extension("expected");
-        if std::env::var_os("POSTHOUSE_BLESS").is_some() {
+        if std::env::var_os("BLESS_CONFIGS").is_some() {
             std::fs::write(&expected, &said).unwrap();
         } else if std::fs::read_to_string(&expected).ok().as_deref() != Some(&said) {
             wrong.push(format!("{}: said\n{said}", path.display()));
@@ -322,4 +322,17 @@ fn no_message_shows_a_password() {
         let faults = load(Some(&path), variables, &flags).unwrap_err();
         assert!(!format!("{faults} {faults:?}").contains("s3cret"), "{faults}");
     }
+}
+
+#[test]
+fn a_command_that_only_looks_needs_no_upstream() {
+    let found = places(None, [], &Flags::default()).unwrap();
+    assert_eq!(found.tracking, Path::new("posthouse-spool/tracking"));
+    let (dir, path) =
+        write("[spool]\npath = \"kept\"\n[tracking]\npath = \"/var/log/posthouse\"\n[retry]\nx = 1\n");
+    let found = places(Some(&path), env(&[("POSTHOUSE_RETRY__Y", "1")]), &Flags::default()).unwrap();
+    assert_eq!(found.spool, dir.path().join("kept"));
+    assert_eq!(found.tracking, Path::new("/var/log/posthouse"));
+    let flags = Flags { spool: Some("elsewhere".into()), ..Flags::default() };
+    assert_eq!(places(Some(&path), [], &flags).unwrap().spool, Path::new("elsewhere"));
 }

@@ -45,7 +45,10 @@ impl Configuration {
     pub(in crate::config) fn read(tree: &Table, folder: &Path, report: &Report) -> Self {
         let mut top = Section::top(tree, report);
         let hostname = hostname(&mut top);
-        let spool = Spool::read(top.section("spool"), folder);
+        let spool_section = top.section("spool");
+        let spool_place = spool_section.place_of("path");
+        let spool = Spool::read(spool_section, folder);
+        spool.check(spool_place, report);
         let (listeners, wants_tls) = listener::read(&mut top);
         let limits = Limits::read(top.section("limits"));
         let tls = Tls::read(top.section("tls"), folder);

@@ -5,7 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::config::fault::Report;
 use crate::config::section::Section;
+use crate::config::tree::Place;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spool {
@@ -21,29 +23,27 @@ impl Default for Spool {
 }
 
 impl Spool {
-    pub(super) fn read(mut section: Section<'_>, folder: &Path) -> Self {
+    pub(in crate::config) fn read(mut section: Section<'_>, folder: &Path) -> Self {
         let default = Self::default();
-        let path = match section.text("path") {
-            Some(at) => {
-                let path = under(folder, &at.value, at.place);
-                if let Err(problem) = can_be_written(&path) {
-                    let hint = "make that folder writable for this user, or name another";
-                    section.report.fault(at.place, problem, None, Some(hint.into()));
-                }
-                path
-            }
-            None => default.path,
-        };
+        let path = section.text("path").map_or(default.path, |at| under(folder, &at.value, at.place));
         let min_free = section.size("min_free").unwrap_or(default.min_free);
         section.done();
         Self { path, min_free }
     }
+
+    /// For a relay that is to run with it; `place` is where the path stands.
+    pub(super) fn check(&self, place: &Place, report: &Report) {
+        if let Err(problem) = can_be_written(&self.path) {
+            let hint = "make that folder writable for this user, or name another as path in [spool]";
+            report.fault(place, problem, None, Some(hint.into()));
+        }
+    }
 }
 
 /// Relative paths in a file count from its folder; those in variables and flags from the current one.
-pub(super) fn under(folder: &Path, path: &str, place: &crate::config::tree::Place) -> PathBuf {
+pub(super) fn under(folder: &Path, path: &str, place: &Place) -> PathBuf {
     match place {
-        crate::config::tree::Place::File(_) => folder.join(path),
+        Place::File(_) => folder.join(path),
         _ => path.into(),
     }
 }

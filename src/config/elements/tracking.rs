@@ -18,7 +18,7 @@ impl Tracking {
     const PATH: &str = "tracking";
     const KEEP: Duration = Duration::from_secs(30 * 86_400);
 
-    pub(super) fn read(mut section: Section<'_>, spool: &Path) -> Self {
+    pub(in crate::config) fn read(mut section: Section<'_>, spool: &Path) -> Self {
         let path = section.text("path").map_or_else(|| Self::PATH.to_owned(), |at| at.value);
         let keep = section.duration("keep", Duration::from_secs(3600)).unwrap_or(Self::KEEP);
         section.done();

@@ -1,0 +1,94 @@
+//! `posthouse check`: is the configuration in order, and what does it come to?
+//!
+//! Contract: every fault and every warning at once on standard error; exit code 2 when there is a fault. Nothing is
+//! created, changed or connected to.
+//! Not here: the checks (`posthouse::config`).
+
+use std::process::ExitCode;
+
+use clap::Args;
+use posthouse::config::{Configuration, Flags, ListenerTls};
+use posthouse::mail::{Route, Via};
+
+use crate::settings::ConfigFile;
+
+/// Check the configuration and report every fault at once
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  posthouse check --config /etc/posthouse.toml
+  POSTHOUSE_UPSTREAM=smtp://relay.example:25 posthouse check
+
+Exit code 2 when there is a fault. Warnings don't change it.")]
+pub struct Check {
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+impl Check {
+    pub fn run(&self) -> ExitCode {
+        let loaded = match self.config.load(&Flags::default()) {
+            Ok(loaded) => loaded,
+            Err(code) => return code,
+        };
+        for warning in &loaded.warnings {
+            eprint!("{warning}");
+        }
+        let from = match self.config.path() {
+            Some(path) => path.display().to_string(),
+            None => "no file, defaults and environment".to_owned(),
+        };
+        println!("configuration is in order: {from}");
+        for (label, text) in summary(&loaded.settings) {
+            println!("  {label:<12}{text}");
+        }
+        ExitCode::SUCCESS
+    }
+}
+
+/// What the configuration comes to, in lines of label and text.
+fn summary(settings: &Configuration) -> Vec<(&'static str, String)> {
+    let mut lines = vec![("hostname", settings.hostname.clone())];
+    for listener in &settings.listeners {
+        let tls = match listener.tls {
+            ListenerTls::None => "no TLS",
+            ListenerTls::StartTls => "STARTTLS",
+            ListenerTls::Implicit => "implicit TLS",
+        };
+        lines.push(("listener", format!("{}, {tls}", listener.address)));
+    }
+    let networks: Vec<String> = settings.relaying.networks.iter().map(ToString::to_string).collect();
+    lines.push(("relays for", if networks.is_empty() { "nobody".to_owned() } else { networks.join(", ") }));
+    lines.extend(settings.routes.routes.iter().map(|route| ("route", route_text(route))));
+    for (name, upstream) in &settings.upstreams {
+        let hosts: Vec<String> = upstream.hosts.iter().map(ToString::to_string).collect();
+        let user = upstream.credentials.as_ref().map(|c| format!(", as {}", c.username)).unwrap_or_default();
+        lines.push(("upstream", format!("{name}: {}{user}", hosts.join(", then "))));
+    }
+    lines.push(("retry", retry_text(settings)));
+    lines.push(("spool", settings.spool.path.display().to_string()));
+    let keep = humantime::format_duration(settings.tracking.keep);
+    lines.push(("tracking", format!("{}, kept for {keep}", settings.tracking.path.display())));
+    if settings.speed != 1.0 {
+        lines.push(("clock", format!("{} seconds for each real one", settings.speed)));
+    }
+    lines
+}
+
+fn route_text(route: &Route) -> String {
+    let domains: Vec<String> = route.domains.iter().map(ToString::to_string).collect();
+    let via = match &route.via {
+        Via::Upstream(group) => format!("upstream {group}"),
+        Via::Mx => "the MX records of the domain, that is, the world".to_owned(),
+    };
+    format!("{} by way of {via}", domains.join(", "))
+}
+
+fn retry_text(settings: &Configuration) -> String {
+    let end = humantime::format_duration(settings.retry.expire_after);
+    let told = match settings.notices.delay_after {
+        Some(delay) => format!("tells the sender after {}", humantime::format_duration(delay)),
+        None => "tells the sender of no delay".to_owned(),
+    };
+    format!("preset {}; {told}, gives up after {end}", settings.retry.preset.as_str())
+}

@@ -1,0 +1,242 @@
+//! `posthouse track`: what happened to a message, read from the tracking log.
+//!
+//! Contract: needs no running relay; a damaged line is reported on standard error and passed over. JSON is the log's
+//! own lines, CSV is for spreadsheets, the table is for people and may change.
+//! Invariants: nothing that a stranger wrote reaches the terminal as a control character.
+//! Not here: the log itself (`posthouse::tracking`).
+
+use std::error::Error;
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use posthouse::clock::{Clock, Timestamp};
+use posthouse::config::Flags;
+use posthouse::mail::{QueueId, SessionId};
+use posthouse::tracking::{self, CsvWriter, Event, EventName, Filter, Records};
+
+use crate::settings::ConfigFile;
+
+/// Show what happened to messages, from the tracking log
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  posthouse track --recipient bob@example.com --since 2h
+  posthouse track --sender @example.org --event DEFER,FAIL --since 2026-11-22
+  posthouse track --id 06K2V9QH7R00 --format json
+  posthouse track --text 'greylisted' --format csv > greylisted.csv
+
+All conditions must hold. Addresses are compared without regard to case; @example.org stands for
+everybody there, <> for the null reverse-path of notices.")]
+pub struct Track {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// The folder of the spool, in place of the configuration's
+    #[arg(long, value_name = "DIR")]
+    spool: Option<String>,
+    /// Queue id: of the message, or of what its notice is about
+    #[arg(long)]
+    id: Option<QueueId>,
+    /// The Message-ID field, with or without angle brackets
+    #[arg(long)]
+    message_id: Option<String>,
+    /// The session in which it came
+    #[arg(long)]
+    session: Option<SessionId>,
+    /// The reverse-path
+    #[arg(long, value_name = "ADDRESS")]
+    sender: Option<String>,
+    /// One of the recipients
+    #[arg(long, value_name = "ADDRESS")]
+    recipient: Option<String>,
+    /// Names of events, separated by commas: RECEIVE, DEFER, SEND, FAIL ...
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    event: Vec<EventName>,
+    /// From then on: a moment (2026-11-22T03:33:07Z), a day (2026-11-22, in UTC), or how long ago (2h)
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    since: Option<Timestamp>,
+    /// Before then, written alike
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    until: Option<Timestamp>,
+    /// Any field contains this text
+    #[arg(long)]
+    text: Option<String>,
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Table,
+    Json,
+    Csv,
+}
+
+impl Track {
+    pub fn run(&self) -> ExitCode {
+        let flags = Flags { spool: self.spool.clone(), ..Flags::default() };
+        let folder = match self.config.places(&flags) {
+            Ok(places) => places.tracking,
+            Err(code) => return code,
+        };
+        let records = match tracking::read(&folder, &self.filter()) {
+            Ok(records) => records,
+            Err(error) => {
+                eprintln!("cannot read the tracking log in {}: {error}", folder.display());
+                eprintln!("name the relay's own configuration with --config, or its spool with --spool");
+                return crate::FAILED;
+            }
+        };
+        match self.print(records) {
+            Ok(0) => eprintln!("no such event in {}", folder.display()),
+            Ok(_) => {}
+            // Whoever reads has seen enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            Err(error) => {
+                eprintln!("cannot print the events: {error}");
+                return crate::FAILED;
+            }
+        }
+        ExitCode::SUCCESS
+    }
+
+    fn filter(&self) -> Filter {
+        Filter {
+            id: self.id,
+            message_id: self.message_id.clone(),
+            session: self.session,
+            sender: self.sender.clone(),
+            recipient: self.recipient.clone(),
+            events: self.event.clone(),
+            since: self.since,
+            until: self.until,
+            text: self.text.clone(),
+        }
+    }
+
+    /// Prints all and says how many there were.
+    fn print(&self, records: Records) -> io::Result<u64> {
+        let mut out = BufWriter::new(io::stdout().lock());
+        let events = records.filter_map(|found| found.map_err(|damage| complain(&damage)).ok());
+        let mut count = 0;
+        match self.format {
+            Format::Csv => {
+                let mut table = CsvWriter::new(&mut out)?;
+                for event in events {
+                    table.write(&event)?;
+                    count += 1;
+                }
+            }
+            Format::Json => {
+                for event in events {
+                    serde_json::to_writer(&mut out, &event)?;
+                    out.write_all(b"\n")?;
+                    count += 1;
+                }
+            }
+            Format::Table => {
+                for event in events {
+                    writeln!(out, "{}", row(&event))?;
+                    count += 1;
+                }
+            }
+        }
+        out.flush()?;
+        Ok(count)
+    }
+}
+
+fn complain(damage: &tracking::Damage) {
+    let mut text = damage.to_string();
+    let mut cause = damage.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    eprintln!("{text}");
+}
+
+/// One event on one line: when, what, which message, from whom to whom, and then whatever there is to say.
+fn row(event: &Event) -> String {
+    let id = event.id.map(|id| id.to_string()).unwrap_or_default();
+    let mut row = format!("{}  {:<11} {id:<12}", event.time, event.event);
+    if let Some(sender) = &event.sender {
+        row += &format!("  {sender}");
+    }
+    if !event.recipients.is_empty() {
+        row += &format!(" -> {}", event.recipients.join(", "));
+    }
+    let details = details(event);
+    if !details.is_empty() {
+        row += &format!("  {}", details.join("; "));
+    }
+    row.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+fn details(event: &Event) -> Vec<String> {
+    let mut details = Vec::new();
+    let mut say = |label: &str, text: Option<String>| {
+        details.extend(text.map(|text| if label.is_empty() { text } else { format!("{label} {text}") }));
+    };
+    say("client", event.client.map(|client| format!("[{client}]")));
+    say("by way of", event.destination.clone());
+    say("", event.host().map(|host| host.to_string()));
+    say("", event.reason.clone());
+    say("said:", event.reply.as_ref().map(ToString::to_string));
+    say("then", event.next_host.clone());
+    for candidate in &event.candidates {
+        say("", Some(candidate.to_string()));
+    }
+    say("attempt", event.attempt.map(|attempt| attempt.to_string()));
+    say("next at", event.next_attempt.map(|next| next.to_string()));
+    say("gives up at", event.expires.map(|expires| expires.to_string()));
+    say("since", event.since.map(|since| since.to_string()));
+    say("messages waiting:", event.waiting.map(|waiting| waiting.to_string()));
+    say("size", event.size.map(|size| size.to_string()));
+    say("see", event.reference.map(|reference| reference.to_string()));
+    details
+}
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    if let Ok(moment) = text.parse() {
+        return Ok(moment);
+    }
+    if let Ok(day) = format!("{text}T00:00:00Z").parse() {
+        return Ok(day);
+    }
+    let ago = humantime::parse_duration(text).map_err(|_| {
+        "expected a moment such as 2026-11-22T03:33:07Z, a day such as 2026-11-22, or how long ago, such as 2h".to_owned()
+    })?;
+    Ok(Clock::system().now() - ago)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_tells_the_story_and_lets_no_control_character_through() {
+        let mut event = Event::new("2026-11-22T03:33:07Z".parse().unwrap(), EventName::Defer);
+        event.id = Some(QueueId::from_u64(7));
+        event.sender = Some("alice@example.org".into());
+        event.recipients = vec!["bob@example.com".into()];
+        event.host = Some("relay-a.example".into());
+        event.reason = Some("\u{1b}[31mred".into());
+        event.attempt = Some(2);
+        assert_eq!(
+            row(&event),
+            "2026-11-22T03:33:07.000Z  DEFER       000000000007  alice@example.org -> bob@example.com  \
+             relay-a.example; ?[31mred; attempt 2"
+        );
+    }
+
+    #[test]
+    fn a_moment_is_a_moment_a_day_or_how_long_ago() {
+        assert_eq!(moment("2026-11-22").unwrap().to_string(), "2026-11-22T00:00:00.000Z");
+        assert_eq!(moment("2026-11-22T03:33:07+01:00").unwrap().to_string(), "2026-11-22T02:33:07.000Z");
+        let now = Clock::system().now();
+        let ago = now.since(moment("2h").unwrap());
+        assert!((7_190..=7_200).contains(&ago.as_secs()), "{ago:?}");
+        assert!(moment("yesterday").is_err());
+    }
+}
