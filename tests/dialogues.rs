@@ -79,26 +79,26 @@ impl<'a> Driver<'a> {
                 Step::Greet(question) => match verdict(dialogue, "greeting", "") {
                     Verdict::Accept => question.accept(),
                     Verdict::Refuse(reply) => question.refuse(reply),
-                    Verdict::Drop => drop(question),
+                    Verdict::Drop => {}
                 },
                 Step::Mail(question) => {
                     match verdict(dialogue, "mail", &question.mail().reverse_path.to_string()) {
                         Verdict::Accept => question.accept(),
                         Verdict::Refuse(reply) => question.refuse(reply),
-                        Verdict::Drop => drop(question),
+                        Verdict::Drop => {}
                     }
                 }
                 Step::Recipient(question) => {
                     match verdict(dialogue, "rcpt", question.recipient().address.as_str()) {
                         Verdict::Accept => question.accept(),
                         Verdict::Refuse(reply) => question.refuse(reply),
-                        Verdict::Drop => drop(question),
+                        Verdict::Drop => {}
                     }
                 }
                 Step::Content(question) => match verdict(dialogue, "data", "") {
                     Verdict::Accept => question.accept(),
                     Verdict::Refuse(reply) => question.refuse(reply),
-                    Verdict::Drop => drop(question),
+                    Verdict::Drop => {}
                 },
                 Step::EndOfContent(question) => {
                     let (envelope, content, answer) = question.into_parts();
@@ -108,7 +108,7 @@ impl<'a> Driver<'a> {
                             answer.accept("queued");
                         }
                         Verdict::Refuse(reply) => answer.refuse(reply),
-                        Verdict::Drop => drop(answer),
+                        Verdict::Drop => {}
                     }
                 }
             }
@@ -191,6 +191,7 @@ impl<'a> Driver<'a> {
 enum Verdict {
     Accept,
     Refuse(Reply),
+    /// The question goes out of scope without an answer.
     Drop,
 }
 

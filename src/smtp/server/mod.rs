@@ -14,6 +14,8 @@ mod path;
 mod question;
 mod replies;
 mod session;
+#[cfg(test)]
+mod tests;
 
 pub use command::{MailCommand, RcptCommand};
 pub use path::ForwardPath;

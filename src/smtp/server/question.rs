@@ -15,6 +15,7 @@ use super::replies;
 use super::session::Server;
 
 /// A client has connected: is it served?
+#[must_use = "a client waits for the answer"]
 pub struct GreetQuestion<'a> {
     pub(super) server: &'a mut Server,
 }
@@ -32,6 +33,7 @@ impl GreetQuestion<'_> {
 }
 
 /// MAIL has come: may this transaction begin?
+#[must_use = "a client waits for the answer"]
 pub struct MailQuestion<'a> {
     pub(super) server: &'a mut Server,
     pub(super) mail: MailCommand,
@@ -58,6 +60,7 @@ impl MailQuestion<'_> {
 }
 
 /// RCPT has come: is this recipient served?
+#[must_use = "a client waits for the answer"]
 pub struct RecipientQuestion<'a> {
     pub(super) server: &'a mut Server,
     pub(super) recipient: Recipient,
@@ -89,6 +92,7 @@ impl RecipientQuestion<'_> {
 }
 
 /// DATA has come, and there are recipients: may the content come?
+#[must_use = "a client waits for the answer"]
 pub struct ContentQuestion<'a> {
     pub(super) server: &'a mut Server,
 }
@@ -119,6 +123,7 @@ impl ContentQuestion<'_> {
 }
 
 /// The whole content has come: is the message taken? The transaction is over whatever the answer is.
+#[must_use = "a client waits for the answer"]
 pub struct EndQuestion<'a> {
     pub(super) server: &'a mut Server,
     pub(super) envelope: Envelope,

@@ -31,7 +31,7 @@ pub const MAX_COMMAND_LINE: usize = 2048;
 const OUTPUT_ENOUGH: usize = 16 * 1024;
 
 /// Room for one read of content.
-const CONTENT_READ: usize = 64 * 1024;
+const CONTENT_READ: usize = 16 * 1024;
 
 /// What a session offers and how much it bears.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,8 +76,8 @@ pub enum Step<'a> {
     Recipient(RecipientQuestion<'a>),
     Content(ContentQuestion<'a>),
     EndOfContent(EndQuestion<'a>),
-    /// The client waits for the handshake: do it, then call [`Server::tls_started`]. Use nothing that was read
-    /// before; the machine has discarded what it had.
+    /// The client waits for the handshake: do it, then call [`Server::tls_started`], which discards what was read
+    /// before.
     StartTls,
     /// Everything is said and sent: close the connection.
     Closed,
@@ -194,10 +194,7 @@ impl Server {
         }
         match self.state {
             State::Closed => Step::Closed,
-            State::StartTls => {
-                self.input.clear();
-                Step::StartTls
-            }
+            State::StartTls => Step::StartTls,
             _ => Step::NeedInput,
         }
     }
