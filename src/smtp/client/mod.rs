@@ -12,6 +12,7 @@ mod content;
 mod extensions;
 mod reply;
 mod session;
+mod step;
 mod transaction;
 
 #[cfg(test)]
@@ -20,5 +21,6 @@ mod tests;
 pub use content::Output;
 pub use extensions::Extensions;
 pub use reply::ProtocolError;
-pub use session::{Client, ClientSettings, NoMechanismError, Step, Waiting};
+pub use session::{Client, ClientSettings};
+pub use step::{NoMechanismError, Step, Waiting};
 pub use transaction::{Transaction, TransactionReport};

@@ -14,7 +14,7 @@ use memchr::memchr;
 
 use crate::mail::Reply;
 
-use super::session::Waiting;
+use super::step::Waiting;
 
 /// RFC 5321 says 512; servers that explain themselves write more.
 pub(super) const LINE_MAX: usize = 2048;

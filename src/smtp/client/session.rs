@@ -10,7 +10,6 @@
 //! RFC 5321 sections 3.1, 3.3, 3.8 and 4.1.4, RFC 2920, RFC 3207, RFC 4954, RFC 4616 (PLAIN).
 
 use std::collections::VecDeque;
-use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -21,6 +20,7 @@ use crate::mail::{Reply, ReplyClass};
 use super::content::Output;
 use super::extensions::Extensions;
 use super::reply::{LINE_MAX, ProtocolError, ReplyReader};
+use super::step::{NoMechanismError, Step, Waiting};
 use super::transaction::{Transaction, TransactionReport};
 
 /// Commands in one pipelined group.
@@ -32,78 +32,6 @@ pub struct ClientSettings {
     /// The name in EHLO: a domain name or an address literal.
     pub hostname: String,
 }
-
-/// What the driver does next.
-#[derive(Debug)]
-pub enum Step {
-    /// Nothing happens before more octets are in [`Client::read_buffer`]. If the connection ends here, ask
-    /// [`Client::report_of_broken_transaction`].
-    NeedInput(Waiting),
-    /// Write [`Client::output`], which holds commands.
-    Send,
-    /// The same, and it holds content: another deadline.
-    SendContent,
-    /// The server takes no mail from us: its greeting, its answer to HELO, or a 421 out of turn. A QUIT follows
-    /// unless it was 421; the driver may as well close.
-    Refused(Reply),
-    /// Nothing is under way: [`Client::start_tls`], [`Client::authenticate`], [`Client::begin`] or [`Client::quit`].
-    Ready,
-    /// The server waits for the handshake: do it, then call [`Client::tls_started`].
-    StartTls,
-    /// The server offers STARTTLS and does not do it now. The connection goes on in the clear if the driver wants.
-    TlsRefused(Reply),
-    Authenticated,
-    AuthenticationRefused(Reply),
-    /// The transaction is over. After a 421 in it [`Step::Closed`] follows.
-    Done(TransactionReport),
-    /// The server does not keep to the protocol; [`Step::Closed`] follows.
-    /// [`Client::report_of_broken_transaction`] has what came before.
-    Failed(ProtocolError),
-    /// Close the connection.
-    Closed,
-}
-
-/// Whose reply is waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waiting {
-    Greeting,
-    Hello,
-    StartTls,
-    Authentication,
-    Reset,
-    Mail,
-    Recipient,
-    Data,
-    /// The final dot is sent: from here on the message may have been delivered.
-    EndOfContent,
-    Quit,
-    /// The rest of something that nobody asked for.
-    Nothing,
-}
-
-/// As it stands in a sentence: "while waiting for the reply to RCPT".
-impl fmt::Display for Waiting {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Greeting => "the connection",
-            Self::Hello => "EHLO",
-            Self::StartTls => "STARTTLS",
-            Self::Authentication => "AUTH",
-            Self::Reset => "RSET",
-            Self::Mail => "MAIL",
-            Self::Recipient => "RCPT",
-            Self::Data => "DATA",
-            Self::EndOfContent => "the end of content",
-            Self::Quit => "QUIT",
-            Self::Nothing => "nothing",
-        })
-    }
-}
-
-/// The server offers no mechanism that we know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the server offers neither AUTH PLAIN nor AUTH LOGIN")]
-pub struct NoMechanismError;
 
 /// One connection to a server.
 pub struct Client {

@@ -6,6 +6,23 @@
 //! Invariants: only CRLF ends a command line and only CRLF `.` CRLF ends content; nothing that came before a TLS
 //! handshake is believed after it; a message that is too large or malformed is read to its end and never kept.
 //! Not here: who may do what (`accept`), how long a silent client is waited for (`accept`).
+//!
+//! ```
+//! use posthouse::smtp::server::{Server, Settings, Step};
+//!
+//! let mut server = Server::new(Settings::new("relay.example.org"));
+//! server.receive(b"QUIT\r\n");
+//! let mut said = Vec::new();
+//! loop {
+//!     match server.step() {
+//!         Step::Greet(question) => question.accept(),
+//!         Step::Send => said.extend_from_slice(&server.output().split()),
+//!         Step::Closed => break,
+//!         _ => unreachable!("QUIT needs no answer from the driver"),
+//!     }
+//! }
+//! assert!(said.ends_with(b"221 2.0.0 closing the connection\r\n"));
+//! ```
 
 mod command;
 mod content;
@@ -14,10 +31,14 @@ mod path;
 mod question;
 mod replies;
 mod session;
+mod settings;
+mod step;
 #[cfg(test)]
 mod tests;
 
 pub use command::{MailCommand, RcptCommand};
 pub use path::ForwardPath;
 pub use question::{ContentQuestion, EndAnswer, EndQuestion, GreetQuestion, MailQuestion, RecipientQuestion};
-pub use session::{MAX_COMMAND_LINE, Server, Settings, Step};
+pub use session::Server;
+pub use settings::{MAX_COMMAND_LINE, Settings};
+pub use step::Step;

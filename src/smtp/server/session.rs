@@ -22,66 +22,14 @@ use super::content::ContentReader;
 use super::path::ForwardPath;
 use super::question::{ContentQuestion, EndQuestion, GreetQuestion, MailQuestion, RecipientQuestion};
 use super::replies::{self, Fixed};
-
-/// Octets in a command line, CRLF included. RFC 5321 section 4.5.3.1.4 asks for 512, and more where extensions add
-/// parameters: with ORCPT (500) and ENVID (100) this is enough for each command, so one limit serves all.
-pub const MAX_COMMAND_LINE: usize = 2048;
+use super::settings::{MAX_COMMAND_LINE, Settings};
+use super::step::Step;
 
 /// Replies gather up to about this many octets before they are sent.
 const OUTPUT_ENOUGH: usize = 16 * 1024;
 
 /// Room for one read of content.
 const CONTENT_READ: usize = 16 * 1024;
-
-/// What a session offers and how much it bears.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// The name in the greeting, and the domain of `<postmaster>`.
-    pub hostname: String,
-    /// Octets of content (RFC 1870), told in EHLO.
-    pub max_message_size: u64,
-    /// Recipients in one transaction; further ones get 452 4.5.3.
-    pub max_recipients: usize,
-    /// Bad commands without a finished transaction.
-    pub max_errors: u32,
-    /// Commands without a finished transaction, not counting accepted recipients.
-    pub max_commands: u32,
-    /// Whether STARTTLS is offered.
-    pub starttls: bool,
-}
-
-impl Settings {
-    /// The defaults: 35 MiB, 1000 recipients, 20 bad commands, 1000 commands, no STARTTLS.
-    pub fn new(hostname: impl Into<String>) -> Self {
-        Self {
-            hostname: hostname.into(),
-            max_message_size: 35 << 20,
-            max_recipients: 1000,
-            max_errors: 20,
-            max_commands: 1000,
-            starttls: false,
-        }
-    }
-}
-
-/// What the driver does next.
-pub enum Step<'a> {
-    /// Nothing happens before more octets are in [`Server::read_buffer`]. When the peer has closed, drop the machine.
-    NeedInput,
-    /// Write [`Server::output`].
-    Send,
-    /// The first step of all.
-    Greet(GreetQuestion<'a>),
-    Mail(MailQuestion<'a>),
-    Recipient(RecipientQuestion<'a>),
-    Content(ContentQuestion<'a>),
-    EndOfContent(EndQuestion<'a>),
-    /// The client waits for the handshake: do it, then call [`Server::tls_started`], which discards what was read
-    /// before.
-    StartTls,
-    /// Everything is said and sent: close the connection.
-    Closed,
-}
 
 /// One session.
 pub struct Server {

@@ -1,0 +1,40 @@
+//! The limits of a session, each with its default.
+//!
+//! Contract: plain values; `config` fills them, [`Server`](super::Server) keeps to them.
+//! Not here: limits over all sessions, idle time, octets in flight (`accept`).
+//! RFC 5321 section 4.5.3.1.
+
+/// Octets in a command line, CRLF included. RFC 5321 section 4.5.3.1.4 asks for 512, and more where extensions add
+/// parameters: with ORCPT (500) and ENVID (100) this is enough for each command, so one limit serves all.
+pub const MAX_COMMAND_LINE: usize = 2048;
+
+/// What a session offers and how much it bears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The name in the greeting, and the domain of `<postmaster>`.
+    pub hostname: String,
+    /// Octets of content (RFC 1870), told in EHLO.
+    pub max_message_size: u64,
+    /// Recipients in one transaction; further ones get 452 4.5.3.
+    pub max_recipients: usize,
+    /// Bad commands without a finished transaction.
+    pub max_errors: u32,
+    /// Commands without a finished transaction, not counting accepted recipients.
+    pub max_commands: u32,
+    /// Whether STARTTLS is offered.
+    pub starttls: bool,
+}
+
+impl Settings {
+    /// The defaults: 35 MiB, 1000 recipients, 20 bad commands, 1000 commands, no STARTTLS.
+    pub fn new(hostname: impl Into<String>) -> Self {
+        Self {
+            hostname: hostname.into(),
+            max_message_size: 35 << 20,
+            max_recipients: 1000,
+            max_errors: 20,
+            max_commands: 1000,
+            starttls: false,
+        }
+    }
+}
