@@ -1,13 +1,12 @@
 //! The connection itself: what is sent when, and which reply answers what.
 //!
-//! Contract: see the module. With PIPELINING a transaction goes out as MAIL, all RCPT and DATA in one write (at most
-//! [`BATCH`] recipients at a time, so that neither side fills the other's buffers while nobody reads); without it,
-//! one command waits for another.
-//! Invariants: replies are counted off against the commands that are out, in order. Content goes out only after a
-//! 354 with at least one accepted recipient; a 354 without any is answered by a lone dot (RFC 2920 section 3.1).
-//! A transaction that ended before its content leaves an RSET, sent with the next one.
-//! Not here: commands and their parameters (`transaction`), pieces of content (`content`), replies (`reply`).
-//! RFC 5321 sections 3.1, 3.3, 3.8 and 4.1.4, RFC 2920, RFC 3207, RFC 4954, RFC 4616 (PLAIN).
+//! Contract: see the module. Replies are read one at a time, and each leads to the next command or to a step.
+//! Invariants: something is begun only when nothing is under way; a QUIT follows a refusal that is not 421.
+//! Not here: how a transaction goes (`exchange`), its commands and their parameters (`transaction`), pieces of
+//! content (`content`), the form of replies (`reply`).
+//! RFC 5321 sections 3.1, 3.8 and 4.1.4, RFC 3207, RFC 4954, RFC 4616 (PLAIN).
+
+mod exchange;
 
 use std::collections::VecDeque;
 
@@ -22,9 +21,7 @@ use super::extensions::Extensions;
 use super::reply::{LINE_MAX, ProtocolError, ReplyReader};
 use super::step::{NoMechanismError, Step, Waiting};
 use super::transaction::{Transaction, TransactionReport};
-
-/// Commands in one pipelined group.
-const BATCH: usize = 100;
+use exchange::{Running, Sent};
 
 /// How this client presents itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,28 +56,6 @@ enum State {
     Quit,
     /// With what was under way when the server broke the protocol.
     Closed(Option<Box<Running>>),
-}
-
-struct Running {
-    transaction: Transaction,
-    report: TransactionReport,
-    /// Commands whose replies have not come.
-    out: VecDeque<Sent>,
-    /// What is sent next: MAIL at 0, then the recipients, then DATA.
-    next: usize,
-    /// Content is being written.
-    sending: bool,
-}
-
-#[derive(Clone, Copy)]
-enum Sent {
-    Reset,
-    Mail,
-    Recipient(usize),
-    Data,
-    End,
-    /// The lone dot of a transaction without recipients.
-    EmptyEnd,
 }
 
 impl Client {
@@ -337,133 +312,5 @@ impl Client {
         self.input.clear();
         self.output.clear();
         Step::Failed(error)
-    }
-}
-
-/// Transactions.
-impl Client {
-    /// Sends the next group of commands, or ends the transaction when nothing good can follow.
-    fn send_commands(&mut self) -> Option<Step> {
-        let State::Transaction(running) = &mut self.state else {
-            unreachable!("called in a transaction only")
-        };
-        let data = running.transaction.recipients.len() + 1;
-        let hopeless = (running.next > 0 && !running.report.mail_accepted())
-            || (running.next == data && !running.report.any_recipient_accepted());
-        if hopeless {
-            return Some(self.end_transaction(true, false));
-        }
-        let mut commands = String::new();
-        let room = if self.extensions.pipelining { BATCH } else { 1 };
-        if std::mem::take(&mut self.reset_owed) {
-            commands += "RSET\r\n";
-            running.out.push_back(Sent::Reset);
-        }
-        while running.out.len() < room && running.next <= data {
-            let (command, sent) = match running.next {
-                0 => (running.transaction.mail(&self.extensions), Sent::Mail),
-                next if next == data => ("DATA\r\n".to_owned(), Sent::Data),
-                next => (running.transaction.rcpt(next - 1, &self.extensions), Sent::Recipient(next - 1)),
-            };
-            commands += &command;
-            running.out.push_back(sent);
-            running.next += 1;
-        }
-        self.output.push(commands);
-        None
-    }
-
-    fn content_sent(&mut self) {
-        if let State::Transaction(running) = &mut self.state {
-            running.sending = false;
-            running.report.dot_sent = true;
-            running.out.push_back(Sent::End);
-        }
-    }
-
-    fn transaction_reply(&mut self, reply: Reply) -> Result<Option<Step>, ProtocolError> {
-        let State::Transaction(running) = &mut self.state else {
-            unreachable!("called in a transaction only")
-        };
-        let sent = running.out.pop_front().expect("a reply is read only while a command is out");
-        let (class, code) = (reply.class(), reply.code());
-        let sensible = match sent {
-            Sent::Data => class != ReplyClass::Completed,
-            _ => class != ReplyClass::Intermediate,
-        };
-        if !sensible {
-            return Err(ProtocolError::Unexpected { waiting: sent.waiting(), reply });
-        }
-        if code == 421 {
-            running.note(sent, reply);
-            return Ok(Some(self.end_transaction(false, true)));
-        }
-        match sent {
-            Sent::Data if class == ReplyClass::Intermediate => {
-                match (running.report.mail_accepted(), running.report.any_recipient_accepted()) {
-                    (true, true) => {
-                        let content = std::mem::take(&mut running.transaction.content);
-                        self.output.push_content(content);
-                        running.sending = true;
-                    }
-                    (_, false) => {
-                        self.output.push(".\r\n");
-                        running.out.push_back(Sent::EmptyEnd);
-                    }
-                    // A lone dot here could be taken for a message, and there is no other way on.
-                    (false, true) => return Err(ProtocolError::Unexpected { waiting: Waiting::Data, reply }),
-                }
-                running.note(sent, reply);
-                Ok(None)
-            }
-            Sent::Data => {
-                running.note(sent, reply);
-                Ok(Some(self.end_transaction(true, false)))
-            }
-            Sent::End | Sent::EmptyEnd => {
-                running.note(sent, reply);
-                Ok(Some(self.end_transaction(false, false)))
-            }
-            Sent::Reset | Sent::Mail | Sent::Recipient(_) => {
-                running.note(sent, reply);
-                Ok(None)
-            }
-        }
-    }
-
-    fn end_transaction(&mut self, reset_owed: bool, closing: bool) -> Step {
-        let State::Transaction(running) = std::mem::replace(&mut self.state, State::Ready) else {
-            unreachable!("called in a transaction only")
-        };
-        self.reset_owed = reset_owed;
-        self.close_if(closing);
-        Step::Done(running.report)
-    }
-}
-
-impl Running {
-    fn note(&mut self, sent: Sent, reply: Reply) {
-        match sent {
-            Sent::Mail => self.report.mail = Some(reply),
-            Sent::Recipient(index) => self.report.recipients[index] = Some(reply),
-            Sent::Data => self.report.data = Some(reply),
-            Sent::End => self.report.end = Some(reply),
-            // A 421 here is the server's last word on the whole transaction, and MAIL is its first command.
-            Sent::Reset if reply.code() == 421 => self.report.mail = Some(reply),
-            // Nothing depends on these: without RSET's 250 MAIL will be refused, and the lone dot has no recipients.
-            Sent::Reset | Sent::EmptyEnd => {}
-        }
-    }
-}
-
-impl Sent {
-    fn waiting(self) -> Waiting {
-        match self {
-            Self::Reset => Waiting::Reset,
-            Self::Mail => Waiting::Mail,
-            Self::Recipient(_) => Waiting::Recipient,
-            Self::Data => Waiting::Data,
-            Self::End | Self::EmptyEnd => Waiting::EndOfContent,
-        }
     }
 }

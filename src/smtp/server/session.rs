@@ -1,4 +1,4 @@
-//! The session itself: which command is allowed when, and what follows.
+//! The session itself: what it holds, what it reads, and what its answers lead to.
 //!
 //! Contract: see the module. Replies to pipelined commands are gathered and sent together: [`Step::Send`] comes
 //! only when there is nothing left to read, or when much has gathered.
@@ -7,8 +7,10 @@
 //! envelope by `max_recipients`, the content by `max_message_size`.
 //! Limits: after `max_errors` bad commands, or `max_commands` commands (accepted recipients aside), without a
 //! finished transaction the session ends with 421 4.7.0, so that nobody is kept busy for nothing.
-//! Not here: the grammar (`command`), the wording (`replies`), the end of content (`content`).
+//! Not here: which command is allowed when (`order`), the grammar (`command`), the wording (`replies`), the end of content (`content`).
 //! RFC 5321 sections 3 and 4.1.4, RFC 2920, RFC 3207 section 4.2.
+
+mod order;
 
 use std::sync::Arc;
 
@@ -17,9 +19,8 @@ use memchr::memmem;
 
 use crate::mail::{Content, Envelope, Recipient, Reply, ReplyClass};
 
-use super::command::{self, Command, MailCommand, RcptCommand};
+use super::command::{self, Command, MailCommand};
 use super::content::ContentReader;
-use super::path::ForwardPath;
 use super::question::{ContentQuestion, EndQuestion, GreetQuestion, MailQuestion, RecipientQuestion};
 use super::replies::{self, Fixed};
 use super::settings::{MAX_COMMAND_LINE, Settings};
@@ -381,105 +382,6 @@ impl Server {
         if self.errors >= self.settings.max_errors {
             self.answer(replies::TOO_MANY_ERRORS.into());
         }
-        Progress::Made
-    }
-
-    fn obey(&mut self, command: Command) -> Progress {
-        match command {
-            Command::Ehlo(name) => self.hello(name, true),
-            Command::Helo(name) => self.hello(name, false),
-            Command::Mail(mail) => self.mail(mail),
-            Command::Rcpt(rcpt) => self.rcpt(rcpt),
-            Command::Data => self.data(),
-            Command::Rset => {
-                self.transaction = None;
-                self.reply(replies::RESET)
-            }
-            Command::Noop => self.reply(replies::NOTHING_DONE),
-            Command::Vrfy => self.reply(replies::NOT_VERIFIED),
-            Command::Help => self.reply(replies::HELP),
-            Command::Quit => self.quit(),
-            Command::StartTls => self.start_tls(),
-        }
-    }
-
-    fn hello(&mut self, name: String, extended: bool) -> Progress {
-        self.hello = Some(Hello { name, extended });
-        self.transaction = None;
-        let mut lines = vec![self.settings.hostname.clone()];
-        if extended {
-            lines.extend(["PIPELINING".into(), format!("SIZE {}", self.settings.max_message_size)]);
-            lines.extend(["8BITMIME", "ENHANCEDSTATUSCODES", "DSN"].map(String::from));
-            if self.settings.starttls && !self.tls {
-                lines.push("STARTTLS".into());
-            }
-        }
-        self.answer(Reply::with_lines(250, lines));
-        Progress::Made
-    }
-
-    fn mail(&mut self, mail: MailCommand) -> Progress {
-        let Some(hello) = &self.hello else { return self.fault(replies::HELLO_FIRST) };
-        if self.transaction.is_some() {
-            return self.fault(replies::MAIL_TWICE);
-        }
-        if mail.extended && !hello.extended {
-            return self.fault(replies::PARAMETERS_NEED_EHLO);
-        }
-        if mail.size.is_some_and(|size| size > self.settings.max_message_size) {
-            return self.reply(replies::TOO_LARGE);
-        }
-        Progress::Mail(mail)
-    }
-
-    fn rcpt(&mut self, rcpt: RcptCommand) -> Progress {
-        let (Some(hello), Some(transaction)) = (&self.hello, &self.transaction) else {
-            return self.fault(replies::MAIL_FIRST);
-        };
-        if rcpt.extended && !hello.extended {
-            return self.fault(replies::PARAMETERS_NEED_EHLO);
-        }
-        if transaction.envelope.recipients.len() >= self.settings.max_recipients {
-            return self.reply(replies::TOO_MANY_RECIPIENTS);
-        }
-        let address = match rcpt.forward_path {
-            ForwardPath::Mailbox(address) => address,
-            ForwardPath::Postmaster(name) => match format!("{name}@{}", self.settings.hostname).parse() {
-                Ok(address) => address,
-                Err(_) => return self.fault(replies::RECIPIENT_MAILBOX),
-            },
-        };
-        Progress::Recipient(Recipient { address, notify: rcpt.notify, original: rcpt.original })
-    }
-
-    fn data(&mut self) -> Progress {
-        match &self.transaction {
-            None => self.fault(replies::MAIL_FIRST),
-            Some(transaction) if transaction.envelope.recipients.is_empty() => {
-                self.reply(replies::NO_RECIPIENTS)
-            }
-            Some(_) => Progress::Content,
-        }
-    }
-
-    fn start_tls(&mut self) -> Progress {
-        if self.tls {
-            return self.fault(replies::ALREADY_TLS);
-        }
-        if !self.settings.starttls {
-            return self.fault(replies::NO_STARTTLS);
-        }
-        if self.hello.is_none() {
-            return self.fault(replies::HELLO_FIRST);
-        }
-        self.answer(replies::START_TLS.into());
-        self.state = State::StartTls;
-        Progress::Made
-    }
-
-    fn quit(&mut self) -> Progress {
-        self.answer(replies::GOODBYE.into());
-        self.close();
         Progress::Made
     }
 }
