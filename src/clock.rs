@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -123,8 +124,14 @@ pub struct Clock {
 enum Pace {
     /// The system's wall clock, which an administrator may set.
     System,
-    /// `speed` seconds for each second of tokio's clock since `base`, counted from `start`.
-    Scaled { start: Timestamp, base: tokio::time::Instant, speed: f64 },
+    /// `speed` seconds for each second of tokio's clock since `base`, counted from `start` milliseconds.
+    Scaled { start: Arc<AtomicU64>, base: tokio::time::Instant, speed: f64 },
+}
+
+impl Pace {
+    fn scaled(start: Timestamp, speed: f64) -> Self {
+        Self::Scaled { start: Arc::new(AtomicU64::new(start.0)), base: tokio::time::Instant::now(), speed }
+    }
 }
 
 /// A wait on the system's clock is cut into pieces of this length, so that a wall clock that was set, or a machine
@@ -141,25 +148,27 @@ impl Clock {
     ///
     /// `speed` must be finite and above zero; 1 gives the system's own clock.
     pub fn at_speed(speed: f64) -> Self {
-        Self::resumed_at_speed(system_now(), speed)
-    }
-
-    /// As [`Clock::at_speed`], but starts at `start`: a spool that ran ahead of the world goes on with its own time.
-    pub fn resumed_at_speed(start: Timestamp, speed: f64) -> Self {
         assert!(speed.is_finite() && speed > 0.0, "a clock's speed is finite and above zero");
         if speed == 1.0 {
             return Self::system();
         }
-        let pace = Pace::Scaled { start, base: tokio::time::Instant::now(), speed };
-        Self { pace, chance: chance(system_seed()) }
+        Self { pace: Pace::scaled(system_now(), speed), chance: chance(system_seed()) }
     }
 
     /// Starts at `start`, follows tokio's clock (paused in tests), and draws chance from `seed`.
     ///
     /// Must be called inside a tokio runtime whose clock is, or will be, paused.
     pub fn simulated(start: Timestamp, seed: u64) -> Self {
-        let pace = Pace::Scaled { start, base: tokio::time::Instant::now(), speed: 1.0 };
-        Self { pace, chance: chance(seed) }
+        Self { pace: Pace::scaled(start, 1.0), chance: chance(seed) }
+    }
+
+    /// Moves a clock that is not the system's forward to `moment`, unless it is later already: a spool that ran ahead
+    /// of the world goes on with its own time.
+    pub fn catch_up(&self, moment: Timestamp) {
+        if let Pace::Scaled { start, .. } = &self.pace {
+            let behind = moment.since(self.now()).as_millis() as u64;
+            start.fetch_add(behind, Ordering::Relaxed);
+        }
     }
 
     /// What time it is.
@@ -167,7 +176,9 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         match &self.pace {
             Pace::System => system_now(),
-            Pace::Scaled { start, base, speed } => *start + base.elapsed().mul_f64(*speed),
+            Pace::Scaled { start, base, speed } => {
+                Timestamp(start.load(Ordering::Relaxed)) + base.elapsed().mul_f64(*speed)
+            }
         }
     }
 
@@ -245,6 +256,15 @@ mod tests {
         let clock = Clock::simulated(Timestamp::from_millis(0), 1);
         clock.wait(Duration::from_secs(2 * 86_400)).await;
         assert_eq!(clock.now(), Timestamp::from_millis(2 * 86_400_000));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_catches_up_and_never_goes_back() {
+        let clock = Clock::simulated(Timestamp::from_millis(1000), 1);
+        clock.clone().catch_up(Timestamp::from_millis(5000));
+        assert_eq!(clock.now(), Timestamp::from_millis(5000));
+        clock.catch_up(Timestamp::from_millis(2000));
+        assert_eq!(clock.now(), Timestamp::from_millis(5000));
     }
 
     #[tokio::test(start_paused = true)]

@@ -177,6 +177,12 @@ impl Report {
         self.warnings.borrow_mut().push(Warning(fault));
     }
 
+    /// Starts again with nothing wrong.
+    pub fn forget(&self) {
+        self.faults.borrow_mut().clear();
+        self.warnings.borrow_mut().clear();
+    }
+
     pub fn finish(self) -> (Vec<Fault>, Vec<Warning>) {
         (self.faults.into_inner(), self.warnings.into_inner())
     }

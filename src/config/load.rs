@@ -7,11 +7,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::elements::{Configuration, Spool, Tracking};
+use super::elements::{Configuration, Notices, Retry, Spool, Tracking};
 use super::environment;
 use super::fault::{Faults, Report, Warning};
 use super::section::Section;
 use super::tree::{Kind, Node, Place, Table, Value};
+use crate::queue::schedule;
 
 /// The reference file: every key with its default and what it does.
 pub const REFERENCE: &str = include_str!("../../config/reference.toml");
@@ -32,7 +33,7 @@ pub struct Flags {
 }
 
 /// Settings that are in order, and what is probably not meant.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Loaded {
     pub settings: Configuration,
     pub warnings: Vec<Warning>,
@@ -66,11 +67,28 @@ pub fn places(
     flags: &Flags,
 ) -> Result<Places, Faults> {
     let (report, tree) = gather(file, environment, flags)?;
+    report.forget();
     let mut top = Section::top(&tree, &report);
     let spool = Spool::read(top.section("spool"), folder_of(file)).path;
     let tracking = Tracking::read(top.section("tracking"), &spool).path;
     match report.finish() {
         (faults, _) if faults.is_empty() => Ok(Places { spool, tracking }),
+        (faults, _) => Err(Faults(faults)),
+    }
+}
+
+/// Reads only the retry schedule: no upstream is needed for it, and faults elsewhere don't matter.
+pub fn schedule(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+    flags: &Flags,
+) -> Result<schedule::Retry, Faults> {
+    let (report, tree) = gather(file, environment, flags)?;
+    let mut top = Section::top(&tree, &report);
+    let retry = Retry::read(top.section("retry"));
+    let notices = Notices::read(top.section("notices"), &retry);
+    match report.finish() {
+        (faults, _) if faults.is_empty() => Ok(retry.schedule(&notices)),
         (faults, _) => Err(Faults(faults)),
     }
 }
@@ -113,7 +131,9 @@ fn read_file(path: &Path) -> Result<(Report, Table), Faults> {
     let parsed = toml_edit::Document::parse(text.clone());
     let report = Report::new(Some((PathBuf::from(path), text)));
     match parsed {
-        Ok(document) => Ok((report, Table::from_toml(document.as_table(), Place::Nowhere))),
+        Ok(document) => {
+            Ok((report, Table::from_toml(document.as_table(), Place::WholeFile(path.to_owned()))))
+        }
         Err(error) => {
             let place = error.span().map_or_else(|| Place::WholeFile(path.to_owned()), Place::File);
             let problem = format!("this is not TOML: {}", error.message().trim().replace('\n', "; "));

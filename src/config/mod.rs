@@ -11,15 +11,16 @@ mod environment;
 mod fault;
 mod load;
 mod quantity;
+mod relay;
 mod section;
 mod tree;
 
 pub use elements::{
-    Configuration, Credentials, Delivery, Dns, Limits, Listener, ListenerTls, Notices, Preset, Relaying,
-    Retry, Scheme, Spool, Timeouts, Tls, Tracking, Upstream, UpstreamHost, UpstreamHostError, UpstreamTls,
+    Configuration, Credentials, Delivery, Dns, Limits, Listener, ListenerTls, Notices, Relaying, Retry,
+    Spool, Timeouts, Tls, Tracking, Upstream,
 };
 pub use fault::{Fault, Faults, Spot, Warning};
-pub use load::{Flags, Loaded, Places, REFERENCE, load, places};
+pub use load::{Flags, Loaded, Places, REFERENCE, load, places, schedule};
 
 #[cfg(test)]
 mod tests;

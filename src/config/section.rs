@@ -46,11 +46,12 @@ impl<'a> Section<'a> {
 
     /// Where the value of `key` stands, or the section where it has none.
     pub fn place_of(&self, key: &str) -> &'a Place {
-        match self.table.and_then(|table| table.get(key)).map(|entry| (&entry.node, &entry.place)) {
-            Some((Node::Value(value), _)) => &value.place,
-            Some((_, place)) => place,
-            None => self.place(),
-        }
+        self.place_at(&[key])
+    }
+
+    /// The same for a key further below.
+    pub fn place_at(&self, path: &[&str]) -> &'a Place {
+        self.table.map_or(&Place::Nowhere, |table| table.place_at(path))
     }
 
     pub fn is_present(&self) -> bool {
@@ -285,7 +286,10 @@ impl<'a> Section<'a> {
                 self.report.fault(&entry.place, "no setting has this name", expected, Some(hint));
                 continue;
             }
-            let problem = format!("no key in {} is called \"{}\"", self.heading, entry.name);
+            let problem = match self.name.as_str() {
+                "" => format!("there is no section and no key called \"{}\"", entry.name),
+                _ => format!("no key in {} is called \"{}\"", self.heading, entry.name),
+            };
             let hint = nearest(&entry.name, &self.known).map(|near| format!("write \"{near}\""));
             self.report.fault(&entry.place, problem, expected, hint);
         }

@@ -3,6 +3,8 @@
 //! `tests/configs/NAME.toml` is a wrong file, `NAME.expected` what must be said about it; lines `#env NAME=value` at
 //! its top are the environment. `BLESS_CONFIGS=1` writes the expected files anew, to be read before they are kept.
 
+use crate::queue::schedule::Preset;
+use crate::route::UpstreamTls;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -45,7 +47,8 @@ fn the_reference_file_says_the_real_defaults() {
     // The only relative path with another folder to count from.
     reference.spool.path = reference.spool.path.strip_prefix(dir.path()).unwrap().into();
     reference.tracking.path = reference.tracking.path.strip_prefix(dir.path()).unwrap().into();
-    assert_eq!(reference, default);
+    // Field by field in text: a loaded certificate has no other equality.
+    assert_eq!(format!("{reference:#?}"), format!("{default:#?}"));
 }
 
 /// Every setting, commented out or not, is a key that is known; and every key that is known stands in the file.
@@ -64,7 +67,10 @@ fn the_reference_file_has_every_key_and_no_other() {
     let (_dir, path) = write(&text);
     let found = load(Some(&path), [], &Flags::default()).expect_err("the files named there don't exist");
     for fault in &found.0 {
-        assert!(fault.problem.contains("No such file"), "{found}");
+        assert!(
+            fault.problem.contains("No such file") || fault.problem.contains("there is no file"),
+            "{found}"
+        );
     }
     assert_eq!(found.0.len(), 3, "{found}");
 
@@ -222,10 +228,10 @@ fn a_certificate_and_its_key_load() {
     std::fs::write(&path, text("key.pem")).unwrap();
     let settings =
         load(Some(&path), [], &Flags::default()).unwrap_or_else(|faults| panic!("{faults}")).settings;
-    assert_eq!(settings.tls.unwrap().key, dir.path().join("key.pem"));
+    assert!(settings.tls.is_some());
     std::fs::write(&path, text("other.pem")).unwrap();
     let message = load(Some(&path), [], &Flags::default()).unwrap_err().to_string();
-    assert!(message.contains("certificate and key don't go together"), "{message}");
+    assert!(message.contains("does not belong to the certificate"), "{message}");
 }
 
 #[test]
@@ -328,9 +334,15 @@ fn no_message_shows_a_password() {
 fn a_command_that_only_looks_needs_no_upstream() {
     let found = places(None, [], &Flags::default()).unwrap();
     assert_eq!(found.tracking, Path::new("posthouse-spool/tracking"));
-    let (dir, path) =
-        write("[spool]\npath = \"kept\"\n[tracking]\npath = \"/var/log/posthouse\"\n[retry]\nx = 1\n");
-    let found = places(Some(&path), env(&[("POSTHOUSE_RETRY__Y", "1")]), &Flags::default()).unwrap();
+    let (dir, path) = write(
+        "[spool]\npath = \"kept\"\n[tracking]\npath = \"/var/log/posthouse\"\n[retry]\nx = 1\n[[listener]]\n[[listener]]\n",
+    );
+    let found = places(
+        Some(&path),
+        env(&[("POSTHOUSE_RETRY__Y", "1"), ("POSTHOUSE_LISTENER__ADDRESS", "x")]),
+        &Flags::default(),
+    )
+    .unwrap();
     assert_eq!(found.spool, dir.path().join("kept"));
     assert_eq!(found.tracking, Path::new("/var/log/posthouse"));
     let flags = Flags { spool: Some("elsewhere".into()), ..Flags::default() };

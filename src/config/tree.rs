@@ -73,6 +73,19 @@ impl Table {
         self.entries.iter().find(|entry| entry.name == name)
     }
 
+    /// Where the path stands, as deep as it is there.
+    pub fn place_at(&self, path: &[&str]) -> &Place {
+        let Some((entry, rest)) = path.split_first().and_then(|(name, rest)| Some((self.get(name)?, rest)))
+        else {
+            return &self.place;
+        };
+        match &entry.node {
+            Node::Table(table) if !rest.is_empty() => table.place_at(rest),
+            Node::Table(_) | Node::Tables(_) => &entry.place,
+            Node::Value(value) => &value.place,
+        }
+    }
+
     /// Puts `node` under `name`, in place of what stood there.
     pub fn set(&mut self, name: &str, place: Place, node: Node) {
         self.entries.retain(|entry| entry.name != name);

@@ -1,8 +1,105 @@
-//! Who waits for what and until when.
+//! Who waits for what and until when: intake, schedule, windows, leases, settle.
 //!
-//! Contract: `schedule` says when a message is tried next, `plan` shows a whole schedule before it is used. Both are
-//! pure: time and chance come in as arguments.
-//! Not here: sockets, SMTP, DNS (`deliver`, `smtp`, `route`).
+//! Contract: [`Queue::accept`] takes a message in and gives the receipt that permits a 250. [`Queue::next`] hands out
+//! work, one piece at a time, each as a lease: a [`Delivery`] to try, an [`Expiry`] to carry out, or a notice that is
+//! [`Owed`]. Outcomes come back by `settle`, and the queue writes them into the spool, computes the next attempt and
+//! reports the events. [`Queue::hold`] and its sisters are the operator's.
+//! Invariants: a message is in the spool before anybody hears of it, and leaves it only when every recipient has a
+//! final outcome and no notice is owed; a lease that is dropped goes back in line.
+//! Not here: SMTP, DNS, sockets; where a recipient's mail goes and which notices are owed, which the relay tells by
+//! [`Rules`]; the words of notices (`notice`).
+//!
+//! Waiting happens at two levels. A message waits because it was told 4xx: the [`schedule`] says until when. A
+//! destination waits because it cannot be reached or refuses everyone: its line has one timer, whatever waits in it.
+
+mod intake;
+mod ledger;
+mod line;
+mod lines;
+mod listing;
+mod operate;
+mod owed;
 
 pub mod plan;
+mod progress;
+mod rules;
 pub mod schedule;
+mod settle;
+mod work;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use tokio::sync::Notify;
+
+use crate::clock::Clock;
+use crate::mail::QueueId;
+use crate::spool::{Progress, Spool, Stored};
+use crate::tracking::Tracking;
+
+pub use intake::{AcceptError, Incoming, Intake, Recovery};
+pub use line::Sleep;
+pub use listing::{DestinationState, Listed, ListedRecipient, ListedState, Matching, RecipientStanding};
+pub use operate::OperateError;
+pub use owed::{Debt, Owed, OwedMessage};
+pub use rules::{Rules, Settings};
+pub use work::{Delivery, Expiry, Job, Work};
+
+use ledger::Ledger;
+
+/// The queue of one relay. Cheap to clone; clones share everything.
+#[derive(Clone)]
+pub struct Queue {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    spool: Arc<dyn Spool>,
+    tracking: Tracking,
+    clock: Clock,
+    rules: Arc<dyn Rules>,
+    state: Mutex<State>,
+    /// Something happened that may give work.
+    changed: Notify,
+    closed: AtomicBool,
+}
+
+struct State {
+    ledger: Ledger,
+    /// Envelope and progress of the messages on lease.
+    open: HashMap<QueueId, Open>,
+}
+
+struct Open {
+    stored: Arc<Stored>,
+    progress: Progress,
+}
+
+impl Queue {
+    /// Messages that are not done with.
+    pub fn len(&self) -> usize {
+        self.inner.state().ledger.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Hands out no more work; [`Queue::next`] answers `None`. Leases that are out may still settle.
+    pub fn close(&self) {
+        self.inner.closed.store(true, Ordering::SeqCst);
+        self.inner.changed.notify_waiters();
+        self.inner.changed.notify_one();
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("the ledger's moves do not panic")
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+}

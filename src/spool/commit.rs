@@ -60,6 +60,12 @@ impl<T> Commit<T> {
     pub fn wait(self) -> Result<T, CommitError> {
         self.0.blocking_recv().unwrap_or(Err(CommitError::Closed))
     }
+
+    /// The answer, if there is one yet.
+    #[cfg(test)]
+    pub(super) fn try_now(mut self) -> Result<Result<T, CommitError>, oneshot::error::TryRecvError> {
+        self.0.try_recv()
+    }
 }
 
 impl<T> Future for Commit<T> {

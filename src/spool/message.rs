@@ -34,8 +34,10 @@ pub struct Strike {
 /// The mutable state of a message: a whole snapshot, the last one wins.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// An operator holds it.
-    pub held: bool,
+    /// Since when an operator holds it.
+    pub held_since: Option<Timestamp>,
+    /// Milliseconds of former holds: a message that is held does not age.
+    pub held_for_ms: u64,
     /// The delay notice has gone out.
     pub delay_told: bool,
     /// The outcomes that recipients point to; each kept once.

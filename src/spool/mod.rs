@@ -33,9 +33,13 @@
 
 mod commit;
 mod committer;
+#[cfg(test)]
+mod crash;
 mod disk;
 mod index;
 mod log;
+#[cfg(test)]
+mod lying_disk;
 mod memory;
 mod message;
 mod read;
@@ -45,6 +49,9 @@ mod request;
 mod scan;
 mod segment;
 mod shared;
+mod staged;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::future::Future;

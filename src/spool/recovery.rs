@@ -8,6 +8,7 @@
 //! Not here: writing (`writer`); the table of what a crash leaves (`spool`).
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -83,6 +84,18 @@ pub struct Damage {
     pub id: Option<QueueId>,
     /// There is a copy in `quarantine`.
     pub copied: bool,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { segment, offset, octets, .. } = self;
+        write!(f, "{octets} octets of segment {segment} at offset {offset} are damaged")?;
+        f.write_str(if self.copied {
+            "; a copy is in the folder quarantine"
+        } else {
+            "; they could not be copied"
+        })
+    }
 }
 
 /// What an opening found.

@@ -10,19 +10,18 @@
 //! unlinked only when all that was written is synced, oldest first, each with a sync of the folder before the next.
 //! Not here: who waits for whom (`committer`), the table of crashes (`spool`).
 
-use std::collections::BTreeMap;
-use std::io::{self, IoSlice};
+use std::io;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::commit::CommitError;
-use super::disk::{Disk, File, write_all_at};
+use super::disk::{Disk, File};
 use super::index::{Place, Segment};
-use super::record::{FRAME_LEN, Record};
+use super::record::Record;
 use super::request::{Promise, Request};
 use super::segment::{self, HEADER_LEN, Header, Marker};
 use super::shared::Shared;
-use crate::mail::QueueId;
+use super::staged::{Staged, write_records};
 
 /// How a writer works, fixed for its life.
 #[derive(Clone, Copy, Debug)]
@@ -56,32 +55,6 @@ struct Active {
     synced: u32,
 }
 
-/// What goes into the next write.
-#[derive(Default)]
-struct Staged {
-    requests: Vec<Request>,
-    len: u32,
-    /// Messages that will have begun or ceased to live by then.
-    living: BTreeMap<QueueId, bool>,
-}
-
-impl Staged {
-    fn push(&mut self, request: Request) {
-        match &request.promise {
-            Promise::Accept { struck, .. } => {
-                self.living.insert(request.id(), true);
-                if let Some(struck) = struck.filter(|struck| struck.removed) {
-                    self.living.insert(struck.id, false);
-                }
-            }
-            Promise::Remove => _ = self.living.insert(request.id(), false),
-            Promise::Settle { .. } | Promise::Time => {}
-        }
-        self.len += request.record.len();
-        self.requests.push(request);
-    }
-}
-
 impl Writer {
     /// Begins a new segment. A full disk is no error: the writer then starts in trouble, and recovers by itself.
     pub fn start(
@@ -111,7 +84,7 @@ impl Writer {
         let mut staged = Staged::default();
         for request in batch {
             let mut next = Some(request);
-            while let Some(request) = next.take().and_then(|request| self.admit(request, &staged)) {
+            while let Some(request) = next.take().and_then(|request| self.admit(request, &mut staged)) {
                 if self.fits(&request, &staged) {
                     staged.push(request);
                 } else {
@@ -153,7 +126,7 @@ impl Writer {
     }
 
     /// The request, if it can be written; otherwise it is answered here.
-    fn admit(&mut self, request: Request, staged: &Staged) -> Option<Request> {
+    fn admit(&mut self, request: Request, staged: &mut Staged) -> Option<Request> {
         let mut state = self.shared.lock();
         if let Some(why) = state.trouble.clone() {
             drop(state);
@@ -165,7 +138,7 @@ impl Writer {
             return None;
         }
         let id = request.id();
-        let lives = || staged.living.get(&id).copied().unwrap_or_else(|| state.index.contains(id));
+        let lives = || staged.lives(id).unwrap_or_else(|| state.index.contains(id));
         let why = match &request.promise {
             Promise::Accept { .. } => {
                 let left =
@@ -184,6 +157,10 @@ impl Writer {
                     state.free_bytes = state.free_bytes.min(self.shared.min_free.saturating_sub(1));
                 }
                 drop(state);
+                if staged.lives(id) == Some(false) {
+                    // The answer tells of a removal that has yet to take effect.
+                    self.flush(staged);
+                }
                 request.decline(why);
                 None
             }
@@ -414,31 +391,6 @@ impl Writer {
             self.may_unlink = self.disk.sync_folder().is_ok();
         }
     }
-}
-
-/// Writes `prefix` and `records` at `offset` in one go; the contents are not copied. Says where they end.
-fn write_records(
-    file: &dyn File,
-    marker: &Marker,
-    prefix: &[u8],
-    offset: u32,
-    records: &[&Record],
-) -> io::Result<u32> {
-    let mut end = offset + prefix.len() as u32;
-    let mut frames: Vec<[u8; FRAME_LEN as usize]> = Vec::with_capacity(records.len());
-    for record in records {
-        frames.push(record.frame.encode(segment::frame_marker(marker), end));
-        end += record.len();
-    }
-    let mut pieces = vec![IoSlice::new(prefix)];
-    for (record, frame) in records.iter().zip(&frames) {
-        pieces.push(IoSlice::new(frame));
-        pieces.push(IoSlice::new(&record.body));
-        pieces.extend(record.content.chunks().iter().map(|chunk| IoSlice::new(chunk)));
-    }
-    pieces.retain(|piece| !piece.is_empty());
-    write_all_at(file, &mut pieces, u64::from(offset))?;
-    Ok(end)
 }
 
 fn trouble(error: io::Error) -> CommitError {

@@ -34,6 +34,13 @@ pub struct Tracking {
     inner: Arc<Inner>,
 }
 
+impl std::fmt::Debug for Tracking {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let written = self.inner.writing.is_some();
+        f.debug_struct("Tracking").field("written", &written).field("lost", &self.lost()).finish()
+    }
+}
+
 struct Inner {
     clock: Clock,
     subscribers: broadcast::Sender<Arc<Event>>,

@@ -90,5 +90,5 @@ fn retry_text(settings: &Configuration) -> String {
         Some(delay) => format!("tells the sender after {}", humantime::format_duration(delay)),
         None => "tells the sender of no delay".to_owned(),
     };
-    format!("preset {}; {told}, gives up after {end}", settings.retry.preset.as_str())
+    format!("preset {}; {told}, gives up after {end}", settings.retry.preset.name())
 }

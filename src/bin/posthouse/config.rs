@@ -21,7 +21,7 @@ impl Config {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("cannot print the reference: {error}");
-                crate::FAILED
+                ExitCode::FAILURE
             }
         }
     }

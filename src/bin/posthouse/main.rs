@@ -6,27 +6,24 @@
 
 mod check;
 mod config;
-mod settings;
-mod track;
-
-// The command lines of what comes with the relay: complete, and checked by the tests below, but not offered yet.
-#[cfg(test)]
+mod failed;
+mod place;
 mod plan;
-#[cfg(test)]
+mod print;
 mod queue;
-#[cfg(test)]
 mod run;
-#[cfg(test)]
 mod send;
-#[cfg(test)]
+mod settings;
+mod table;
+mod track;
 mod why;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Exit code of a command that failed and has said so.
-const FAILED: ExitCode = ExitCode::FAILURE;
+use failed::Failed;
+
 /// Exit code of a wrong configuration; clap uses the same for a wrong command line.
 const WRONG_CONFIGURATION: u8 = 2;
 
@@ -45,18 +42,45 @@ Settings: a file (--config, or POSTHOUSE_CONFIG), and POSTHOUSE_... variables, w
 
 #[derive(Subcommand)]
 enum Command {
+    Run(run::Run),
     Check(check::Check),
+    Plan(plan::Plan),
+    Send(send::Send),
+    #[command(subcommand)]
+    Queue(queue::Queue),
+    Why(why::Why),
     Track(track::Track),
     #[command(subcommand)]
     Config(config::Config),
 }
 
 fn main() -> ExitCode {
-    match CommandLine::parse().command {
-        Command::Check(check) => check.run(),
-        Command::Track(track) => track.run(),
-        Command::Config(config) => config.run(),
+    let command = CommandLine::parse().command;
+    let ended = match command {
+        Command::Check(check) => return check.run(),
+        Command::Track(track) => return track.run(),
+        Command::Config(config) => return config.run(),
+        Command::Plan(plan) => plan.run(),
+        Command::Run(run) => block_on(run.run()),
+        Command::Send(send) => block_on(send.run()),
+        Command::Queue(queue) => block_on(queue.run()),
+        Command::Why(why) => block_on(why.run()),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failed) => failed.code(),
     }
+}
+
+/// Runs a command that waits for sockets. What the program itself has to say goes to standard error, by POSTHOUSE_LOG
+/// (such as `debug`, or `posthouse::spool=debug`; `info` by default).
+fn block_on(command: impl Future<Output = Result<(), Failed>>) -> Result<(), Failed> {
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(tracing::Level::INFO.into())
+        .with_env_var("POSTHOUSE_LOG")
+        .from_env()?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tokio::runtime::Runtime::new()?.block_on(command)
 }
 
 #[cfg(test)]

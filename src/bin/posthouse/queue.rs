@@ -1,70 +1,315 @@
-//! `posthouse queue`: what waits in a running relay, and what an operator can do about it.
+//! `posthouse queue`: what waits, and the operator's acts on it.
+
+use std::fmt::Write;
 
 use clap::{Args, Subcommand};
+use posthouse::admin::{Client, Done, Status};
+use posthouse::clock::Timestamp;
 use posthouse::mail::QueueId;
+use posthouse::notice::Language;
+use posthouse::queue::{DestinationState, Listed, ListedRecipient, ListedState, RecipientStanding};
 
-use crate::settings::ConfigFile;
+use crate::failed::Failed;
+use crate::place::{Format, Place};
+use crate::print;
+use crate::table::Table;
 
-/// Look at the queue of a running relay, and interfere
+/// Look at what waits in a running relay, and interfere
 #[derive(Subcommand, Debug)]
-#[command(after_help = "\
-Examples:
-  posthouse queue list --recipient @example.com
-  posthouse queue show 06K2V9QH7R00
+#[command(after_help = "Examples:
+  posthouse queue list
+  posthouse queue list --recipient @example.com --format json
+  posthouse queue show 3A0S3EDZ1T00
+  posthouse queue retry 3A0S3EDZ1T00
   posthouse queue retry --destination main
-  posthouse queue hold --sender alice@example.org")]
+  posthouse queue retry --all
+  posthouse queue hold 3A0S3EDZ1T00
+  posthouse queue cancel 3A0S3EDZ1T00")]
 pub enum Queue {
-    /// List what waits
-    List(Selection),
-    /// Show one message: envelope, recipients, their states and last outcomes
+    /// List the messages that wait, the oldest first, and the destinations that they wait for
+    List(List),
+    /// Show one message: each recipient, what was said last, when it is tried next
     Show(One),
-    /// Try now
-    Retry(Selection),
-    /// Take out of the schedule until released; held messages don't age
-    Hold(Selection),
-    /// Put back into the schedule
-    Release(Selection),
-    /// Give up without a notice
-    Cancel(Selection),
+    /// Try now: one message, one destination, or everything
+    Retry(Retry),
+    /// Take a message out of the schedule; it does not age until it is released
+    Hold(One),
+    /// Put a held message back into the schedule, due now
+    Release(One),
+    /// Give a message up, without a notice to its sender
+    Cancel(One),
 }
 
-/// Which relay, and how to answer.
 #[derive(Args, Debug)]
-pub struct Asking {
+pub struct List {
+    /// Only messages whose reverse-path contains this
+    #[arg(long, value_name = "TEXT")]
+    sender: Option<String>,
+    /// Only messages with a recipient that contains this
+    #[arg(long, value_name = "TEXT")]
+    recipient: Option<String>,
+    /// Only messages that wait for this destination, as the listing names it
+    #[arg(long, value_name = "NAME")]
+    destination: Option<String>,
+    /// Only messages that are held
+    #[arg(long)]
+    held: bool,
+    /// At most so many messages; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    most: usize,
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
     #[command(flatten)]
-    pub config: ConfigFile,
-    /// The folder of the spool, in place of the configuration's
-    #[arg(long, value_name = "DIR")]
-    pub spool: Option<String>,
-    /// table or json
-    #[arg(long, default_value = "table", value_parser = ["table", "json"])]
-    pub format: String,
+    place: Place,
 }
 
 #[derive(Args, Debug)]
 pub struct One {
-    pub id: QueueId,
+    /// The queue id, as the 250 and the listing give it
+    id: QueueId,
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
     #[command(flatten)]
-    pub asking: Asking,
+    place: Place,
 }
 
-/// Which messages: those named, or those for which every condition holds.
 #[derive(Args, Debug)]
-pub struct Selection {
-    /// Queue ids
-    pub ids: Vec<QueueId>,
-    /// Everything; without it a command that changes something wants ids or a condition
-    #[arg(long)]
-    pub all: bool,
-    /// An upstream group, or mx:DOMAIN
+#[group(id = "what", required = true, multiple = false, args = ["id", "destination", "all"])]
+pub struct Retry {
+    /// The queue id of one message
+    id: Option<QueueId>,
+    /// All that waits for this destination
     #[arg(long, value_name = "NAME")]
-    pub destination: Option<String>,
-    /// The reverse-path, or @DOMAIN
-    #[arg(long, value_name = "ADDRESS")]
-    pub sender: Option<String>,
-    /// One of the recipients, or @DOMAIN
-    #[arg(long, value_name = "ADDRESS")]
-    pub recipient: Option<String>,
+    destination: Option<String>,
+    /// Everything
+    #[arg(long)]
+    all: bool,
     #[command(flatten)]
-    pub asking: Asking,
+    place: Place,
+}
+
+impl Queue {
+    pub async fn run(self) -> Result<(), Failed> {
+        match self {
+            Self::List(list) => list.run().await,
+            Self::Show(one) => one.show().await,
+            Self::Retry(retry) => retry.run().await,
+            Self::Hold(one) => one.act("hold", "is held; `posthouse queue release` lets it go").await,
+            Self::Release(one) => one.act("release", "is released and due now").await,
+            Self::Cancel(one) => one.act("cancel", "is cancelled; its sender is not told").await,
+        }
+    }
+}
+
+impl List {
+    async fn run(self) -> Result<(), Failed> {
+        let client = self.place.client()?;
+        let mut query = format!("/v1/queue?most={}&held={}", self.most, self.held);
+        for (key, value) in
+            [("sender", &self.sender), ("recipient", &self.recipient), ("destination", &self.destination)]
+        {
+            if let Some(value) = value {
+                let _ = write!(query, "&{key}={}", encoded(value));
+            }
+        }
+        let rows: Vec<Listed> = client.get(&query).await?;
+        if self.format == Format::Json {
+            return print::json(&rows);
+        }
+        let status: Status = client.get("/v1/status").await?;
+        let destinations: Vec<DestinationState> = client.get("/v1/destinations").await?;
+        print::text(&listing(&rows, &destinations, &status))
+    }
+}
+
+/// A word of a query, percent-encoded.
+fn encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(byte as char),
+            _ => {
+                let _ = write!(encoded, "%{byte:02X}");
+            }
+        }
+    }
+    encoded
+}
+
+fn listing(rows: &[Listed], destinations: &[DestinationState], status: &Status) -> String {
+    let now = status.now;
+    let mut text = String::new();
+    if rows.is_empty() {
+        text.push_str(if status.messages == 0 { "The queue is empty.\n" } else { "No message matches.\n" });
+    } else {
+        let mut table =
+            Table::new(["id", "state", "age", "size", "sender", "recipient", "next attempt", "last"]);
+        for row in rows {
+            for (index, recipient) in row.recipients.iter().filter(|r| is_open(r)).enumerate() {
+                let first = |cell: String| if index == 0 { cell } else { String::new() };
+                table.row([
+                    first(row.id.to_string()),
+                    first(state(row.state).into()),
+                    first(age(now, row.arrived)),
+                    first(size(row.size)),
+                    first(row.sender.clone()),
+                    recipient.address.clone(),
+                    recipient.next_attempt.map(|at| until(now, at)).unwrap_or_default(),
+                    recipient.last.clone().unwrap_or_default(),
+                ]);
+            }
+        }
+        text.push_str(&table.to_string());
+        let (shown, all) = (rows.len() as u64, status.messages);
+        let _ = writeln!(text, "\n{shown} of {all} {}", plural(all, "message", "messages"));
+    }
+    for destination in destinations {
+        let (Some(since), Some(next)) = (destination.asleep_since, destination.next_probe) else { continue };
+        let _ = writeln!(
+            text,
+            "\n{} cannot be reached since {since}: {}\n  {} {} for it; next probe {}; now: posthouse queue retry --destination {}",
+            destination.destination,
+            destination.reason.as_deref().unwrap_or_default(),
+            destination.waiting,
+            plural(destination.waiting, "message waits", "messages wait"),
+            until(now, next),
+            destination.destination,
+        );
+    }
+    if let Some(why) = &status.not_accepting {
+        let _ = writeln!(text, "\nNew mail is not accepted now: {why}");
+    }
+    if status.quarantined > 0 {
+        let _ = writeln!(
+            text,
+            "\n{} damaged pieces of the spool were set aside in its folder quarantine",
+            status.quarantined
+        );
+    }
+    text
+}
+
+/// Something is still to happen for him.
+fn is_open(recipient: &ListedRecipient) -> bool {
+    recipient.state != RecipientStanding::Delivered
+}
+
+impl One {
+    async fn show(self) -> Result<(), Failed> {
+        let client = self.place.client()?;
+        let row: Listed = client.get(&format!("/v1/queue/{}", self.id)).await?;
+        if self.format == Format::Json {
+            return print::json(&row);
+        }
+        let status: Status = client.get("/v1/status").await?;
+        print::text(&shown(&row, status.now))
+    }
+
+    async fn act(self, act: &str, done: &str) -> Result<(), Failed> {
+        let client = self.place.client()?;
+        let result: Done = client.post(&format!("/v1/queue/{}/{act}", self.id)).await?;
+        match self.format {
+            Format::Json => print::json(&result),
+            Format::Table => print::text(&format!("{} {done}\n", self.id)),
+        }
+    }
+}
+
+/// One message, whole.
+pub fn shown(row: &Listed, now: Timestamp) -> String {
+    let mut text = String::new();
+    let _ = writeln!(text, "Message     {}", row.id);
+    let _ = writeln!(text, "From        {}", row.sender);
+    if let Some(message_id) = &row.message_id {
+        let _ = writeln!(text, "Message-ID  {message_id}");
+    }
+    let _ = writeln!(text, "Arrived     {} ({} ago), {}", row.arrived, age(now, row.arrived), size(row.size));
+    let _ = writeln!(text, "State       {}", state_in_words(row.state));
+    if let Some(expires) = row.expires {
+        let _ = writeln!(text, "Gives up    {expires} ({})", until(now, expires));
+    }
+    for recipient in &row.recipients {
+        let standing = match recipient.state {
+            RecipientStanding::Waiting => "waiting",
+            RecipientStanding::Delivered => "delivered",
+            RecipientStanding::Bounced => "bounced",
+            RecipientStanding::Cancelled => "cancelled",
+        };
+        let (attempts, word) = (recipient.attempts, plural(recipient.attempts.into(), "attempt", "attempts"));
+        let _ = writeln!(
+            text,
+            "\n{} by way of {}: {standing}, {attempts} {word}",
+            recipient.address, recipient.destination
+        );
+        if let Some(last) = &recipient.last {
+            let _ = writeln!(text, "  last    {last}");
+        }
+        if let Some(next) = recipient.next_attempt {
+            let _ = writeln!(text, "  next    {next} ({})", until(now, next));
+        }
+    }
+    text
+}
+
+impl Retry {
+    async fn run(self) -> Result<(), Failed> {
+        let client: Client = self.place.client()?;
+        let path = match (&self.id, &self.destination) {
+            (Some(id), _) => format!("/v1/queue/{id}/retry"),
+            (None, Some(destination)) => format!("/v1/queue/retry?destination={}", encoded(destination)),
+            (None, None) => "/v1/queue/retry".to_owned(),
+        };
+        let Done { messages } = client.post(&path).await?;
+        print::text(&format!("{messages} {} tried now\n", plural(messages, "message is", "messages are")))
+    }
+}
+
+pub fn plural<'a>(count: u64, one: &'a str, many: &'a str) -> &'a str {
+    if count == 1 { one } else { many }
+}
+
+fn state(state: ListedState) -> &'static str {
+    match state {
+        ListedState::Active => "active",
+        ListedState::Waiting => "waiting",
+        ListedState::Asleep => "asleep",
+        ListedState::Held => "held",
+        ListedState::Notice => "notice",
+    }
+}
+
+fn state_in_words(state: ListedState) -> &'static str {
+    match state {
+        ListedState::Active => "an attempt is under way",
+        ListedState::Waiting => "waiting for its next attempt",
+        ListedState::Asleep => "waiting for its destination, which cannot be reached",
+        ListedState::Held => "held by the operator; it does not age",
+        ListedState::Notice => "done, but for a notice to its sender",
+    }
+}
+
+/// `1 day 4 hours`, `3 minutes`, `12 seconds`.
+fn age(now: Timestamp, then: Timestamp) -> String {
+    rough(now.since(then))
+}
+
+/// `in 3 minutes`, or `now`.
+pub fn until(now: Timestamp, then: Timestamp) -> String {
+    if then <= now { "now".into() } else { format!("in {}", rough(then.since(now))) }
+}
+
+/// Seconds below a minute; else as the notices say it.
+pub fn rough(duration: std::time::Duration) -> String {
+    match duration.as_secs() {
+        seconds @ 0..60 => format!("{seconds} {}", plural(seconds, "second", "seconds")),
+        _ => Language::English.duration(duration),
+    }
+}
+
+fn size(octets: u64) -> String {
+    match octets {
+        0..1024 => format!("{octets} B"),
+        1024..1_048_576 => format!("{:.1} KiB", octets as f64 / 1024.0),
+        _ => format!("{:.1} MiB", octets as f64 / 1_048_576.0),
+    }
 }

@@ -1,34 +1,112 @@
-//! `posthouse run`: the relay.
+//! `posthouse run`: the relay itself, until a signal ends it.
+
+use std::time::Duration;
 
 use clap::Args;
+use posthouse::admin::Control;
+use posthouse::clock::Clock;
+use posthouse::config::Flags;
+use posthouse::relay::{Keep, Relay, Settings, ShutdownError};
+use tokio::signal::unix::{SignalKind, signal};
 
+use crate::failed::Failed;
 use crate::settings::ConfigFile;
+
+/// How long a stop may take before what is under way is cut short.
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Run the relay
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   posthouse run --upstream smtp://relay.example:25
+  posthouse run --upstream smtp://a.example --upstream smtp://b.example    the second when the first fails
+  posthouse run --listen 0.0.0.0:2525 --upstream smtp://127.0.0.1:1025 --spool /var/spool/posthouse
   posthouse run --config /etc/posthouse.toml
-  posthouse run --listen 0.0.0.0:2525 --upstream smtp://a.example --upstream smtp://b.example
   posthouse run --upstream smtp://127.0.0.1:1025 --speed 3600    two days of retries in 48 seconds
 
 Without a file it listens on 127.0.0.1:2525 and keeps its spool in ./posthouse-spool. Without an
 upstream or a route it does not start: a lab must never mail the world by accident.
-SIGTERM drains and stops; SIGHUP reads routes and schedules anew.")]
+SIGTERM and SIGINT stop it in order; what was accepted waits in the spool. SIGHUP reads the
+configuration anew: routes, upstreams, schedule, notices, limits.")]
 pub struct Run {
     #[command(flatten)]
-    pub config: ConfigFile,
+    config: ConfigFile,
     /// Listen there, in place of the configuration's listeners; may be given several times
     #[arg(long, value_name = "ADDR")]
-    pub listen: Vec<String>,
+    listen: Vec<String>,
     /// Hand everything to this host, in place of the configuration's routes; further ones are for failover
     #[arg(long, value_name = "URL")]
-    pub upstream: Vec<String>,
+    upstream: Vec<String>,
     /// The folder of the spool
     #[arg(long, value_name = "DIR")]
-    pub spool: Option<String>,
+    spool: Option<String>,
     /// Seconds that pass for each real one
     #[arg(long, value_name = "N")]
-    pub speed: Option<String>,
+    speed: Option<String>,
+}
+
+impl Run {
+    fn flags(&self) -> Flags {
+        Flags {
+            listen: self.listen.clone(),
+            upstream: self.upstream.clone(),
+            spool: self.spool.clone(),
+            speed: self.speed.clone(),
+            preset: None,
+        }
+    }
+
+    /// The relay's settings and the speed of its clock; faults are printed.
+    fn load(&self) -> Result<(Settings, f64), Failed> {
+        let loaded = self.config.load(&self.flags()).map_err(Failed::Said)?;
+        for warning in &loaded.warnings {
+            tracing::warn!("{}", warning.to_string().trim_end());
+        }
+        Ok((loaded.settings.relay(), loaded.settings.speed))
+    }
+
+    pub async fn run(self) -> Result<(), Failed> {
+        let (settings, speed) = self.load()?;
+        let Keep::Folder(spool) = &settings.keep else {
+            unreachable!("a configuration always names a folder")
+        };
+        let folder = spool.path.clone();
+        // Before the start: a signal that comes meanwhile must not end the process by its default.
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let relay = Relay::builder(settings).clock(Clock::at_speed(speed)).start().await?;
+        let _control = Control::start(relay.clone(), &folder)?;
+        for address in relay.addresses() {
+            tracing::info!(%address, "listening");
+        }
+        tracing::info!(spool = %folder.display(), messages = relay.queue().len(), "ready");
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => self.reload(&relay).await,
+            }
+        }
+        tracing::info!("stopping; what is under way has {} seconds", STOP_DEADLINE.as_secs());
+        match relay.shutdown(STOP_DEADLINE).await {
+            Ok(()) => tracing::info!(messages = relay.queue().len(), "stopped"),
+            Err(error @ (ShutdownError::Deadline | ShutdownError::Stopped)) => {
+                tracing::warn!(%error, "stopped")
+            }
+        }
+        Ok(())
+    }
+
+    async fn reload(&self, relay: &Relay) {
+        let Ok((settings, _)) = self.load() else {
+            tracing::error!("the configuration was not reloaded, the old one stays");
+            return;
+        };
+        match relay.reload(settings).await {
+            Ok(()) => tracing::info!("the configuration was reloaded"),
+            Err(error) => tracing::error!(%error, "the configuration was not reloaded, the old one stays"),
+        }
+    }
 }

@@ -1,8 +1,15 @@
-//! `posthouse send`: submits one message, also in the manner of sendmail.
+//! `posthouse send`: submits a message through a relay, by SMTP as any client would.
 
+use std::io::Read;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use posthouse::deliver::{Timeouts, submit};
+use posthouse::mail::{Address, BodyType, Content, Envelope, Notify, Ret, ReversePath, Verdict};
+
+use crate::failed::Failed;
+use crate::print;
 
 /// Submit a message through a relay
 #[derive(Args, Debug)]
@@ -10,38 +17,99 @@ use clap::Args;
 Examples:
   posthouse send --from alice@example.org --to bob@example.com message.eml
   printf 'Subject: hello\\n\\nWorld\\n' | posthouse send --from alice@example.org --to bob@example.com
-  posthouse send -t -i < message.eml        as sendmail does: recipients from To, Cc and Bcc")]
+  posthouse send --from '<>' --to bob@example.com message.eml    with the null reverse-path")]
 pub struct Send {
     /// The relay
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:2525")]
-    pub server: String,
+    server: SocketAddr,
     /// The reverse-path; <> for the null one
-    #[arg(
-        long,
-        short,
-        visible_short_alias = 'r',
-        value_name = "ADDRESS",
-        required_unless_present = "fields"
-    )]
-    pub from: Option<String>,
+    #[arg(long, short, value_name = "ADDRESS", value_parser = reverse_path)]
+    from: ReversePath,
     /// A recipient; may be given several times
-    #[arg(long, value_name = "ADDRESS", required_unless_present = "fields")]
-    pub to: Vec<String>,
-    /// Take sender and recipients from the message's own fields; Bcc is taken out
-    #[arg(short = 't', id = "fields")]
-    pub fields: bool,
-    /// A line with a single dot does not end the message; always so, taken for sendmail's sake
-    #[arg(short = 'i')]
-    pub ignore_dots: bool,
+    #[arg(long, value_name = "ADDRESS", required = true)]
+    to: Vec<Address>,
     /// NOTIFY: success, failure, delay or never, separated by commas (RFC 3461)
     #[arg(long, value_name = "WHEN", value_delimiter = ',', value_parser = ["success", "failure", "delay", "never"])]
-    pub notify: Vec<String>,
+    notify: Vec<String>,
     /// RET: what of the message a failure notice brings back (RFC 3461)
     #[arg(long, value_parser = ["full", "hdrs"])]
-    pub ret: Option<String>,
+    ret: Option<String>,
     /// ENVID: a name of your own for this message (RFC 3461)
     #[arg(long)]
-    pub envid: Option<String>,
-    /// The message; standard input without it
-    pub file: Option<PathBuf>,
+    envid: Option<String>,
+    /// The message with its header section; standard input without it. Line ends become CRLF
+    file: Option<PathBuf>,
+}
+
+fn reverse_path(text: &str) -> Result<ReversePath, posthouse::mail::AddressError> {
+    match text {
+        "" | "<>" => Ok(ReversePath::NULL),
+        address => address.parse::<Address>().map(ReversePath::from),
+    }
+}
+
+impl Send {
+    pub async fn run(self) -> Result<(), Failed> {
+        let text = self.read()?;
+        let envelope = self.envelope(text.is_ascii());
+        let content = Content::from(with_crlf(&text));
+        let outcomes = submit(self.server, envelope, content, Timeouts::default()).await;
+        let mut refused = 0;
+        for (recipient, outcome) in outcomes {
+            refused += usize::from(!matches!(outcome.verdict, Verdict::Delivered { .. }));
+            print::text(&format!("{recipient}: {outcome}\n"))?;
+        }
+        match refused {
+            0 => Ok(()),
+            refused => Err(Failed::Message(format!("not taken for {refused} of the recipients"))),
+        }
+    }
+
+    fn envelope(&self, seven_bit: bool) -> Envelope {
+        let mut envelope = Envelope::new(self.from.clone(), self.to.iter().cloned());
+        if !seven_bit {
+            envelope.body = BodyType::EightBitMime;
+        }
+        envelope.ret = self.ret.as_deref().map(|ret| if ret == "full" { Ret::Full } else { Ret::Headers });
+        envelope.envid = self.envid.clone();
+        if !self.notify.is_empty() {
+            let asked = |when: &str| self.notify.iter().any(|word| word == when);
+            let notify =
+                Notify { success: asked("success"), failure: asked("failure"), delay: asked("delay") };
+            for recipient in &mut envelope.recipients {
+                recipient.notify = Some(notify);
+            }
+        }
+        envelope
+    }
+
+    fn read(&self) -> Result<Vec<u8>, Failed> {
+        let Some(path) = &self.file else {
+            let mut text = Vec::new();
+            std::io::stdin().read_to_end(&mut text)?;
+            return Ok(text);
+        };
+        std::fs::read(path)
+            .map_err(|error| Failed::Message(format!("cannot read {}: {error}", path.display())))
+    }
+}
+
+/// Each line end, LF or CRLF, as CRLF.
+fn with_crlf(text: &[u8]) -> Vec<u8> {
+    let mut lines = Vec::with_capacity(text.len() + text.len() / 32);
+    for (index, byte) in text.iter().enumerate() {
+        if *byte == b'\n' && (index == 0 || text[index - 1] != b'\r') {
+            lines.push(b'\r');
+        }
+        lines.push(*byte);
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn line_ends_become_crlf_and_crlf_stays() {
+        assert_eq!(super::with_crlf(b"\na\nb\r\nc"), b"\r\na\r\nb\r\nc");
+    }
 }

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use posthouse::config::{self, Faults, Flags, Loaded, Places};
+use posthouse::queue::schedule::Retry;
 
 /// Which configuration.
 #[derive(Args, Clone, Debug, Default)]
@@ -26,6 +27,11 @@ impl ConfigFile {
     /// All settings, checked; faults are printed.
     pub fn load(&self, flags: &Flags) -> Result<Loaded, ExitCode> {
         config::load(self.path().as_deref(), environment(), flags).map_err(complain)
+    }
+
+    /// Only the retry schedule; faults are printed.
+    pub fn schedule(&self, flags: &Flags) -> Result<Retry, ExitCode> {
+        config::schedule(self.path().as_deref(), environment(), flags).map_err(complain)
     }
 
     /// Only where a relay keeps things; faults are printed.

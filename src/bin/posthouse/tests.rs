@@ -1,31 +1,8 @@
 //! The command line as its help shows it: every example in it can be typed.
 
-use clap::{Command as Clap, CommandFactory, Parser, Subcommand};
+use clap::{Command as Clap, CommandFactory, Parser};
 
 use super::*;
-
-/// Everything that posthouse will offer once the relay is wired in.
-#[derive(Parser)]
-#[command(name = "posthouse")]
-struct Whole {
-    #[command(subcommand)]
-    _command: WholeCommand,
-}
-
-#[derive(Subcommand)]
-#[allow(dead_code, reason = "only parsed")]
-enum WholeCommand {
-    Run(run::Run),
-    Check(check::Check),
-    Plan(plan::Plan),
-    Send(send::Send),
-    #[command(subcommand)]
-    Queue(queue::Queue),
-    Why(why::Why),
-    Track(track::Track),
-    #[command(subcommand)]
-    Config(config::Config),
-}
 
 /// The arguments of every example line, as a shell would split them.
 fn examples(command: &Clap) -> Vec<Vec<String>> {
@@ -45,15 +22,14 @@ fn examples(command: &Clap) -> Vec<Vec<String>> {
 #[test]
 fn the_command_line_is_well_made() {
     CommandLine::command().debug_assert();
-    Whole::command().debug_assert();
 }
 
 #[test]
 fn every_example_in_the_help_can_be_typed() {
-    let examples = examples(&Whole::command());
+    let examples = examples(&CommandLine::command());
     assert!(examples.len() >= 18, "{examples:?}");
     for example in examples {
-        if let Err(error) = Whole::try_parse_from(&example) {
+        if let Err(error) = CommandLine::try_parse_from(&example) {
             panic!("{example:?}: {error}");
         }
     }
@@ -61,7 +37,7 @@ fn every_example_in_the_help_can_be_typed() {
 
 #[test]
 fn every_command_has_an_example() {
-    for command in Whole::command().get_subcommands() {
+    for command in CommandLine::command().get_subcommands() {
         assert!(!examples(command).is_empty(), "{}", command.get_name());
     }
 }

@@ -84,7 +84,7 @@ impl Track {
             Err(error) => {
                 eprintln!("cannot read the tracking log in {}: {error}", folder.display());
                 eprintln!("name the relay's own configuration with --config, or its spool with --spool");
-                return crate::FAILED;
+                return ExitCode::FAILURE;
             }
         };
         match self.print(records) {
@@ -94,7 +94,7 @@ impl Track {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             Err(error) => {
                 eprintln!("cannot print the events: {error}");
-                return crate::FAILED;
+                return ExitCode::FAILURE;
             }
         }
         ExitCode::SUCCESS

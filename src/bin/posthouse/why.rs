@@ -1,17 +1,159 @@
-//! `posthouse why`: one screen about one message: history, reason, next step, end.
+//! `posthouse why`: one screen about one message.
+
+use std::fmt::Write;
 
 use clap::Args;
+use posthouse::admin;
 use posthouse::mail::QueueId;
+use posthouse::queue::ListedState;
+use posthouse::tracking::{Event, EventName};
 
-use crate::queue::Asking;
+use crate::failed::Failed;
+use crate::place::{Format, Place};
+use crate::print;
+use crate::queue::{shown, until};
 
 /// Say where a message is, why, what comes next and when it ends
 #[derive(Args, Debug)]
-#[command(after_help = "\
-Example:
-  posthouse why 06K2V9QH7R00")]
+#[command(after_help = "Examples:
+  posthouse why 3A0S3EDZ1T00
+  posthouse why 3A0S3EDZ1T00 --format json")]
 pub struct Why {
-    pub id: QueueId,
+    /// The queue id, as the 250, the listing and the log give it
+    id: QueueId,
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
     #[command(flatten)]
-    pub asking: Asking,
+    place: Place,
+}
+
+impl Why {
+    pub async fn run(self) -> Result<(), Failed> {
+        let why: admin::Why = self.place.client()?.get(&format!("/v1/why/{}", self.id)).await?;
+        match self.format {
+            Format::Json => print::json(&why),
+            Format::Table => print::text(&screen(&why)),
+        }
+    }
+}
+
+fn screen(why: &admin::Why) -> String {
+    let mut text = match &why.message {
+        Some(message) => shown(message, why.now),
+        None => format!("Message     {}\nState       it has left the queue: {}\n", why.id, end(&why.events)),
+    };
+    text.push_str("\nWhat happened\n");
+    let mut probes = 0;
+    for (index, event) in why.events.iter().enumerate() {
+        // A long outage is many failed probes of the destination: the first and the last tell it.
+        let next_is_probe = why.events.get(index + 1).is_some_and(|next| next.event == EventName::Sleep);
+        if event.event == EventName::Sleep && probes > 0 && next_is_probe {
+            probes += 1;
+            continue;
+        }
+        if event.event != EventName::Sleep {
+            probes = 0;
+        } else {
+            if probes > 1 {
+                let _ = writeln!(text, "  {:24}  ... {} more failed probes ...", "", probes - 1);
+            }
+            probes += 1;
+        }
+        let _ =
+            writeln!(text, "  {:24}  {:11}  {}", event.time.to_string(), event.event.as_str(), told(event));
+    }
+    if let Some(message) = &why.message {
+        text.push_str("\nWhat comes next\n");
+        let next = message.recipients.iter().filter_map(|recipient| recipient.next_attempt).min();
+        match (message.state, next) {
+            (ListedState::Held, _) => {
+                let _ = writeln!(text, "  nothing before it is released: posthouse queue release {}", why.id);
+            }
+            (ListedState::Active, _) => text.push_str("  the attempt that is under way ends\n"),
+            (ListedState::Notice, _) => text.push_str("  a notice to the sender is written\n"),
+            (ListedState::Asleep, Some(next)) => {
+                let _ = writeln!(
+                    text,
+                    "  {next}  the destination is probed ({}); when it answers, mail flows",
+                    until(why.now, next)
+                );
+            }
+            (_, Some(next)) => {
+                let _ = writeln!(text, "  {next}  it is tried again ({})", until(why.now, next));
+            }
+            (_, None) => {}
+        }
+        if let Some(expires) = message.expires {
+            let _ = writeln!(
+                text,
+                "  {expires}  it is given up, and its sender told ({})",
+                until(why.now, expires)
+            );
+        }
+        let _ = writeln!(text, "\nTo try it now: posthouse queue retry {}", why.id);
+    }
+    text
+}
+
+/// How it ended, from its events.
+fn end(events: &[Event]) -> &'static str {
+    let last = events.iter().rev().find_map(|event| match event.event {
+        EventName::Send => Some("delivered"),
+        EventName::Fail => Some("bounced"),
+        EventName::Expire => Some("given up, its time was over"),
+        EventName::Cancel => Some("cancelled by the operator"),
+        _ => None,
+    });
+    last.unwrap_or("how is not in the log any more")
+}
+
+/// One event in a line.
+fn told(event: &Event) -> String {
+    let mut text = String::new();
+    let who = event.recipients.join(", ");
+    let host = event.host().map(|host| host.to_string()).unwrap_or_default();
+    let said = match (&event.reply, &event.reason) {
+        (Some(reply), _) => reply.to_string(),
+        (None, Some(reason)) => reason.clone(),
+        (None, None) => String::new(),
+    };
+    let destination = event.destination.as_deref().unwrap_or_default();
+    match event.event {
+        EventName::Receive => {
+            let client = event.client.map(|client| format!(" from {client}")).unwrap_or_default();
+            let session = event.session.map(|session| format!(", session {session}")).unwrap_or_default();
+            let _ = write!(text, "accepted{client} for {who}{session}");
+        }
+        EventName::Dsn => {
+            let notice = event.reference.map(|id| id.to_string()).unwrap_or_default();
+            let _ = write!(text, "the sender was told: {said} (notice {notice})");
+        }
+        EventName::Route => {
+            let _ = write!(text, "{destination}:");
+            for candidate in &event.candidates {
+                let _ = write!(text, " {candidate};");
+            }
+            text.push_str(event.reason.as_deref().unwrap_or_default());
+        }
+        EventName::Failover => {
+            let to = event.next_host.as_deref().unwrap_or_default();
+            let _ = write!(text, "{host}: {said}; turned to {to}");
+        }
+        EventName::Sleep => {
+            let _ = write!(text, "{destination} cannot be reached: {host}: {said}");
+        }
+        EventName::Wake => {
+            let _ = write!(text, "{destination} answers again");
+        }
+        _ if host.is_empty() => {
+            let _ = write!(text, "{who}: {said}");
+        }
+        _ => {
+            let _ = write!(text, "{who} at {host}: {said}");
+        }
+    }
+    if let Some(next) = event.next_attempt {
+        let _ = write!(text, "; next {next}");
+    }
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }

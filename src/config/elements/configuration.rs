@@ -14,11 +14,11 @@ use super::{
 use crate::config::fault::Report;
 use crate::config::quantity::{Mismatch, size_text};
 use crate::config::section::Section;
-use crate::config::tree::{Place, Table};
+use crate::config::tree::Table;
 use crate::mail::{Address, RouteTable};
 
 /// Settings that are in order.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Configuration {
     /// The name in greetings, trace fields and notices; the machine's own by default.
     pub hostname: String,
@@ -70,8 +70,8 @@ impl Configuration {
         let speed = speed(top.section("clock"));
         top.not_yet("admin");
         top.done();
-        check_room_for_a_message(&listeners, &limits, report);
-        check_upstreams_lead_away(&listeners, &upstreams, report);
+        check_room_for_a_message(&listeners, &limits, tree, report);
+        check_upstreams_lead_away(&listeners, &upstreams, tree, report);
         Self {
             hostname,
             spool,
@@ -116,15 +116,19 @@ fn speed(mut section: Section<'_>) -> f64 {
     speed.unwrap_or(1.0)
 }
 
-fn check_room_for_a_message(listeners: &[Listener], limits: &Limits, report: &Report) {
+fn check_room_for_a_message(listeners: &[Listener], limits: &Limits, tree: &Table, report: &Report) {
     let largest = listeners.iter().map(|listener| listener.max_message_size).max().unwrap_or(0);
     if limits.bytes_in_flight < largest {
         let (flight, largest) = (size_text(limits.bytes_in_flight), size_text(largest));
         let problem = format!(
             "limits.bytes_in_flight ({flight}) has no room for one message of max_message_size ({largest})"
         );
+        let place = match tree.get("limits") {
+            Some(_) => tree.place_at(&["limits", "bytes_in_flight"]),
+            None => tree.place_at(&["listener"]),
+        };
         let hint = "raise bytes_in_flight in [limits], or lower max_message_size in [[listener]]";
-        report.fault(&Place::Nowhere, problem, None, Some(hint.into()));
+        report.fault(place, problem, None, Some(hint.into()));
     }
 }
 
@@ -132,6 +136,7 @@ fn check_room_for_a_message(listeners: &[Listener], limits: &Limits, report: &Re
 fn check_upstreams_lead_away(
     listeners: &[Listener],
     upstreams: &BTreeMap<String, Upstream>,
+    tree: &Table,
     report: &Report,
 ) {
     for (group, upstream) in upstreams {
@@ -145,7 +150,8 @@ fn check_upstreams_lead_away(
             if let Some(own) = own {
                 let problem = format!("upstream {group} leads back to our own listener, {}", own.address);
                 let hint = "name the server that mail shall go to, or listen on another port";
-                report.fault(&Place::Nowhere, problem, None, Some(hint.into()));
+                let place = tree.place_at(&["upstream", group, "hosts"]);
+                report.fault(place, problem, None, Some(hint.into()));
             }
         }
     }

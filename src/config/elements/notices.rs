@@ -8,25 +8,29 @@ use std::time::Duration;
 use super::Retry;
 use crate::config::quantity::{self, Mismatch};
 use crate::config::section::Section;
+use crate::notice::{Language, LanguageChoice};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notices {
     /// After which age the sender is told of the delay; nothing: never. The preset's where it was not given.
     pub delay_after: Option<Duration>,
-    /// `en`, `ja` or `auto`.
-    pub language: String,
+    pub language: LanguageChoice,
 }
 
 impl Default for Notices {
     fn default() -> Self {
-        Self { delay_after: Retry::default().preset.delay_after(), language: "en".into() }
+        Self { delay_after: Retry::default().preset.retry().delay_after, language: LanguageChoice::default() }
     }
 }
 
-const LANGUAGES: [(&str, &str); 3] = [("en", "en"), ("ja", "ja"), ("auto", "auto")];
+const LANGUAGES: [(&str, LanguageChoice); 3] = [
+    ("en", LanguageChoice::Always(Language::English)),
+    ("ja", LanguageChoice::Always(Language::Japanese)),
+    ("auto", LanguageChoice::Auto),
+];
 
 impl Notices {
-    pub(super) fn read(mut section: Section<'_>, retry: &Retry) -> Self {
+    pub(in crate::config) fn read(mut section: Section<'_>, retry: &Retry) -> Self {
         let given = section.get("delay_after", |value| match value.text() {
             Some("never") => Ok(None),
             _ => quantity::duration(value).map(Some).map_err(|mismatch| Mismatch {
@@ -34,8 +38,8 @@ impl Notices {
                 ..mismatch
             }),
         });
-        let delay_after = given.unwrap_or(retry.preset.delay_after());
-        let language = section.word("language", &LANGUAGES).unwrap_or("en").to_owned();
+        let delay_after = given.unwrap_or(retry.preset.retry().delay_after);
+        let language = section.word("language", &LANGUAGES).unwrap_or_default();
         if let Some(delay) = delay_after
             && delay >= retry.expire_after
         {

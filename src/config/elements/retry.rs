@@ -6,55 +6,10 @@
 
 use std::time::Duration;
 
+use super::Notices;
 use crate::config::quantity::Mismatch;
 use crate::config::section::Section;
-
-/// A schedule of the code. peers.md says where each comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Preset {
-    Default,
-    Rfc5321,
-    Exchange,
-    Postfix,
-    Transactional,
-}
-
-const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(86_400);
-
-impl Preset {
-    pub const ALL: [(&str, Preset); 5] = [
-        ("default", Self::Default),
-        ("rfc5321", Self::Rfc5321),
-        ("exchange", Self::Exchange),
-        ("postfix", Self::Postfix),
-        ("transactional", Self::Transactional),
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        let (name, _) =
-            Self::ALL.iter().find(|(_, preset)| *preset == self).expect("every preset has a name");
-        name
-    }
-
-    /// After which age it gives up.
-    pub fn expire_after(self) -> Duration {
-        match self {
-            Self::Default | Self::Exchange => 2 * DAY,
-            Self::Rfc5321 | Self::Postfix => 5 * DAY,
-            Self::Transactional => HOUR,
-        }
-    }
-
-    /// After which age the sender is told of the delay; nothing: never.
-    pub fn delay_after(self) -> Option<Duration> {
-        match self {
-            Self::Default | Self::Exchange | Self::Rfc5321 => Some(4 * HOUR),
-            Self::Postfix => None,
-            Self::Transactional => Some(Duration::from_secs(300)),
-        }
-    }
-}
+use crate::queue::schedule::{self, Preset, Steps};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Retry {
@@ -77,15 +32,30 @@ impl Default for Retry {
             factor: None,
             max: None,
             jitter: None,
-            expire_after: preset.expire_after(),
+            expire_after: preset.retry().expire_after,
         }
     }
 }
 
 impl Retry {
-    pub(super) fn read(mut section: Section<'_>) -> Self {
+    /// The schedule: the preset with the keys that were given.
+    pub fn schedule(&self, notices: &Notices) -> schedule::Retry {
+        let mut retry = self.preset.retry();
+        if let Steps::Exponential { first, factor, max } = &mut retry.steps {
+            *first = self.first.unwrap_or(*first);
+            *factor = self.factor.unwrap_or(*factor);
+            *max = self.max.unwrap_or(*max);
+        }
+        retry.jitter = self.jitter.unwrap_or(retry.jitter);
+        retry.expire_after = self.expire_after;
+        retry.delay_after = notices.delay_after;
+        retry
+    }
+
+    pub(in crate::config) fn read(mut section: Section<'_>) -> Self {
         const SECOND: Duration = Duration::from_secs(1);
-        let preset = section.word("preset", &Preset::ALL).unwrap_or(Preset::Default);
+        let presets = Preset::ALL.map(|preset| (preset.name(), preset));
+        let preset = section.word("preset", &presets).unwrap_or_default();
         let retry = Self {
             preset,
             first: section.duration("first", SECOND),
@@ -93,11 +63,11 @@ impl Retry {
             max: section.duration("max", SECOND),
             jitter: section
                 .number("jitter", "a fraction from 0 to 1, such as 0.1", |n| (0.0..=1.0).contains(&n)),
-            expire_after: section.duration("expire_after", SECOND).unwrap_or(preset.expire_after()),
+            expire_after: section.duration("expire_after", SECOND).unwrap_or(preset.retry().expire_after),
         };
         for key in ["first", "factor", "max"] {
             if preset != Preset::Default && section.has(key) {
-                let name = preset.as_str();
+                let name = preset.name();
                 let problem = format!(
                     "retry.{key} does not go with the preset \"{name}\", which is a table of its own"
                 );

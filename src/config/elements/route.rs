@@ -45,7 +45,11 @@ pub(super) fn read(top: &mut Section<'_>, groups: &BTreeMap<String, Upstream>) -
         let used = |route: &Route| matches!(&route.via, Via::Upstream(group) if group == name);
         if !routes.iter().any(used) {
             let hint = format!("write via = \"{name}\" in a [[route]], or take the group out");
-            top.report.warn(&Place::Nowhere, format!("no route leads to [upstream.{name}]"), hint);
+            top.report.warn(
+                top.place_at(&["upstream", name]),
+                format!("no route leads to [upstream.{name}]"),
+                hint,
+            );
         }
     }
     RouteTable { routes }
@@ -62,13 +66,13 @@ fn without_routes(top: &Section<'_>, groups: &BTreeMap<String, Upstream>) -> Rou
                 "there is no upstream and no route, and a lab must never mail the world by accident";
             let hint = "give --upstream smtp://HOST:PORT, or POSTHOUSE_UPSTREAM=smtp://HOST:PORT, or a [[route]] in \
                         the file (via = \"mx\" delivers to the world)";
-            top.report.fault(&Place::Nowhere, problem, None, Some(hint.into()));
+            top.report.fault(top.place(), problem, None, Some(hint.into()));
         }
         (Some(first), _) => {
             let all = groups.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
             let problem = format!("there are several upstream groups ({all}) but no route");
             let hint = format!("add a [[route]] with domains = [\"*\"] and via = \"{first}\"");
-            top.report.fault(&Place::Nowhere, problem, None, Some(hint));
+            top.report.fault(top.place_of("upstream"), problem, None, Some(hint));
         }
     }
     RouteTable::default()

@@ -5,13 +5,14 @@
 //! Not here: the URL's grammar (`upstream_url`), connecting (`deliver`). The password itself is not kept here.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::fmt;
+use std::path::Path;
 
 use super::spool::under;
-use super::upstream_url::{Scheme, UpstreamHost, UpstreamHostError, UpstreamTls};
 use crate::config::quantity::Mismatch;
 use crate::config::section::{At, Section};
 use crate::config::tree::Value;
+use crate::route::{UpstreamHost, UpstreamHostError, UpstreamTls};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
@@ -21,11 +22,18 @@ pub struct Upstream {
 }
 
 /// For AUTH (RFC 4954).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     pub username: String,
-    /// Its first line is the password.
-    pub password_file: PathBuf,
+    /// The first line of the password file.
+    pub password: String,
+}
+
+/// Without the password.
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
+    }
 }
 
 /// All groups by name.
@@ -48,21 +56,12 @@ pub(super) fn read(top: &mut Section<'_>, folder: &Path) -> BTreeMap<String, Ups
         let with_password = section.has("username");
         for host in &mut hosts {
             warn_of_open_password(&section, host, with_password);
-            host.tls = host.tls.or(Some(default_tls(host, with_password)));
+            host.tls = host.tls.or(Some(host.default_tls(with_password)));
         }
         section.done();
         groups.insert(name.to_owned(), Upstream { hosts, credentials });
     }
     groups
-}
-
-/// Nobody gets a password by stripping STARTTLS.
-fn default_tls(host: &UpstreamHost, with_password: bool) -> UpstreamTls {
-    match host.scheme {
-        _ if with_password && !host.is_loopback() => UpstreamTls::Verified,
-        Scheme::Smtps => UpstreamTls::Required,
-        Scheme::Smtp => UpstreamTls::Opportunistic,
-    }
 }
 
 fn warn_of_open_password(section: &Section<'_>, host: &UpstreamHost, with_password: bool) {
@@ -83,24 +82,22 @@ fn credentials(section: &mut Section<'_>, folder: &Path) -> Option<Credentials> 
     }
     let username = section.require("username", username, "\"me\"");
     let password_file = section.require("password_file", password_file, "\"/run/secrets/upstream\"");
-    let password_file = password_file.map(|at| readable(section, folder, &at));
-    Some(Credentials { username: username?.value, password_file: password_file? })
+    let password = password_file.and_then(|at| password(section, folder, &at));
+    Some(Credentials { username: username?.value, password: password? })
 }
 
-fn readable(section: &Section<'_>, folder: &Path, at: &At<'_, String>) -> PathBuf {
+fn password(section: &Section<'_>, folder: &Path, at: &At<'_, String>) -> Option<String> {
     let path = under(folder, &at.value, at.place);
     let problem = match std::fs::read_to_string(&path) {
-        Err(error) => Some(format!("the password file {} cannot be read: {error}", path.display())),
-        Ok(text) if text.lines().next().is_none_or(str::is_empty) => {
-            Some(format!("the password file {} has nothing on its first line", path.display()))
-        }
-        Ok(_) => None,
+        Err(error) => format!("the password file {} cannot be read: {error}", path.display()),
+        Ok(text) => match text.lines().next().filter(|line| !line.is_empty()) {
+            Some(password) => return Some(password.to_owned()),
+            None => format!("the password file {} has nothing on its first line", path.display()),
+        },
     };
-    if let Some(problem) = problem {
-        let hint = "name a file that this user may read, with the password on its first line";
-        section.report.fault(at.place, problem, None, Some(hint.into()));
-    }
-    path
+    let hint = "name a file that this user may read, with the password on its first line";
+    section.report.fault(at.place, problem, None, Some(hint.into()));
+    None
 }
 
 fn host(value: &Value) -> Result<UpstreamHost, Mismatch> {

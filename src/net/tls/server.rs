@@ -63,16 +63,29 @@ pub enum CertificateError {
     Unusable { certificate: PathBuf, key: PathBuf, source: rustls::Error },
 }
 
-impl ServerTls {
-    /// Reads the certificate chain and the key, both PEM. Blocks on the file system; meant for start and reload.
-    pub fn load(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
-        let chain = CertificateDer::pem_slice_iter(&read(certificate, "certificate")?)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|source| CertificateError::Damaged { file: certificate.to_owned(), source })?;
-        if chain.is_empty() {
-            return Err(CertificateError::NoCertificate { file: certificate.to_owned() });
+impl CertificateError {
+    /// The file at fault; of two that don't go together, the key.
+    pub fn file(&self) -> &Path {
+        match self {
+            Self::Missing { file, .. }
+            | Self::Unreadable { file, .. }
+            | Self::Damaged { file, .. }
+            | Self::NoCertificate { file }
+            | Self::NoKey { file }
+            | Self::Locked { file } => file,
+            Self::NotTogether { key, .. } | Self::Unusable { key, .. } => key,
         }
-        let private = private_key(key)?;
+    }
+}
+
+impl ServerTls {
+    /// Reads the certificate chain and the key, both PEM; what is wrong with either is told at once. Blocks on the
+    /// file system; meant for start and reload.
+    pub fn load(certificate: &Path, key: &Path) -> Result<Self, Vec<CertificateError>> {
+        let (chain, private) = match (chain(certificate), private_key(key)) {
+            (Ok(chain), Ok(private)) => (chain, private),
+            (chain, private) => return Err(chain.err().into_iter().chain(private.err()).collect()),
+        };
         let config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .expect("ring has suites for TLS 1.2 and 1.3")
@@ -81,8 +94,10 @@ impl ServerTls {
             .map_err(|source| {
                 let (certificate, key) = (certificate.to_owned(), key.to_owned());
                 match source {
-                    rustls::Error::InconsistentKeys(_) => CertificateError::NotTogether { certificate, key },
-                    source => CertificateError::Unusable { certificate, key, source },
+                    rustls::Error::InconsistentKeys(_) => {
+                        vec![CertificateError::NotTogether { certificate, key }]
+                    }
+                    source => vec![CertificateError::Unusable { certificate, key, source }],
                 }
             })?;
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
@@ -101,6 +116,16 @@ impl std::fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ServerTls").finish_non_exhaustive()
     }
+}
+
+fn chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    let chain = CertificateDer::pem_slice_iter(&read(file, "certificate")?)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|source| CertificateError::Damaged { file: file.to_owned(), source })?;
+    if chain.is_empty() {
+        return Err(CertificateError::NoCertificate { file: file.to_owned() });
+    }
+    Ok(chain)
 }
 
 fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
@@ -178,7 +203,7 @@ pub(super) mod tests {
         let (certificate, key) = (one.certificate_path(), one.key_path());
         ServerTls::load(&certificate, &key).expect("the two belong together");
         let absent = one.folder.path().join("absent.pem");
-        let fault = |certificate: &Path, key: &Path| ServerTls::load(certificate, key).unwrap_err();
+        let fault = |certificate: &Path, key: &Path| ServerTls::load(certificate, key).unwrap_err().remove(0);
 
         let error = fault(&absent, &key);
         assert!(matches!(&error, CertificateError::Missing { file, .. } if *file == absent));

@@ -2,13 +2,13 @@
 //!
 //! Contract: `smtp` uses STARTTLS as `tls` says, by default when it is offered; `smtps` is TLS from the start. The
 //! port is 25 or 465 where none is given. A password never stands in a URL.
-//! Not here: the default that credentials bring (`upstream`). To be taken over by `route`, which connects to it.
+//! Not here: the default that credentials bring (`group`).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-use super::configuration::is_domain;
+use crate::mail::Address;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
@@ -69,6 +69,18 @@ impl UpstreamHost {
     }
 }
 
+impl UpstreamHost {
+    /// How much TLS there must be where the URL does not say. Nobody gets a password by stripping STARTTLS: with one,
+    /// only a valid certificate will do, except on this machine.
+    pub fn default_tls(&self, with_password: bool) -> UpstreamTls {
+        match self.scheme {
+            _ if with_password && !self.is_loopback() => UpstreamTls::Verified,
+            Scheme::Smtps => UpstreamTls::Required,
+            Scheme::Smtp => UpstreamTls::Opportunistic,
+        }
+    }
+}
+
 impl FromStr for UpstreamHost {
     type Err = UpstreamHostError;
 
@@ -119,6 +131,11 @@ fn host_and_port(authority: &str) -> Result<(String, Option<&str>), UpstreamHost
         return Err(UpstreamHostError::Host);
     }
     Ok((host.to_ascii_lowercase(), port))
+}
+
+/// A domain name, and no address literal. The grammar of domains stands in one place: that of addresses.
+fn is_domain(name: &str) -> bool {
+    !name.starts_with('[') && !name.contains('@') && format!("x@{name}").parse::<Address>().is_ok()
 }
 
 fn tls(parameters: &str) -> Result<Option<UpstreamTls>, UpstreamHostError> {

@@ -1,0 +1,258 @@
+//! One client's session: the dialogue of `smtp` driven over a connection.
+//!
+//! Contract: [`Session::run`] ends when the client has left, was sent away, was silent for too long, or the relay
+//! stops. A message whose content came whole before the stop may still get its 250.
+//! Invariants: 250 to the end of content is said in one place, and that place holds a receipt.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::front::Place;
+use super::header::{message_id, received_fields};
+use super::refusals::Refusal;
+use super::trace_field::TraceField;
+use super::{ListenerSettings, ListenerTls, Settings, Stop};
+use crate::clock::Timestamp;
+use crate::mail::{Origin, Receipt, Reply, SessionId};
+use crate::net::{ServerTls, Stream};
+use crate::queue::{Incoming, Intake};
+use crate::smtp::server::{ContentQuestion, EndAnswer, EndQuestion, RecipientQuestion, Server, Step};
+use crate::tracking::Rejected;
+
+/// A TLS handshake must end within this time (real time).
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client must take our replies within this time (real time).
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Room that is made for each read: small for commands, large for content.
+const READ_COMMANDS: usize = 4 << 10;
+const READ_CONTENT: usize = 64 << 10;
+
+pub(super) struct Session {
+    place: Place,
+    id: SessionId,
+    client: IpAddr,
+    listener: Arc<ListenerSettings>,
+    settings: Arc<Settings>,
+    stop: Stop,
+    stream: Option<Stream>,
+    /// While a transaction is open: the intake that it announces, and since when.
+    intake: Option<(Intake, Timestamp)>,
+}
+
+/// Why a session ends before its dialogue does.
+enum Left {
+    /// The client is gone, or its connection is broken: nothing more can be said.
+    Gone,
+}
+
+impl Session {
+    pub fn new(
+        place: Place,
+        stream: Stream,
+        client: IpAddr,
+        listener: Arc<ListenerSettings>,
+        stop: Stop,
+    ) -> Self {
+        let id = SessionId::from_chance(place.front.clock.chance());
+        let settings = place.front.settings();
+        Self { place, id, client, listener, settings, stop, stream: Some(stream), intake: None }
+    }
+
+    pub async fn run(mut self) {
+        let mut server = Server::new(self.dialogue());
+        if let ListenerTls::Implicit(tls) = &self.listener.tls {
+            let tls = tls.clone();
+            if self.start_tls(&tls, &mut server).await.is_err() {
+                return;
+            }
+        }
+        // A client that has left is no event of its own: whatever it began is forgotten with the machine.
+        let (Err(Left::Gone) | Ok(())) = self.drive(&mut server).await;
+    }
+
+    fn dialogue(&self) -> crate::smtp::server::Settings {
+        let mut settings = crate::smtp::server::Settings::new(self.place.front.hostname());
+        settings.max_message_size = self.listener.max_message_size;
+        settings.max_recipients = self.settings.limits.recipients;
+        settings.starttls = matches!(self.listener.tls, ListenerTls::StartTls(_));
+        settings
+    }
+
+    async fn drive(&mut self, server: &mut Server) -> Result<(), Left> {
+        loop {
+            match server.step() {
+                Step::NeedInput => self.read(server).await?,
+                Step::Send => self.write(server).await?,
+                Step::Greet(question) => {
+                    if self.place.number > self.settings.limits.sessions {
+                        self.reject(None, None, Refusal::TooManySessions);
+                        question.refuse(Refusal::TooManySessions.reply());
+                    } else if self.stop.is_stopped() {
+                        question.refuse(Refusal::Stopping.reply());
+                    } else {
+                        question.accept();
+                    }
+                }
+                Step::Mail(question) => question.accept(),
+                Step::Recipient(question) => self.recipient(question),
+                Step::Content(question) => self.content(question),
+                Step::EndOfContent(question) => self.end_of_content(question).await,
+                Step::StartTls => {
+                    let ListenerTls::StartTls(tls) = &self.listener.tls else { return Ok(()) };
+                    let tls = tls.clone();
+                    self.start_tls(&tls, server).await?;
+                }
+                Step::Closed => {
+                    let _ = self.stream().shutdown().await;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn recipient(&mut self, question: RecipientQuestion<'_>) {
+        let address = &question.recipient().address;
+        match self.place.front.may_relay(&self.settings, self.client, address) {
+            Ok(()) => question.accept(),
+            Err(refusal) => {
+                let sender = question.envelope().reverse_path.to_string();
+                self.reject(Some(&sender), Some(address.as_str()), refusal);
+                question.refuse(refusal.reply_to(self.client));
+            }
+        }
+    }
+
+    fn content(&mut self, question: ContentQuestion<'_>) {
+        let declared = question.declared_size().unwrap_or(0);
+        if !self.place.set_in_flight(declared, self.settings.limits.bytes_in_flight) {
+            self.place.set_in_flight(0, u64::MAX);
+            let sender = question.envelope().reverse_path.to_string();
+            self.reject(Some(&sender), None, Refusal::TooManyBytes);
+            return question.refuse(Refusal::TooManyBytes.reply());
+        }
+        self.intake = Some((self.place.front.queue.intake(), self.place.front.clock.now()));
+        question.accept();
+    }
+
+    async fn end_of_content(&mut self, question: EndQuestion<'_>) {
+        let front = Arc::clone(&self.place.front);
+        self.place.set_in_flight(question.content().len() as u64, u64::MAX);
+        let (envelope, mut content, answer) = question.into_parts();
+        let sender = envelope.reverse_path.to_string();
+        let Some((intake, began)) = self.intake.take() else { return };
+        if received_fields(&content) > self.settings.limits.received_fields {
+            self.reject(Some(&sender), None, Refusal::Loop);
+            return answer.refuse(Refusal::Loop.reply());
+        }
+        let now = front.clock.now();
+        let trace_field = TraceField {
+            client_name: answer.server().client_name().unwrap_or("unknown"),
+            client: self.client,
+            hostname: front.hostname(),
+            protocol: answer.server().protocol(),
+            id: intake.id(),
+            envelope: &envelope,
+            now,
+        };
+        let message_id = message_id(&content);
+        content.prepend(trace_field.write());
+        let origin = Origin { session: Some(self.id), client: Some(self.client), message_id };
+        let incoming = Incoming { envelope, origin, content, taken: Some(now.since(began)) };
+        let accepted = front.queue.accept(intake, incoming).await;
+        self.place.set_in_flight(0, u64::MAX);
+        match accepted {
+            Ok(receipt) => promise(answer, receipt),
+            Err(error) => {
+                tracing::warn!(session = %self.id, %error, "a message was not accepted");
+                let refusal = Refusal::from(&error);
+                self.reject(Some(&sender), None, refusal);
+                answer.refuse(refusal.reply());
+            }
+        }
+    }
+
+    /// Reads what the client says. Silence for too long and the relay's stop end the session with a 421.
+    async fn read(&mut self, server: &mut Server) -> Result<(), Left> {
+        let limits = self.settings.limits;
+        let receiving = server.receiving_content();
+        if !receiving && !server.in_transaction() {
+            self.intake = None;
+        }
+        if receiving && !self.place.set_in_flight(server.content_length(), limits.bytes_in_flight) {
+            self.reject(None, None, Refusal::TooManyBytes);
+            server.abort(Reply::new(421, Refusal::TooManyBytes.reply().status(), "too much content at once"));
+            return Ok(());
+        }
+        let stream = self.stream.as_mut().expect("a session has its stream but during a handshake");
+        let buffer = server.read_buffer();
+        buffer.reserve(if receiving { READ_CONTENT } else { READ_COMMANDS });
+        let read = tokio::time::timeout(limits.idle_timeout, stream.read_buf(buffer));
+        let read = tokio::select! {
+                biased;
+            read = read => read,
+            // Content that has begun to come may come to its end.
+            () = self.stop.stopped(), if !receiving => {
+                server.abort(Refusal::Stopping.reply());
+                return Ok(());
+            }
+        };
+        match read {
+            Ok(Ok(0)) | Ok(Err(_)) => Err(Left::Gone),
+            Ok(Ok(_)) => Ok(()),
+            Err(_) => {
+                self.reject(None, None, Refusal::Idle);
+                server.abort(Refusal::Idle.reply());
+                Ok(())
+            }
+        }
+    }
+
+    async fn write(&mut self, server: &mut Server) -> Result<(), Left> {
+        let stream = self.stream();
+        let output = server.output();
+        let written = tokio::time::timeout(WRITE_TIMEOUT, async {
+            stream.write_all_buf(output).await?;
+            stream.flush().await
+        });
+        written.await.map_err(|_| Left::Gone)?.map_err(|_| Left::Gone)
+    }
+
+    async fn start_tls(&mut self, tls: &ServerTls, server: &mut Server) -> Result<(), Left> {
+        let stream = self.stream.take().expect("a session has its stream but during a handshake");
+        match stream.start_tls_server(tls, HANDSHAKE_TIMEOUT).await {
+            Ok(stream) => {
+                self.stream = Some(stream);
+                server.tls_started();
+                Ok(())
+            }
+            Err(error) => {
+                tracing::info!(session = %self.id, client = %self.client, %error, "TLS handshake failed");
+                Err(Left::Gone)
+            }
+        }
+    }
+
+    fn stream(&mut self) -> &mut Stream {
+        self.stream.as_mut().expect("a session has its stream but during a handshake")
+    }
+
+    fn reject(&self, sender: Option<&str>, recipient: Option<&str>, refusal: Refusal) {
+        let reply = refusal.reply();
+        self.place.front.tracking.rejected(&Rejected {
+            session: Some(self.id),
+            client: Some(self.client),
+            sender,
+            recipient,
+            reply: &reply,
+            reason: refusal.reason(),
+        });
+    }
+}
+
+/// Says 250: the only place that does, and it takes the receipt.
+fn promise(answer: EndAnswer<'_>, receipt: Receipt) {
+    answer.accept(&format!("{} is safe here", receipt.id()));
+}

@@ -1,0 +1,182 @@
+//! The requests and their answers.
+
+use axum::Json;
+use axum::Router;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::{Deserialize, Serialize};
+
+use super::why::{self, Why};
+use crate::clock::Timestamp;
+use crate::mail::{Destination, QueueId};
+use crate::queue::{DestinationState, Listed, Matching, OperateError};
+use crate::relay::Relay;
+
+/// How the relay is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub hostname: String,
+    /// By the relay's clock.
+    pub now: Timestamp,
+    /// Seconds of the relay's clock in a real one.
+    pub speed: f64,
+    pub messages: u64,
+    pub sessions: u64,
+    /// Whether new mail is accepted; if not, `not_accepting` says why.
+    pub accepting: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_accepting: Option<String>,
+    /// Damaged pieces of the spool that were set aside.
+    pub quarantined: u64,
+    /// Octets of the living messages in the spool.
+    pub live_bytes: u64,
+    /// Octets written to the spool since the start, and syncs of it.
+    pub written_bytes: u64,
+    pub syncs: u64,
+}
+
+/// What an act did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// Messages that it concerned.
+    pub messages: u64,
+}
+
+/// Why a request was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    pub error: String,
+}
+
+/// An error answer.
+struct Failure(StatusCode, String);
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.0, Json(Refused { error: self.1 })).into_response()
+    }
+}
+
+impl From<OperateError> for Failure {
+    fn from(error: OperateError) -> Self {
+        let status = match &error {
+            OperateError::Unknown(_) => StatusCode::NOT_FOUND,
+            OperateError::Held(_) | OperateError::NotHeld(_) | OperateError::NothingWaits(_) => {
+                StatusCode::CONFLICT
+            }
+            OperateError::Load(_) | OperateError::Commit(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self(status, error.to_string())
+    }
+}
+
+impl From<PathRejection> for Failure {
+    fn from(rejection: PathRejection) -> Self {
+        Self(StatusCode::BAD_REQUEST, rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for Failure {
+    fn from(rejection: QueryRejection) -> Self {
+        Self(StatusCode::BAD_REQUEST, rejection.body_text())
+    }
+}
+
+type Answer<T> = Result<Json<T>, Failure>;
+type Id = Result<Path<QueueId>, PathRejection>;
+
+pub(super) fn routes(relay: Relay) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/queue", get(list))
+        .route("/v1/queue/retry", post(retry_all))
+        .route("/v1/queue/{id}", get(show))
+        .route("/v1/queue/{id}/{act}", post(act))
+        .route("/v1/destinations", get(destinations))
+        .route("/v1/why/{id}", get(why))
+        .fallback(async || Failure(StatusCode::NOT_FOUND, "there is no such path here".into()))
+        .with_state(relay)
+}
+
+async fn status(State(relay): State<Relay>) -> Json<Status> {
+    let spool = relay.spool_status();
+    Json(Status {
+        version: env!("CARGO_PKG_VERSION").into(),
+        hostname: relay.hostname().into(),
+        now: relay.clock().now(),
+        speed: relay.clock().speed(),
+        messages: relay.queue().len() as u64,
+        sessions: relay.sessions() as u64,
+        accepting: spool.accepting(),
+        not_accepting: spool.refusal.map(|why| why.to_string()),
+        quarantined: spool.quarantined,
+        live_bytes: spool.live_bytes,
+        written_bytes: spool.written_bytes,
+        syncs: spool.syncs,
+    })
+}
+
+async fn list(
+    State(relay): State<Relay>,
+    matching: Result<Query<Matching>, QueryRejection>,
+) -> Answer<Vec<Listed>> {
+    Ok(Json(relay.queue().list(&matching?.0).await))
+}
+
+async fn show(State(relay): State<Relay>, id: Id) -> Answer<Listed> {
+    Ok(Json(relay.queue().show(id?.0).await?))
+}
+
+async fn destinations(State(relay): State<Relay>) -> Json<Vec<DestinationState>> {
+    Json(relay.queue().destinations())
+}
+
+async fn act(
+    State(relay): State<Relay>,
+    target: Result<Path<(QueueId, String)>, PathRejection>,
+) -> Answer<Done> {
+    let Path((id, act)) = target?;
+    match act.as_str() {
+        "retry" => relay.retry(id).await?,
+        "hold" => relay.queue().hold(id).await?,
+        "release" => relay.queue().release(id).await?,
+        "cancel" => relay.queue().cancel(id).await?,
+        _ => return Err(Failure(StatusCode::NOT_FOUND, format!("there is no act {act:?}"))),
+    }
+    Ok(Json(Done { messages: 1 }))
+}
+
+/// Which destination to retry: as listings write it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Which {
+    destination: Option<String>,
+}
+
+async fn retry_all(State(relay): State<Relay>, which: Result<Query<Which>, QueryRejection>) -> Answer<Done> {
+    let destination = which?.0.destination.map(|text| match text.strip_prefix("mx:") {
+        Some(domain) => Destination::Mx(domain.to_ascii_lowercase()),
+        None => Destination::Upstream(text),
+    });
+    if let Some(destination) = &destination {
+        let there = relay.queue().destinations();
+        if there.iter().all(|row| row.destination != destination.to_string()) {
+            let error = format!("nothing waits for {destination}; see `posthouse queue list`");
+            return Err(Failure(StatusCode::NOT_FOUND, error));
+        }
+    }
+    Ok(Json(Done { messages: relay.retry_all(destination.as_ref()) as u64 }))
+}
+
+async fn why(State(relay): State<Relay>, id: Id) -> Answer<Why> {
+    let Path(id) = id?;
+    match why::story(&relay, id).await {
+        Ok(Some(why)) => Ok(Json(why)),
+        Ok(None) => Err(OperateError::Unknown(id).into()),
+        Err(error) => Err(Failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
+    }
+}

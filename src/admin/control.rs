@@ -1,0 +1,97 @@
+//! The socket of the API, and who may speak to it.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tokio::net::unix::SocketAddr;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinHandle;
+
+use super::{SOCKET, api};
+use crate::relay::Relay;
+
+/// The API of one relay, while it is served. Dropping it ends that and removes the socket.
+pub struct Control {
+    task: JoinHandle<()>,
+    path: PathBuf,
+}
+
+/// Why the API cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {}; make its folder writable for posthouse", path.display())]
+pub struct ControlError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl Control {
+    /// Listens on `control.sock` in `folder`, which belongs to the relay alone (its spool is locked), so that a socket
+    /// that is there already is left over from a relay that died.
+    pub fn start(relay: Relay, folder: &Path) -> Result<Self, ControlError> {
+        let path = folder.join(SOCKET);
+        let bound = bind(&path);
+        let socket = bound.map_err(|source| ControlError { path: path.clone(), source })?;
+        let task = tokio::spawn(async move {
+            // Never ends by itself: accept errors are retried inside.
+            let served = axum::serve(Guarded { socket }, api::routes(relay)).await;
+            if let Err(error) = served {
+                tracing::error!(%error, "the control socket is not served any more");
+            }
+        });
+        Ok(Self { task, path })
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.task.abort();
+        // It is of no use to anybody now; a failure would be seen at the next start.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let socket = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(socket)
+}
+
+/// A socket that hears only the relay's own user and root.
+struct Guarded {
+    socket: UnixListener,
+}
+
+impl axum::serve::Listener for Guarded {
+    type Io = UnixStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (UnixStream, SocketAddr) {
+        let own = rustix::process::geteuid().as_raw();
+        loop {
+            match self.socket.accept().await {
+                Ok((stream, address)) => match stream.peer_cred() {
+                    Ok(peer) if peer.uid() == own || peer.uid() == 0 => return (stream, address),
+                    Ok(peer) => {
+                        tracing::warn!(uid = peer.uid(), "a stranger at the control socket was sent away")
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "somebody unknown at the control socket was sent away")
+                    }
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept on the control socket");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}

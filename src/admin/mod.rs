@@ -1,0 +1,32 @@
+//! The relay's API: HTTP with JSON over `control.sock` in the spool folder.
+//!
+//! Contract: [`Control::start`] serves a running relay; [`Client`] is the other end, which the command line uses. Who
+//! may open the socket is a matter of the file system (0600 in a 0700 folder), and the uid of the other side is
+//! checked besides: the relay's own user or root.
+//! Invariants: paths and field names are used by people's scripts: they may be added to, never changed.
+//! Not here: what the acts do (`queue`, `relay`), how answers look on a terminal (the program).
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /v1/status` | [`Status`] |
+//! | `GET /v1/queue?sender=&recipient=&destination=&held=&most=` | a list of [`Listed`](crate::queue::Listed) |
+//! | `GET /v1/queue/ID` | [`Listed`](crate::queue::Listed) |
+//! | `POST /v1/queue/ID/retry`, `hold`, `release`, `cancel` | [`Done`] |
+//! | `POST /v1/queue/retry?destination=` | [`Done`] |
+//! | `GET /v1/destinations` | a list of [`DestinationState`](crate::queue::DestinationState) |
+//! | `GET /v1/why/ID` | [`Why`] |
+//!
+//! An error is a status of 4xx or 5xx with [`Refused`].
+
+mod api;
+mod client;
+mod control;
+mod why;
+
+pub use api::{Done, Refused, Status};
+pub use client::{Client, ClientError};
+pub use control::{Control, ControlError};
+pub use why::Why;
+
+/// The name of the socket in the spool folder.
+pub const SOCKET: &str = "control.sock";

@@ -1,0 +1,79 @@
+//! Everything about one message: where it stands, and its story from the tracking log, with that of its destinations.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::mail::QueueId;
+use crate::queue::Listed;
+use crate::relay::Relay;
+use crate::tracking::{self, Event, EventName, Filter};
+
+/// The answer to "why has this message not arrived?"
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Why {
+    pub id: QueueId,
+    /// By the relay's clock.
+    pub now: Timestamp,
+    /// Where it stands; absent when it has left the queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<Listed>,
+    /// Its events, and those of the destinations that it waited for, in order.
+    pub events: Vec<Event>,
+}
+
+/// `None` when neither queue nor log knows the message.
+pub(super) async fn story(relay: &Relay, id: QueueId) -> io::Result<Option<Why>> {
+    let message = relay.queue().show(id).await.ok();
+    relay.flush_tracking().await;
+    let events = match relay.tracking_folder() {
+        Some(folder) => {
+            let folder = folder.to_owned();
+            let waits_for =
+                message.iter().flat_map(|row| row.recipients.iter().map(|r| r.destination.clone()));
+            let waits_for: BTreeSet<String> = waits_for.collect();
+            let since = message.as_ref().map(|row| row.arrived);
+            let read = tokio::task::spawn_blocking(move || events(&folder, id, since, waits_for));
+            read.await.expect("reading the log does not panic")?
+        }
+        None => Vec::new(),
+    };
+    if message.is_none() && events.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Why { id, now: relay.clock().now(), message, events }))
+}
+
+/// Reads the log twice: the message's own events tell which destinations it waited for, and until when.
+fn events(
+    folder: &Path,
+    id: QueueId,
+    since: Option<Timestamp>,
+    mut destinations: BTreeSet<String>,
+) -> io::Result<Vec<Event>> {
+    let own = Filter { id: Some(id), since, ..Filter::default() };
+    // Lines that cannot be read are told by `posthouse track`; here they'd hide the story.
+    let mut events: Vec<Event> = tracking::read(folder, &own)?.filter_map(Result::ok).collect();
+    destinations.extend(events.iter().filter_map(|event| event.destination.clone()));
+    let (Some(first), Some(last)) = (events.first().map(|e| e.time), events.last().map(|e| e.time)) else {
+        return Ok(events);
+    };
+    let is_over = events
+        .iter()
+        .any(|event| matches!(event.event, EventName::Send | EventName::Fail | EventName::Expire));
+    let sleeps = Filter {
+        events: vec![EventName::Sleep, EventName::Wake],
+        since: Some(first),
+        until: is_over.then(|| last + std::time::Duration::from_millis(1)),
+        ..Filter::default()
+    };
+    let of_destinations = tracking::read(folder, &sleeps)?
+        .filter_map(Result::ok)
+        .filter(|event| event.destination.as_ref().is_some_and(|name| destinations.contains(name)));
+    events.extend(of_destinations);
+    events.sort_by_key(|event| event.time);
+    Ok(events)
+}

@@ -1,0 +1,35 @@
+//! Which relay a command means: the one that owns a spool folder.
+
+use clap::Args;
+use posthouse::admin::Client;
+use posthouse::config::Flags;
+
+use crate::failed::Failed;
+use crate::settings::ConfigFile;
+
+#[derive(Args, Debug)]
+pub struct Place {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// The folder of the spool, in place of the configuration's
+    #[arg(long, value_name = "DIR")]
+    spool: Option<String>,
+}
+
+impl Place {
+    pub fn client(&self) -> Result<Client, Failed> {
+        let flags = Flags { spool: self.spool.clone(), ..Flags::default() };
+        let places = self.config.places(&flags).map_err(Failed::Said)?;
+        Ok(Client::new(&places.spool))
+    }
+}
+
+/// How an answer is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people
+    #[default]
+    Table,
+    /// For scripts
+    Json,
+}

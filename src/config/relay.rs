@@ -1,0 +1,95 @@
+//! From settings that are in order to those of a relay: each module's own types.
+//!
+//! Contract: total: what could be wrong was found by `load`. Passwords are read here, from the files that `load` has
+//! seen to be readable.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Configuration;
+use super::elements::{Listener, ListenerTls, Upstream};
+use crate::accept;
+use crate::deliver;
+use crate::notice;
+use crate::queue;
+use crate::relay::{Keep, Settings, Track};
+use crate::route;
+use crate::spool;
+
+impl Configuration {
+    /// The relay that this configuration describes.
+    pub fn relay(&self) -> Settings {
+        let mut spool = spool::Settings::new(&self.spool.path);
+        spool.min_free = self.spool.min_free;
+        let mut notices = notice::Settings::new(&self.hostname);
+        notices.language = self.notices.language;
+        Settings {
+            hostname: self.hostname.clone(),
+            memory: Some(self.spool.path.join("memory")),
+            keep: Keep::Folder(spool),
+            track: Track::Folder { path: self.tracking.path.clone(), keep: self.tracking.keep },
+            listeners: self.listeners.iter().map(|listener| self.listener(listener)).collect(),
+            accept: accept::Settings {
+                networks: self.relaying.networks.clone(),
+                limits: accept::Limits {
+                    sessions: self.limits.sessions as usize,
+                    recipients: self.limits.recipients as usize,
+                    bytes_in_flight: self.limits.bytes_in_flight,
+                    idle_timeout: self.limits.idle_timeout,
+                    received_fields: self.limits.received_fields as usize,
+                },
+            },
+            routes: self.routes.clone(),
+            route: route::Settings {
+                groups: self.groups(),
+                refuse: self.dns.refuse.clone(),
+                ..route::Settings::new(&self.hostname)
+            },
+            retry: self.retry.schedule(&self.notices),
+            queue: queue::Settings {
+                per_destination: self.delivery.concurrency,
+                total: self.delivery.total as usize,
+            },
+            deliver: deliver::Settings {
+                timeouts: deliver::Timeouts {
+                    connect: self.timeouts.connect,
+                    greeting: self.timeouts.greeting,
+                    command: self.timeouts.command,
+                    content: self.timeouts.content,
+                    ..deliver::Timeouts::default()
+                },
+                messages_per_connection: self.delivery.messages_per_connection,
+                ..deliver::Settings::default()
+            },
+            notices,
+            dns_servers: self.dns.servers.clone(),
+        }
+    }
+
+    fn listener(&self, listener: &Listener) -> accept::ListenerSettings {
+        let tls = || self.tls.as_ref().expect("a listener with TLS needs [tls]").server.clone();
+        accept::ListenerSettings {
+            address: listener.address,
+            tls: match listener.tls {
+                ListenerTls::None => accept::ListenerTls::None,
+                ListenerTls::StartTls => accept::ListenerTls::StartTls(tls()),
+                ListenerTls::Implicit => accept::ListenerTls::Implicit(tls()),
+            },
+            max_message_size: listener.max_message_size,
+        }
+    }
+
+    fn groups(&self) -> BTreeMap<String, route::Group> {
+        self.upstreams.iter().map(|(name, upstream)| (name.clone(), group(upstream))).collect()
+    }
+}
+
+fn group(upstream: &Upstream) -> route::Group {
+    let credentials = upstream.credentials.as_ref().map(|credentials| {
+        Arc::new(route::Credentials {
+            username: credentials.username.clone(),
+            password: credentials.password.clone(),
+        })
+    });
+    route::Group::new(upstream.hosts.clone(), credentials)
+}

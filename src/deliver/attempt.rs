@@ -1,0 +1,271 @@
+//! One attempt: the next hops in order, until every recipient has his outcome.
+
+use std::sync::Arc;
+
+use super::classify::{self, Fate, Stage, Unfit};
+use super::connection::{Connection, Opener};
+use super::pool::Pool;
+use super::settings::Settings;
+use crate::clock::{Clock, Timestamp};
+use crate::mail::{BodyType, Destination, Host, Outcome, Verdict};
+use crate::net::{ClientTls, Network};
+use crate::queue::Job;
+use crate::route::{NextHop, Plan, Router, Unroutable};
+use crate::smtp::client::{Extensions, Transaction};
+use crate::tracking::{Candidate, FailedOver, Message, Routed, Tracking};
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// Somebody answered: an outcome for each recipient of the job.
+    Answered(Vec<(u32, Outcome)>),
+    /// Nobody could be reached, or all refuse everyone.
+    Unreachable { outcome: Outcome, not_before: Option<Timestamp> },
+}
+
+/// Whoever carries the mail of one relay out.
+pub struct Courier {
+    settings: Settings,
+    hostname: String,
+    network: Network,
+    tls: ClientTls,
+    router: Arc<Router>,
+    pool: Arc<Pool>,
+    tracking: Tracking,
+    clock: Clock,
+}
+
+/// What one host made of the message.
+enum AtHost {
+    /// It could not be used at all.
+    Failed(Outcome),
+    /// A fate for each recipient that it was offered.
+    Answered(Vec<Fate>),
+}
+
+impl Courier {
+    /// Must be called inside a tokio runtime.
+    pub fn new(
+        settings: Settings,
+        hostname: String,
+        network: Network,
+        router: Arc<Router>,
+        tracking: Tracking,
+        clock: Clock,
+    ) -> Self {
+        let pool = Pool::start(settings.idle_connection);
+        Self { settings, hostname, network, tls: ClientTls::system(), router, pool, tracking, clock }
+    }
+
+    /// Tries the hosts of the job's destination in order.
+    pub async fn attempt(&self, job: &Job) -> Report {
+        let began = self.clock.now();
+        let plan = self.router.plan(&job.destination).await;
+        self.tell_route(job, &plan, began);
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(Unroutable { outcome, .. }) if outcome.verdict == Verdict::Bounced => {
+                return Report::Answered(for_all(&job.recipients, &outcome));
+            }
+            Err(Unroutable { outcome, retry_at, .. }) => {
+                return Report::Unreachable { outcome, not_before: retry_at };
+            }
+        };
+        self.try_hops(job, &plan).await
+    }
+
+    async fn try_hops(&self, job: &Job, plan: &Plan) -> Report {
+        let mut outcomes = Vec::with_capacity(job.recipients.len());
+        let mut waiting = job.recipients.clone();
+        let mut answered = false;
+        let mut last = None;
+        for (index, hop) in plan.hops.iter().enumerate() {
+            let failure = match self.try_hop(hop, job, &waiting).await {
+                AtHost::Failed(outcome) => outcome,
+                AtHost::Answered(fates) => {
+                    answered = true;
+                    let mut elsewhere = None;
+                    let mut left = Vec::new();
+                    for (recipient, fate) in waiting.into_iter().zip(fates) {
+                        match fate {
+                            Fate::Settled(outcome) => outcomes.push((recipient, outcome)),
+                            Fate::Elsewhere(outcome) => {
+                                left.push(recipient);
+                                elsewhere = Some(outcome);
+                            }
+                        }
+                    }
+                    waiting = left;
+                    match elsewhere {
+                        Some(outcome) => outcome,
+                        None => return Report::Answered(outcomes),
+                    }
+                }
+            };
+            if let Some(next) = plan.hops.get(index + 1) {
+                self.tell_failover(job, hop, &failure, next);
+            }
+            last = Some(failure);
+        }
+        let last = last.expect("a plan has at least one hop");
+        if !answered {
+            return Report::Unreachable { outcome: last, not_before: None };
+        }
+        outcomes.extend(for_all(&waiting, &last));
+        Report::Answered(outcomes)
+    }
+
+    /// Offers the message to one host: over a connection that is open already, or a new one.
+    async fn try_hop(&self, hop: &NextHop, job: &Job, recipients: &[u32]) -> AtHost {
+        while let Some(connection) = self.pool.take(hop) {
+            // A server may close an idle connection at any time: that it did says nothing about the message.
+            if let Some(result) = self.offer(connection, job, recipients, true).await {
+                return result;
+            }
+        }
+        let opener = Opener {
+            network: &self.network,
+            tls: &self.tls,
+            hostname: &self.hostname,
+            timeouts: self.settings.timeouts,
+        };
+        match opener.open(hop).await {
+            Ok(connection) => {
+                let offered = self.offer(connection, job, recipients, false).await;
+                offered.expect("only a connection that was open before can be stale")
+            }
+            Err((stage, trouble)) => {
+                let outcome = classify::of_host(&host(hop), stage, &trouble);
+                self.router.failed(hop, &outcome);
+                AtHost::Failed(outcome)
+            }
+        }
+    }
+
+    /// One transaction. `None`: the connection was stale.
+    async fn offer(
+        &self,
+        mut connection: Connection,
+        job: &Job,
+        recipients: &[u32],
+        reused: bool,
+    ) -> Option<AtHost> {
+        let hop = connection.hop().clone();
+        let host = host(&hop);
+        let transaction = transaction(job, recipients);
+        if let Some(why) = unfit(&transaction, connection.extensions()) {
+            let outcome = classify::unfit(&host, why);
+            self.finish(connection).await;
+            return Some(AtHost::Answered(vec![Fate::Settled(outcome); recipients.len()]));
+        }
+        let dsn = connection.extensions().dsn;
+        let (report, trouble) = connection.send(transaction).await;
+        if reused && trouble.is_some() && report.mail.is_none() {
+            return None;
+        }
+        if let Some(reply) = report.mail.as_ref().filter(|reply| reply.code() == 421) {
+            let refused = classify::Trouble::Refused(reply.clone());
+            let outcome = classify::of_host(&host, Stage::Transaction, &refused);
+            self.router.failed(&hop, &outcome);
+            return Some(AtHost::Failed(outcome));
+        }
+        self.router.succeeded(&hop);
+        let fates = classify::of_transaction(&host, &report, dsn, trouble.as_ref());
+        if trouble.is_none() {
+            self.finish(connection).await;
+        }
+        Some(AtHost::Answered(fates))
+    }
+
+    /// Keeps the connection for the next message, or closes it.
+    async fn finish(&self, mut connection: Connection) {
+        if !connection.is_ready().await {
+            return;
+        }
+        if connection.used() < self.settings.messages_per_connection {
+            self.pool.park(connection, self.settings.idle_connection);
+        } else {
+            tokio::spawn(connection.quit());
+        }
+    }
+
+    /// Closes the connections that are kept.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// The routing decision, where there was one to make.
+    fn tell_route(&self, job: &Job, plan: &Result<Plan, Unroutable>, began: Timestamp) {
+        let (candidates, reason) = match plan {
+            Ok(plan) => (&plan.candidates, None),
+            Err(unroutable) => (&unroutable.candidates, Some(unroutable.outcome.reason.as_str())),
+        };
+        let by_mx = matches!(job.destination, Destination::Mx(_));
+        if !by_mx && reason.is_none() && candidates.len() == 1 {
+            return;
+        }
+        let candidates = candidates.iter().map(|candidate| Candidate {
+            host: candidate.host.clone(),
+            addresses: candidate.addresses.clone(),
+            preference: candidate.preference,
+            decision: candidate.decision.to_string(),
+        });
+        self.tracking.routed(
+            Some(message(job)),
+            Routed {
+                destination: &job.destination,
+                candidates: candidates.collect(),
+                reason,
+                duration: Some(self.clock.now().since(began)),
+            },
+        );
+    }
+
+    fn tell_failover(&self, job: &Job, from: &NextHop, failure: &Outcome, to: &NextHop) {
+        let facts = FailedOver {
+            destination: &job.destination,
+            from: &host(from),
+            reply: failure.reply.as_ref(),
+            reason: &failure.reason,
+            to: &host(to),
+        };
+        self.tracking.failed_over(Some(message(job)), &facts);
+    }
+}
+
+fn message(job: &Job) -> Message<'_> {
+    let stored = &job.message;
+    Message { id: stored.id, origin: &stored.origin, reverse_path: &stored.envelope.reverse_path }
+}
+
+fn host(hop: &NextHop) -> Host {
+    Host { name: hop.host.clone(), address: Some(hop.address.ip()) }
+}
+
+fn for_all(recipients: &[u32], outcome: &Outcome) -> Vec<(u32, Outcome)> {
+    recipients.iter().map(|recipient| (*recipient, outcome.clone())).collect()
+}
+
+fn transaction(job: &Job, recipients: &[u32]) -> Transaction {
+    let envelope = &job.message.envelope;
+    Transaction {
+        reverse_path: envelope.reverse_path.clone(),
+        body: envelope.body,
+        ret: envelope.ret,
+        envid: envelope.envid.clone(),
+        size: job.content.len() as u64,
+        recipients: recipients.iter().map(|index| envelope.recipients[*index as usize].clone()).collect(),
+        content: job.content.clone(),
+    }
+}
+
+/// Why a host with these extensions cannot take this message, if it can't.
+fn unfit(transaction: &Transaction, offered: &Extensions) -> Option<Unfit> {
+    match offered.size_limit {
+        Some(limit) if transaction.size > limit => {
+            return Some(Unfit::TooLarge { size: transaction.size, limit });
+        }
+        _ => {}
+    }
+    (transaction.body == BodyType::EightBitMime && !offered.eight_bit_mime).then_some(Unfit::EightBit)
+}

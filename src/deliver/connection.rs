@@ -1,0 +1,247 @@
+//! One connection to a next hop: opened, used for some transactions, closed.
+//!
+//! Contract: [`Connection::open`] ends with a session that is ready for transactions, or with the stage and trouble
+//! that it ended in. [`Connection::send`] runs one transaction and always gives a report, with the trouble beside it
+//! when the connection did not survive.
+//! Invariants: a password goes only over a connection that is as secure as the next hop demands.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::time::timeout;
+
+use super::classify::{Stage, Trouble};
+use super::settings::Timeouts;
+use crate::net::{ClientTls, Network, Stream, TlsCheck};
+use crate::route::{NextHop, Security};
+use crate::smtp::client::{
+    Client, ClientSettings, Extensions, Step, Transaction, TransactionReport, Waiting,
+};
+
+pub(super) struct Connection {
+    client: Client,
+    stream: Stream,
+    hop: NextHop,
+    timeouts: Timeouts,
+    /// Transactions so far.
+    used: u32,
+}
+
+/// What opening a connection needs besides the hop.
+pub(super) struct Opener<'a> {
+    pub network: &'a Network,
+    pub tls: &'a ClientTls,
+    pub hostname: &'a str,
+    pub timeouts: Timeouts,
+}
+
+impl Opener<'_> {
+    /// Connects and says hello; TLS and AUTH as the hop demands.
+    ///
+    /// Where TLS is only an opportunity, a failed handshake is no reason to keep the mail: a second connection goes
+    /// without (RFC 7435).
+    pub async fn open(&self, hop: &NextHop) -> Result<Connection, (Stage, Trouble)> {
+        match self.open_with(hop, true).await {
+            Err((Stage::StartTls, trouble)) if hop.security == Security::Opportunistic => {
+                tracing::info!(host = %hop.host, %trouble, "STARTTLS failed; going on without, since tls is opportunistic");
+                self.open_with(hop, false).await
+            }
+            result => result,
+        }
+    }
+
+    async fn open_with(&self, hop: &NextHop, tls_if_offered: bool) -> Result<Connection, (Stage, Trouble)> {
+        let connect = self.network.connect(hop.address, self.timeouts.connect);
+        let mut stream = connect.await.map_err(|error| (Stage::Connect, Trouble::Io(error)))?;
+        if let Security::Implicit { verified } = hop.security {
+            stream = self.handshake(stream, hop, verified).await?;
+        }
+        let client = Client::new(ClientSettings { hostname: self.hostname.to_owned() });
+        let mut connection =
+            Connection { client, stream, hop: hop.clone(), timeouts: self.timeouts, used: 0 };
+        connection.until_ready(Stage::Greeting).await?;
+        let wants_tls = match hop.security {
+            Security::None | Security::Implicit { .. } => false,
+            Security::Opportunistic => tls_if_offered && connection.client.extensions().starttls,
+            Security::Required | Security::Verified if connection.client.extensions().starttls => true,
+            Security::Required | Security::Verified => return Err((Stage::StartTls, Trouble::NoTls)),
+        };
+        if wants_tls {
+            connection = self.start_tls(connection).await?;
+        }
+        if let Some(credentials) = &hop.credentials {
+            connection.authenticate(&credentials.username, &credentials.password).await?;
+        }
+        Ok(connection)
+    }
+
+    async fn start_tls(&self, mut connection: Connection) -> Result<Connection, (Stage, Trouble)> {
+        connection.client.start_tls();
+        match connection.drive().await.map_err(|trouble| (Stage::StartTls, trouble))? {
+            Step::StartTls => {}
+            Step::TlsRefused(reply) => return Err((Stage::StartTls, Trouble::Refused(reply))),
+            other => return Err((Stage::StartTls, unexpected(other))),
+        }
+        let Connection { client, stream, hop, timeouts, used } = connection;
+        let verified = hop.security == Security::Verified;
+        let stream = self.handshake(stream, &hop, verified).await?;
+        let mut connection = Connection { client, stream, hop, timeouts, used };
+        connection.client.tls_started();
+        connection.until_ready(Stage::Hello).await?;
+        Ok(connection)
+    }
+
+    async fn handshake(
+        &self,
+        stream: Stream,
+        hop: &NextHop,
+        verified: bool,
+    ) -> Result<Stream, (Stage, Trouble)> {
+        let check = if verified { TlsCheck::Verified } else { TlsCheck::Opportunistic };
+        let started = stream.start_tls_client(self.tls, check, &hop.host, self.timeouts.connect).await;
+        started.map_err(|error| (Stage::StartTls, Trouble::Tls(error)))
+    }
+}
+
+impl Connection {
+    pub fn hop(&self) -> &NextHop {
+        &self.hop
+    }
+
+    pub fn extensions(&self) -> &Extensions {
+        self.client.extensions()
+    }
+
+    pub fn used(&self) -> u32 {
+        self.used
+    }
+
+    /// Runs one transaction. With trouble beside the report the connection is of no more use.
+    pub async fn send(&mut self, transaction: Transaction) -> (TransactionReport, Option<Trouble>) {
+        self.used += 1;
+        self.client.begin(transaction);
+        let trouble = match self.drive().await {
+            Ok(Step::Done(report)) => return (report, None),
+            Ok(other) => unexpected(other),
+            Err(trouble) => trouble,
+        };
+        let report = self.client.report_of_broken_transaction();
+        (report.expect("a transaction was under way"), Some(trouble))
+    }
+
+    /// Whether it may take another transaction: the server has not ended it with a 421.
+    pub async fn is_ready(&mut self) -> bool {
+        matches!(self.drive().await, Ok(Step::Ready))
+    }
+
+    /// Nothing has come while nothing was asked: neither a 421 nor the end.
+    pub fn is_quiet(&mut self) -> bool {
+        let mut octet = [0];
+        let mut buffer = ReadBuf::new(&mut octet);
+        let mut context = Context::from_waker(Waker::noop());
+        Pin::new(&mut self.stream).poll_read(&mut context, &mut buffer).is_pending()
+    }
+
+    /// Says QUIT and closes; what the server makes of it does not matter any more.
+    pub async fn quit(mut self) {
+        /// Nobody's mail depends on a goodbye.
+        const GOODBYE: Duration = Duration::from_secs(5);
+        self.client.quit();
+        let _ = timeout(GOODBYE, self.drive()).await;
+        let _ = timeout(GOODBYE, self.stream.shutdown()).await;
+    }
+
+    async fn until_ready(&mut self, stage: Stage) -> Result<(), (Stage, Trouble)> {
+        match self.drive().await.map_err(|trouble| (stage, trouble))? {
+            Step::Ready => Ok(()),
+            other => Err((stage, unexpected(other))),
+        }
+    }
+
+    async fn authenticate(&mut self, username: &str, password: &str) -> Result<(), (Stage, Trouble)> {
+        let fail = |trouble| (Stage::Auth, trouble);
+        self.client.authenticate(username, password).map_err(|_| fail(Trouble::NoAuth))?;
+        match self.drive().await.map_err(fail)? {
+            Step::Authenticated => self.until_ready(Stage::Auth).await,
+            Step::AuthenticationRefused(reply) => Err(fail(Trouble::Refused(reply))),
+            other => Err(fail(unexpected(other))),
+        }
+    }
+
+    /// Reads and writes until the machine has something to say.
+    async fn drive(&mut self) -> Result<Step, Trouble> {
+        loop {
+            match self.client.step() {
+                Step::NeedInput(waiting) => self.read(waiting).await?,
+                Step::Send => self.write(self.timeouts.command).await?,
+                Step::SendContent => self.write(self.timeouts.block).await?,
+                step => return Ok(step),
+            }
+        }
+    }
+
+    async fn read(&mut self, waiting: Waiting) -> Result<(), Trouble> {
+        let limit = match waiting {
+            Waiting::Greeting => self.timeouts.greeting,
+            Waiting::Data => self.timeouts.data,
+            Waiting::EndOfContent => self.timeouts.content,
+            _ => self.timeouts.command,
+        };
+        let read = self.stream.read_buf(self.client.read_buffer());
+        match timeout(limit, read).await {
+            Err(_) => Err(Trouble::Silent(limit)),
+            Ok(Ok(0)) => Err(Trouble::Closed),
+            Ok(read) => read.map(|_| ()).map_err(Trouble::Io),
+        }
+    }
+
+    /// Writes what is ready. When the server has closed meanwhile, what it said before is read: it tells why.
+    async fn write(&mut self, limit: Duration) -> Result<(), Trouble> {
+        let stream = &mut self.stream;
+        let output = self.client.output();
+        let write = async {
+            // Piece by piece: the limit is for a block, not for the whole content.
+            let written = stream.write_buf_vectored(output).await?;
+            stream.flush().await?;
+            Ok::<usize, io::Error>(written)
+        };
+        match timeout(limit, write).await {
+            Err(_) => Err(Trouble::Silent(limit)),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => {
+                let _ =
+                    timeout(Duration::from_secs(1), self.stream.read_buf(self.client.read_buffer())).await;
+                Err(Trouble::Io(error))
+            }
+        }
+    }
+}
+
+/// What the machine says where only one thing was to be expected.
+fn unexpected(step: Step) -> Trouble {
+    match step {
+        Step::Refused(reply) => Trouble::Refused(reply),
+        Step::Failed(error) => Trouble::Protocol(error),
+        _ => Trouble::Closed,
+    }
+}
+
+/// One vectored write of what a buffer holds.
+trait WriteVectored: AsyncWriteExt + Unpin {
+    async fn write_buf_vectored<B: bytes::Buf>(&mut self, buffer: &mut B) -> io::Result<usize> {
+        const SLICES: usize = 64;
+        let mut slices = [io::IoSlice::new(&[]); SLICES];
+        let filled = buffer.chunks_vectored(&mut slices);
+        let written = self.write_vectored(&slices[..filled]).await?;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        buffer.advance(written);
+        Ok(written)
+    }
+}
+
+impl WriteVectored for Stream {}

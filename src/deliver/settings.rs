@@ -1,0 +1,53 @@
+//! What deliveries can be told.
+
+use std::time::Duration;
+
+/// How long each step of a session may take, in real time. The defaults are those of RFC 5321 section 4.5.3.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To establish a connection, and again for a TLS handshake.
+    pub connect: Duration,
+    /// For the greeting.
+    pub greeting: Duration,
+    /// For the reply to EHLO, STARTTLS, AUTH, MAIL, RCPT, RSET, QUIT.
+    pub command: Duration,
+    /// For the 354 to DATA.
+    pub data: Duration,
+    /// For the server to take a block of content.
+    pub block: Duration,
+    /// For the reply to the final dot.
+    pub content: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(30),
+            greeting: Duration::from_secs(5 * 60),
+            command: Duration::from_secs(5 * 60),
+            data: Duration::from_secs(2 * 60),
+            block: Duration::from_secs(3 * 60),
+            content: Duration::from_secs(10 * 60),
+        }
+    }
+}
+
+/// The settings of all deliveries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub timeouts: Timeouts,
+    /// Messages that go over one connection before it is closed; at least 1.
+    pub messages_per_connection: u32,
+    /// How long a connection is kept for the next message (real time).
+    pub idle_connection: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            timeouts: Timeouts::default(),
+            messages_per_connection: 100,
+            idle_connection: Duration::from_secs(2),
+        }
+    }
+}

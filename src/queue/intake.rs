@@ -1,0 +1,203 @@
+//! The way in: new messages, and those that the spool gives back at the start.
+//!
+//! Contract: [`Queue::accept`] returns the receipt of a commit, and by then the message is in line. It runs to its end
+//! even when the caller goes away: a message that is durable is never left without a line.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::ledger::{Entrant, Ledger, Limits};
+use super::progress::{aged_from, at_start, is_waiting, owes_report};
+use super::{Inner, Queue, Rules, Settings, State};
+use crate::clock::{Clock, Timestamp};
+use crate::mail::{Address, Content, Destination, Envelope, Origin, QueueId, Receipt};
+use crate::spool::{Accepted, Announcement, CommitError, Spool, Stored, Strike};
+use crate::tracking::{Loaded, Message, Received, Tracking};
+
+/// A message that was not accepted: no promise was made.
+#[derive(Debug, thiserror::Error)]
+pub enum AcceptError {
+    #[error("the relay is stopping")]
+    Stopping,
+    #[error(transparent)]
+    Spool(#[from] CommitError),
+}
+
+/// A message on its way in.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    pub envelope: Envelope,
+    pub origin: Origin,
+    pub content: Content,
+    /// From the client's MAIL to now, for the log.
+    pub taken: Option<Duration>,
+}
+
+/// An intake that has begun: while it exists the spool expects one more message soon.
+#[must_use = "dropping it says that no message will come"]
+pub struct Intake {
+    id: QueueId,
+    _announcement: Announcement,
+}
+
+impl Intake {
+    /// The name that the message will have.
+    pub fn id(&self) -> QueueId {
+        self.id
+    }
+}
+
+/// A queue that is being filled from the spool, before it starts.
+pub struct Recovery {
+    ledger: Ledger,
+    rules: Arc<dyn Rules>,
+    tracking: Tracking,
+    clock: Clock,
+}
+
+impl Recovery {
+    pub fn new(settings: Settings, rules: Arc<dyn Rules>, tracking: Tracking, clock: Clock) -> Self {
+        let ledger = Ledger::new(limits(settings, &*rules));
+        Self { ledger, rules, tracking, clock }
+    }
+
+    /// Takes in a message that the spool has kept.
+    pub fn found(&mut self, stored: &Stored) {
+        let now = self.clock.now();
+        let entrant = entrant(stored, &*self.rules, now);
+        let next_attempt = entrant.shares.iter().map(|(_, due)| *due).min();
+        self.ledger.enter(entrant, now);
+        let waiting: Vec<&Address> = std::iter::zip(&stored.envelope.recipients, &stored.progress.recipients)
+            .filter_map(|(recipient, progress)| is_waiting(progress).then_some(&recipient.address))
+            .collect();
+        self.tracking.loaded(
+            message(stored),
+            &Loaded {
+                recipients: &waiting,
+                size: stored.size,
+                next_attempt,
+                expires: self.ledger.deadline(stored.id),
+            },
+        );
+    }
+
+    /// The queue, ready to hand out work.
+    pub fn start(self, spool: Arc<dyn Spool>) -> Queue {
+        let state = State { ledger: self.ledger, open: Default::default() };
+        let inner = Inner {
+            spool,
+            tracking: self.tracking,
+            clock: self.clock,
+            rules: self.rules,
+            state: Mutex::new(state),
+            changed: Notify::new(),
+            closed: false.into(),
+        };
+        Queue { inner: Arc::new(inner) }
+    }
+}
+
+pub(super) fn limits(settings: Settings, rules: &dyn Rules) -> Limits {
+    let retry = rules.retry();
+    Limits {
+        expire_after: retry.expire_after,
+        delay_after: retry.delay_after,
+        per_destination: settings.per_destination,
+        total: settings.total,
+    }
+}
+
+pub(super) fn message(stored: &Stored) -> Message<'_> {
+    Message { id: stored.id, origin: &stored.origin, reverse_path: &stored.envelope.reverse_path }
+}
+
+/// A message as it enters the ledger: a share for each destination that still owes an outcome.
+pub(super) fn entrant(stored: &Stored, rules: &dyn Rules, now: Timestamp) -> Entrant {
+    let progress = &stored.progress;
+    let mut shares: BTreeMap<Destination, Timestamp> = BTreeMap::new();
+    let mut may_owe_delay = false;
+    for (recipient, state) in std::iter::zip(&stored.envelope.recipients, &progress.recipients) {
+        if !is_waiting(state) {
+            continue;
+        }
+        let due = state.next_attempt.unwrap_or(now);
+        let share = shares.entry(rules.destination(&recipient.address)).or_insert(due);
+        *share = due.min(*share);
+        may_owe_delay |= !progress.delay_told && rules.delay_owed(&stored.envelope, recipient);
+    }
+    Entrant {
+        id: stored.id,
+        aged_from: aged_from(stored),
+        shares: shares.into_iter().collect(),
+        held: progress.held_since.is_some(),
+        may_owe_delay,
+        owes_report: owes_report(progress),
+    }
+}
+
+impl Queue {
+    /// Says that a message will probably come; the spool can then gather several into one sync.
+    pub fn intake(&self) -> Intake {
+        self.inner.intake()
+    }
+
+    /// Makes a message durable and puts it in line. Only the receipt permits the 250.
+    pub async fn accept(&self, intake: Intake, incoming: Incoming) -> Result<Receipt, AcceptError> {
+        if self.inner.is_closed() {
+            return Err(AcceptError::Stopping);
+        }
+        let inner = Arc::clone(&self.inner);
+        let accept = async move { inner.commit(intake, incoming, None).await };
+        tokio::spawn(accept)
+            .await
+            .expect("a commit does not panic and is not cancelled")
+            .map_err(AcceptError::from)
+    }
+}
+
+impl Inner {
+    pub(super) fn intake(&self) -> Intake {
+        Intake { id: self.spool.next_id(self.clock.now()), _announcement: self.spool.announce() }
+    }
+
+    /// Commits a message and puts it in line. `strikes`: the message is a notice, and pays this debt.
+    pub(super) async fn commit(
+        &self,
+        intake: Intake,
+        incoming: Incoming,
+        strikes: Option<Strike>,
+    ) -> Result<Receipt, CommitError> {
+        let Incoming { envelope, origin, content, taken } = incoming;
+        let arrived_at = self.clock.now();
+        let id = intake.id;
+        let size = content.len() as u64;
+        let reference = strikes.as_ref().map(|strike| strike.id);
+        let progress = at_start(envelope.recipients.len());
+        let stored = Stored { id, arrived_at, envelope, origin, size, progress };
+        let accepted = Accepted {
+            id,
+            arrived_at,
+            envelope: stored.envelope.clone(),
+            origin: stored.origin.clone(),
+            strikes,
+        };
+        let receipt = self.spool.accept(accepted, content).await?;
+        let recipients: Vec<&Address> = stored.envelope.recipients.iter().map(|r| &r.address).collect();
+        let received = Received { recipients: &recipients, size, duration: taken, reference };
+        self.tracking.received(message(&stored), &received);
+        let now = self.clock.now();
+        let entrant = entrant(&stored, &*self.rules, now);
+        self.state().ledger.enter(entrant, now);
+        self.changed.notify_one();
+        Ok(receipt)
+    }
+}
+
+/// Addresses of the recipients with these numbers.
+pub(super) fn addresses<'a>(envelope: &'a Envelope, indexes: &[u32]) -> Vec<&'a Address> {
+    indexes.iter().map(|index| &envelope.recipients[*index as usize].address).collect()
+}

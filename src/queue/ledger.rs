@@ -1,0 +1,649 @@
+//! Who waits for what, and until when: all of the queue's state in memory, and no I/O.
+//!
+//! Contract: `enter`, `take`, `defer`, `unreachable`, `put_back`, `settle_share`, `withdraw` and `forget` are the moves
+//! of a message; `take` gives the next piece of work or the moment at which there will be one.
+//! Invariants: a message of the ledger waits in a line for each destination that still owes it an outcome (its
+//! shares), is out on a lease, is held, or owes a report; whatever waits for its age stands in the agenda.
+//! Not here: envelopes and progress, which stay in the spool until somebody works on the message; the schedule.
+//! Notices and expiry fall due by a message's age, also while its destination sleeps. Nothing expires without an
+//! attempt that failed after its deadline and since the start: a weekend of downtime must not bounce what was never
+//! tried.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::line::{Line, Sleep};
+use super::lines::{LineId, Lines};
+use crate::clock::Timestamp;
+use crate::mail::{Destination, Outcome, QueueId};
+
+/// A share whose probe failed goes back behind all that is due, so that the next probe takes another message.
+const BEHIND: Duration = Duration::from_millis(1);
+/// Delay notices wait this long for an attempt that is under way, since its end may make them needless.
+const ATTEMPT_UNDER_WAY: Duration = Duration::from_secs(30);
+
+/// What the queue lets run and for how long, as far as the ledger needs it.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    pub expire_after: Duration,
+    pub delay_after: Option<Duration>,
+    pub per_destination: u32,
+    pub total: usize,
+}
+
+/// A piece of work. Whoever gets it has the message on lease until one of the ending moves.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Task {
+    Deliver {
+        id: QueueId,
+        line: LineId,
+        destination: Destination,
+    },
+    /// The share's time is up, and its destination failed after that with this outcome.
+    Expire {
+        id: QueueId,
+        destination: Destination,
+        outcome: Box<Outcome>,
+    },
+    /// A delay notice falls due.
+    Delay {
+        id: QueueId,
+    },
+    /// Outcomes have been recorded that the sender is owed a report of.
+    Report {
+        id: QueueId,
+    },
+}
+
+/// What `take` found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    Task(Task),
+    /// Nothing now; look again at this moment, or when something has changed.
+    Wait(Option<Timestamp>),
+}
+
+/// One destination's part in a message.
+#[derive(Clone, Debug)]
+struct Share {
+    line: LineId,
+    /// `None` while on lease.
+    due: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    DelayNotice,
+    Expiry,
+    Nothing,
+}
+
+struct Entry {
+    /// Its arrival, moved forward by the time it was held: what its age counts from.
+    aged_from: Timestamp,
+    shares: SmallVec<[Share; 1]>,
+    stage: Stage,
+    agenda_at: Timestamp,
+    held: bool,
+    leases: u16,
+}
+
+/// A message as it enters the ledger.
+pub(super) struct Entrant {
+    pub id: QueueId,
+    pub aged_from: Timestamp,
+    /// Each destination that still owes an outcome, and when it may be tried.
+    pub shares: Vec<(Destination, Timestamp)>,
+    pub held: bool,
+    /// A delay notice may still become due.
+    pub may_owe_delay: bool,
+    /// A report is owed now.
+    pub owes_report: bool,
+}
+
+pub(super) struct Ledger {
+    limits: Limits,
+    entries: HashMap<QueueId, Entry>,
+    lines: Lines,
+    agenda: BTreeSet<(Timestamp, QueueId)>,
+    reports: VecDeque<QueueId>,
+    expiring: VecDeque<(QueueId, Destination, Box<Outcome>)>,
+    under_way: usize,
+}
+
+impl Ledger {
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            entries: HashMap::new(),
+            lines: Lines::default(),
+            agenda: BTreeSet::new(),
+            reports: VecDeque::new(),
+            expiring: VecDeque::new(),
+            under_way: 0,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn contains(&self, id: QueueId) -> bool {
+        self.entries.contains_key(&id)
+    }
+
+    pub fn is_held(&self, id: QueueId) -> bool {
+        self.entries.get(&id).is_some_and(|entry| entry.held)
+    }
+
+    pub fn ids(&self) -> Vec<QueueId> {
+        let mut ids: Vec<QueueId> = self.entries.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    pub fn lines(&self) -> impl Iterator<Item = &Line> {
+        self.lines.iter().map(|(_, line)| line)
+    }
+
+    /// The sleep of a destination, if it sleeps.
+    pub fn sleep_of(&self, destination: &Destination) -> Option<&Sleep> {
+        self.lines.find(destination).and_then(|id| self.lines.get(id).sleep())
+    }
+
+    pub fn deadline(&self, id: QueueId) -> Option<Timestamp> {
+        self.entries.get(&id).map(|entry| entry.aged_from + self.limits.expire_after)
+    }
+
+    /// Each destination of a message, and when it is tried next (`None`: just now).
+    pub fn shares(&self, id: QueueId) -> Vec<(Destination, Option<Timestamp>)> {
+        let Some(entry) = self.entries.get(&id) else { return Vec::new() };
+        let share = |share: &Share| {
+            let line = self.lines.get(share.line);
+            let due = share.due.map(|due| line.sleep().map_or(due, |sleep| sleep.until.max(due)));
+            (line.destination().clone(), due)
+        };
+        entry.shares.iter().map(share).collect()
+    }
+
+    /// A new message, one found at the start, or one that comes back from a hold. Shares that are on lease just now
+    /// stay there.
+    pub fn enter(&mut self, entrant: Entrant, now: Timestamp) {
+        let Entrant { id, aged_from, shares, held, may_owe_delay, owes_report } = entrant;
+        let (leases, leased) = match self.entries.remove(&id) {
+            Some(old) => (old.leases, old.shares),
+            None => (0, SmallVec::new()),
+        };
+        let mut entry =
+            Entry { aged_from, shares: leased, stage: Stage::Nothing, agenda_at: aged_from, held, leases };
+        for (destination, due) in shares.into_iter().filter(|_| !held) {
+            let line = self.lines.of(&destination, self.limits.per_destination);
+            if entry.shares.iter().all(|share| share.line != line) {
+                self.lines.edit(line, now, |line| line.join(id, due));
+                entry.shares.push(Share { line, due: Some(due) });
+            }
+        }
+        let waits = !entry.shares.is_empty();
+        self.entries.insert(id, entry);
+        if waits {
+            self.put_on_agenda(id, if may_owe_delay { Stage::DelayNotice } else { Stage::Expiry });
+        }
+        if owes_report {
+            self.owes_report(id);
+        }
+    }
+
+    fn entry(&mut self, id: QueueId) -> &mut Entry {
+        self.entries.get_mut(&id).expect("a message on lease is in the ledger")
+    }
+
+    fn put_on_agenda(&mut self, id: QueueId, stage: Stage) {
+        let delay_after = self.limits.delay_after;
+        let expire_after = self.limits.expire_after;
+        let entry = self.entry(id);
+        (entry.stage, entry.agenda_at) = match (stage, delay_after) {
+            (Stage::DelayNotice, Some(delay_after)) if delay_after < expire_after => {
+                (Stage::DelayNotice, entry.aged_from + delay_after)
+            }
+            (Stage::Nothing, _) => (Stage::Nothing, entry.agenda_at),
+            _ => (Stage::Expiry, entry.aged_from + expire_after),
+        };
+        let at = entry.agenda_at;
+        if entry.stage != Stage::Nothing {
+            self.agenda.insert((at, id));
+        }
+    }
+
+    fn strike_from_agenda(&mut self, id: QueueId) {
+        let entry = self.entry(id);
+        entry.stage = Stage::Nothing;
+        let at = entry.agenda_at;
+        self.agenda.remove(&(at, id));
+    }
+
+    /// The next piece of work. Whoever takes it owes one of the ending moves.
+    pub fn take(&mut self, now: Timestamp) -> Taken {
+        if self.under_way >= self.limits.total {
+            return Taken::Wait(None);
+        }
+        match self.find_task(now) {
+            Some(task) => {
+                let (Task::Deliver { id, .. }
+                | Task::Expire { id, .. }
+                | Task::Delay { id }
+                | Task::Report { id }) = &task;
+                self.lease(*id);
+                Taken::Task(task)
+            }
+            None => {
+                let agenda = self.agenda.first().map(|(at, _)| *at);
+                Taken::Wait([agenda, self.lines.wakes_at()].into_iter().flatten().min())
+            }
+        }
+    }
+
+    /// Takes one message out for somebody's work on it. The message must be in the ledger.
+    pub fn lease(&mut self, id: QueueId) {
+        self.under_way += 1;
+        self.entry(id).leases += 1;
+    }
+
+    /// Ends a lease; tells whether it was the last on this message.
+    pub fn end_lease(&mut self, id: QueueId) -> bool {
+        self.under_way -= 1;
+        let Some(entry) = self.entries.get_mut(&id) else { return true };
+        entry.leases -= 1;
+        entry.leases == 0
+    }
+
+    fn find_task(&mut self, now: Timestamp) -> Option<Task> {
+        while let Some((at, id)) = self.agenda.first().copied().filter(|(at, _)| *at <= now) {
+            self.agenda.remove(&(at, id));
+            if let Some(task) = self.fallen_due(id, now) {
+                return Some(task);
+            }
+        }
+        while let Some((id, destination, outcome)) = self.expiring.pop_front() {
+            if self.withdraw_share(id, &destination, now) {
+                return Some(Task::Expire { id, destination, outcome });
+            }
+        }
+        while let Some(id) = self.reports.pop_front() {
+            if self.entries.contains_key(&id) {
+                return Some(Task::Report { id });
+            }
+        }
+        let line = self.lines.next(now)?;
+        let id = self.lines.edit(line, now, Line::take).expect("a line with a turn has a message");
+        let destination = self.lines.get(line).destination().clone();
+        if let Some(share) = self.entry(id).shares.iter_mut().find(|share| share.line == line) {
+            share.due = None;
+        }
+        Some(Task::Deliver { id, line, destination })
+    }
+
+    /// The agenda's moment for a message has come.
+    fn fallen_due(&mut self, id: QueueId, now: Timestamp) -> Option<Task> {
+        let entry = self.entries.get_mut(&id)?;
+        match entry.stage {
+            Stage::Nothing => None,
+            Stage::DelayNotice if entry.shares.iter().all(|share| share.due.is_none()) => {
+                entry.agenda_at = now + ATTEMPT_UNDER_WAY;
+                self.agenda.insert((entry.agenda_at, id));
+                None
+            }
+            Stage::DelayNotice => {
+                self.put_on_agenda(id, Stage::Expiry);
+                Some(Task::Delay { id })
+            }
+            Stage::Expiry => {
+                entry.stage = Stage::Nothing;
+                let deadline = entry.aged_from + self.limits.expire_after;
+                let waiting: SmallVec<[LineId; 1]> =
+                    entry.shares.iter().filter(|share| share.due.is_some()).map(|share| share.line).collect();
+                for line in waiting {
+                    self.expire_if_tried(id, line, deadline, now);
+                }
+                None
+            }
+        }
+    }
+
+    fn expire_if_tried(&mut self, id: QueueId, line: LineId, deadline: Timestamp, now: Timestamp) {
+        if !self.lines.edit(line, now, |line| line.is_overdue(id, deadline)) {
+            return;
+        }
+        let line = self.lines.get(line);
+        let outcome = line.sleep().expect("only a sleeping line ends what waits").outcome.clone();
+        self.expiring.push_back((id, line.destination().clone(), Box::new(outcome)));
+    }
+
+    /// Takes a share that waits out of its line; false when it does not wait there any more.
+    fn withdraw_share(&mut self, id: QueueId, destination: &Destination, now: Timestamp) -> bool {
+        let Some(line) = self.lines.find(destination) else { return false };
+        let Some(entry) = self.entries.get_mut(&id) else { return false };
+        let Some(at) = entry.shares.iter().position(|share| share.line == line) else { return false };
+        let Some(due) = entry.shares[at].due else { return false };
+        entry.shares.remove(at);
+        self.lines.edit(line, now, |line| line.leave(id, due));
+        true
+    }
+
+    /// The destination answered, and this share is tried again at `next`, or is done with.
+    /// Gives back the sleep that the destination woke from, if it slept.
+    pub fn settle_share(
+        &mut self,
+        id: QueueId,
+        line: LineId,
+        next: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Option<Sleep> {
+        self.rejoin(id, line, next, now);
+        self.lines.edit(line, now, Line::answered)
+    }
+
+    /// The attempt said nothing about the destination (it was not made, or the machine failed): as before.
+    pub fn put_back(&mut self, id: QueueId, line: LineId, due: Timestamp, now: Timestamp) {
+        self.rejoin(id, line, Some(due), now);
+        self.lines.edit(line, now, Line::returned);
+    }
+
+    /// The destination could not be reached: the share goes back in line behind the others, and whoever was only
+    /// waiting for this failure expires. Gives back the sleep.
+    pub fn unreachable(
+        &mut self,
+        id: QueueId,
+        line: LineId,
+        outcome: Outcome,
+        not_before: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Sleep {
+        self.rejoin(id, line, Some(now + BEHIND), now);
+        let (overdue, sleep) = self.lines.edit(line, now, |line| {
+            let overdue = line.unreachable(outcome, not_before, now);
+            (overdue, line.sleep().expect("it was just put to sleep").clone())
+        });
+        for id in overdue {
+            self.expire_if_tried(id, line, Timestamp::default(), now);
+        }
+        if self.deadline(id).is_some_and(|deadline| deadline <= now)
+            && self.entry(id).shares.iter().any(|s| s.line == line)
+        {
+            self.expire_if_tried(id, line, Timestamp::default(), now);
+        }
+        sleep
+    }
+
+    /// Puts a leased share back in its line, or drops it when it has no next attempt or the message is held.
+    fn rejoin(&mut self, id: QueueId, line: LineId, next: Option<Timestamp>, now: Timestamp) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let Some(at) = entry.shares.iter().position(|share| share.line == line && share.due.is_none()) else {
+            return;
+        };
+        match next.filter(|_| !entry.held) {
+            Some(due) => {
+                entry.shares[at].due = Some(due);
+                self.lines.edit(line, now, |line| line.join(id, due));
+            }
+            None => {
+                entry.shares.remove(at);
+            }
+        }
+    }
+
+    /// Outcomes were recorded that the sender is owed a report of.
+    pub fn owes_report(&mut self, id: QueueId) {
+        self.reports.push_back(id);
+    }
+
+    /// Takes all that waits of a message out of line, because it is held or about to enter anew.
+    /// Shares on lease stay with whoever has them.
+    pub fn withdraw(&mut self, id: QueueId, held: bool, now: Timestamp) {
+        self.strike_from_agenda(id);
+        let entry = self.entry(id);
+        entry.held = held;
+        let waiting: SmallVec<[(LineId, Timestamp); 1]> =
+            entry.shares.iter().filter_map(|share| share.due.map(|due| (share.line, due))).collect();
+        entry.shares.retain(|share| share.due.is_none());
+        for (line, due) in waiting {
+            self.lines.edit(line, now, |line| line.leave(id, due));
+        }
+    }
+
+    /// Moves all that waits of a message to now.
+    pub fn hasten(&mut self, id: QueueId, now: Timestamp) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        for share in &mut entry.shares {
+            let Some(due) = share.due.filter(|due| *due > now) else { continue };
+            share.due = Some(now);
+            self.lines.edit(share.line, now, |line| {
+                line.leave(id, due);
+                line.join(id, now);
+            });
+        }
+        for share in entry.shares.clone() {
+            self.lines.edit(share.line, now, |line| line.wake(now));
+        }
+    }
+
+    /// Moves all that waits, for one destination or for any, to now; tells how many messages that is.
+    pub fn hasten_all(&mut self, destination: Option<&Destination>, now: Timestamp) -> usize {
+        let wanted = destination.map(|destination| self.lines.find(destination));
+        let ids = self.ids();
+        let mut hastened = 0;
+        for id in ids {
+            let here =
+                |share: &Share| share.due.is_some() && wanted.is_none_or(|line| line == Some(share.line));
+            if self.entry(id).shares.iter().any(here) {
+                self.hasten(id, now);
+                hastened += 1;
+            }
+        }
+        hastened
+    }
+
+    /// One of the message's shares is being delivered now.
+    pub fn is_delivering(&self, id: QueueId) -> bool {
+        self.entries.get(&id).is_some_and(|entry| entry.shares.iter().any(|share| share.due.is_none()))
+    }
+
+    /// A delay notice could not be made: it falls due again at once.
+    pub fn owes_delay(&mut self, id: QueueId, now: Timestamp) {
+        if self.entries.contains_key(&id) {
+            self.strike_from_agenda(id);
+            let entry = self.entry(id);
+            (entry.stage, entry.agenda_at) = (Stage::DelayNotice, now);
+            self.agenda.insert((now, id));
+        }
+    }
+
+    /// The attempt was not made, and nothing of the message is for this line any more.
+    pub fn put_aside(&mut self, id: QueueId, line: LineId, now: Timestamp) {
+        self.rejoin(id, line, None, now);
+        self.lines.edit(line, now, Line::returned);
+    }
+
+    /// Nothing waits and nothing is on lease but this one: the message can be forgotten once its outcomes are.
+    pub fn is_done(&self, id: QueueId) -> bool {
+        self.entries.get(&id).is_some_and(|entry| entry.shares.is_empty() && !entry.held)
+    }
+
+    /// The message has left the queue.
+    pub fn forget(&mut self, id: QueueId, now: Timestamp) {
+        if self.entries.contains_key(&id) {
+            self.withdraw(id, false, now);
+            self.entries.remove(&id);
+        }
+    }
+
+    pub fn set_limits(&mut self, limits: Limits, now: Timestamp) {
+        for id in self.lines.ids() {
+            if self.lines.iter().any(|(line, _)| line == id) {
+                self.lines.edit(id, now, |line| line.set_window_max(limits.per_destination));
+            }
+        }
+        self.limits = limits;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::{EnhancedStatus, Verdict};
+
+    const T0: Timestamp = Timestamp::from_millis(1_000_000);
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn ledger() -> Ledger {
+        Ledger::new(Limits {
+            expire_after: HOUR * 48,
+            delay_after: Some(HOUR * 4),
+            per_destination: 20,
+            total: 200,
+        })
+    }
+
+    fn enter(ledger: &mut Ledger, id: u64, group: &str, now: Timestamp) -> QueueId {
+        let id = QueueId::from_u64(id);
+        let shares = vec![(Destination::Upstream(group.into()), now)];
+        let entrant =
+            Entrant { id, aged_from: now, shares, held: false, may_owe_delay: true, owes_report: false };
+        ledger.enter(entrant, now);
+        id
+    }
+
+    fn down() -> Outcome {
+        Outcome::local(Verdict::Deferred, EnhancedStatus::new(4, 4, 1), "connection refused")
+    }
+
+    fn deliver(ledger: &mut Ledger, now: Timestamp) -> (QueueId, LineId) {
+        match ledger.take(now) {
+            Taken::Task(Task::Deliver { id, line, .. }) => (id, line),
+            other => panic!("expected a delivery, got {other:?}"),
+        }
+    }
+
+    fn wait(ledger: &mut Ledger, now: Timestamp) -> Timestamp {
+        match ledger.take(now) {
+            Taken::Wait(Some(moment)) => moment,
+            other => panic!("expected a wait, got {other:?}"),
+        }
+    }
+
+    /// Runs a dead destination until `until` and gives what else fell due, with its hour.
+    fn run_dead(ledger: &mut Ledger, mut now: Timestamp, until: Timestamp) -> Vec<(u64, String)> {
+        let mut fell_due = Vec::new();
+        while now < until {
+            let hour = now.since(T0).as_secs() / 3600;
+            match ledger.take(now) {
+                Taken::Wait(Some(moment)) => now = moment,
+                Taken::Wait(None) => break,
+                Taken::Task(Task::Deliver { id, line, .. }) => {
+                    ledger.unreachable(id, line, down(), None, now);
+                    ledger.end_lease(id);
+                }
+                Taken::Task(Task::Delay { id }) => {
+                    fell_due.push((hour, format!("delay {}", id.as_u64())));
+                    ledger.end_lease(id);
+                }
+                Taken::Task(Task::Expire { id, .. }) => {
+                    fell_due.push((hour, format!("expire {}", id.as_u64())));
+                    ledger.forget(id, now);
+                    ledger.end_lease(id);
+                }
+                Taken::Task(Task::Report { .. }) => panic!("no outcome was recorded"),
+            }
+        }
+        fell_due
+    }
+
+    #[test]
+    fn notices_and_expiry_fall_due_by_age_while_the_destination_sleeps() {
+        let mut ledger = ledger();
+        enter(&mut ledger, 1, "main", T0);
+        enter(&mut ledger, 2, "main", T0);
+        let mut fell_due = run_dead(&mut ledger, T0, T0 + HOUR * 100);
+        // Which of two goes first when both are due is nobody's business.
+        fell_due.sort();
+        let expected = ["delay 1", "delay 2", "expire 1", "expire 2"];
+        assert_eq!(fell_due.iter().map(|(_, what)| what.as_str()).collect::<Vec<_>>(), expected);
+        assert_eq!(fell_due.iter().map(|(hour, _)| *hour).collect::<Vec<_>>(), [4, 4, 48, 48]);
+        assert_eq!(ledger.len(), 0);
+        assert!(ledger.lines().next().is_none() && ledger.agenda.is_empty());
+    }
+
+    #[test]
+    fn nothing_expires_without_an_attempt_that_failed_after_its_deadline() {
+        let mut ledger = ledger();
+        let monday = T0 + HOUR * 72;
+        let id = QueueId::from_u64(1);
+        let shares = vec![(Destination::Upstream("main".into()), T0)];
+        // Found at a start on Monday: its deadline passed at the weekend.
+        let entrant =
+            Entrant { id, aged_from: T0, shares, held: false, may_owe_delay: false, owes_report: false };
+        ledger.enter(entrant, monday);
+        let (tried, line) = deliver(&mut ledger, monday);
+        assert_eq!(tried, id);
+        ledger.unreachable(id, line, down(), None, monday);
+        ledger.end_lease(id);
+        assert!(matches!(ledger.take(monday), Taken::Task(Task::Expire { .. })), "now it has been tried");
+    }
+
+    #[test]
+    fn what_is_held_does_not_run_and_does_not_age() {
+        let mut ledger = ledger();
+        let id = enter(&mut ledger, 1, "main", T0);
+        ledger.lease(id);
+        ledger.withdraw(id, true, T0);
+        ledger.end_lease(id);
+        assert_eq!(ledger.take(T0 + HOUR * 1000), Taken::Wait(None));
+        assert!(ledger.is_held(id) && ledger.contains(id));
+    }
+
+    #[test]
+    fn a_hold_during_an_attempt_lets_it_end_and_a_release_does_not_double_it() {
+        let mut ledger = ledger();
+        let id = enter(&mut ledger, 1, "main", T0);
+        let (_, line) = deliver(&mut ledger, T0);
+        ledger.withdraw(id, true, T0);
+        // Released while the attempt still runs: the share on lease stays the only one.
+        let shares = vec![(Destination::Upstream("main".into()), T0)];
+        ledger.withdraw(id, false, T0);
+        ledger.enter(
+            Entrant { id, aged_from: T0, shares, held: false, may_owe_delay: false, owes_report: false },
+            T0,
+        );
+        assert_eq!(wait(&mut ledger, T0), T0 + HOUR * 48);
+        ledger.settle_share(id, line, Some(T0 + HOUR), T0);
+        ledger.end_lease(id);
+        assert_eq!(wait(&mut ledger, T0), T0 + HOUR);
+    }
+
+    #[test]
+    fn no_more_runs_at_once_than_the_limits_allow() {
+        let mut ledger = ledger();
+        ledger.set_limits(Limits { expire_after: HOUR, delay_after: None, per_destination: 3, total: 4 }, T0);
+        for n in 0..10 {
+            enter(&mut ledger, n, if n < 5 { "a" } else { "b" }, T0);
+        }
+        for _ in 0..4 {
+            deliver(&mut ledger, T0);
+        }
+        assert_eq!(ledger.take(T0), Taken::Wait(None));
+    }
+
+    #[test]
+    fn now_means_now_also_for_a_sleeping_destination() {
+        let mut ledger = ledger();
+        let id = enter(&mut ledger, 1, "main", T0);
+        let (_, line) = deliver(&mut ledger, T0);
+        ledger.unreachable(id, line, down(), Some(T0 + HOUR), T0);
+        ledger.end_lease(id);
+        let soon = T0 + Duration::from_secs(1);
+        assert_eq!(wait(&mut ledger, soon), T0 + HOUR);
+        assert_eq!(ledger.hasten_all(None, soon), 1);
+        assert_eq!(deliver(&mut ledger, soon).0, id);
+    }
+}

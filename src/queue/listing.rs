@@ -1,0 +1,238 @@
+//! What the queue shows: messages and destinations as they are now, for people and for scripts.
+//!
+//! Contract: field names are read by scripts: add, never change. A listing is a look at a moving thing: each row is
+//! true when it is made, the rows need not be of the same instant.
+
+use serde::{Deserialize, Serialize};
+
+use super::progress::{aged_from, is_waiting, last_outcome};
+use super::{OperateError, Queue};
+use crate::clock::Timestamp;
+use crate::mail::{Destination, EnhancedStatus, QueueId};
+use crate::spool::{RecipientState, Stored};
+
+/// Where a message stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ListedState {
+    /// An attempt is under way.
+    Active,
+    /// It waits for its own next attempt.
+    Waiting,
+    /// Its destination cannot be reached; it waits with all others for that.
+    Asleep,
+    Held,
+    /// Every recipient has his outcome; a notice is still to be written.
+    Notice,
+}
+
+/// A message of the queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    pub id: QueueId,
+    pub state: ListedState,
+    pub arrived: Timestamp,
+    /// Octets of content.
+    pub size: u64,
+    /// The reverse-path; `<>` is the null one.
+    pub sender: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+    /// When it is given up; a message that is held has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Timestamp>,
+    pub recipients: Vec<ListedRecipient>,
+}
+
+/// One recipient of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedRecipient {
+    pub address: String,
+    pub state: RecipientStanding,
+    pub destination: String,
+    pub attempts: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<EnhancedStatus>,
+    /// What happened last, in one line: who said what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
+}
+
+/// How far a recipient is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecipientStanding {
+    Waiting,
+    Delivered,
+    Bounced,
+    Cancelled,
+}
+
+/// A line of the queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestinationState {
+    pub destination: String,
+    pub waiting: u64,
+    pub delivering: u32,
+    /// Deliveries that may run at once now.
+    pub window: u32,
+    /// Since when it cannot be reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asleep_since: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_probe: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Which messages to list. All that is given must hold; texts match anywhere, in any case of letters.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Matching {
+    pub sender: Option<String>,
+    pub recipient: Option<String>,
+    pub destination: Option<String>,
+    pub held: bool,
+    /// At most this many rows, the oldest first; 0 is no limit.
+    pub most: usize,
+}
+
+impl Matching {
+    fn takes(&self, row: &Listed) -> bool {
+        let within = |text: &str, part: &Option<String>| {
+            part.as_ref().is_none_or(|part| text.to_ascii_lowercase().contains(&part.to_ascii_lowercase()))
+        };
+        within(&row.sender, &self.sender)
+            && (self.recipient.is_none()
+                || row.recipients.iter().any(|r| within(&r.address, &self.recipient)))
+            && (self.destination.is_none()
+                || row.recipients.iter().any(|r| Some(&r.destination) == self.destination.as_ref()))
+            && (!self.held || row.state == ListedState::Held)
+    }
+}
+
+impl Queue {
+    /// The messages that match, the oldest first.
+    pub async fn list(&self, matching: &Matching) -> Vec<Listed> {
+        let ids = self.inner.state().ledger.ids();
+        let mut rows = Vec::new();
+        for id in ids {
+            // One that has left the queue meanwhile is simply not there any more.
+            let Ok(row) = self.show(id).await else { continue };
+            if matching.takes(&row) {
+                rows.push(row);
+            }
+            if matching.most > 0 && rows.len() >= matching.most {
+                break;
+            }
+        }
+        rows
+    }
+
+    /// One message.
+    pub async fn show(&self, id: QueueId) -> Result<Listed, OperateError> {
+        let open = {
+            let state = self.inner.state();
+            if !state.ledger.contains(id) {
+                return Err(OperateError::Unknown(id));
+            }
+            state.open.get(&id).map(super::Open::as_stored)
+        };
+        let stored = match open {
+            Some(stored) => stored,
+            None => self.inner.spool.load(id).await?,
+        };
+        Ok(self.listed(&stored))
+    }
+
+    fn listed(&self, stored: &Stored) -> Listed {
+        let rules = &self.inner.rules;
+        let state = self.inner.state();
+        let shares = state.ledger.shares(stored.id);
+        let next_of = |destination: &Destination| {
+            shares.iter().find(|(of, _)| of == destination).and_then(|(_, next)| *next)
+        };
+        let held = stored.progress.held_since.is_some();
+        let recipient =
+            |(recipient, progress): (&crate::mail::Recipient, &crate::spool::RecipientProgress)| {
+                let destination = rules.destination(&recipient.address);
+                let waits = is_waiting(progress);
+                let sleep = state.ledger.sleep_of(&destination).filter(|_| waits).map(|sleep| &sleep.outcome);
+                let last = sleep.or_else(|| last_outcome(&stored.progress, progress));
+                ListedRecipient {
+                    address: recipient.address.to_string(),
+                    state: progress.state.into(),
+                    next_attempt: next_of(&destination).filter(|_| waits && !held),
+                    destination: destination.to_string(),
+                    attempts: progress.attempts,
+                    status: last.map(|outcome| outcome.status),
+                    last: last.map(|outcome| outcome.to_string()),
+                }
+            };
+        let state_now = if held {
+            ListedState::Held
+        } else if shares.is_empty() {
+            ListedState::Notice
+        } else if shares.iter().any(|(_, next)| next.is_none()) {
+            ListedState::Active
+        } else if shares.iter().all(|(destination, _)| state.ledger.sleep_of(destination).is_some()) {
+            ListedState::Asleep
+        } else {
+            ListedState::Waiting
+        };
+        Listed {
+            id: stored.id,
+            state: state_now,
+            arrived: stored.arrived_at,
+            size: stored.size,
+            sender: stored.envelope.reverse_path.to_string(),
+            message_id: stored.origin.message_id.clone(),
+            expires: (!held).then(|| aged_from(stored) + rules.retry().expire_after),
+            recipients: std::iter::zip(&stored.envelope.recipients, &stored.progress.recipients)
+                .map(recipient)
+                .collect(),
+        }
+    }
+
+    /// Where the recipients of a message that still wait are to go.
+    pub fn destinations_of(&self, id: QueueId) -> Vec<Destination> {
+        self.inner.state().ledger.shares(id).into_iter().map(|(destination, _)| destination).collect()
+    }
+
+    /// Every destination that cannot be reached now.
+    pub fn sleeping(&self) -> Vec<Destination> {
+        let state = self.inner.state();
+        let asleep = state.ledger.lines().filter(|line| line.sleep().is_some());
+        asleep.map(|line| line.destination().clone()).collect()
+    }
+
+    /// Every destination that something waits for, by name.
+    pub fn destinations(&self) -> Vec<DestinationState> {
+        let state = self.inner.state();
+        let row = |line: &super::line::Line| DestinationState {
+            destination: line.destination().to_string(),
+            waiting: line.waiting() as u64,
+            delivering: line.in_flight(),
+            window: line.window(),
+            asleep_since: line.sleep().map(|sleep| sleep.since),
+            next_probe: line.sleep().map(|sleep| sleep.until),
+            reason: line.sleep().map(|sleep| sleep.outcome.to_string()),
+        };
+        let mut rows: Vec<DestinationState> = state.ledger.lines().map(row).collect();
+        rows.sort_by(|a, b| a.destination.cmp(&b.destination));
+        rows
+    }
+}
+
+impl From<RecipientState> for RecipientStanding {
+    fn from(state: RecipientState) -> Self {
+        match state {
+            RecipientState::Waiting => Self::Waiting,
+            RecipientState::Delivered => Self::Delivered,
+            RecipientState::Bounced => Self::Bounced,
+            RecipientState::Cancelled => Self::Cancelled,
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! What the queue must be told by those it doesn't know.
+
+use std::sync::Arc;
+
+use super::schedule::Retry;
+use crate::mail::{Address, Destination, Envelope, Recipient};
+
+/// How many deliveries may run at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// To one destination, once its window has opened; at least 1.
+    pub per_destination: u32,
+    /// To all destinations together; at least 1.
+    pub total: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { per_destination: 20, total: 200 }
+    }
+}
+
+/// The relay's answers to the queue's questions. They may change while the relay runs; a message is asked about anew
+/// each time it is worked on.
+pub trait Rules: Send + Sync {
+    /// Where a recipient's mail goes. A recipient without a route still has a destination: one that says so.
+    fn destination(&self, recipient: &Address) -> Destination;
+
+    /// The schedule.
+    fn retry(&self) -> Arc<Retry>;
+
+    /// Is the sender told that this recipient's mail bounced?
+    fn failure_owed(&self, envelope: &Envelope, recipient: &Recipient) -> bool;
+
+    /// Is the sender told that this recipient's mail was handed on? `dsn`: the next hop took over that duty.
+    fn success_owed(&self, envelope: &Envelope, recipient: &Recipient, dsn: bool) -> bool;
+
+    /// Is the sender told of a delay for this recipient?
+    fn delay_owed(&self, envelope: &Envelope, recipient: &Recipient) -> bool;
+}

@@ -1,0 +1,280 @@
+//! Outcomes come back: what was learnt is written down, the next attempt computed, the events told.
+//!
+//! Contract: an outcome reaches the spool before its event reaches the log. Deferrals and deliveries need no sync of
+//! their own: at worst a power cut brings an attempt, or a delivery, a second time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::intake::{addresses, message};
+use super::ledger::Ledger;
+use super::lines::LineId;
+use super::progress::{self, is_waiting};
+use super::schedule::Next;
+use super::work::Expiry;
+use super::{Inner, Job, Open, State};
+use crate::clock::Timestamp;
+use crate::mail::{Content, Outcome, QueueId, Verdict};
+use crate::spool::{Commit, Durability, RecipientProgress, RecipientState, Stored};
+use crate::tracking::{Attempted, Slept, Woke};
+
+/// A progress on its way into the spool. Whoever has the message on lease waits for it before he gives the lease back,
+/// so that nobody reads an older one.
+#[must_use = "wait for it before the lease ends"]
+pub(super) struct Written(pub Option<Commit<()>>);
+
+impl Written {
+    pub async fn wait(self) {
+        let Some(commit) = self.0 else { return };
+        if let Err(error) = commit.await {
+            // It counts in memory, and the spool writes it itself once the disk works again.
+            tracing::warn!(%error, "an outcome is not on disk yet");
+        }
+    }
+}
+
+/// What became of one recipient, for the log.
+struct Told {
+    index: u32,
+    kind: Kind,
+    outcome: Outcome,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Sent,
+    Deferred,
+    Unknown,
+    Failed,
+    Expired,
+}
+
+impl Inner {
+    pub(super) async fn settle(
+        &self,
+        id: QueueId,
+        line: LineId,
+        job: &Job,
+        outcomes: &[(u32, Outcome)],
+        taken: Duration,
+    ) {
+        let now = self.clock.now();
+        let retry = self.rules.retry();
+        let mut told = Vec::with_capacity(outcomes.len());
+        let (aged_from, next, slept, written) = {
+            let mut guard = self.state();
+            let State { ledger, open } = &mut *guard;
+            let open = open.get_mut(&id).expect("a delivery keeps its message open");
+            let aged_from = open.aged_from();
+            let next = retry.next(job.attempt, aged_from, now, self.clock.fraction());
+            for (index, outcome) in outcomes {
+                told.push(self.record(open, *index, outcome, &next, job.attempt));
+            }
+            progress::tidy(&mut open.progress);
+            let next_of_share = self.next_of(open, job).map(|next| next.unwrap_or(now));
+            let slept = ledger.settle_share(id, line, next_of_share, now);
+            (aged_from, next, slept, self.write_down(ledger, open, id, now))
+        };
+        written.wait().await;
+
+        let next_attempt = match next {
+            Next::At(at) => Some(at),
+            Next::GiveUp => None,
+        };
+        let expires = Some(aged_from + retry.expire_after);
+        self.tell(&job.message, job, told, taken, next_attempt, expires);
+        if let Some(sleep) = slept {
+            let host = outcomes.first().and_then(|(_, outcome)| outcome.host.as_ref());
+            let waiting = self.waiting_for(job);
+            let woke = Woke { destination: &job.destination, host, since: sleep.since, waiting };
+            self.tracking.woke(&woke);
+        }
+    }
+
+    /// Writes one recipient's outcome into the progress.
+    fn record(&self, open: &mut Open, index: u32, outcome: &Outcome, next: &Next, attempts: u32) -> Told {
+        let envelope = &open.stored.envelope;
+        let recipient = &envelope.recipients[index as usize];
+        let failure_owed = || self.rules.failure_owed(envelope, recipient);
+        // Cancelled while the attempt ran: not tried again, and nobody asked for a notice.
+        let cancelled = open.progress.recipients[index as usize].state == RecipientState::Cancelled;
+        let (kind, state, owed) = match (outcome.verdict, next) {
+            (Verdict::Delivered { dsn }, _) => {
+                let owed = self.rules.success_owed(envelope, recipient, dsn);
+                (Kind::Sent, RecipientState::Delivered, owed)
+            }
+            (Verdict::Bounced, _) => (Kind::Failed, RecipientState::Bounced, failure_owed()),
+            (_, _) if cancelled => (Kind::Deferred, RecipientState::Cancelled, false),
+            (Verdict::Deferred, Next::At(_)) => (Kind::Deferred, RecipientState::Waiting, false),
+            (Verdict::Uncertain, Next::At(_)) => (Kind::Unknown, RecipientState::Waiting, false),
+            // Bounced with an outcome that is not final: that is an expiry, and the last words stay as they were said.
+            (_, Next::GiveUp) => (Kind::Expired, RecipientState::Bounced, failure_owed()),
+        };
+        let next_attempt = match next {
+            Next::At(at) if state == RecipientState::Waiting => Some(*at),
+            _ => None,
+        };
+        let change = RecipientProgress { state, attempts, next_attempt, last: None, owed };
+        progress::record(&mut open.progress, index, change, outcome);
+        Told { index, kind, outcome: outcome.clone() }
+    }
+
+    /// Puts the progress into the spool, or takes the message out of it when nothing is left to do.
+    pub(super) fn write_down(
+        &self,
+        ledger: &mut Ledger,
+        open: &Open,
+        id: QueueId,
+        now: Timestamp,
+    ) -> Written {
+        if progress::is_over(&open.progress) {
+            self.spool.remove(id);
+            ledger.forget(id, now);
+            return Written(None);
+        }
+        let commit = self.spool.settle(id, &open.progress, Durability::Soon);
+        if progress::owes_report(&open.progress) {
+            ledger.owes_report(id);
+        }
+        Written(Some(commit))
+    }
+
+    /// One event for all recipients whose attempt ended alike.
+    fn tell(
+        &self,
+        stored: &Stored,
+        job: &Job,
+        mut told: Vec<Told>,
+        taken: Duration,
+        next_attempt: Option<Timestamp>,
+        expires: Option<Timestamp>,
+    ) {
+        while let Some(first) = told.first() {
+            let (kind, outcome) = (first.kind, first.outcome.clone());
+            let alike = |told: &mut Told| told.kind == kind && told.outcome == outcome;
+            let indexes: Vec<u32> = told.extract_if(.., alike).map(|told| told.index).collect();
+            let recipients = addresses(&stored.envelope, &indexes);
+            let goes_on = matches!(kind, Kind::Deferred | Kind::Unknown);
+            let facts = Attempted {
+                recipients: &recipients,
+                destination: &job.destination,
+                outcome: &outcome,
+                attempt: job.attempt,
+                duration: Some(taken),
+                next_attempt: next_attempt.filter(|_| goes_on),
+                expires: expires.filter(|_| goes_on),
+            };
+            let message = message(stored);
+            match kind {
+                Kind::Sent => self.tracking.sent(message, &facts),
+                Kind::Deferred => self.tracking.deferred(message, &facts),
+                Kind::Unknown => self.tracking.sent_unknown(message, &facts),
+                Kind::Failed => self.tracking.failed(message, &facts),
+                Kind::Expired => self.tracking.expired(message, &facts),
+            }
+        }
+    }
+
+    /// When the share is tried next: `None` when nobody of it waits, `Some(None)` when somebody waits who has not been
+    /// tried (one transaction takes only so many recipients).
+    fn next_of(&self, open: &Open, job: &Job) -> Option<Option<Timestamp>> {
+        let recipients = std::iter::zip(&open.stored.envelope.recipients, &open.progress.recipients);
+        let waiting = recipients.filter(|(_, progress)| is_waiting(progress));
+        let mine =
+            waiting.filter(|(recipient, _)| self.rules.destination(&recipient.address) == job.destination);
+        mine.map(|(_, progress)| progress.next_attempt).min()
+    }
+
+    fn waiting_for(&self, job: &Job) -> u64 {
+        let state = self.state();
+        state
+            .ledger
+            .lines()
+            .find(|line| *line.destination() == job.destination)
+            .map_or(0, |l| l.waiting() as u64)
+    }
+
+    pub(super) fn unreachable(
+        &self,
+        id: QueueId,
+        line: LineId,
+        job: &Job,
+        outcome: Outcome,
+        not_before: Option<Timestamp>,
+        taken: Duration,
+    ) {
+        let now = self.clock.now();
+        let (sleep, expires) = {
+            let mut state = self.state();
+            let sleep = state.ledger.unreachable(id, line, outcome.clone(), not_before, now);
+            (sleep, state.ledger.deadline(id))
+        };
+        let slept = Slept {
+            destination: &job.destination,
+            outcome: &outcome,
+            since: sleep.since,
+            next_attempt: sleep.until,
+            waiting: self.waiting_for(job),
+        };
+        self.tracking.slept(&slept);
+        // The message that found out says so in its own story too, once; later tries are the destination's.
+        if sleep.failures == 1 {
+            let recipients = addresses(&job.message.envelope, &job.recipients);
+            let facts = Attempted {
+                recipients: &recipients,
+                destination: &job.destination,
+                outcome: &outcome,
+                attempt: job.attempt,
+                duration: Some(taken),
+                next_attempt: Some(sleep.until),
+                expires,
+            };
+            self.tracking.deferred(message(&job.message), &facts);
+        }
+    }
+}
+
+impl Open {
+    pub(super) fn aged_from(&self) -> Timestamp {
+        self.stored.arrived_at + Duration::from_millis(self.progress.held_for_ms)
+    }
+}
+
+impl Expiry {
+    /// Ends the share: every recipient that still waits for this destination bounces.
+    pub async fn expire(self) {
+        let inner = &self.lease.inner;
+        if let Err(error) = self.lease.open().await {
+            self.lease.set_aside(&error);
+            return;
+        }
+        let now = inner.clock.now();
+        let mut told = Vec::new();
+        let (job, written) = {
+            let mut guard = inner.state();
+            let State { ledger, open } = &mut *guard;
+            let open = open.get_mut(&self.lease.id).expect("the lease keeps its message open");
+            let stored = Arc::clone(&open.stored);
+            let mut job = Job {
+                destination: self.destination.clone(),
+                message: Arc::clone(&stored),
+                recipients: Vec::new(),
+                attempt: 0,
+                content: Content::new(),
+            };
+            for (index, recipient) in stored.envelope.recipients.iter().enumerate() {
+                let state = &open.progress.recipients[index];
+                if !is_waiting(state) || inner.rules.destination(&recipient.address) != self.destination {
+                    continue;
+                }
+                let attempts = state.attempts;
+                job.attempt = job.attempt.max(attempts);
+                told.push(inner.record(open, index as u32, &self.outcome, &Next::GiveUp, attempts));
+            }
+            progress::tidy(&mut open.progress);
+            (job, inner.write_down(ledger, open, self.lease.id, now))
+        };
+        written.wait().await;
+        inner.tell(&job.message, &job, told, Duration::ZERO, None, None);
+    }
+}

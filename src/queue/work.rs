@@ -1,0 +1,254 @@
+//! The way out: work on lease.
+//!
+//! Contract: whoever takes [`Work`] has the message on lease until he settles it; a lease that is dropped goes back in
+//! line, at worst for a second delivery. The envelope is read from the spool when the work begins, not before.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::ledger::{Taken, Task};
+use super::lines::LineId;
+use super::owed::Owed;
+use super::progress::is_waiting;
+use super::{Inner, Open, Queue, State};
+use crate::mail::{Content, Destination, Outcome, QueueId};
+use crate::spool::{LoadError, Stored};
+use crate::tracking::Quarantined;
+
+/// A message that could not be read for now, or over which a worker panicked, is left alone for this long.
+const TROUBLED_FOR: Duration = Duration::from_secs(5 * 60);
+/// Recipients of one transaction; RFC 5321 section 4.5.3.1.8 lets a server refuse more than 100.
+const RECIPIENTS_OF_ONE_TRANSACTION: usize = 100;
+
+/// A piece of work.
+pub enum Work {
+    /// A message to deliver to one destination.
+    Deliver(Delivery),
+    /// A share whose time is up while its destination sleeps.
+    Expire(Expiry),
+    /// A notice to write.
+    Notify(Owed),
+}
+
+/// A message on lease. Dropping it ends the lease.
+pub(super) struct Lease {
+    pub inner: Arc<Inner>,
+    pub id: QueueId,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut state = self.inner.state();
+        if state.ledger.end_lease(self.id) {
+            state.open.remove(&self.id);
+        }
+        drop(state);
+        self.inner.changed.notify_one();
+    }
+}
+
+impl Lease {
+    pub fn new(inner: &Arc<Inner>, id: QueueId) -> Self {
+        Self { inner: Arc::clone(inner), id }
+    }
+
+    /// Reads the message, if nobody has it open already. While the lease lasts it stays open, and all who work on it
+    /// see the same progress.
+    pub async fn open(&self) -> Result<(), LoadError> {
+        if self.inner.state().open.contains_key(&self.id) {
+            return Ok(());
+        }
+        let stored = self.inner.spool.load(self.id).await?;
+        let mut state = self.inner.state();
+        state.open.entry(self.id).or_insert_with(|| {
+            let progress = stored.progress.clone();
+            Open { stored: Arc::new(stored), progress }
+        });
+        Ok(())
+    }
+
+    /// A message that cannot be read is out of the queue; the spool has set it aside.
+    pub fn set_aside(&self, error: &LoadError) {
+        tracing::error!(id = %self.id, %error, "a message cannot be read and was set aside");
+        let reason = error.to_string();
+        self.inner.tracking.quarantined(&Quarantined { id: Some(self.id), reason: &reason });
+        self.inner.state().ledger.forget(self.id, self.inner.clock.now());
+    }
+}
+
+/// One destination's share of a message, to be delivered now.
+pub struct Delivery {
+    pub(super) lease: Lease,
+    line: LineId,
+    destination: Destination,
+    settled: bool,
+}
+
+/// What a delivery needs to know.
+#[derive(Clone, Debug)]
+pub struct Job {
+    pub destination: Destination,
+    pub message: Arc<Stored>,
+    /// Which of the message's recipients this delivery is for.
+    pub recipients: Vec<u32>,
+    /// The number of this attempt, beginning with 1.
+    pub attempt: u32,
+    pub content: Content,
+}
+
+impl Delivery {
+    pub fn id(&self) -> QueueId {
+        self.lease.id
+    }
+
+    pub fn destination(&self) -> &Destination {
+        &self.destination
+    }
+
+    /// Reads envelope and content. `None`: there is nothing to deliver (any more), and the queue has seen to it.
+    pub async fn open(&mut self) -> Option<Job> {
+        let opened = match self.lease.open().await {
+            Ok(()) => self.lease.inner.spool.content(self.lease.id).await,
+            Err(error) => Err(error),
+        };
+        let content = match opened {
+            Ok(content) => content,
+            Err(error @ LoadError::Io { .. }) => {
+                tracing::warn!(id = %self.lease.id, %error, "a message cannot be read for now");
+                self.put_back(TROUBLED_FOR);
+                return None;
+            }
+            Err(error) => {
+                self.lease.set_aside(&error);
+                self.put_back(Duration::ZERO);
+                return None;
+            }
+        };
+        let job = self.job(content);
+        if job.is_none() {
+            self.settle_nothing();
+        }
+        job
+    }
+
+    fn job(&self, content: Content) -> Option<Job> {
+        let inner = &self.lease.inner;
+        let state = inner.state();
+        let open = state.open.get(&self.lease.id)?;
+        let waiting = std::iter::zip(&open.stored.envelope.recipients, &open.progress.recipients).enumerate();
+        let mine = waiting.filter(|(_, (recipient, progress))| {
+            is_waiting(progress) && inner.rules.destination(&recipient.address) == self.destination
+        });
+        let recipients: Vec<u32> =
+            mine.map(|(index, _)| index as u32).take(RECIPIENTS_OF_ONE_TRANSACTION).collect();
+        let made = recipients.iter().map(|index| open.progress.recipients[*index as usize].attempts).max()?;
+        Some(Job {
+            destination: self.destination.clone(),
+            message: Arc::clone(&open.stored),
+            recipients,
+            attempt: made + 1,
+            content,
+        })
+    }
+
+    /// The destination answered, and each recipient of the job has an outcome. Recipients that are not named wait as
+    /// if the attempt had not been made.
+    pub async fn settle(mut self, job: &Job, outcomes: &[(u32, Outcome)], taken: Duration) {
+        self.settled = true;
+        self.lease.inner.settle(self.lease.id, self.line, job, outcomes, taken).await;
+    }
+
+    /// The destination could not be reached, or refuses everyone: its line sleeps, and the message waits in it.
+    /// `not_before`: when one of its hosts may be tried again, as far as that is known.
+    pub fn unreachable(
+        mut self,
+        job: &Job,
+        outcome: Outcome,
+        not_before: Option<crate::clock::Timestamp>,
+        taken: Duration,
+    ) {
+        self.settled = true;
+        self.lease.inner.unreachable(self.lease.id, self.line, job, outcome, not_before, taken);
+    }
+
+    /// Nothing of the message is for this destination any more: cancelled, or routed elsewhere meanwhile.
+    fn settle_nothing(&mut self) {
+        self.settled = true;
+        let inner = &self.lease.inner;
+        let now = inner.clock.now();
+        let mut state = inner.state();
+        state.ledger.put_aside(self.lease.id, self.line, now);
+        let State { ledger, open } = &mut *state;
+        if let Some(open) = open.get(&self.lease.id)
+            && ledger.is_done(self.lease.id)
+            && !super::progress::is_over(&open.progress)
+        {
+            let mut stored = (*open.stored).clone();
+            stored.progress = open.progress.clone();
+            ledger.enter(super::intake::entrant(&stored, &*inner.rules, now), now);
+        }
+    }
+
+    fn put_back(&mut self, wait: Duration) {
+        self.settled = true;
+        let now = self.lease.inner.clock.now();
+        self.lease.inner.state().ledger.put_back(self.lease.id, self.line, now + wait, now);
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if !self.settled {
+            // Whoever panicked over it would do so again.
+            let wait = if std::thread::panicking() { TROUBLED_FOR } else { Duration::ZERO };
+            self.put_back(wait);
+        }
+    }
+}
+
+/// A share whose time is up.
+pub struct Expiry {
+    pub(super) lease: Lease,
+    pub(super) destination: Destination,
+    pub(super) outcome: Box<Outcome>,
+}
+
+impl Queue {
+    /// The next piece of work, as soon as there is one; `None` once the queue is closed.
+    pub async fn next(&self) -> Option<Work> {
+        let inner = &self.inner;
+        loop {
+            let changed = inner.changed.notified();
+            if inner.is_closed() {
+                return None;
+            }
+            let taken = inner.state().ledger.take(inner.clock.now());
+            let wait = match taken {
+                Taken::Task(task) => return Some(self.work(task)),
+                Taken::Wait(wait) => wait,
+            };
+            match wait {
+                None => changed.await,
+                Some(moment) => tokio::select! {
+                biased;
+                    () = changed => {}
+                    () = inner.clock.wait_until(moment) => {}
+                },
+            }
+        }
+    }
+
+    fn work(&self, task: Task) -> Work {
+        let lease = |id| Lease::new(&self.inner, id);
+        match task {
+            Task::Deliver { id, line, destination } => {
+                Work::Deliver(Delivery { lease: lease(id), line, destination, settled: false })
+            }
+            Task::Expire { id, destination, outcome } => {
+                Work::Expire(Expiry { lease: lease(id), destination, outcome })
+            }
+            Task::Delay { id } => Work::Notify(Owed::delay(lease(id))),
+            Task::Report { id } => Work::Notify(Owed::report(lease(id))),
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! The relay's answers to the queue's questions: routes, schedule, and which notices are owed.
+
+use std::sync::{Arc, RwLock};
+
+use crate::mail::{Address, Destination, Envelope, Recipient, RouteTable};
+use crate::notice;
+use crate::queue::Rules;
+use crate::queue::schedule::Retry;
+
+/// The destination of a recipient that no route is for: no group can have this name, so that the router says what is
+/// wrong and the message waits, visibly, for a better table. New mail of this kind is refused at RCPT.
+const NO_ROUTE: &str = "(no route)";
+
+/// What may change while the relay runs.
+pub(super) struct Answers {
+    current: RwLock<Current>,
+}
+
+struct Current {
+    routes: Arc<RouteTable>,
+    retry: Arc<Retry>,
+}
+
+impl Answers {
+    pub fn new(routes: RouteTable, retry: Retry) -> Self {
+        Self { current: RwLock::new(Current { routes: Arc::new(routes), retry: Arc::new(retry) }) }
+    }
+
+    pub fn replace(&self, routes: RouteTable, retry: Retry) {
+        let mut current = self.current.write().expect("no holder panics");
+        *current = Current { routes: Arc::new(routes), retry: Arc::new(retry) };
+    }
+
+    pub fn routes(&self) -> Arc<RouteTable> {
+        Arc::clone(&self.current.read().expect("no holder panics").routes)
+    }
+}
+
+impl Rules for Answers {
+    fn destination(&self, recipient: &Address) -> Destination {
+        self.routes().destination(recipient).unwrap_or_else(|| Destination::Upstream(NO_ROUTE.to_owned()))
+    }
+
+    fn retry(&self) -> Arc<Retry> {
+        Arc::clone(&self.current.read().expect("no holder panics").retry)
+    }
+
+    fn failure_owed(&self, envelope: &Envelope, recipient: &Recipient) -> bool {
+        notice::owed::failure_owed(envelope, recipient)
+    }
+
+    fn success_owed(&self, envelope: &Envelope, recipient: &Recipient, dsn: bool) -> bool {
+        notice::owed::success_owed(envelope, recipient, dsn)
+    }
+
+    fn delay_owed(&self, envelope: &Envelope, recipient: &Recipient) -> bool {
+        notice::owed::delay_owed(envelope, recipient)
+    }
+}
+
+impl crate::accept::Routes for Answers {
+    fn routes(&self) -> Arc<RouteTable> {
+        Answers::routes(self)
+    }
+}

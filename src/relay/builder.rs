@@ -1,0 +1,155 @@
+//! How a relay starts.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, RwLock};
+
+use super::answers::Answers;
+use super::handle::{Inner, Relay, Tasks};
+use super::workers::Workers;
+use super::{Keep, Settings, Track};
+use crate::accept::{Front, Stop};
+use crate::clock::Clock;
+use crate::deliver::Courier;
+use crate::net::{BindError, Network};
+use crate::queue::{Recovery, Rules};
+use crate::route::{Memory, Names, NamesError, Router, SystemNames};
+use crate::spool::{self, Spool};
+use crate::tracking::{Quarantined, Tracking, TrackingError};
+
+/// A relay that is about to start. What is not named is the system's.
+pub struct Builder {
+    settings: Settings,
+    clock: Clock,
+    network: Network,
+    names: Option<Arc<dyn Names>>,
+}
+
+/// Why a relay did not start. Nothing was changed but that folders may have been made.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Spool(#[from] spool::OpenError),
+    #[error(transparent)]
+    Tracking(#[from] TrackingError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    Names(#[from] NamesError),
+}
+
+impl Relay {
+    pub fn builder(settings: Settings) -> Builder {
+        Builder { settings, clock: Clock::system(), network: Network::System, names: None }
+    }
+}
+
+impl Builder {
+    /// Another clock: faster, or simulated.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Another network than the system's: the one in memory.
+    pub fn network(mut self, network: Network) -> Self {
+        self.network = network;
+        self
+    }
+
+    /// Another DNS: a scripted zone.
+    pub fn names(mut self, names: Arc<dyn Names>) -> Self {
+        self.names = Some(names);
+        self
+    }
+
+    /// Opens the spool, takes up what waits in it, binds the listeners, and begins.
+    pub async fn start(self) -> Result<Relay, StartError> {
+        let Self { settings, clock, network, names } = self;
+        let (tracking, tracking_folder) = match settings.track {
+            Track::Folder { path, keep } => (Tracking::to_folder(&path, keep, clock.clone())?, Some(path)),
+            Track::Subscribers => (Tracking::in_memory(clock.clone()), None),
+        };
+        let answers = Arc::new(Answers::new(settings.routes, settings.retry));
+        let rules: Arc<dyn Rules> = answers.clone();
+        let mut recovery = Recovery::new(settings.queue, rules, tracking.clone(), clock.clone());
+        let spool: Arc<dyn Spool> = match settings.keep {
+            Keep::Folder(settings) => open_log(settings, &mut recovery, &tracking, &clock)?,
+            Keep::Memory => Arc::new(spool::Memory::new()),
+        };
+        let names = match names {
+            Some(names) => names,
+            None => Arc::new(SystemNames::new(&settings.dns_servers)?),
+        };
+        let stop = Stop::new();
+        let mut listeners = Vec::new();
+        for listener in &settings.listeners {
+            listeners.push((network.bind(listener.address).await?, listener.clone()));
+        }
+        let addresses: Vec<_> = listeners.iter().map(|(listener, _)| listener.local_addr()).collect();
+        let mut route = settings.route;
+        route.own_addresses.extend(addresses.iter().copied());
+        let router = Arc::new(Router::new(route, clock.clone(), names, memory(settings.memory)));
+        let queue = recovery.start(Arc::clone(&spool));
+        let notices = Arc::new(RwLock::new(settings.notices));
+        let courier = Courier::new(
+            settings.deliver,
+            settings.hostname.clone(),
+            network,
+            Arc::clone(&router),
+            tracking.clone(),
+            clock.clone(),
+        );
+        let workers =
+            Workers { queue: queue.clone(), courier, clock: clock.clone(), notices: Arc::clone(&notices) };
+        let front = Arc::new(Front::new(
+            settings.accept,
+            settings.hostname,
+            queue.clone(),
+            Arc::clone(&answers) as _,
+            tracking.clone(),
+            clock.clone(),
+        ));
+        let tasks = Tasks {
+            listeners: tokio::spawn(Arc::clone(&front).serve(listeners, stop.clone())),
+            workers: tokio::spawn(Arc::new(workers).run()),
+        };
+        let inner = Inner {
+            queue,
+            spool,
+            tracking,
+            router,
+            answers,
+            notices,
+            front,
+            clock,
+            addresses,
+            tracking_folder,
+            stop,
+            tasks: Mutex::new(Some(tasks)),
+        };
+        Ok(Relay { inner: Arc::new(inner) })
+    }
+}
+
+fn open_log(
+    mut settings: spool::Settings,
+    recovery: &mut Recovery,
+    tracking: &Tracking,
+    clock: &Clock,
+) -> Result<Arc<dyn Spool>, StartError> {
+    settings.speed = clock.speed();
+    let (log, found) = spool::Log::open(&settings, &mut |stored| recovery.found(&stored))?;
+    if let Some(base) = log.time_base() {
+        clock.catch_up(base.last);
+    }
+    for damage in &found.damages {
+        let reason = damage.to_string();
+        tracing::error!(%reason, "damage in the spool was set aside");
+        tracking.quarantined(&Quarantined { id: damage.id, reason: &reason });
+    }
+    Ok(Arc::new(log))
+}
+
+fn memory(folder: Option<PathBuf>) -> Memory {
+    folder.map_or_else(Memory::none, |folder| Memory::open(&folder))
+}

@@ -1,0 +1,209 @@
+//! A running relay, as those who started it see it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use super::Settings;
+use super::answers::Answers;
+use crate::accept::{Front, Stop};
+use crate::clock::Clock;
+use crate::mail::{Content, Envelope, Origin, QueueId};
+use crate::notice;
+use crate::queue::{AcceptError, Incoming, Queue};
+use crate::route::Router;
+use crate::spool::{Spool, SpoolStatus};
+use crate::tracking::{Events, Tracking};
+
+/// A running relay. Cheap to clone; clones share everything. Dropping the last one does not stop the relay: its tasks
+/// go on until [`Relay::shutdown`], or until the runtime ends; what got a receipt is safe either way.
+#[derive(Clone)]
+pub struct Relay {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub queue: Queue,
+    pub spool: Arc<dyn Spool>,
+    pub tracking: Tracking,
+    pub router: Arc<Router>,
+    pub answers: Arc<Answers>,
+    pub notices: Arc<RwLock<notice::Settings>>,
+    pub front: Arc<Front>,
+    pub clock: Clock,
+    pub addresses: Vec<SocketAddr>,
+    pub tracking_folder: Option<PathBuf>,
+    pub stop: Stop,
+    pub tasks: Mutex<Option<Tasks>>,
+}
+
+pub(super) struct Tasks {
+    pub listeners: JoinHandle<()>,
+    pub workers: JoinHandle<()>,
+}
+
+/// Why a message was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    #[error("the envelope has no recipient")]
+    NoRecipients,
+    /// The relay's route table has no entry for this recipient's domain.
+    #[error("no route for {0}: add one for its domain, or one for \"*\"")]
+    NoRoute(crate::mail::Address),
+    #[error(transparent)]
+    Accept(#[from] AcceptError),
+}
+
+/// Why new settings were not taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// These can't change while the relay runs.
+    #[error("{0} cannot change while posthouse runs; restart it")]
+    NeedsRestart(&'static str),
+}
+
+/// A stop that did not end in order. Nothing is lost: what was accepted is in the spool.
+#[derive(Debug, thiserror::Error)]
+pub enum ShutdownError {
+    #[error("the deadline passed with work under way; it was cut short and is done again at the next start")]
+    Deadline,
+    #[error("the relay is stopped already")]
+    Stopped,
+}
+
+impl Relay {
+    /// Takes a message in, as if it had come by SMTP from a trusted client, but without a trace field: the program
+    /// that submits is its origin. Durable when it returns.
+    pub async fn submit(
+        &self,
+        envelope: Envelope,
+        content: impl Into<Content>,
+    ) -> Result<QueueId, SubmitError> {
+        if envelope.recipients.is_empty() {
+            return Err(SubmitError::NoRecipients);
+        }
+        let routes = self.inner.answers.routes();
+        if let Some(lost) = envelope.recipients.iter().find(|r| routes.destination(&r.address).is_none()) {
+            return Err(SubmitError::NoRoute(lost.address.clone()));
+        }
+        let content = content.into();
+        let message_id = crate::accept::message_id(&content);
+        let origin = Origin { message_id, ..Origin::default() };
+        let intake = self.inner.queue.intake();
+        let incoming = Incoming { envelope, origin, content, taken: None };
+        let receipt = self.inner.queue.accept(intake, incoming).await?;
+        Ok(receipt.id())
+    }
+
+    /// All events from now on, as the tracking log has them.
+    pub fn events(&self) -> Events {
+        self.inner.tracking.subscribe()
+    }
+
+    /// Where it listens, in the order of the settings: with the ports that port 0 became.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.inner.addresses
+    }
+
+    /// The folder of the tracking log, where it is kept in files.
+    pub fn tracking_folder(&self) -> Option<&Path> {
+        self.inner.tracking_folder.as_deref()
+    }
+
+    /// Waits until every event so far can be read in the tracking folder.
+    pub async fn flush_tracking(&self) {
+        self.inner.tracking.flush().await;
+    }
+
+    pub fn hostname(&self) -> &str {
+        self.inner.front.hostname()
+    }
+
+    /// The queue, for its listings and the operator's acts.
+    pub fn queue(&self) -> &Queue {
+        &self.inner.queue
+    }
+
+    /// The next hops' health.
+    pub fn router(&self) -> &Router {
+        &self.inner.router
+    }
+
+    /// Retries one destination, or all, now: sick hosts are forgotten, all that waits is due. Tells how many messages.
+    pub fn retry_all(&self, destination: Option<&crate::mail::Destination>) -> usize {
+        match destination {
+            Some(destination) => self.inner.router.wake(destination),
+            None => {
+                for row in self.inner.queue.sleeping() {
+                    self.inner.router.wake(&row);
+                }
+            }
+        }
+        self.inner.queue.retry_all(destination)
+    }
+
+    /// Retries one message now, and the hosts that it goes to.
+    pub async fn retry(&self, id: QueueId) -> Result<(), crate::queue::OperateError> {
+        for destination in self.inner.queue.destinations_of(id) {
+            self.inner.router.wake(&destination);
+        }
+        self.inner.queue.retry(id).await
+    }
+
+    pub fn spool_status(&self) -> SpoolStatus {
+        self.inner.spool.status()
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    /// Sessions that are open now.
+    pub fn sessions(&self) -> usize {
+        self.inner.front.sessions()
+    }
+
+    /// Takes over routes, upstreams, schedule, notices and who may relay, without a restart. Queued mail goes by the
+    /// new routes and the new schedule from its next attempt on.
+    pub async fn reload(&self, settings: Settings) -> Result<(), ReloadError> {
+        let inner = &self.inner;
+        if settings.hostname != inner.front.hostname() {
+            return Err(ReloadError::NeedsRestart("hostname"));
+        }
+        inner.router.reload(settings.route);
+        inner.answers.replace(settings.routes, settings.retry);
+        *inner.notices.write().expect("no holder panics") = settings.notices;
+        inner.front.reload(settings.accept);
+        inner.queue.reload(settings.queue).await;
+        Ok(())
+    }
+
+    /// Stops in order: no new sessions, no new deliveries; what is under way has until `deadline` (real time) to end.
+    /// Everything accepted and not yet delivered waits in the spool.
+    pub async fn shutdown(&self, deadline: Duration) -> Result<(), ShutdownError> {
+        let tasks =
+            self.inner.tasks.lock().expect("no holder panics").take().ok_or(ShutdownError::Stopped)?;
+        let Tasks { mut listeners, mut workers } = tasks;
+        self.inner.stop.stop();
+        let orderly = async {
+            // Sessions first: a message whose content has come may still get its 250.
+            let _ = (&mut listeners).await;
+            self.inner.queue.close();
+            let _ = (&mut workers).await;
+        };
+        let ended = tokio::time::timeout(deadline, orderly).await;
+        if ended.is_err() {
+            self.inner.queue.close();
+            listeners.abort();
+            workers.abort();
+            let _ = listeners.await;
+            let _ = workers.await;
+        }
+        self.inner.spool.close().await;
+        self.inner.tracking.flush().await;
+        ended.map_err(|_| ShutdownError::Deadline)
+    }
+}

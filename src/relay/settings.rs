@@ -1,0 +1,72 @@
+//! Everything that a relay can be told, as the modules declare it for themselves.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::mail::RouteTable;
+use crate::queue::schedule::{Preset, Retry};
+use crate::{accept, deliver, notice, queue, route, spool};
+
+/// Where accepted messages are kept.
+#[derive(Clone, Debug)]
+pub enum Keep {
+    /// In the segment log of a folder: what got a 250 survives a power cut.
+    Folder(spool::Settings),
+    /// In memory, for simulations and tests: everything is gone with the relay.
+    Memory,
+}
+
+/// Where the tracking log goes.
+#[derive(Clone, Debug)]
+pub enum Track {
+    /// JSON Lines files in a folder, each kept for a time after its day.
+    Folder { path: PathBuf, keep: Duration },
+    /// Nowhere but to [`Relay::events`](super::Relay::events).
+    Subscribers,
+}
+
+/// The settings of one relay.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The name it gives itself in greetings, EHLO, trace fields and notices: fully qualified.
+    pub hostname: String,
+    pub keep: Keep,
+    pub track: Track,
+    /// Where it listens; none for a relay that is only fed by [`Relay::submit`](super::Relay::submit).
+    pub listeners: Vec<accept::ListenerSettings>,
+    pub accept: accept::Settings,
+    /// Which destination each recipient's mail has.
+    pub routes: RouteTable,
+    /// The upstream groups, and what MX routing must know.
+    pub route: route::Settings,
+    pub retry: Retry,
+    pub queue: queue::Settings,
+    pub deliver: deliver::Settings,
+    pub notices: notice::Settings,
+    /// The folder of `route`'s memory of hosts; without one it forgets them at a restart.
+    pub memory: Option<PathBuf>,
+    /// DNS servers for `via = "mx"` and host names; none: those of the system.
+    pub dns_servers: Vec<std::net::SocketAddr>,
+}
+
+impl Settings {
+    /// A relay in memory without listeners and routes, with the default schedule: a ground to build on.
+    pub fn new(hostname: impl Into<String>) -> Self {
+        let hostname = hostname.into();
+        Self {
+            keep: Keep::Memory,
+            track: Track::Subscribers,
+            listeners: Vec::new(),
+            accept: accept::Settings::default(),
+            routes: RouteTable::default(),
+            route: route::Settings::new(&hostname),
+            retry: Preset::Default.retry(),
+            queue: queue::Settings::default(),
+            deliver: deliver::Settings::default(),
+            notices: notice::Settings::new(&hostname),
+            memory: None,
+            dns_servers: Vec::new(),
+            hostname,
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What routing is told: upstream groups, and what MX routing must keep away from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::plan::Security;
+use super::upstream_url::{Scheme, UpstreamHost, UpstreamHostError, UpstreamTls};
+
+/// For AUTH (RFC 4954).
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Credentials {
+    pub username: String,
+    pub password: String,
+}
+
+/// Without the password.
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+/// Hosts that can stand in for each other, the preferred one first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    pub hosts: Vec<UpstreamHost>,
+    pub credentials: Option<Arc<Credentials>>,
+}
+
+impl Group {
+    pub fn new(hosts: Vec<UpstreamHost>, credentials: Option<Arc<Credentials>>) -> Self {
+        Self { hosts, credentials }
+    }
+
+    /// The TLS policy of one of its hosts: what its URL says, or the default.
+    pub fn security(&self, host: &UpstreamHost) -> Security {
+        let tls = host.tls.unwrap_or_else(|| host.default_tls(self.credentials.is_some()));
+        match (host.scheme, tls) {
+            (Scheme::Smtps, tls) => Security::Implicit { verified: tls == UpstreamTls::Verified },
+            (Scheme::Smtp, UpstreamTls::None) => Security::None,
+            (Scheme::Smtp, UpstreamTls::Opportunistic) => Security::Opportunistic,
+            (Scheme::Smtp, UpstreamTls::Required) => Security::Required,
+            (Scheme::Smtp, UpstreamTls::Verified) => Security::Verified,
+        }
+    }
+}
+
+/// A group of hosts without a password, from URLs separated by blanks.
+impl FromStr for Group {
+    type Err = UpstreamHostError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let hosts = text.split_whitespace().map(str::parse).collect::<Result<Vec<_>, _>>()?;
+        if hosts.is_empty() {
+            return Err(UpstreamHostError::Host);
+        }
+        Ok(Self::new(hosts, None))
+    }
+}
+
+/// The settings of routing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub groups: BTreeMap<String, Group>,
+    /// Networks to which MX routing never connects: whoever controls a domain must not reach what is inside.
+    pub refuse: Vec<IpNet>,
+    /// Our own name: an MX that names us, and those behind it, are passed over (RFC 5321 section 5.1).
+    pub hostname: String,
+    /// Our own listeners: MX routing never leads there.
+    pub own_addresses: Vec<SocketAddr>,
+    /// The port of MX hosts: 25 in the real world.
+    pub mx_port: u16,
+}
+
+impl Settings {
+    /// No groups; loopback and link-local networks refused; port 25.
+    pub fn new(hostname: impl Into<String>) -> Self {
+        let refuse = ["127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10"];
+        Self {
+            groups: BTreeMap::new(),
+            refuse: refuse.iter().map(|network| network.parse().expect("a network")).collect(),
+            hostname: hostname.into(),
+            own_addresses: Vec::new(),
+            mx_port: 25,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_goes_only_to_a_verified_host_unless_it_is_this_machine_or_told_otherwise() {
+        let security = |url: &str, with_password: bool| {
+            let credentials = Credentials { username: "me".into(), password: "secret".into() };
+            let mut group: Group = url.parse().unwrap();
+            group.credentials = with_password.then(|| Arc::new(credentials));
+            assert!(!format!("{group:?}").contains("secret"));
+            group.security(&group.hosts[0])
+        };
+        assert_eq!(security("smtp://a.example", false), Security::Opportunistic);
+        assert_eq!(security("smtp://a.example", true), Security::Verified);
+        assert_eq!(security("smtp://127.0.0.1", true), Security::Opportunistic);
+        assert_eq!(security("smtp://a.example?tls=none", true), Security::None);
+        assert_eq!(security("smtps://a.example", false), Security::Implicit { verified: false });
+        assert_eq!(security("smtps://a.example", true), Security::Implicit { verified: true });
+    }
+}

@@ -1,0 +1,93 @@
+//! What routing says: hops to try, and every candidate with its decision.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use super::Credentials;
+use crate::clock::Timestamp;
+use crate::mail::Outcome;
+
+/// How much TLS there must be on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Security {
+    None,
+    /// STARTTLS where it is offered, with any certificate (RFC 7435).
+    Opportunistic,
+    /// STARTTLS or nothing is sent; any certificate.
+    Required,
+    /// STARTTLS, with a valid certificate for the host's name.
+    Verified,
+    /// TLS from the first octet.
+    Implicit {
+        verified: bool,
+    },
+}
+
+/// One address to try.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NextHop {
+    /// The name that led there, and for which a certificate must be; the address where there was no name.
+    pub host: String,
+    pub address: SocketAddr,
+    /// Its MX preference, or its place in the group; the lowest goes first.
+    pub preference: u16,
+    pub security: Security,
+    pub credentials: Option<Arc<Credentials>>,
+}
+
+impl NextHop {
+    /// An address that is known, without TLS and password.
+    pub fn in_the_clear(address: SocketAddr) -> Self {
+        Self {
+            host: address.ip().to_string(),
+            address,
+            preference: 0,
+            security: Security::None,
+            credentials: None,
+        }
+    }
+}
+
+/// What was decided about a candidate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    Chosen,
+    /// With the reason.
+    Skipped(String),
+}
+
+impl fmt::Display for Decision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Chosen => f.write_str("chosen"),
+            Self::Skipped(reason) => write!(f, "skipped: {reason}"),
+        }
+    }
+}
+
+/// A host that was considered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    pub host: String,
+    pub addresses: Vec<IpAddr>,
+    pub preference: Option<u16>,
+    pub decision: Decision,
+}
+
+/// Where to go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// In the order in which to try; at least one.
+    pub hops: Vec<NextHop>,
+    pub candidates: Vec<Candidate>,
+}
+
+/// Nowhere to go now: deferred, or bounced where it will never be otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unroutable {
+    pub outcome: Outcome,
+    /// When one of the hosts may be tried again, where that is known.
+    pub retry_at: Option<Timestamp>,
+    pub candidates: Vec<Candidate>,
+}

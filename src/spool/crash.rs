@@ -1,0 +1,307 @@
+//! The crash suite: a small life of a spool, cut or disturbed at every single operation, then opened again.
+//!
+//! Contract: what the table in `spool` says. After each reopening: every message with a receipt that nobody removed
+//! is there, whole, with its last synced progress or a later one; none is there whose removal was synced, or whose
+//! accept was refused and a later segment has synced; nothing is there that was never handed over.
+//! Not here: the disk's model (`lying_disk`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::oneshot::error::TryRecvError;
+
+use super::log::{Opened, open};
+use super::lying_disk::{Fault, LyingDisk};
+use super::read::{self, Wait};
+use super::request::Request;
+use super::writer::Habits;
+use super::{Accepted, Commit, CommitError, Durability, Progress, Stored, Strike};
+use crate::clock::Timestamp;
+use crate::mail::{Content, Envelope, Origin, QueueId, ReversePath};
+
+/// Small, so that the script rotates and unlinks.
+pub(super) const HABITS: Habits = Habits { segment_target: 1500, speed: 1.0 };
+
+pub(super) fn message(id: u64, strikes: Option<Strike>) -> Accepted {
+    let recipient = format!("r{id}@example.org").parse().unwrap();
+    Accepted {
+        id: QueueId::from_u64(id),
+        arrived_at: Timestamp::from_millis(id * 1000),
+        envelope: Envelope::new(ReversePath::NULL, [recipient]),
+        origin: Origin::default(),
+        strikes,
+    }
+}
+
+pub(super) fn body(id: u64) -> Vec<u8> {
+    (0..150 + id * 7).map(|at| (at * id) as u8).collect()
+}
+
+pub(super) fn progress(attempts: u32) -> Progress {
+    let mut progress = Progress::untried(1);
+    progress.recipients[0].attempts = attempts;
+    progress
+}
+
+pub(super) fn reopen(disk: &LyingDisk) -> (Opened, Vec<Stored>) {
+    let mut living = Vec::new();
+    let opened = open(Arc::new(disk.clone()), 0, HABITS, &mut |stored| living.push(stored)).unwrap();
+    (opened, living)
+}
+
+/// What is known of one message from outside.
+#[derive(Default, Debug)]
+struct Known {
+    receipt: bool,
+    refused: bool,
+    removal_asked: bool,
+    removal_synced: bool,
+    /// Attempts that a reopening may show: the last synced, and all asked for since.
+    attempts: Vec<u32>,
+    /// What a refused strike would have made of it: possible only until the next segment has synced.
+    refused_attempts: Vec<u32>,
+    refused_removal: bool,
+    /// Changes that the next good sync makes durable.
+    unsynced: bool,
+}
+
+/// One life: the writer, and the book that is kept beside it.
+struct Life {
+    disk: LyingDisk,
+    opened: Opened,
+    book: BTreeMap<u64, Known>,
+}
+
+/// Whether a commit has been answered with `Ok`; the writer answers before it returns.
+fn done<T>(commit: Commit<T>) -> Result<T, CommitError> {
+    commit.try_now().unwrap_or_else(|error| match error {
+        TryRecvError::Closed | TryRecvError::Empty => panic!("a request was left without an answer"),
+    })
+}
+
+impl Life {
+    fn synced(&mut self) {
+        for known in self.book.values_mut().filter(|known| known.unsynced) {
+            known.unsynced = false;
+            known.removal_synced = known.removal_asked;
+            let last = known.attempts.pop();
+            known.attempts = last.into_iter().collect();
+        }
+    }
+
+    /// The book can't see lazy syncs; it asks the index.
+    fn look(&mut self) {
+        if self.opened.shared.lock().index.unsynced.is_empty() && !self.opened.writer.wants_tick() {
+            self.synced();
+        }
+    }
+
+    fn accept(&mut self, ids: &[u64], strikes: Option<Strike>) {
+        let target = strikes.as_ref().map(|strike| (strike.id.as_u64(), strike.progress.clone()));
+        let mut batch = Vec::new();
+        let mut commits = Vec::new();
+        for id in ids {
+            self.book.insert(*id, Known { attempts: vec![0], ..Known::default() });
+            let (request, commit) = Request::accept(message(*id, strikes.clone()), body(*id).into());
+            batch.push(request);
+            commits.push(commit);
+        }
+        self.opened.writer.commit(batch);
+        for (id, commit) in ids.iter().zip(commits) {
+            match done(commit) {
+                Ok(receipt) => {
+                    assert_eq!(receipt.id().as_u64(), *id);
+                    self.book.get_mut(id).unwrap().receipt = true;
+                    if let Some((id, progress)) = &target {
+                        let known = self.book.get_mut(id).unwrap();
+                        known.unsynced = true;
+                        match progress {
+                            Some(progress) => known.attempts.push(progress.recipients[0].attempts),
+                            None => known.removal_asked = true,
+                        }
+                    }
+                }
+                Err(_) => {
+                    self.book.get_mut(id).unwrap().refused = true;
+                    if let Some((id, progress)) = &target {
+                        let known = self.book.get_mut(id).unwrap();
+                        match progress {
+                            Some(progress) => known.refused_attempts.push(progress.recipients[0].attempts),
+                            None => known.refused_removal = true,
+                        }
+                    }
+                }
+            }
+        }
+        self.look();
+    }
+
+    fn settle(&mut self, id: u64, attempts: u32, durability: Durability) {
+        let known = self.book.get_mut(&id).unwrap();
+        known.attempts.push(attempts);
+        let (request, commit) = Request::settle(QueueId::from_u64(id), &progress(attempts), durability);
+        self.opened.writer.commit(vec![request]);
+        let settled = done(commit);
+        let known = self.book.get_mut(&id).unwrap();
+        if !matches!(settled, Err(CommitError::Unknown(_))) {
+            known.unsynced = true;
+        }
+        self.look();
+    }
+
+    fn remove(&mut self, id: u64) {
+        let known = self.book.get_mut(&id).unwrap();
+        known.removal_asked = true;
+        known.unsynced = true;
+        self.opened.writer.commit(vec![Request::remove(QueueId::from_u64(id))]);
+        self.look();
+    }
+
+    fn tick(&mut self) {
+        self.opened.writer.tick();
+        self.look();
+    }
+
+    /// `healed`: a segment was synced after the last failure, so that nothing refused may be left.
+    fn check(&self, living: &[Stored], opened: &Opened, healed: bool, what: &str) {
+        let living: BTreeMap<u64, &Stored> =
+            living.iter().map(|stored| (stored.id.as_u64(), stored)).collect();
+        for (id, known) in &self.book {
+            let stored = living.get(id);
+            let perhaps_removed = known.removal_asked || (known.refused_removal && !healed);
+            if known.receipt && !perhaps_removed {
+                assert!(stored.is_some(), "{what}: message {id} has a receipt and is lost: {known:?}");
+            }
+            if known.removal_synced {
+                assert!(stored.is_none(), "{what}: message {id} rose again: {known:?}");
+            }
+            if healed && known.refused {
+                assert!(stored.is_none(), "{what}: message {id} was refused and lives: {known:?}");
+            }
+            let Some(stored) = stored else { continue };
+            let attempts = stored.progress.recipients[0].attempts;
+            let possible =
+                known.attempts.contains(&attempts) || (!healed && known.refused_attempts.contains(&attempts));
+            assert!(possible, "{what}: message {id} has {attempts}, not {known:?}");
+            let lookup = opened.shared.lock().index.lookup(stored.id).unwrap();
+            let content: Content = read::content(&lookup, Wait::Yes).unwrap().unwrap();
+            assert_eq!(content.to_bytes(), body(*id), "{what}: message {id}");
+        }
+        assert!(living.keys().all(|id| self.book.contains_key(id)), "{what}: a message from nowhere");
+    }
+}
+
+/// The script. Ends early when the power goes.
+fn live(disk: &LyingDisk) -> Option<Life> {
+    let opened = open(Arc::new(disk.clone()), 0, HABITS, &mut |_| {}).ok()?;
+    let mut life = Life { disk: disk.clone(), opened, book: BTreeMap::new() };
+    let strike = |id, progress| Some(Strike { id: QueueId::from_u64(id), progress });
+    let steps: &[&dyn Fn(&mut Life)] = &[
+        // One old message keeps several segments, which then go together.
+        &|life| life.accept(&[20, 21], None),
+        &|life| life.accept(&[22, 23, 24], None),
+        &|life| life.remove(21),
+        &|life| life.accept(&[25, 26, 27], None),
+        &|life| (22..=27).for_each(|id| life.remove(id)),
+        &|life| life.remove(20),
+        &|life| life.tick(),
+        &|life| life.accept(&[1, 2, 3], None),
+        &|life| life.settle(1, 1, Durability::Soon),
+        &|life| life.remove(2),
+        &|life| life.accept(&[4, 5], None),
+        &|life| life.settle(3, 2, Durability::Synced),
+        &|life| life.accept(&[6], strike(3, Some(progress(7)))),
+        &|life| life.remove(1),
+        &|life| life.tick(),
+        &|life| life.accept(&[7, 8, 9, 10], None),
+        &|life| life.remove(4),
+        &|life| life.settle(5, 3, Durability::Soon),
+        &|life| life.accept(&[11], strike(3, None)),
+        &|life| life.remove(5),
+        &|life| life.remove(6),
+        &|life| life.tick(),
+        &|life| life.settle(7, 4, Durability::Soon),
+        &|life| life.remove(8),
+        &|life| life.accept(&[12, 13, 14, 15], None),
+        &|life| life.tick(),
+        &|life| life.settle(12, 5, Durability::Synced),
+        &|life| life.tick(),
+    ];
+    for step in steps {
+        step(&mut life);
+        if life.disk.is_off() {
+            break;
+        }
+    }
+    Some(life)
+}
+
+/// Opens what one power cut left, checks it, and does so once more: recovery itself must change nothing.
+fn check_after_cut(life: &Life, seed: u64, healed: bool, what: &str) {
+    let mut chance = fastrand::Rng::with_seed(seed);
+    let left = life.disk.after_power_cut(&mut chance);
+    let what = format!("{what}, seed {seed}");
+    let (opened, living) = reopen(&left);
+    life.check(&living, &opened, healed, &what);
+    if healed {
+        assert_eq!(opened.recovery.damages, [], "{what}: what a failure left is not damage");
+    }
+    let again = left.after_power_cut(&mut chance);
+    let (opened, twice) = reopen(&again);
+    assert_eq!(living, twice, "{what}: the second opening tells another story");
+    life.check(&twice, &opened, healed, &what);
+}
+
+fn operations_of_the_script() -> usize {
+    let disk = LyingDisk::new();
+    let life = live(&disk).unwrap();
+    assert!(life.opened.shared.lock().index.segments() > 2, "the script rotates");
+    assert!(!disk.list_names().iter().any(|name| name.starts_with("0000000001")), "the script unlinks");
+    disk.operations()
+}
+
+#[test]
+fn keeps_every_promise_when_the_power_goes_at_any_operation() {
+    for cut in 0..=operations_of_the_script() {
+        let disk = LyingDisk::new();
+        disk.cut_after(cut);
+        let Some(life) = live(&disk) else { continue };
+        for seed in 0..24 {
+            check_after_cut(&life, seed, false, &format!("cut after {cut}"));
+        }
+        let (opened, living) = reopen(&disk.after_kill());
+        life.check(&living, &opened, false, &format!("killed after {cut}"));
+    }
+}
+
+#[test]
+fn converges_when_any_operation_fails_and_the_disk_works_again() {
+    for fault in [Fault::Broken, Fault::Full] {
+        for at in 1..=operations_of_the_script() {
+            let disk = LyingDisk::new();
+            disk.fail_at(at, fault);
+            let Some(mut life) = live(&disk) else { continue };
+            life.tick();
+            assert!(life.opened.shared.lock().trouble.is_none(), "{fault:?} at {at}: it has not recovered");
+            for seed in 0..8 {
+                check_after_cut(&life, seed, true, &format!("{fault:?} at {at}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn keeps_every_promise_when_a_cut_follows_a_failure() {
+    let operations = operations_of_the_script();
+    for at in 1..=operations {
+        for cut in at..(at + 12).min(operations) {
+            let disk = LyingDisk::new();
+            disk.fail_at(at, Fault::Broken);
+            disk.cut_after(cut);
+            let Some(life) = live(&disk) else { continue };
+            for seed in 0..6 {
+                check_after_cut(&life, seed, false, &format!("broken at {at}, cut after {cut}"));
+            }
+        }
+    }
+}
