@@ -57,6 +57,11 @@ async fn events_until_empty(bench: &Bench, events: &mut posthouse::tracking::Eve
         let event = events.next().await.expect("the relay goes on").expect("no event is missed");
         seen.push((*event).clone());
     }
+    // An act is told after it was done.
+    bench.clock.wait(Duration::from_secs(1)).await;
+    while let Some(event) = events.try_next() {
+        seen.push((*event.expect("no event is missed")).clone());
+    }
     seen
 }
 

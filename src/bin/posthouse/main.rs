@@ -18,6 +18,7 @@ mod table;
 mod track;
 mod why;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -79,7 +80,8 @@ fn block_on(command: impl Future<Output = Result<(), Failed>>) -> Result<(), Fai
         .with_default_directive(tracing::Level::INFO.into())
         .with_env_var("POSTHOUSE_LOG")
         .from_env()?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
     tokio::runtime::Runtime::new()?.block_on(command)
 }
 
