@@ -10,7 +10,7 @@ fn main() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/relay/run");
     let error = Command::new(&script)
         .args(std::env::args_os().skip(1).filter(|argument| argument != "--bench"))
-        .env("POSTHOUSE_BIN", env!("CARGO_BIN_EXE_posthouse"))
+        .env("INTEROP_POSTHOUSE", env!("CARGO_BIN_EXE_posthouse"))
         .exec();
     eprintln!("{}: {error}", script.display());
     std::process::exit(1);

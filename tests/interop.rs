@@ -2,8 +2,8 @@
 //!
 //! Contract: each test runs one file of scenarios in `tests/interop/` (Python, unittest) against the program that cargo
 //! just built, and shows what it printed when it fails. `tests/peers/install` must have been run; without it every test
-//! fails and says so. POSTHOUSE_PEERS moves where the peers are, POSTHOUSE_KILLS sets the rounds of `crash`.
-//! To run one scenario: `POSTHOUSE_BIN=target/debug/posthouse python3 -m unittest -v test_tls` in `tests/interop`.
+//! fails and says so. INTEROP_PEERS moves where the peers are, INTEROP_KILLS sets the rounds of `crash`.
+//! To run one scenario: `INTEROP_POSTHOUSE=target/debug/posthouse python3 -m unittest -v test_tls` in `tests/interop`.
 //! Invariants: loopback only, free ports, every process started is ended by its id, every file ends within its time.
 //! Not here: what needs no other program (`src/**/tests`).
 
@@ -26,7 +26,7 @@ fn scenarios(name: &str) {
         // A relay that hangs is ended by its scenario; this is for a scenario that hangs.
         .args(["--kill-after=10", "900", "python3", "-m", "unittest", "-v", &format!("test_{name}")])
         .current_dir(folder)
-        .env("POSTHOUSE_BIN", env!("CARGO_BIN_EXE_posthouse"))
+        .env("INTEROP_POSTHOUSE", env!("CARGO_BIN_EXE_posthouse"))
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .stdin(Stdio::null())
         .output()

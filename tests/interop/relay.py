@@ -1,6 +1,6 @@
 """The relay under test: the real program, started on a free port with a spool of its own.
 
-Contract: `Posthouse` writes a configuration file, starts `$POSTHOUSE_BIN run`, returns once it greets, and ends it by its
+Contract: `Posthouse` writes a configuration file, starts `$INTEROP_POSTHOUSE run`, returns once it greets, and ends it by its
 process id. With `RELAY_UNDER_TEST=postfix` the scenarios that need nothing of posthouse's own run against a private
 Postfix instead, which proves the scenarios themselves.
 Invariants: the spool, the settings and the log stay over `stop`, `kill` and `start`.
@@ -31,9 +31,9 @@ class Posthouse:
         self.folder, self.port, self.speed, self.process = pathlib.Path(folder), free_port(), speed, None
         self.spool, self.tracking = self.folder / "spool", self.folder / "tracking"
         self.config, self.out = self.folder / "posthouse.toml", self.folder / "posthouse.out"
-        self.program = os.environ.get("POSTHOUSE_BIN")
+        self.program = os.environ.get("INTEROP_POSTHOUSE")
         if not self.program:
-            raise AssertionError("POSTHOUSE_BIN names no program; run these scenarios by `cargo test --test interop`")
+            raise AssertionError("INTEROP_POSTHOUSE names no program; run these scenarios by `cargo test --test interop`")
         self.retry, self.networks, self.settings = retry, networks, settings
         self.configure(hosts)
 

@@ -90,7 +90,7 @@ class Commands(Scenario):
 @needs_posthouse
 class Refusals(Scenario):
     def refused(self, *words):
-        done = subprocess.run([os.environ["POSTHOUSE_BIN"], *words], capture_output=True, text=True, timeout=30, cwd=self.folder)
+        done = subprocess.run([os.environ["INTEROP_POSTHOUSE"], *words], capture_output=True, text=True, timeout=30, cwd=self.folder)
         self.assertNotEqual(done.returncode, 0)
         return done.returncode, done.stderr + done.stdout
 

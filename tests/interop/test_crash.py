@@ -1,6 +1,6 @@
 """kill -9 under load: every message that got its 250 arrives, or a notice about it does.
 
-Set POSTHOUSE_KILLS for more or fewer rounds than 10. The counts are printed: lost must be 0; duplicates are counted,
+Set INTEROP_KILLS for more or fewer rounds than 10. The counts are printed: lost must be 0; duplicates are counted,
 since a crash between the upstream's 250 and its record may bring a second delivery, never a loss.
 """
 
@@ -19,7 +19,7 @@ from waiting import wait_for
 
 # Most are small; some are above the size at which a spool may keep contents apart.
 SIZES = (200, 2000, 10240, 60000) * 10 + (1_500_000,)
-KILLS = int(os.environ.get("POSTHOUSE_KILLS", "10"))
+KILLS = int(os.environ.get("INTEROP_KILLS", "10"))
 THREADS = 8
 
 
@@ -88,7 +88,7 @@ class Load:
 
 class Crash(Scenario):
     def test_nothing_that_got_a_250_is_lost_by_kill_9(self):
-        seed = int(os.environ.get("POSTHOUSE_SEED", time.time_ns() % 1_000_000))
+        seed = int(os.environ.get("INTEROP_SEED", time.time_ns() % 1_000_000))
         chance = random.Random(seed)
         upstream = self.enter(Upstream(Flaky(seed)))
         relay = self.relay(upstream, speed=60)

@@ -25,7 +25,7 @@ import sys
 import time
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
-PEERS = pathlib.Path(os.environ.get("POSTHOUSE_PEERS") or REPOSITORY / "target" / "peers")
+PEERS = pathlib.Path(os.environ.get("INTEROP_PEERS") or REPOSITORY / "target" / "peers")
 ROOT = PEERS / "root"
 
 MAIN = """\
