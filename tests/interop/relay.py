@@ -114,7 +114,9 @@ path = {json.dumps(str(self.tracking))}
 
     def command(self, *words):
         """Runs the program's command line against this relay's spool; returns what it printed."""
-        done = subprocess.run([self.program, *words, "--spool", str(self.spool)], capture_output=True, text=True,
+        # The log lies elsewhere than in the spool here, and only the configuration says where.
+        place = ["--config", str(self.config)] if words[0] == "track" else ["--spool", str(self.spool)]
+        done = subprocess.run([self.program, *words, *place], capture_output=True, text=True,
                               timeout=30, cwd=self.folder)
         if done.returncode:
             raise AssertionError(f"posthouse {' '.join(words)} ended with {done.returncode}: {done.stderr}{done.stdout}")
@@ -203,7 +205,7 @@ class Scenario(unittest.TestCase):
         outcome = super().run(result)
         if result and len(result.failures) + len(result.errors) > failures:
             for log in self.last_words:
-                print(f"--- the relay's log of {self.id()}\n{log}", flush=True)
+                print(f"--- the relay's log of {unittest.TestCase.id(self)}\n{log}", flush=True)
         return outcome
 
     def enter(self, context):

@@ -60,7 +60,6 @@ class Commands(Scenario):
         self.upstream.script.open = True
         self.assertIn("held", json.dumps(self.proxy.queue()).lower())
         self.proxy.command("queue", "release", self.id)
-        self.proxy.command("queue", "retry", self.id)
         self.received(self.upstream, 1, 20)
 
     def test_cancel_forgets(self):

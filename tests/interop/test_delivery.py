@@ -80,13 +80,23 @@ class Delivery(Scenario):
             sent = self.send_all(relay, ["plain", "leading-dots", "one-mebibyte"])
             wait_for(lambda: len(upstream.dumps()) == len(sent), 30,
                      lambda: f"{len(sent)} expected, smtp-sink has {len(upstream.dumps())}")
-            # smtp-sink writes LF line ends and fields of its own above.
-            arrived = [dump.replace(b"\r\n", b"\n").rstrip(b"\n") for dump in upstream.dumps()]
-            for content in sent:
-                text = content.replace(b"\r\n", b"\n").rstrip(b"\n")
-                at = next((at for at, dump in enumerate(arrived) if dump.endswith(b"\n" + text)), None)
-                self.assertIsNotNone(at, f"{text[:300]!r} did not arrive")
+            # A file that is there may still be written to.
+            wait_for(lambda: not self.missing(sent, upstream.dumps()), 30,
+                     lambda: f"{self.missing(sent, upstream.dumps())!r} did not arrive")
+
+    @staticmethod
+    def missing(sent, dumps):
+        """The beginnings of those that did not arrive. smtp-sink writes LF line ends and fields of its own above."""
+        arrived = [dump.replace(b"\r\n", b"\n").rstrip(b"\n") for dump in dumps]
+        missing = []
+        for content in sent:
+            text = content.replace(b"\r\n", b"\n").rstrip(b"\n")
+            at = next((at for at, dump in enumerate(arrived) if dump.endswith(b"\n" + text)), None)
+            if at is None:
+                missing.append(text[:300])
+            else:
                 del arrived[at]
+        return missing
 
     def test_every_client_delivers_to_smtp_server(self):
         with NodeSmtpServer(self.folder / "smtp-server") as upstream:

@@ -250,7 +250,9 @@ class Aiosmtpd:
     async def handle_DATA(self, server, session, envelope):
         mail = " ".join([f"MAIL FROM:<{envelope.mail_from or ''}>", *envelope.mail_options])
         recipients = [f"RCPT TO:<{address}>" for address in envelope.rcpt_tos]
-        self.messages.append(Message(mail, recipients, envelope.original_content, session.ssl is not None))
+        # aiosmtpd tells of TLS from the start only through its transport.
+        secret = session.ssl is not None or server.transport.get_extra_info("sslcontext") is not None
+        self.messages.append(Message(mail, recipients, envelope.original_content, secret))
         return "250 2.0.0 Ok"
 
     def __enter__(self):
