@@ -96,7 +96,10 @@ impl Session {
                         question.accept();
                     }
                 }
-                Step::Mail(question) => question.accept(),
+                Step::Mail(question) => {
+                    self.intake = Some((self.place.front.queue.intake(), self.place.front.clock.now()));
+                    question.accept();
+                }
                 Step::Recipient(question) => self.recipient(question),
                 Step::Content(question) => self.content(question),
                 Step::EndOfContent(question) => self.end_of_content(question).await,
@@ -133,7 +136,6 @@ impl Session {
             self.reject(Some(&sender), None, Refusal::TooManyBytes);
             return question.refuse(Refusal::TooManyBytes.reply());
         }
-        self.intake = Some((self.place.front.queue.intake(), self.place.front.clock.now()));
         question.accept();
     }
 

@@ -1,9 +1,9 @@
 //! The thread around the writer: group commit.
 //!
 //! Contract: takes all requests that wait, hands them to the writer as one batch, and begins again. While intakes are
-//! announced it waits up to [`COMPANY`] until the batch has a quarter of them as members who need a sync; with fewer
-//! than eight announced, or with nobody in need of a sync, it waits not at all. What was written without a sync is
-//! synced with the next batch, or after [`TICK`].
+//! announced it waits up to [`COMPANY`] until the batch has enough members who need a sync ([`company`]); with few
+//! announced, or with nobody in need of a sync, it waits not at all. What was written without a sync is synced with
+//! the next batch, or after [`TICK`].
 //! Time: these waits are those of a disk and not of the schedule, so they are real time and pass by `clock`.
 //! Invariants: after a close everything is answered; so it is when the thread ends in any other way.
 //! Not here: what is written how (`writer`).
@@ -25,6 +25,15 @@ const COMPANY: Duration = Duration::from_millis(8);
 
 /// How often the writer looks after the disk while there is something to do.
 const TICK: Duration = Duration::from_secs(1);
+
+/// Members that a batch waits for while so many intakes are announced.
+///
+/// It grows with their square: a few sessions are slowed down by every wait and gather in batches anyway while a sync
+/// runs; for many, who would keep the disk busy all the time, a fuller batch costs nobody anything.
+fn company(announced: usize) -> usize {
+    // 19 of 64, 1 of 20.
+    announced.saturating_mul(announced) / 210
+}
 
 /// What waits for the committer.
 #[derive(Default)]
@@ -107,7 +116,7 @@ impl Door {
     fn await_company<'a>(&'a self, mut inbox: MutexGuard<'a, Inbox>) -> MutexGuard<'a, Inbox> {
         let deadline = now() + COMPANY;
         while inbox.members > 0 && !inbox.closing {
-            let wanted = self.announced.load(Ordering::Relaxed) / 4;
+            let wanted = company(self.announced.load(Ordering::Relaxed));
             let left = left(deadline);
             if inbox.members >= wanted || left.is_zero() {
                 break;
