@@ -68,7 +68,7 @@ impl Courier {
                 return Report::Answered(for_all(&job.recipients, &outcome));
             }
             Err(Unroutable { outcome, retry_at, .. }) => {
-                return Report::Unreachable { outcome, not_before: retry_at };
+                return Report::Unreachable { outcome: *outcome, not_before: retry_at };
             }
         };
         self.try_hops(job, &plan).await

@@ -33,6 +33,19 @@ impl Content {
         self.chunks.iter().map(Bytes::len).sum()
     }
 
+    /// Whether every CR is followed by LF and every LF preceded by CR (RFC 5321 section 2.3.8). Content that is not so
+    /// could end early, or begin a second message, for a server that reads lines otherwise.
+    pub fn has_only_crlf(&self) -> bool {
+        let mut after_cr = false;
+        for byte in self.chunks.iter().flatten() {
+            if (*byte == b'\n') != after_cr {
+                return false;
+            }
+            after_cr = *byte == b'\r';
+        }
+        !after_cr
+    }
+
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }
@@ -52,5 +65,32 @@ impl<T: Into<Bytes>> From<T> for Content {
         let mut content = Self::new();
         content.push(bytes.into());
         content
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_a_bare_cr_or_lf_wherever_chunks_are_cut() {
+        for (text, expected) in [
+            ("", true),
+            ("a\r\nb\r\n", true),
+            ("a", true),
+            ("a\nb", false),
+            ("a\rb", false),
+            ("a\r", false),
+            ("a\r\r\n", false),
+            ("\n", false),
+            ("a\r\n\n", false),
+        ] {
+            for cut in 0..=text.len() {
+                let mut content = Content::new();
+                content.push(Bytes::copy_from_slice(&text.as_bytes()[..cut]));
+                content.push(Bytes::copy_from_slice(&text.as_bytes()[cut..]));
+                assert_eq!(content.has_only_crlf(), expected, "{text:?} cut at {cut}");
+            }
+        }
     }
 }

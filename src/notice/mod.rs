@@ -1,6 +1,6 @@
 //! Telling the sender: what is owed, the report, its wording in each language.
 //!
-//! Contract: [`owed`] holds the one decision whether a notice is owed; [`write`] turns a [`Report`] into a message,
+//! Contract: [`owed`] holds the one decision whether a notice is owed; [`write()`] turns a [`Report`] into a message,
 //! from the null reverse-path to the sender. Both are pure: the same report gives the same octets.
 //! Invariants: no notice ever answers a notice. Nothing that a stranger wrote (a server's reply, the original's
 //! header) can make a field, a line or a part of its own.

@@ -99,7 +99,7 @@ fn decoded(text: &str) -> Option<String> {
     let mut after_encoded = false;
     for word in text.split_ascii_whitespace() {
         let encoded = encoded_word(word);
-        if !decoded.is_empty() && !(after_encoded && encoded.is_some()) {
+        if !(decoded.is_empty() || after_encoded && encoded.is_some()) {
             decoded.push(b' ');
         }
         after_encoded = encoded.is_some();

@@ -50,6 +50,8 @@ pub(super) struct Tasks {
 pub enum SubmitError {
     #[error("the envelope has no recipient")]
     NoRecipients,
+    #[error("the content has a bare CR or LF: end each line with CRLF (RFC 5321 section 2.3.8)")]
+    BareLineEnd,
     /// The relay's route table has no entry for this recipient's domain.
     #[error("no route for {0}: add one for its domain, or one for \"*\"")]
     NoRoute(crate::mail::Address),
@@ -90,6 +92,9 @@ impl Relay {
             return Err(SubmitError::NoRoute(lost.address.clone()));
         }
         let content = content.into();
+        if !content.has_only_crlf() {
+            return Err(SubmitError::BareLineEnd);
+        }
         let message_id = crate::accept::message_id(&content);
         let origin = Origin { message_id, ..Origin::default() };
         let intake = self.inner.queue.intake();

@@ -86,7 +86,7 @@ pub struct Plan {
 /// Nowhere to go now: deferred, or bounced where it will never be otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unroutable {
-    pub outcome: Outcome,
+    pub outcome: Box<Outcome>,
     /// When one of the hosts may be tried again, where that is known.
     pub retry_at: Option<Timestamp>,
     pub candidates: Vec<Candidate>,

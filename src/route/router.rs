@@ -78,7 +78,7 @@ impl Router {
             Destination::Mx(domain) => {
                 let found = mx::exchangers(domain, &*self.names, &self.clock, &settings.hostname).await;
                 let (exchangers, skipped) = found.map_err(|outcome| Unroutable {
-                    outcome,
+                    outcome: outcome.into(),
                     retry_at: None,
                     candidates: Vec::new(),
                 })?;
@@ -220,7 +220,7 @@ fn no_such_group(name: &str) -> Unroutable {
         format!("there is no [upstream.{name}] any more; add it, or route elsewhere, and reload")
     };
     let outcome = Outcome::local(Verdict::Deferred, NO_ROUTE, reason);
-    Unroutable { outcome, retry_at: None, candidates: Vec::new() }
+    Unroutable { outcome: outcome.into(), retry_at: None, candidates: Vec::new() }
 }
 
 impl Weighed {
@@ -256,7 +256,7 @@ impl Weighed {
             (NO_ROUTE, format!("no host of {destination} may be connected to; the ROUTE event says why"))
         });
         let outcome = Outcome::local(Verdict::Deferred, status, reason);
-        Err(Unroutable { outcome, retry_at, candidates })
+        Err(Unroutable { outcome: outcome.into(), retry_at, candidates })
     }
 }
 
