@@ -1,0 +1,158 @@
+//! The moves of a message through the ledger.
+
+use super::*;
+use crate::mail::{EnhancedStatus, Verdict};
+
+const T0: Timestamp = Timestamp::from_millis(1_000_000);
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn ledger() -> Ledger {
+    Ledger::new(Limits {
+        expire_after: HOUR * 48,
+        delay_after: Some(HOUR * 4),
+        per_destination: 20,
+        total: 200,
+    })
+}
+
+fn enter(ledger: &mut Ledger, id: u64, group: &str, now: Timestamp) -> QueueId {
+    let id = QueueId::from_u64(id);
+    let shares = vec![(Destination::Upstream(group.into()), now)];
+    let entrant =
+        Entrant { id, aged_from: now, shares, held: false, may_owe_delay: true, owes_report: false };
+    ledger.enter(entrant, now);
+    id
+}
+
+fn down() -> Outcome {
+    Outcome::local(Verdict::Deferred, EnhancedStatus::new(4, 4, 1), "connection refused")
+}
+
+fn deliver(ledger: &mut Ledger, now: Timestamp) -> (QueueId, LineId) {
+    match ledger.take(now) {
+        Taken::Task(Task::Deliver { id, line, .. }) => (id, line),
+        other => panic!("expected a delivery, got {other:?}"),
+    }
+}
+
+fn wait(ledger: &mut Ledger, now: Timestamp) -> Timestamp {
+    match ledger.take(now) {
+        Taken::Wait(Some(moment)) => moment,
+        other => panic!("expected a wait, got {other:?}"),
+    }
+}
+
+/// Runs a dead destination until `until` and gives what else fell due, with its hour.
+fn run_dead(ledger: &mut Ledger, mut now: Timestamp, until: Timestamp) -> Vec<(u64, String)> {
+    let mut fell_due = Vec::new();
+    while now < until {
+        let hour = now.since(T0).as_secs() / 3600;
+        match ledger.take(now) {
+            Taken::Wait(Some(moment)) => now = moment,
+            Taken::Wait(None) => break,
+            Taken::Task(Task::Deliver { id, line, .. }) => {
+                ledger.unreachable(id, line, down(), None, now);
+                ledger.end_lease(id);
+            }
+            Taken::Task(Task::Delay { id }) => {
+                fell_due.push((hour, format!("delay {}", id.as_u64())));
+                ledger.end_lease(id);
+            }
+            Taken::Task(Task::Expire { id, .. }) => {
+                fell_due.push((hour, format!("expire {}", id.as_u64())));
+                ledger.forget(id, now);
+                ledger.end_lease(id);
+            }
+            Taken::Task(Task::Report { .. }) => panic!("no outcome was recorded"),
+        }
+    }
+    fell_due
+}
+
+#[test]
+fn notices_and_expiry_fall_due_by_age_while_the_destination_sleeps() {
+    let mut ledger = ledger();
+    enter(&mut ledger, 1, "main", T0);
+    enter(&mut ledger, 2, "main", T0);
+    let mut fell_due = run_dead(&mut ledger, T0, T0 + HOUR * 100);
+    // Which of two goes first when both are due is nobody's business.
+    fell_due.sort();
+    let expected = ["delay 1", "delay 2", "expire 1", "expire 2"];
+    assert_eq!(fell_due.iter().map(|(_, what)| what.as_str()).collect::<Vec<_>>(), expected);
+    assert_eq!(fell_due.iter().map(|(hour, _)| *hour).collect::<Vec<_>>(), [4, 4, 48, 48]);
+    assert_eq!(ledger.len(), 0);
+    assert!(ledger.lines().next().is_none() && ledger.agenda.is_empty());
+}
+
+#[test]
+fn nothing_expires_without_an_attempt_that_failed_after_its_deadline() {
+    let mut ledger = ledger();
+    let monday = T0 + HOUR * 72;
+    let id = QueueId::from_u64(1);
+    let shares = vec![(Destination::Upstream("main".into()), T0)];
+    // Found at a start on Monday: its deadline passed at the weekend.
+    let entrant =
+        Entrant { id, aged_from: T0, shares, held: false, may_owe_delay: false, owes_report: false };
+    ledger.enter(entrant, monday);
+    let (tried, line) = deliver(&mut ledger, monday);
+    assert_eq!(tried, id);
+    ledger.unreachable(id, line, down(), None, monday);
+    ledger.end_lease(id);
+    assert!(matches!(ledger.take(monday), Taken::Task(Task::Expire { .. })), "now it has been tried");
+}
+
+#[test]
+fn what_is_held_does_not_run_and_does_not_age() {
+    let mut ledger = ledger();
+    let id = enter(&mut ledger, 1, "main", T0);
+    ledger.lease(id);
+    ledger.withdraw(id, true, T0);
+    ledger.end_lease(id);
+    assert_eq!(ledger.take(T0 + HOUR * 1000), Taken::Wait(None));
+    assert!(ledger.is_held(id) && ledger.contains(id));
+}
+
+#[test]
+fn a_hold_during_an_attempt_lets_it_end_and_a_release_does_not_double_it() {
+    let mut ledger = ledger();
+    let id = enter(&mut ledger, 1, "main", T0);
+    let (_, line) = deliver(&mut ledger, T0);
+    ledger.withdraw(id, true, T0);
+    // Released while the attempt still runs: the share on lease stays the only one.
+    let shares = vec![(Destination::Upstream("main".into()), T0)];
+    ledger.withdraw(id, false, T0);
+    ledger.enter(
+        Entrant { id, aged_from: T0, shares, held: false, may_owe_delay: false, owes_report: false },
+        T0,
+    );
+    assert_eq!(wait(&mut ledger, T0), T0 + HOUR * 48);
+    ledger.settle_share(id, line, Some(T0 + HOUR), T0);
+    ledger.end_lease(id);
+    assert_eq!(wait(&mut ledger, T0), T0 + HOUR);
+}
+
+#[test]
+fn no_more_runs_at_once_than_the_limits_allow() {
+    let mut ledger = ledger();
+    ledger.set_limits(Limits { expire_after: HOUR, delay_after: None, per_destination: 3, total: 4 }, T0);
+    for n in 0..10 {
+        enter(&mut ledger, n, if n < 5 { "a" } else { "b" }, T0);
+    }
+    for _ in 0..4 {
+        deliver(&mut ledger, T0);
+    }
+    assert_eq!(ledger.take(T0), Taken::Wait(None));
+}
+
+#[test]
+fn now_means_now_also_for_a_sleeping_destination() {
+    let mut ledger = ledger();
+    let id = enter(&mut ledger, 1, "main", T0);
+    let (_, line) = deliver(&mut ledger, T0);
+    ledger.unreachable(id, line, down(), Some(T0 + HOUR), T0);
+    ledger.end_lease(id);
+    let soon = T0 + Duration::from_secs(1);
+    assert_eq!(wait(&mut ledger, soon), T0 + HOUR);
+    assert_eq!(ledger.hasten_all(None, soon), 1);
+    assert_eq!(deliver(&mut ledger, soon).0, id);
+}
