@@ -3,7 +3,7 @@
 //! Contract: [`Front::serve`] returns when it has been stopped and the last session has ended.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::{ListenerSettings, Settings, Stop};
 use crate::clock::Clock;
 use crate::mail::{Address, RouteTable};
 use crate::net::{Listener, Stream};
-use crate::queue::Queue;
+use crate::queue::{AcceptError, Queue};
 use crate::tracking::Tracking;
 
 /// After accept(2) failed (too many open files), the next try waits this long, in real time.
@@ -35,6 +35,8 @@ pub struct Front {
     pub(super) clock: Clock,
     sessions: AtomicUsize,
     bytes_in_flight: AtomicU64,
+    /// The last commit failed, and this has been said.
+    refusing: AtomicBool,
 }
 
 impl Front {
@@ -55,6 +57,7 @@ impl Front {
             clock,
             sessions: AtomicUsize::new(0),
             bytes_in_flight: AtomicU64::new(0),
+            refusing: AtomicBool::new(false),
         }
     }
 
@@ -70,6 +73,19 @@ impl Front {
     /// Who may relay, and the limits, from now on; open sessions keep what they began with.
     pub fn reload(&self, settings: Settings) {
         *self.settings.write().expect("no holder panics") = Arc::new(settings);
+    }
+
+    /// Said once in the program's log, when it begins; each refusal is in the tracking log.
+    pub(super) fn accepts_no_more(&self, error: &AcceptError) {
+        if !self.refusing.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, "new mail is refused; what was accepted before is safe and goes on");
+        }
+    }
+
+    pub(super) fn accepts_again(&self) {
+        if self.refusing.swap(false, Ordering::Relaxed) {
+            tracing::info!("new mail is accepted again");
+        }
     }
 
     pub(super) fn settings(&self) -> Arc<Settings> {

@@ -166,9 +166,12 @@ impl Session {
         let accepted = front.queue.accept(intake, incoming).await;
         self.place.set_in_flight(0, u64::MAX);
         match accepted {
-            Ok(receipt) => promise(answer, receipt),
+            Ok(receipt) => {
+                front.accepts_again();
+                promise(answer, receipt);
+            }
             Err(error) => {
-                tracing::warn!(session = %self.id, %error, "a message was not accepted");
+                front.accepts_no_more(&error);
                 let refusal = Refusal::from(&error);
                 self.reject(Some(&sender), None, refusal);
                 answer.refuse(refusal.reply());
