@@ -120,9 +120,9 @@ impl Front {
         loop {
             let accepted = tokio::select! {
                 biased;
-                accepted = listener.accept() => accepted,
                 () = stop.stopped() => break,
                 Some(_) = sessions.join_next() => continue,
+                accepted = listener.accept() => accepted,
             };
             match accepted {
                 Ok((stream, peer)) => {

@@ -183,6 +183,9 @@ impl Session {
     async fn read(&mut self, server: &mut Server) -> Result<(), Left> {
         let limits = self.settings.limits;
         let receiving = server.receiving_content();
+        if !receiving {
+            self.place.set_in_flight(0, u64::MAX);
+        }
         if !receiving && !server.in_transaction() {
             self.intake = None;
         }

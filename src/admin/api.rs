@@ -68,7 +68,7 @@ impl From<OperateError> for Failure {
             OperateError::Held(_) | OperateError::NotHeld(_) | OperateError::NothingWaits(_) => {
                 StatusCode::CONFLICT
             }
-            OperateError::Load(_) | OperateError::Commit(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            OperateError::Load(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self(status, error.to_string())
     }

@@ -156,20 +156,24 @@ impl Courier {
         if let Some(why) = unfit(&transaction, connection.extensions()) {
             let outcome = classify::unfit(&host, why);
             self.finish(connection).await;
-            return Some(AtHost::Answered(vec![Fate::Settled(outcome); recipients.len()]));
+            return Some(AtHost::Answered(vec![Fate::Elsewhere(outcome); recipients.len()]));
         }
         let dsn = connection.extensions().dsn;
         let (report, trouble) = connection.send(transaction).await;
-        if reused && trouble.is_some() && report.mail.is_none() {
+        let refused = report.mail.as_ref().filter(|reply| reply.code() == 421);
+        // Servers end connections that were idle, or that have carried enough; a new one tells more.
+        if reused && (refused.is_some() || (trouble.is_some() && report.mail.is_none())) {
             return None;
         }
-        if let Some(reply) = report.mail.as_ref().filter(|reply| reply.code() == 421) {
+        if let Some(reply) = refused {
             let refused = classify::Trouble::Refused(reply.clone());
             let outcome = classify::of_host(&host, Stage::Transaction, &refused);
             self.router.failed(&hop, &outcome);
             return Some(AtHost::Failed(outcome));
         }
-        self.router.succeeded(&hop);
+        if report.mail.is_some() {
+            self.router.succeeded(&hop);
+        }
         let fates = classify::of_transaction(&host, &report, dsn, trouble.as_ref());
         if trouble.is_none() {
             self.finish(connection).await;
@@ -248,9 +252,11 @@ fn for_all(recipients: &[u32], outcome: &Outcome) -> Vec<(u32, Outcome)> {
 
 fn transaction(job: &Job, recipients: &[u32]) -> Transaction {
     let envelope = &job.message.envelope;
+    // Clients declare 8BITMIME wherever it is offered; only content that has octets of eight bits needs it.
+    let seven_bit = job.content.chunks().iter().all(|chunk| chunk.is_ascii());
     Transaction {
         reverse_path: envelope.reverse_path.clone(),
-        body: envelope.body,
+        body: if seven_bit { BodyType::SevenBit } else { envelope.body },
         ret: envelope.ret,
         envid: envelope.envid.clone(),
         size: job.content.len() as u64,

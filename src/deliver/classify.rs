@@ -12,6 +12,7 @@
 //! | 5yz to MAIL, DATA, final dot | the message | bounced | no |
 //! | 4yz to RCPT | the recipient | deferred | only for 421 and x.3.z |
 //! | 5yz to RCPT | the recipient | bounced | no |
+//! | a message that is too large, or of eight bits, for what its EHLO offers | the host | bounced | yes |
 //! | connection lost or garbage, final dot not out | the message | deferred | yes |
 //! | connection lost, final dot out, no reply | the message | uncertain | no: it may have been delivered |
 //!
@@ -79,6 +80,7 @@ const NO_CREDENTIALS: EnhancedStatus = EnhancedStatus::new(4, 7, 8);
 const GARBAGE: EnhancedStatus = EnhancedStatus::new(4, 5, 0);
 /// Conversion required but not supported (RFC 3463 section 3.7).
 const EIGHT_BIT: EnhancedStatus = EnhancedStatus::new(5, 6, 3);
+const TOO_MANY_RECIPIENTS: EnhancedStatus = EnhancedStatus::new(5, 5, 3);
 /// Message too big for system.
 const TOO_LARGE: EnhancedStatus = EnhancedStatus::new(5, 3, 4);
 
@@ -171,11 +173,13 @@ fn is_go_ahead(reply: &Reply) -> bool {
 }
 
 fn of_refusal(host: &Host, reply: &Reply, command: &str) -> Fate {
-    let permanent = reply.class() == ReplyClass::PermanentFailure;
+    // "Too many recipients" is a wait, whatever its first digit (RFC 5321 section 4.5.3.1.10).
+    let too_many = reply.status().is_some_and(|status| status == TOO_MANY_RECIPIENTS);
+    let permanent = reply.class() == ReplyClass::PermanentFailure && !too_many;
     let (verdict, class) = if permanent { (Verdict::Bounced, 5) } else { (Verdict::Deferred, 4) };
     let outcome = Outcome {
         verdict,
-        status: reply.status().unwrap_or(EnhancedStatus::new(class, 0, 0)),
+        status: reply.status().unwrap_or(EnhancedStatus::new(class, 0, 0)).with_class(class),
         reason: format!("the host refused {command}"),
         reply: Some(reply.clone()),
         host: Some(host.clone()),
@@ -268,6 +272,8 @@ mod tests {
             (OK, "450 4.2.0 greylisted", "", "", false, ("deferred", "4.2.0", false)),
             (OK, "421 4.7.0 too fast", "", "", false, ("deferred", "4.7.0", true)),
             (OK, "550 unknown user", "", "", false, ("bounced", "5.0.0", false)),
+            (OK, "552 5.5.3 too many recipients", "", "", false, ("deferred", "4.5.3", false)),
+            (OK, "552 5.2.2 mailbox full", "", "", false, ("bounced", "5.2.2", false)),
             (OK, OK, "451 wait", "", false, ("deferred", "4.0.0", false)),
             (OK, OK, "554 no", "", false, ("bounced", "5.0.0", false)),
             (OK, OK, GO, "451 4.3.0 disk", true, ("deferred", "4.3.0", true)),

@@ -11,11 +11,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::ledger::{Entrant, Ledger, Limits};
-use super::progress::{aged_from, at_start, is_waiting, owes_report};
+use super::progress::{aged_from, at_start, is_over, is_waiting, owes_report};
 use super::{Inner, Queue, Rules, Settings, State};
 use crate::clock::{Clock, Timestamp};
 use crate::mail::{Address, Content, Destination, Envelope, Origin, QueueId, Receipt};
-use crate::spool::{Accepted, Announcement, CommitError, Spool, Stored, Strike};
+use crate::spool::{Accepted, Announcement, Commit, CommitError, Spool, Stored, Strike};
 use crate::tracking::{Loaded, Message, Received, Tracking};
 
 /// A message that was not accepted: no promise was made.
@@ -54,6 +54,8 @@ impl Intake {
 /// A queue that is being filled from the spool, before it starts.
 pub struct Recovery {
     ledger: Ledger,
+    /// Messages that are done with, and were not removed before the relay ended.
+    over: Vec<QueueId>,
     rules: Arc<dyn Rules>,
     tracking: Tracking,
     clock: Clock,
@@ -62,11 +64,15 @@ pub struct Recovery {
 impl Recovery {
     pub fn new(settings: Settings, rules: Arc<dyn Rules>, tracking: Tracking, clock: Clock) -> Self {
         let ledger = Ledger::new(limits(settings, &*rules));
-        Self { ledger, rules, tracking, clock }
+        Self { ledger, over: Vec::new(), rules, tracking, clock }
     }
 
     /// Takes in a message that the spool has kept.
     pub fn found(&mut self, stored: &Stored) {
+        if is_over(&stored.progress) {
+            self.over.push(stored.id);
+            return;
+        }
         let now = self.clock.now();
         let entrant = entrant(stored, &*self.rules, now);
         let next_attempt = entrant.shares.iter().map(|(_, due)| *due).min();
@@ -87,7 +93,10 @@ impl Recovery {
 
     /// The queue, ready to hand out work.
     pub fn start(self, spool: Arc<dyn Spool>) -> Queue {
-        let state = State { ledger: self.ledger, open: Default::default() };
+        for id in self.over {
+            spool.remove(id);
+        }
+        let state = State { ledger: self.ledger, leased: Default::default() };
         let inner = Inner {
             spool,
             tracking: self.tracking,
@@ -151,7 +160,7 @@ impl Queue {
             return Err(AcceptError::Stopping);
         }
         let inner = Arc::clone(&self.inner);
-        let accept = async move { inner.commit(intake, incoming, None).await };
+        let accept = async move { inner.commit(inner.hand_over(intake, incoming, None)).await };
         tokio::spawn(accept)
             .await
             .expect("a commit does not panic and is not cancelled")
@@ -164,13 +173,14 @@ impl Inner {
         Intake { id: self.spool.next_id(self.clock.now()), _announcement: self.spool.announce() }
     }
 
-    /// Commits a message and puts it in line. `strikes`: the message is a notice, and pays this debt.
-    pub(super) async fn commit(
+    /// Hands a message to the spool. `strikes`: the message is a notice, and pays this debt. Calls take effect in their
+    /// order, so that it may be made while the state is locked.
+    pub(super) fn hand_over(
         &self,
         intake: Intake,
         incoming: Incoming,
         strikes: Option<Strike>,
-    ) -> Result<Receipt, CommitError> {
+    ) -> HandedOver {
         let Incoming { envelope, origin, content, taken } = incoming;
         let arrived_at = self.clock.now();
         let id = intake.id;
@@ -185,9 +195,16 @@ impl Inner {
             origin: stored.origin.clone(),
             strikes,
         };
-        let receipt = self.spool.accept(accepted, content).await?;
+        let commit = self.spool.accept(accepted, content);
+        HandedOver { stored, commit, taken, reference, _intake: intake }
+    }
+
+    /// Waits for the commit, and puts the message in line.
+    pub(super) async fn commit(&self, handed_over: HandedOver) -> Result<Receipt, CommitError> {
+        let HandedOver { stored, commit, taken, reference, _intake } = handed_over;
+        let receipt = commit.await?;
         let recipients: Vec<&Address> = stored.envelope.recipients.iter().map(|r| &r.address).collect();
-        let received = Received { recipients: &recipients, size, duration: taken, reference };
+        let received = Received { recipients: &recipients, size: stored.size, duration: taken, reference };
         self.tracking.received(message(&stored), &received);
         let now = self.clock.now();
         let entrant = entrant(&stored, &*self.rules, now);
@@ -195,6 +212,15 @@ impl Inner {
         self.changed.notify_one();
         Ok(receipt)
     }
+}
+
+/// A message on its way into the spool.
+pub(super) struct HandedOver {
+    stored: Stored,
+    commit: Commit<Receipt>,
+    taken: Option<Duration>,
+    reference: Option<QueueId>,
+    _intake: Intake,
 }
 
 /// Addresses of the recipients with these numbers.

@@ -80,6 +80,18 @@ enum Stage {
     Nothing,
 }
 
+/// Whether a report is owed, and who sees to it. One notice of a message is written at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reporting {
+    NotOwed,
+    /// In `reports`, or in `reports_later`.
+    Queued,
+    /// Somebody writes a notice now. `again`: more has become owed since.
+    Writing {
+        again: bool,
+    },
+}
+
 struct Entry {
     /// Its arrival, moved forward by the time it was held: what its age counts from.
     aged_from: Timestamp,
@@ -87,7 +99,7 @@ struct Entry {
     stage: Stage,
     agenda_at: Timestamp,
     held: bool,
-    leases: u16,
+    reporting: Reporting,
 }
 
 /// A message as it enters the ledger.
@@ -109,6 +121,8 @@ pub(super) struct Ledger {
     lines: Lines,
     agenda: BTreeSet<(Timestamp, QueueId)>,
     reports: VecDeque<QueueId>,
+    /// Reports that could not be written, and when they are tried again.
+    reports_later: BTreeSet<(Timestamp, QueueId)>,
     expiring: VecDeque<(QueueId, Destination, Box<Outcome>)>,
     under_way: usize,
 }
@@ -121,6 +135,7 @@ impl Ledger {
             lines: Lines::default(),
             agenda: BTreeSet::new(),
             reports: VecDeque::new(),
+            reports_later: BTreeSet::new(),
             expiring: VecDeque::new(),
             under_way: 0,
         }
@@ -148,6 +163,11 @@ impl Ledger {
         self.lines.iter().map(|(_, line)| line)
     }
 
+    /// Messages that wait for a destination.
+    pub fn waiting_for(&self, destination: &Destination) -> u64 {
+        self.lines.find(destination).map_or(0, |id| self.lines.get(id).waiting() as u64)
+    }
+
     /// The sleep of a destination, if it sleeps.
     pub fn sleep_of(&self, destination: &Destination) -> Option<&Sleep> {
         self.lines.find(destination).and_then(|id| self.lines.get(id).sleep())
@@ -172,12 +192,12 @@ impl Ledger {
     /// stay there.
     pub fn enter(&mut self, entrant: Entrant, now: Timestamp) {
         let Entrant { id, aged_from, shares, held, may_owe_delay, owes_report } = entrant;
-        let (leases, leased) = match self.entries.remove(&id) {
-            Some(old) => (old.leases, old.shares),
-            None => (0, SmallVec::new()),
+        let (reporting, leased) = match self.entries.remove(&id) {
+            Some(old) => (old.reporting, old.shares),
+            None => (Reporting::NotOwed, SmallVec::new()),
         };
         let mut entry =
-            Entry { aged_from, shares: leased, stage: Stage::Nothing, agenda_at: aged_from, held, leases };
+            Entry { aged_from, shares: leased, stage: Stage::Nothing, agenda_at: aged_from, held, reporting };
         for (destination, due) in shares.into_iter().filter(|_| !held) {
             let line = self.lines.of(&destination, self.limits.per_destination);
             if entry.shares.iter().all(|share| share.line != line) {
@@ -223,39 +243,31 @@ impl Ledger {
         self.agenda.remove(&(at, id));
     }
 
-    /// The next piece of work. Whoever takes it owes one of the ending moves.
+    /// The next piece of work. Whoever takes it owes one of the ending moves, and [`Ledger::end_work`].
     pub fn take(&mut self, now: Timestamp) -> Taken {
         if self.under_way >= self.limits.total {
             return Taken::Wait(None);
         }
         match self.find_task(now) {
             Some(task) => {
-                let (Task::Deliver { id, .. }
-                | Task::Expire { id, .. }
-                | Task::Delay { id }
-                | Task::Report { id }) = &task;
-                self.lease(*id);
+                self.begin_work();
                 Taken::Task(task)
             }
             None => {
                 let agenda = self.agenda.first().map(|(at, _)| *at);
-                Taken::Wait([agenda, self.lines.wakes_at()].into_iter().flatten().min())
+                let reports = self.reports_later.first().map(|(at, _)| *at);
+                Taken::Wait([agenda, reports, self.lines.wakes_at()].into_iter().flatten().min())
             }
         }
     }
 
-    /// Takes one message out for somebody's work on it. The message must be in the ledger.
-    pub fn lease(&mut self, id: QueueId) {
+    /// Somebody works on a message: a task, or the operator.
+    pub fn begin_work(&mut self) {
         self.under_way += 1;
-        self.entry(id).leases += 1;
     }
 
-    /// Ends a lease; tells whether it was the last on this message.
-    pub fn end_lease(&mut self, id: QueueId) -> bool {
+    pub fn end_work(&mut self) {
         self.under_way -= 1;
-        let Some(entry) = self.entries.get_mut(&id) else { return true };
-        entry.leases -= 1;
-        entry.leases == 0
     }
 
     fn find_task(&mut self, now: Timestamp) -> Option<Task> {
@@ -270,8 +282,16 @@ impl Ledger {
                 return Some(Task::Expire { id, destination, outcome });
             }
         }
+        while let Some((at, id)) = self.reports_later.first().copied().filter(|(at, _)| *at <= now) {
+            self.reports_later.remove(&(at, id));
+            self.reports.push_back(id);
+        }
         while let Some(id) = self.reports.pop_front() {
-            if self.entries.contains_key(&id) {
+            // One that is written to already comes again by itself.
+            if let Some(entry) = self.entries.get_mut(&id)
+                && entry.reporting == Reporting::Queued
+            {
+                entry.reporting = Reporting::Writing { again: false };
                 return Some(Task::Report { id });
             }
         }
@@ -286,21 +306,44 @@ impl Ledger {
 
     /// The agenda's moment for a message has come.
     fn fallen_due(&mut self, id: QueueId, now: Timestamp) -> Option<Task> {
+        let expire_after = self.limits.expire_after;
         let entry = self.entries.get_mut(&id)?;
+        let deadline = entry.aged_from + expire_after;
         match entry.stage {
             Stage::Nothing => None,
-            Stage::DelayNotice if entry.shares.iter().all(|share| share.due.is_none()) => {
+            // It waits for nothing any more: only a report is owed.
+            _ if entry.shares.is_empty() => {
+                entry.stage = Stage::Nothing;
+                None
+            }
+            // A message that was found when its time was over is not "delayed" any more.
+            Stage::DelayNotice if deadline <= now => {
+                self.put_on_agenda(id, Stage::Expiry);
+                None
+            }
+            Stage::DelayNotice
+                if matches!(entry.reporting, Reporting::Writing { .. })
+                    || entry.shares.iter().any(|share| share.due.is_none()) =>
+            {
                 entry.agenda_at = now + ATTEMPT_UNDER_WAY;
                 self.agenda.insert((entry.agenda_at, id));
                 None
             }
             Stage::DelayNotice => {
+                entry.reporting = match entry.reporting {
+                    Reporting::NotOwed => Reporting::Writing { again: false },
+                    Reporting::Queued | Reporting::Writing { .. } => Reporting::Writing { again: true },
+                };
                 self.put_on_agenda(id, Stage::Expiry);
                 Some(Task::Delay { id })
             }
+            // The schedule was lengthened since this was put down.
+            Stage::Expiry if deadline > now => {
+                self.put_on_agenda(id, Stage::Expiry);
+                None
+            }
             Stage::Expiry => {
                 entry.stage = Stage::Nothing;
-                let deadline = entry.aged_from + self.limits.expire_after;
                 let waiting: SmallVec<[LineId; 1]> =
                     entry.shares.iter().filter(|share| share.due.is_some()).map(|share| share.line).collect();
                 for line in waiting {
@@ -366,7 +409,11 @@ impl Ledger {
             (overdue, line.sleep().expect("it was just put to sleep").clone())
         });
         for id in overdue {
-            self.expire_if_tried(id, line, Timestamp::default(), now);
+            match self.deadline(id) {
+                // The schedule was lengthened meanwhile.
+                Some(deadline) if deadline > now => self.put_on_agenda(id, Stage::Expiry),
+                _ => self.expire_if_tried(id, line, Timestamp::default(), now),
+            }
         }
         if self.deadline(id).is_some_and(|deadline| deadline <= now)
             && self.entry(id).shares.iter().any(|s| s.line == line)
@@ -385,7 +432,13 @@ impl Ledger {
         match next.filter(|_| !entry.held) {
             Some(due) => {
                 entry.shares[at].due = Some(due);
-                self.lines.edit(line, now, |line| line.join(id, due));
+                let overdue = entry.stage == Stage::Nothing;
+                self.lines.edit(line, now, |line| {
+                    line.join(id, due);
+                    if overdue {
+                        line.wait_for_failure(id);
+                    }
+                });
             }
             None => {
                 entry.shares.remove(at);
@@ -395,7 +448,40 @@ impl Ledger {
 
     /// Outcomes were recorded that the sender is owed a report of.
     pub fn owes_report(&mut self, id: QueueId) {
-        self.reports.push_back(id);
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        match entry.reporting {
+            Reporting::NotOwed => {
+                entry.reporting = Reporting::Queued;
+                self.reports.push_back(id);
+            }
+            Reporting::Queued => {}
+            Reporting::Writing { .. } => entry.reporting = Reporting::Writing { again: true },
+        }
+    }
+
+    /// Whoever wrote a notice has ended. `again_at`: it could not be written, and is tried again then.
+    pub fn notice_ended(&mut self, id: QueueId, again_at: Option<Timestamp>) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let again = entry.reporting == (Reporting::Writing { again: true });
+        entry.reporting = if again || again_at.is_some() { Reporting::Queued } else { Reporting::NotOwed };
+        match again_at {
+            Some(at) => {
+                self.reports_later.insert((at, id));
+            }
+            None if again => self.reports.push_back(id),
+            None => {}
+        }
+    }
+
+    /// Whoever wrote a delay notice has ended. `again_at`: it could not be written, and falls due again then.
+    pub fn delay_ended(&mut self, id: QueueId, again_at: Option<Timestamp>) {
+        self.notice_ended(id, None);
+        if let (Some(at), true) = (again_at, self.entries.contains_key(&id)) {
+            self.strike_from_agenda(id);
+            let entry = self.entry(id);
+            (entry.stage, entry.agenda_at) = (Stage::DelayNotice, at);
+            self.agenda.insert((at, id));
+        }
     }
 
     /// Takes all that waits of a message out of line, because it is held or about to enter anew.
@@ -418,14 +504,37 @@ impl Ledger {
         for share in &mut entry.shares {
             let Some(due) = share.due.filter(|due| *due > now) else { continue };
             share.due = Some(now);
+            let overdue = entry.stage == Stage::Nothing;
             self.lines.edit(share.line, now, |line| {
                 line.leave(id, due);
                 line.join(id, now);
+                if overdue {
+                    line.wait_for_failure(id);
+                }
             });
         }
         for share in entry.shares.clone() {
             self.lines.edit(share.line, now, |line| line.wake(now));
         }
+    }
+
+    /// An expiry could not be carried out: the share waits for the next failure of its destination again.
+    pub fn put_back_expired(
+        &mut self,
+        id: QueueId,
+        destination: &Destination,
+        due: Timestamp,
+        now: Timestamp,
+    ) {
+        if !self.entries.contains_key(&id) {
+            return;
+        }
+        let line = self.lines.of(destination, self.limits.per_destination);
+        self.entry(id).shares.push(Share { line, due: Some(due) });
+        self.lines.edit(line, now, |line| {
+            line.join(id, due);
+            line.wait_for_failure(id);
+        });
     }
 
     /// Moves all that waits, for one destination or for any, to now; tells how many messages that is.
@@ -449,25 +558,10 @@ impl Ledger {
         self.entries.get(&id).is_some_and(|entry| entry.shares.iter().any(|share| share.due.is_none()))
     }
 
-    /// A delay notice could not be made: it falls due again at once.
-    pub fn owes_delay(&mut self, id: QueueId, now: Timestamp) {
-        if self.entries.contains_key(&id) {
-            self.strike_from_agenda(id);
-            let entry = self.entry(id);
-            (entry.stage, entry.agenda_at) = (Stage::DelayNotice, now);
-            self.agenda.insert((now, id));
-        }
-    }
-
     /// The attempt was not made, and nothing of the message is for this line any more.
     pub fn put_aside(&mut self, id: QueueId, line: LineId, now: Timestamp) {
         self.rejoin(id, line, None, now);
         self.lines.edit(line, now, Line::returned);
-    }
-
-    /// Nothing waits and nothing is on lease but this one: the message can be forgotten once its outcomes are.
-    pub fn is_done(&self, id: QueueId) -> bool {
-        self.entries.get(&id).is_some_and(|entry| entry.shares.is_empty() && !entry.held)
     }
 
     /// The message has left the queue.

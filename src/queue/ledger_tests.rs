@@ -52,16 +52,17 @@ fn run_dead(ledger: &mut Ledger, mut now: Timestamp, until: Timestamp) -> Vec<(u
             Taken::Wait(None) => break,
             Taken::Task(Task::Deliver { id, line, .. }) => {
                 ledger.unreachable(id, line, down(), None, now);
-                ledger.end_lease(id);
+                ledger.end_work();
             }
             Taken::Task(Task::Delay { id }) => {
+                ledger.delay_ended(id, None);
                 fell_due.push((hour, format!("delay {}", id.as_u64())));
-                ledger.end_lease(id);
+                ledger.end_work();
             }
             Taken::Task(Task::Expire { id, .. }) => {
                 fell_due.push((hour, format!("expire {}", id.as_u64())));
                 ledger.forget(id, now);
-                ledger.end_lease(id);
+                ledger.end_work();
             }
             Taken::Task(Task::Report { .. }) => panic!("no outcome was recorded"),
         }
@@ -97,7 +98,7 @@ fn nothing_expires_without_an_attempt_that_failed_after_its_deadline() {
     let (tried, line) = deliver(&mut ledger, monday);
     assert_eq!(tried, id);
     ledger.unreachable(id, line, down(), None, monday);
-    ledger.end_lease(id);
+    ledger.end_work();
     assert!(matches!(ledger.take(monday), Taken::Task(Task::Expire { .. })), "now it has been tried");
 }
 
@@ -105,9 +106,9 @@ fn nothing_expires_without_an_attempt_that_failed_after_its_deadline() {
 fn what_is_held_does_not_run_and_does_not_age() {
     let mut ledger = ledger();
     let id = enter(&mut ledger, 1, "main", T0);
-    ledger.lease(id);
+    ledger.begin_work();
     ledger.withdraw(id, true, T0);
-    ledger.end_lease(id);
+    ledger.end_work();
     assert_eq!(ledger.take(T0 + HOUR * 1000), Taken::Wait(None));
     assert!(ledger.is_held(id) && ledger.contains(id));
 }
@@ -127,7 +128,7 @@ fn a_hold_during_an_attempt_lets_it_end_and_a_release_does_not_double_it() {
     );
     assert_eq!(wait(&mut ledger, T0), T0 + HOUR * 48);
     ledger.settle_share(id, line, Some(T0 + HOUR), T0);
-    ledger.end_lease(id);
+    ledger.end_work();
     assert_eq!(wait(&mut ledger, T0), T0 + HOUR);
 }
 
@@ -150,7 +151,7 @@ fn now_means_now_also_for_a_sleeping_destination() {
     let id = enter(&mut ledger, 1, "main", T0);
     let (_, line) = deliver(&mut ledger, T0);
     ledger.unreachable(id, line, down(), Some(T0 + HOUR), T0);
-    ledger.end_lease(id);
+    ledger.end_work();
     let soon = T0 + Duration::from_secs(1);
     assert_eq!(wait(&mut ledger, soon), T0 + HOUR);
     assert_eq!(ledger.hasten_all(None, soon), 1);

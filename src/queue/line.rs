@@ -113,8 +113,13 @@ impl Line {
         if self.sleep.as_ref().is_some_and(|sleep| sleep.failed_at >= deadline) {
             return true;
         }
-        self.overdue.insert(id);
+        self.wait_for_failure(id);
         false
+    }
+
+    /// Its time is up: the next failure of the destination ends this message.
+    pub fn wait_for_failure(&mut self, id: QueueId) {
+        self.overdue.insert(id);
     }
 
     pub fn wakes(&self, now: Timestamp) -> Wakes {

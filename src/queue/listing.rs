@@ -134,11 +134,11 @@ impl Queue {
     /// One message.
     pub async fn show(&self, id: QueueId) -> Result<Listed, OperateError> {
         let open = {
-            let state = self.inner.state();
+            let mut state = self.inner.state();
             if !state.ledger.contains(id) {
                 return Err(OperateError::Unknown(id));
             }
-            state.open.get(&id).map(super::Open::as_stored)
+            state.open(id).1.map(|open| open.as_stored())
         };
         let stored = match open {
             Some(stored) => stored,

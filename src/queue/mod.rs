@@ -29,7 +29,7 @@ mod work;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
@@ -67,13 +67,23 @@ struct Inner {
 
 struct State {
     ledger: Ledger,
-    /// Envelope and progress of the messages on lease.
-    open: HashMap<QueueId, Open>,
+    /// The messages that somebody works on.
+    leased: HashMap<QueueId, Leased>,
+}
+
+/// A message on lease to one or more.
+#[derive(Default)]
+struct Leased {
+    leases: u32,
+    /// Its envelope and progress, once somebody has read it: all who work on it see the same.
+    open: Option<Open>,
 }
 
 struct Open {
     stored: Arc<Stored>,
     progress: Progress,
+    /// Notices whose commit is under way. The progress says already that they are paid.
+    paying: u32,
 }
 
 impl Queue {
@@ -94,9 +104,17 @@ impl Queue {
     }
 }
 
+impl State {
+    /// The open message that a lease keeps.
+    fn open(&mut self, id: QueueId) -> (&mut Ledger, Option<&mut Open>) {
+        (&mut self.ledger, self.leased.get_mut(&id).and_then(|leased| leased.open.as_mut()))
+    }
+}
+
 impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("the ledger's moves do not panic")
+        // A worker that panicked must not take the relay with it; leases are given back in destructors.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_closed(&self) -> bool {

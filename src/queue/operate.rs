@@ -1,17 +1,21 @@
 //! The operator's acts: hold, release, cancel, try now, and new routes or schedules.
 //!
-//! Contract: an act on one message is durable when it returns, and stands in the log. It works on a message that is
-//! being delivered just now too: what the attempt brings still counts, but it is not tried again.
+//! Contract: an act on one message is durable when it returns, and stands in the log. (While the spool's disk fails it
+//! counts in memory, and the spool writes it once it can.) It works on a message that is being delivered just now too:
+//! what the attempt brings still counts, but it is not tried again.
 
 use std::sync::Arc;
 
 use super::intake::{addresses, entrant, limits, message};
+use super::ledger::Ledger;
 use super::progress::{is_over, is_waiting};
+use super::settle::Written;
 use super::work::Lease;
 use super::{Open, Queue, Settings, State};
+use crate::clock::Timestamp;
 use crate::mail::{Destination, QueueId};
-use crate::spool::{CommitError, Durability, LoadError, RecipientState, Stored};
-use crate::tracking::Operated;
+use crate::spool::{Durability, LoadError, RecipientState, Stored};
+use crate::tracking::{Message, Operated, Tracking};
 
 const BY_OPERATOR: &str = "by the operator";
 
@@ -30,80 +34,57 @@ pub enum OperateError {
     NothingWaits(QueueId),
     #[error(transparent)]
     Load(#[from] LoadError),
-    #[error(transparent)]
-    Commit(#[from] CommitError),
 }
 
 impl Queue {
     /// Takes a message out of the schedule; it does not age until it is released.
     pub async fn hold(&self, id: QueueId) -> Result<(), OperateError> {
-        let lease = self.open_for_operator(id).await?;
-        let (commit, stored, indexes) = {
-            let mut guard = self.inner.state();
-            let State { ledger, open } = &mut *guard;
+        let _lease = self.open_for_operator(id).await?;
+        let (written, stored, indexes) = {
+            let mut state = self.inner.state();
+            let (ledger, open) = state.operated(id)?;
             let now = self.inner.clock.now();
-            let open = open.get_mut(&id).ok_or(OperateError::Unknown(id))?;
             if open.progress.held_since.is_some() {
                 return Err(OperateError::Held(id));
             }
-            let indexes = waiting(open);
-            if indexes.is_empty() {
-                return Err(OperateError::NothingWaits(id));
-            }
+            let indexes = waiting(open)?;
             open.progress.held_since = Some(now);
             ledger.withdraw(id, true, now);
-            (
-                self.inner.spool.settle(id, &open.progress, Durability::Synced),
-                Arc::clone(&open.stored),
-                indexes,
-            )
+            (self.write_durably(id, open), Arc::clone(&open.stored), indexes)
         };
-        commit.await?;
-        let recipients = addresses(&stored.envelope, &indexes);
-        let facts = Operated { recipients: &recipients, reason: BY_OPERATOR };
-        self.inner.tracking.held(message(&stored), &facts);
-        drop(lease);
+        written.wait().await;
+        self.tell_operated(Tracking::held, &stored, &indexes);
         Ok(())
     }
 
     /// Puts a held message back in the schedule, due now.
     pub async fn release(&self, id: QueueId) -> Result<(), OperateError> {
-        let lease = self.open_for_operator(id).await?;
-        let (commit, stored, indexes) = {
-            let mut guard = self.inner.state();
-            let State { ledger, open } = &mut *guard;
+        let _lease = self.open_for_operator(id).await?;
+        let (written, stored, indexes) = {
+            let mut state = self.inner.state();
+            let (ledger, open) = state.operated(id)?;
             let now = self.inner.clock.now();
-            let open = open.get_mut(&id).ok_or(OperateError::Unknown(id))?;
             let since = open.progress.held_since.take().ok_or(OperateError::NotHeld(id))?;
             open.progress.held_for_ms += now.since(since).as_millis() as u64;
-            for recipient in open.progress.recipients.iter_mut().filter(|recipient| is_waiting(recipient)) {
-                recipient.next_attempt = Some(now);
-            }
+            due_now(open, now);
             ledger.withdraw(id, false, now);
             ledger.enter(entrant(&open.as_stored(), &*self.inner.rules, now), now);
-            let commit = self.inner.spool.settle(id, &open.progress, Durability::Synced);
-            (commit, Arc::clone(&open.stored), waiting(open))
+            let indexes = waiting(open).unwrap_or_default();
+            (self.write_durably(id, open), Arc::clone(&open.stored), indexes)
         };
-        commit.await?;
-        let recipients = addresses(&stored.envelope, &indexes);
-        let facts = Operated { recipients: &recipients, reason: BY_OPERATOR };
-        self.inner.tracking.released(message(&stored), &facts);
-        drop(lease);
+        written.wait().await;
+        self.tell_operated(Tracking::released, &stored, &indexes);
         Ok(())
     }
 
-    /// Gives a message up without a notice. An attempt that is under way is not cut short.
+    /// Gives a message up without a notice. An attempt that is under way is not cut short: what it brings counts.
     pub async fn cancel(&self, id: QueueId) -> Result<(), OperateError> {
-        let lease = self.open_for_operator(id).await?;
-        let (commit, stored, indexes) = {
-            let mut guard = self.inner.state();
-            let State { ledger, open } = &mut *guard;
+        let _lease = self.open_for_operator(id).await?;
+        let (written, stored, indexes) = {
+            let mut state = self.inner.state();
+            let (ledger, open) = state.operated(id)?;
             let now = self.inner.clock.now();
-            let open = open.get_mut(&id).ok_or(OperateError::Unknown(id))?;
-            let indexes = waiting(open);
-            if indexes.is_empty() {
-                return Err(OperateError::NothingWaits(id));
-            }
+            let indexes = waiting(open)?;
             for index in &indexes {
                 let recipient = &mut open.progress.recipients[*index as usize];
                 recipient.state = RecipientState::Cancelled;
@@ -111,46 +92,39 @@ impl Queue {
             }
             open.progress.held_since = None;
             ledger.withdraw(id, false, now);
-            (
-                self.inner.spool.settle(id, &open.progress, Durability::Synced),
-                Arc::clone(&open.stored),
-                indexes,
-            )
+            let written = self.write_durably(id, open);
+            if is_over(&open.progress) && open.paying == 0 && !ledger.is_delivering(id) {
+                self.inner.spool.remove(id);
+                ledger.forget(id, now);
+            }
+            (written, Arc::clone(&open.stored), indexes)
         };
-        commit.await?;
-        let recipients = addresses(&stored.envelope, &indexes);
-        let facts = Operated { recipients: &recipients, reason: BY_OPERATOR };
-        self.inner.tracking.cancelled(message(&stored), &facts);
-        let mut guard = self.inner.state();
-        let State { ledger, open } = &mut *guard;
-        if open.get(&id).is_some_and(|open| is_over(&open.progress)) {
-            self.inner.spool.remove(id);
-            ledger.forget(id, self.inner.clock.now());
-        }
-        drop(guard);
-        drop(lease);
+        written.wait().await;
+        self.tell_operated(Tracking::cancelled, &stored, &indexes);
         Ok(())
     }
 
     /// Tries one message now, whatever its schedule says, and its destination too.
     pub async fn retry(&self, id: QueueId) -> Result<(), OperateError> {
-        let lease = self.open_for_operator(id).await?;
-        let now = self.inner.clock.now();
+        let _lease = self.open_for_operator(id).await?;
         let (stored, indexes) = {
-            let mut guard = self.inner.state();
-            let State { ledger, open } = &mut *guard;
-            let open = open.get(&id).ok_or(OperateError::Unknown(id))?;
+            let mut state = self.inner.state();
+            let (ledger, open) = state.operated(id)?;
             if ledger.is_held(id) {
                 return Err(OperateError::Held(id));
             }
+            let now = self.inner.clock.now();
+            let indexes = waiting(open)?;
+            due_now(open, now);
             ledger.hasten(id, now);
-            (Arc::clone(&open.stored), waiting(open))
+            (Arc::clone(&open.stored), indexes)
         };
-        let recipients = addresses(&stored.envelope, &indexes);
-        let facts = Operated { recipients: &recipients, reason: BY_OPERATOR };
-        self.inner.tracking.retried(message(&stored), &facts);
-        drop(lease);
+        self.tell_operated(Tracking::retried, &stored, &indexes);
         Ok(())
+    }
+
+    fn write_durably(&self, id: QueueId, open: &Open) -> Written {
+        Written(Some(self.inner.spool.settle(id, &open.progress, Durability::Synced)))
     }
 
     /// Tries all that waits for a destination now, or for every destination; held messages stay held. Tells how many
@@ -171,12 +145,12 @@ impl Queue {
             state.ledger.ids()
         };
         for id in ids {
-            // One that is gone meanwhile, or can't be read, is seen to by whoever works on it.
+            // One that is gone meanwhile, or can't be read, is seen to by whoever works on it. What is being delivered
+            // now gets into its new line when the attempt has ended.
             let Ok(_lease) = self.open_for_operator(id).await else { continue };
-            let mut guard = self.inner.state();
-            let State { ledger, open } = &mut *guard;
-            let Some(open) = open.get(&id) else { continue };
-            if ledger.contains(id) && !ledger.is_held(id) && !ledger.is_delivering(id) {
+            let mut state = self.inner.state();
+            let Ok((ledger, open)) = state.operated(id) else { continue };
+            if !ledger.is_held(id) && !ledger.is_delivering(id) {
                 ledger.withdraw(id, false, now);
                 ledger.enter(entrant(&open.as_stored(), &*self.inner.rules, now), now);
             }
@@ -190,11 +164,29 @@ impl Queue {
             if !state.ledger.contains(id) {
                 return Err(OperateError::Unknown(id));
             }
-            state.ledger.lease(id);
-            Lease::new(&self.inner, id)
+            state.ledger.begin_work();
+            Lease::new(&self.inner, &mut state, id)
         };
         lease.open().await?;
         Ok(lease)
+    }
+
+    fn tell_operated(&self, tell: Tell, stored: &Stored, indexes: &[u32]) {
+        let recipients = addresses(&stored.envelope, indexes);
+        let facts = Operated { recipients: &recipients, reason: BY_OPERATOR };
+        tell(&self.inner.tracking, message(stored), &facts);
+    }
+}
+
+type Tell = fn(&Tracking, Message<'_>, &Operated<'_>);
+
+impl State {
+    /// A message that is in the queue and open.
+    fn operated(&mut self, id: QueueId) -> Result<(&mut Ledger, &mut Open), OperateError> {
+        match self.open(id) {
+            (ledger, Some(open)) if ledger.contains(id) => Ok((ledger, open)),
+            _ => Err(OperateError::Unknown(id)),
+        }
     }
 }
 
@@ -205,7 +197,15 @@ impl Open {
     }
 }
 
-fn waiting(open: &Open) -> Vec<u32> {
+/// The recipients that still wait.
+fn waiting(open: &Open) -> Result<Vec<u32>, OperateError> {
     let waiting = open.progress.recipients.iter().enumerate().filter(|(_, recipient)| is_waiting(recipient));
-    waiting.map(|(index, _)| index as u32).collect()
+    let indexes: Vec<u32> = waiting.map(|(index, _)| index as u32).collect();
+    if indexes.is_empty() { Err(OperateError::NothingWaits(open.stored.id)) } else { Ok(indexes) }
+}
+
+fn due_now(open: &mut Open, now: Timestamp) {
+    for recipient in open.progress.recipients.iter_mut().filter(|recipient| is_waiting(recipient)) {
+        recipient.next_attempt = Some(now);
+    }
 }

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::intake::{addresses, message};
+use super::ledger::Ledger;
 use super::progress::{is_over, is_waiting, last_outcome};
-use super::settle::Written;
 use super::work::Lease;
-use super::{Incoming, State};
+use super::{Incoming, Open};
 use crate::clock::Timestamp;
 use crate::mail::{Content, Outcome, QueueId};
 use crate::spool::{CommitError, LoadError, Progress, RecipientState, Stored, Strike};
@@ -31,7 +31,8 @@ enum Kind {
 pub struct Owed {
     lease: Lease,
     kind: Kind,
-    done: bool,
+    /// It could not be written; then again.
+    again_at: Option<Timestamp>,
 }
 
 /// One notice to write: the recipients that it is about, by number, with what happened to them last. Of a failure an
@@ -72,11 +73,19 @@ impl Debt {
     }
 
     fn strike(&self, progress: &mut Progress) {
+        self.mark(progress, false);
+    }
+
+    fn owe_again(&self, progress: &mut Progress) {
+        self.mark(progress, true);
+    }
+
+    fn mark(&self, progress: &mut Progress, owed: bool) {
         match self {
-            Self::Delayed { .. } => progress.delay_told = true,
+            Self::Delayed { .. } => progress.delay_told = !owed,
             Self::Failed { recipients } | Self::Relayed { recipients } => {
                 for (index, _) in recipients {
-                    progress.recipients[*index as usize].owed = false;
+                    progress.recipients[*index as usize].owed = owed;
                 }
             }
         }
@@ -87,17 +96,18 @@ impl Debt {
 #[derive(Clone, Debug)]
 pub struct OwedMessage {
     pub message: Arc<Stored>,
-    pub content: Content,
+    /// `None`: it is damaged on disk.
+    pub content: Option<Content>,
     pub debts: Vec<Debt>,
 }
 
 impl Owed {
     pub(super) fn delay(lease: Lease) -> Self {
-        Self { lease, kind: Kind::Delay, done: false }
+        Self { lease, kind: Kind::Delay, again_at: None }
     }
 
     pub(super) fn report(lease: Lease) -> Self {
-        Self { lease, kind: Kind::Report, done: false }
+        Self { lease, kind: Kind::Report, again_at: None }
     }
 
     pub fn id(&self) -> QueueId {
@@ -107,42 +117,50 @@ impl Owed {
     /// Reads the message and tells what is owed. `None`: nothing (any more), or the message cannot be read and the
     /// queue has seen to it.
     pub async fn open(&mut self) -> Option<OwedMessage> {
-        let opened = match self.lease.open().await {
-            Ok(()) => self.lease.inner.spool.content(self.lease.id).await,
-            Err(error) => Err(error),
-        };
-        let content = match opened {
-            Ok(content) => content,
+        match self.lease.open().await {
+            Ok(()) => {}
             Err(error @ LoadError::Io { .. }) => {
-                self.postpone(&error).await;
+                self.postpone(&error);
                 return None;
             }
             Err(error) => {
                 self.lease.set_aside(&error);
-                self.done = true;
                 return None;
             }
-        };
+        }
         let (message, debts) = self.debts()?;
         if debts.is_empty() {
-            self.done = true;
             return None;
         }
+        let content = match self.lease.inner.spool.content(self.lease.id).await {
+            Ok(content) => Some(content),
+            Err(error @ LoadError::Io { .. }) => {
+                self.postpone(&error);
+                return None;
+            }
+            // The sender is told all the same; only his message can't come back to him.
+            Err(error) => {
+                tracing::error!(id = %self.lease.id, %error, "a notice goes without the message that it is about");
+                None
+            }
+        };
         Some(OwedMessage { message, content, debts })
     }
 
     fn debts(&self) -> Option<(Arc<Stored>, Vec<Debt>)> {
-        let state = self.lease.inner.state();
-        let open = state.open.get(&self.lease.id)?;
+        let mut state = self.lease.inner.state();
+        let (ledger, open) = state.open(self.lease.id);
+        let open = open?;
         let debts = match self.kind {
-            Kind::Delay => self.delay_debt(&state, &open.stored, &open.progress).into_iter().collect(),
+            Kind::Delay => self.delay_debt(ledger, open).into_iter().collect(),
             Kind::Report => report_debts(&open.progress),
         };
         Some((Arc::clone(&open.stored), debts))
     }
 
-    fn delay_debt(&self, state: &State, stored: &Stored, progress: &Progress) -> Option<Debt> {
+    fn delay_debt(&self, ledger: &Ledger, open: &Open) -> Option<Debt> {
         let rules = &self.lease.inner.rules;
+        let Open { stored, progress, .. } = open;
         if progress.delay_told {
             return None;
         }
@@ -153,32 +171,50 @@ impl Owed {
                 continue;
             }
             // While the destination sleeps, its failure is what holds the message up now.
-            let sleep = state.ledger.sleep_of(&rules.destination(&recipient.address));
+            let sleep = ledger.sleep_of(&rules.destination(&recipient.address));
             let outcome = sleep.map(|sleep| &sleep.outcome).or_else(|| last_outcome(progress, state_of));
             recipients.push((index as u32, outcome.cloned()));
         }
         if recipients.is_empty() {
             return None;
         }
-        let next_attempt = state.ledger.shares(stored.id).into_iter().filter_map(|(_, due)| due).min();
-        Some(Debt::Delayed { recipients, retry_until: state.ledger.deadline(stored.id)?, next_attempt })
+        let next_attempt = ledger.shares(stored.id).into_iter().filter_map(|(_, due)| due).min();
+        Some(Debt::Delayed { recipients, retry_until: ledger.deadline(stored.id)?, next_attempt })
     }
 
-    /// Commits `notice` and strikes `debt`, in one record. On an error the debt stays, and is tried again later.
+    /// Commits `notice` and strikes `debt`, in one record. On an error the debt stays.
     pub async fn pay(&mut self, debt: &Debt, notice: Incoming) -> Result<QueueId, CommitError> {
         let inner = Arc::clone(&self.lease.inner);
         let id = self.lease.id;
-        let struck = {
-            let state = inner.state();
-            let open = state.open.get(&id).expect("the lease keeps its message open");
-            let mut progress = open.progress.clone();
-            debt.strike(&mut progress);
-            progress
+        // Both under one lock: whatever another delivery of this message settles comes before or after the strike, on
+        // disk as in memory.
+        let (handed_over, stored) = {
+            let mut state = inner.state();
+            let open = state.open(id).1.expect("the lease keeps its message open");
+            debt.strike(&mut open.progress);
+            open.paying += 1;
+            let progress = (!is_over(&open.progress)).then(|| open.progress.clone());
+            let strike = Strike { id, progress };
+            (inner.hand_over(inner.intake(), notice, Some(strike)), Arc::clone(&open.stored))
         };
-        let strike = Strike { id, progress: (!is_over(&struck)).then(|| struck.clone()) };
-        let receipt = inner.commit(inner.intake(), notice, Some(strike)).await?;
-        let (stored, written) = self.struck(debt, &struck);
-        written.wait().await;
+        let committed = inner.commit(handed_over).await;
+        let written = {
+            let mut state = inner.state();
+            let (ledger, open) = state.open(id);
+            let open = open.expect("the lease keeps its message open");
+            open.paying -= 1;
+            if committed.is_err() {
+                debt.owe_again(&mut open.progress);
+                Some(inner.write_down(ledger, open, id, inner.clock.now()))
+            } else {
+                // Over: the strike has removed it from the spool, or the settle of another delivery that came after.
+                is_over(&open.progress).then(|| inner.write_down(ledger, open, id, inner.clock.now()))
+            }
+        };
+        if let Some(written) = written {
+            written.wait().await;
+        }
+        let receipt = committed?;
         let indexes: Vec<u32> = debt.recipients().iter().map(|(index, _)| *index).collect();
         let recipients = addresses(&stored.envelope, &indexes);
         let expires = match debt {
@@ -191,47 +227,23 @@ impl Owed {
         Ok(receipt.id())
     }
 
-    /// The commit has struck the debt on disk: strike it here. Where another delivery of the same message settled
-    /// meanwhile, the record of the notice has overwritten that; so write down what is true now.
-    fn struck(&self, debt: &Debt, on_disk: &Progress) -> (Arc<Stored>, Written) {
-        let inner = &self.lease.inner;
-        let id = self.lease.id;
-        let mut guard = inner.state();
-        let State { ledger, open } = &mut *guard;
-        let open = open.get_mut(&id).expect("the lease keeps its message open");
-        debt.strike(&mut open.progress);
-        let stored = Arc::clone(&open.stored);
-        if open.progress != *on_disk {
-            let written = inner.write_down(ledger, open, id, inner.clock.now());
-            return (stored, written);
-        }
-        if is_over(&open.progress) {
-            ledger.forget(id, inner.clock.now());
-        }
-        (stored, Written(None))
-    }
-
-    /// All debts are paid.
-    pub fn done(mut self) {
-        self.done = true;
-    }
-
-    /// The notice could not be committed: it stays owed, and is tried again after a while.
-    pub async fn postpone(&mut self, error: &(dyn std::error::Error + Sync)) {
+    /// The notice could not be written: it stays owed, and is tried again after a while.
+    pub fn postpone(&mut self, error: &(dyn std::error::Error + Sync)) {
         tracing::warn!(id = %self.lease.id, %error, "a notice stays owed and is tried again in 30 seconds");
-        self.lease.inner.clock.wait(UNPAID_FOR).await;
+        self.again_at = Some(self.lease.inner.clock.now() + UNPAID_FOR);
     }
 }
 
 impl Drop for Owed {
     fn drop(&mut self) {
-        if self.done {
-            return;
-        }
-        let mut state = self.lease.inner.state();
+        let inner = &self.lease.inner;
+        // Whoever panicked over it would do so again at once.
+        let panicked = std::thread::panicking().then(|| inner.clock.now() + UNPAID_FOR);
+        let again_at = self.again_at.or(panicked);
+        let mut state = inner.state();
         match self.kind {
-            Kind::Delay => state.ledger.owes_delay(self.lease.id, self.lease.inner.clock.now()),
-            Kind::Report => state.ledger.owes_report(self.lease.id),
+            Kind::Delay => state.ledger.delay_ended(self.lease.id, again_at),
+            Kind::Report => state.ledger.notice_ended(self.lease.id, again_at),
         }
     }
 }

@@ -6,16 +6,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::intake::{addresses, message};
+use super::intake::{addresses, entrant, message};
 use super::ledger::Ledger;
 use super::lines::LineId;
 use super::progress::{self, is_waiting};
 use super::schedule::Next;
 use super::work::Expiry;
-use super::{Inner, Job, Open, State};
+use super::{Inner, Job, Open};
 use crate::clock::Timestamp;
-use crate::mail::{Content, Outcome, QueueId, Verdict};
-use crate::spool::{Commit, Durability, RecipientProgress, RecipientState, Stored};
+use crate::mail::{Content, Destination, Outcome, QueueId, Verdict};
+use crate::spool::{Commit, Durability, LoadError, RecipientProgress, RecipientState, Stored};
 use crate::tracking::{Attempted, Slept, Woke};
 
 /// A progress on its way into the spool. Whoever has the message on lease waits for it before he gives the lease back,
@@ -63,8 +63,8 @@ impl Inner {
         let mut told = Vec::with_capacity(outcomes.len());
         let (aged_from, next, slept, written) = {
             let mut guard = self.state();
-            let State { ledger, open } = &mut *guard;
-            let open = open.get_mut(&id).expect("a delivery keeps its message open");
+            let (ledger, open) = guard.open(id);
+            let open = open.expect("a delivery keeps its message open");
             let aged_from = open.aged_from();
             let next = retry.next(job.attempt, aged_from, now, self.clock.fraction());
             for (index, outcome) in outcomes {
@@ -96,14 +96,15 @@ impl Inner {
         let envelope = &open.stored.envelope;
         let recipient = &envelope.recipients[index as usize];
         let failure_owed = || self.rules.failure_owed(envelope, recipient);
-        // Cancelled while the attempt ran: not tried again, and nobody asked for a notice.
+        // Cancelled while the attempt ran: what it brought still counts, but it is not tried again, and a sender is not
+        // told of a failure that nobody minds.
         let cancelled = open.progress.recipients[index as usize].state == RecipientState::Cancelled;
         let (kind, state, owed) = match (outcome.verdict, next) {
             (Verdict::Delivered { dsn }, _) => {
                 let owed = self.rules.success_owed(envelope, recipient, dsn);
                 (Kind::Sent, RecipientState::Delivered, owed)
             }
-            (Verdict::Bounced, _) => (Kind::Failed, RecipientState::Bounced, failure_owed()),
+            (Verdict::Bounced, _) => (Kind::Failed, RecipientState::Bounced, !cancelled && failure_owed()),
             (_, _) if cancelled => (Kind::Deferred, RecipientState::Cancelled, false),
             (Verdict::Deferred, Next::At(_)) => (Kind::Deferred, RecipientState::Waiting, false),
             (Verdict::Uncertain, Next::At(_)) => (Kind::Unknown, RecipientState::Waiting, false),
@@ -119,7 +120,8 @@ impl Inner {
         Told { index, kind, outcome: outcome.clone() }
     }
 
-    /// Puts the progress into the spool, or takes the message out of it when nothing is left to do.
+    /// Puts the progress into the spool, or takes the message out of it when nothing is left to do. A recipient whose
+    /// route was changed during the attempt gets into the line where he belongs.
     pub(super) fn write_down(
         &self,
         ledger: &mut Ledger,
@@ -127,7 +129,11 @@ impl Inner {
         id: QueueId,
         now: Timestamp,
     ) -> Written {
-        if progress::is_over(&open.progress) {
+        if !ledger.contains(id) {
+            // Set aside or removed meanwhile by another who worked on it.
+            return Written(None);
+        }
+        if progress::is_over(&open.progress) && open.paying == 0 {
             self.spool.remove(id);
             ledger.forget(id, now);
             return Written(None);
@@ -135,6 +141,13 @@ impl Inner {
         let commit = self.spool.settle(id, &open.progress, Durability::Soon);
         if progress::owes_report(&open.progress) {
             ledger.owes_report(id);
+        }
+        let entrant = entrant(&open.as_stored(), &*self.rules, now);
+        let lines = ledger.shares(id);
+        let in_line = |destination: &Destination| lines.iter().any(|(of, _)| of == destination);
+        if !entrant.held && !entrant.shares.iter().all(|(destination, _)| in_line(destination)) {
+            ledger.withdraw(id, false, now);
+            ledger.enter(entrant, now);
         }
         Written(Some(commit))
     }
@@ -186,12 +199,7 @@ impl Inner {
     }
 
     fn waiting_for(&self, job: &Job) -> u64 {
-        let state = self.state();
-        state
-            .ledger
-            .lines()
-            .find(|line| *line.destination() == job.destination)
-            .map_or(0, |l| l.waiting() as u64)
+        self.state().ledger.waiting_for(&job.destination)
     }
 
     pub(super) fn unreachable(
@@ -242,39 +250,54 @@ impl Open {
 
 impl Expiry {
     /// Ends the share: every recipient that still waits for this destination bounces.
-    pub async fn expire(self) {
-        let inner = &self.lease.inner;
-        if let Err(error) = self.lease.open().await {
-            self.lease.set_aside(&error);
-            return;
+    pub async fn expire(mut self) {
+        let inner = Arc::clone(&self.lease.inner);
+        match self.lease.open().await {
+            Ok(()) => {}
+            Err(error @ LoadError::Io { .. }) => {
+                tracing::warn!(id = %self.lease.id, %error, "a message cannot be read for now");
+                return;
+            }
+            Err(error) => {
+                self.done = true;
+                self.lease.set_aside(&error);
+                return;
+            }
         }
         let now = inner.clock.now();
         let mut told = Vec::new();
         let (job, written) = {
             let mut guard = inner.state();
-            let State { ledger, open } = &mut *guard;
-            let open = open.get_mut(&self.lease.id).expect("the lease keeps its message open");
-            let stored = Arc::clone(&open.stored);
-            let mut job = Job {
-                destination: self.destination.clone(),
-                message: Arc::clone(&stored),
-                recipients: Vec::new(),
-                attempt: 0,
-                content: Content::new(),
-            };
-            for (index, recipient) in stored.envelope.recipients.iter().enumerate() {
-                let state = &open.progress.recipients[index];
-                if !is_waiting(state) || inner.rules.destination(&recipient.address) != self.destination {
-                    continue;
-                }
-                let attempts = state.attempts;
-                job.attempt = job.attempt.max(attempts);
-                told.push(inner.record(open, index as u32, &self.outcome, &Next::GiveUp, attempts));
-            }
-            progress::tidy(&mut open.progress);
+            let (ledger, open) = guard.open(self.lease.id);
+            let open = open.expect("the lease keeps its message open");
+            let job = self.end_recipients(open, &mut told);
             (job, inner.write_down(ledger, open, self.lease.id, now))
         };
+        self.done = true;
         written.wait().await;
         inner.tell(&job.message, &job, told, Duration::ZERO, None, None);
+    }
+
+    fn end_recipients(&self, open: &mut Open, told: &mut Vec<Told>) -> Job {
+        let inner = &self.lease.inner;
+        let stored = Arc::clone(&open.stored);
+        let mut attempt = 0;
+        for (index, recipient) in stored.envelope.recipients.iter().enumerate() {
+            let state = &open.progress.recipients[index];
+            if !is_waiting(state) || inner.rules.destination(&recipient.address) != self.destination {
+                continue;
+            }
+            let attempts = state.attempts;
+            attempt = attempt.max(attempts);
+            told.push(inner.record(open, index as u32, &self.outcome, &Next::GiveUp, attempts));
+        }
+        progress::tidy(&mut open.progress);
+        Job {
+            destination: self.destination.clone(),
+            message: stored,
+            recipients: Vec::new(),
+            attempt,
+            content: Content::new(),
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! Contract: whoever takes [`Work`] has the message on lease until he settles it; a lease that is dropped goes back in
 //! line, at worst for a second delivery. The envelope is read from the spool when the work begins, not before.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use super::lines::LineId;
 use super::owed::Owed;
 use super::progress::is_waiting;
 use super::{Inner, Open, Queue, State};
+use crate::clock::Timestamp;
 use crate::mail::{Content, Destination, Outcome, QueueId};
 use crate::spool::{LoadError, Stored};
 use crate::tracking::Quarantined;
@@ -39,8 +41,12 @@ pub(super) struct Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         let mut state = self.inner.state();
-        if state.ledger.end_lease(self.id) {
-            state.open.remove(&self.id);
+        state.ledger.end_work();
+        if let Entry::Occupied(mut leased) = state.leased.entry(self.id) {
+            leased.get_mut().leases -= 1;
+            if leased.get().leases == 0 {
+                leased.remove();
+            }
         }
         drop(state);
         self.inner.changed.notify_one();
@@ -48,31 +54,40 @@ impl Drop for Lease {
 }
 
 impl Lease {
-    pub fn new(inner: &Arc<Inner>, id: QueueId) -> Self {
+    /// For work that the ledger has begun to count.
+    pub fn new(inner: &Arc<Inner>, state: &mut State, id: QueueId) -> Self {
+        state.leased.entry(id).or_default().leases += 1;
         Self { inner: Arc::clone(inner), id }
     }
 
-    /// Reads the message, if nobody has it open already. While the lease lasts it stays open, and all who work on it
-    /// see the same progress.
+    /// Reads the message, if nobody has it open already. While a lease lasts it stays open, and all who work on it see
+    /// the same progress.
     pub async fn open(&self) -> Result<(), LoadError> {
-        if self.inner.state().open.contains_key(&self.id) {
+        if self.inner.state().open(self.id).1.is_some() {
             return Ok(());
         }
         let stored = self.inner.spool.load(self.id).await?;
         let mut state = self.inner.state();
-        state.open.entry(self.id).or_insert_with(|| {
+        let leased = state.leased.entry(self.id).or_default();
+        leased.open.get_or_insert_with(|| {
             let progress = stored.progress.clone();
-            Open { stored: Arc::new(stored), progress }
+            Open { stored: Arc::new(stored), progress, paying: 0 }
         });
         Ok(())
     }
 
     /// A message that cannot be read is out of the queue; the spool has set it aside.
     pub fn set_aside(&self, error: &LoadError) {
+        let mut state = self.inner.state();
+        if !state.ledger.contains(self.id) {
+            // It has left the queue meanwhile, and that is why it cannot be read.
+            return;
+        }
+        state.ledger.forget(self.id, self.inner.clock.now());
+        drop(state);
         tracing::error!(id = %self.id, %error, "a message cannot be read and was set aside");
         let reason = error.to_string();
         self.inner.tracking.quarantined(&Quarantined { id: Some(self.id), reason: &reason });
-        self.inner.state().ledger.forget(self.id, self.inner.clock.now());
     }
 }
 
@@ -126,21 +141,28 @@ impl Delivery {
         };
         let job = self.job(content);
         if job.is_none() {
-            self.settle_nothing();
+            self.settle_nothing().await;
         }
         job
     }
 
     fn job(&self, content: Content) -> Option<Job> {
         let inner = &self.lease.inner;
-        let state = inner.state();
-        let open = state.open.get(&self.lease.id)?;
+        let now = inner.clock.now();
+        let mut state = inner.state();
+        let open = state.open(self.lease.id).1?;
         let waiting = std::iter::zip(&open.stored.envelope.recipients, &open.progress.recipients).enumerate();
-        let mine = waiting.filter(|(_, (recipient, progress))| {
-            is_waiting(progress) && inner.rules.destination(&recipient.address) == self.destination
-        });
-        let recipients: Vec<u32> =
-            mine.map(|(index, _)| index as u32).take(RECIPIENTS_OF_ONE_TRANSACTION).collect();
+        let mut mine: Vec<(Option<Timestamp>, u32)> = waiting
+            .filter(|(_, (recipient, progress))| {
+                is_waiting(progress) && inner.rules.destination(&recipient.address) == self.destination
+            })
+            .map(|(index, (_, progress))| (progress.next_attempt, index as u32))
+            .collect();
+        // Who has waited longest first; nobody before his time, unless the operator has hastened the whole share.
+        mine.sort_unstable();
+        let until = mine.first()?.0.max(Some(now));
+        let due = mine.iter().filter(|(next, _)| *next <= until).map(|(_, index)| *index);
+        let recipients: Vec<u32> = due.take(RECIPIENTS_OF_ONE_TRANSACTION).collect();
         let made = recipients.iter().map(|index| open.progress.recipients[*index as usize].attempts).max()?;
         Some(Job {
             destination: self.destination.clone(),
@@ -164,7 +186,7 @@ impl Delivery {
         mut self,
         job: &Job,
         outcome: Outcome,
-        not_before: Option<crate::clock::Timestamp>,
+        not_before: Option<Timestamp>,
         taken: Duration,
     ) {
         self.settled = true;
@@ -172,20 +194,18 @@ impl Delivery {
     }
 
     /// Nothing of the message is for this destination any more: cancelled, or routed elsewhere meanwhile.
-    fn settle_nothing(&mut self) {
+    async fn settle_nothing(&mut self) {
         self.settled = true;
         let inner = &self.lease.inner;
         let now = inner.clock.now();
-        let mut state = inner.state();
-        state.ledger.put_aside(self.lease.id, self.line, now);
-        let State { ledger, open } = &mut *state;
-        if let Some(open) = open.get(&self.lease.id)
-            && ledger.is_done(self.lease.id)
-            && !super::progress::is_over(&open.progress)
-        {
-            let mut stored = (*open.stored).clone();
-            stored.progress = open.progress.clone();
-            ledger.enter(super::intake::entrant(&stored, &*inner.rules, now), now);
+        let written = {
+            let mut state = inner.state();
+            state.ledger.put_aside(self.lease.id, self.line, now);
+            let (ledger, open) = state.open(self.lease.id);
+            open.map(|open| inner.write_down(ledger, open, self.lease.id, now))
+        };
+        if let Some(written) = written {
+            written.wait().await;
         }
     }
 
@@ -206,11 +226,23 @@ impl Drop for Delivery {
     }
 }
 
-/// A share whose time is up.
+/// A share whose time is up. Dropping it unfinished puts the share back in line.
 pub struct Expiry {
     pub(super) lease: Lease,
     pub(super) destination: Destination,
     pub(super) outcome: Box<Outcome>,
+    pub(super) done: bool,
+}
+
+impl Drop for Expiry {
+    fn drop(&mut self) {
+        if !self.done {
+            let inner = &self.lease.inner;
+            let now = inner.clock.now();
+            let due = now + TROUBLED_FOR;
+            inner.state().ledger.put_back_expired(self.lease.id, &self.destination, due, now);
+        }
+    }
 }
 
 impl Queue {
@@ -222,10 +254,12 @@ impl Queue {
             if inner.is_closed() {
                 return None;
             }
-            let taken = inner.state().ledger.take(inner.clock.now());
-            let wait = match taken {
-                Taken::Task(task) => return Some(self.work(task)),
-                Taken::Wait(wait) => wait,
+            let wait = {
+                let mut state = inner.state();
+                match state.ledger.take(inner.clock.now()) {
+                    Taken::Task(task) => return Some(self.work(&mut state, task)),
+                    Taken::Wait(wait) => wait,
+                }
             };
             match wait {
                 None => changed.await,
@@ -238,14 +272,14 @@ impl Queue {
         }
     }
 
-    fn work(&self, task: Task) -> Work {
-        let lease = |id| Lease::new(&self.inner, id);
+    fn work(&self, state: &mut State, task: Task) -> Work {
+        let mut lease = |id| Lease::new(&self.inner, state, id);
         match task {
             Task::Deliver { id, line, destination } => {
                 Work::Deliver(Delivery { lease: lease(id), line, destination, settled: false })
             }
             Task::Expire { id, destination, outcome } => {
-                Work::Expire(Expiry { lease: lease(id), destination, outcome })
+                Work::Expire(Expiry { lease: lease(id), destination, outcome, done: false })
             }
             Task::Delay { id } => Work::Notify(Owed::delay(lease(id))),
             Task::Report { id } => Work::Notify(Owed::report(lease(id))),

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::deliver::{Courier, Report};
-use crate::mail::Origin;
+use crate::mail::{Content, Origin};
 use crate::notice;
 use crate::queue::{Debt, Delivery, Incoming, Owed, OwedMessage, Queue, Work};
 
@@ -73,11 +73,10 @@ impl Workers {
             // Nobody to tell: the rules owe nothing to the null reverse-path, so there is no such debt.
             let Some(notice) = self.write(&message, debt) else { continue };
             if let Err(error) = owed.pay(debt, notice).await {
-                owed.postpone(&error).await;
+                owed.postpone(&error);
                 return;
             }
         }
-        owed.done();
     }
 
     fn write(&self, owed: &OwedMessage, debt: &Debt) -> Option<Incoming> {
@@ -90,7 +89,7 @@ impl Workers {
             Debt::Relayed { .. } => notice::Kind::Relayed,
         };
         let settings = self.notices.read().expect("no holder panics").clone();
-        let original: Bytes = owed.content.to_bytes();
+        let original: Option<Bytes> = owed.content.as_ref().map(Content::to_bytes);
         let recipients = debt.recipients().iter().map(|(index, outcome)| notice::Reported {
             recipient: &stored.envelope.recipients[*index as usize],
             outcome: outcome.as_ref(),
@@ -105,7 +104,7 @@ impl Workers {
             arrived_at: stored.arrived_at,
             now: self.clock.now(),
             recipients: recipients.collect(),
-            original: notice::Original::whole(&original),
+            original: original.as_deref().map_or_else(notice::Original::lost, notice::Original::whole),
             chance: self.clock.chance(),
         };
         let notice = notice::write(&report)?;

@@ -52,9 +52,12 @@ impl Health {
         Self { sick }
     }
 
-    /// The sickness that keeps this host from being tried now.
+    /// The sickness that keeps this host from being tried now. A time farther off than any wait comes from a clock
+    /// that was set back, and counts for nothing.
     pub fn sickness(&self, key: &HostKey, now: Timestamp) -> Option<&Sickness> {
-        self.sick.get(key).filter(|sickness| sickness.retry_at > now)
+        self.sick
+            .get(key)
+            .filter(|sickness| sickness.retry_at > now && sickness.retry_at <= now + LONGEST_WAIT)
     }
 
     /// Deliveries that ran side by side and fail together count once. Gives what is now known.
@@ -65,7 +68,7 @@ impl Health {
             retry_at: now,
             reason: String::new(),
         });
-        if sickness.retry_at <= now {
+        if sickness.retry_at <= now || sickness.retry_at > now + LONGEST_WAIT {
             sickness.failures += 1;
             let doubled = FIRST_WAIT.saturating_mul(1 << (sickness.failures - 1).min(16));
             sickness.retry_at = now + doubled.min(LONGEST_WAIT);

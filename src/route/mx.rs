@@ -36,8 +36,8 @@ pub(super) async fn exchangers(
         return Ok((vec![(0, literal.to_string())], Vec::new()));
     }
     let mut found = match names.mx(domain).await {
-        Ok(records) => records,
-        Err(NameError::NoRecords) => vec![(0, domain.to_owned())],
+        Ok(records) if !records.is_empty() => records,
+        Ok(_) | Err(NameError::NoRecords) => vec![(0, domain.to_owned())],
         Err(NameError::NoSuchDomain) => {
             let reason = format!("the domain {domain} does not exist in DNS");
             return Err(Outcome::local(Verdict::Bounced, NO_SUCH_DOMAIN, reason));

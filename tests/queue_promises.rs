@@ -1,0 +1,285 @@
+//! Races and edges that once broke a promise, at the queue's public interface. Each was found by a review and is told by
+//! its name.
+mod world;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use posthouse::clock::Clock;
+use posthouse::mail::*;
+use posthouse::queue::schedule::{Preset, Retry};
+use posthouse::queue::*;
+use posthouse::spool::{Memory, Spool};
+use posthouse::tracking::Tracking;
+use tokio::time::timeout;
+use world::FRIDAY_NOON;
+
+struct Answers {
+    moved: AtomicBool,
+    retry: Mutex<Retry>,
+    by_domain: bool,
+}
+impl Rules for Answers {
+    fn destination(&self, r: &Address) -> Destination {
+        if self.moved.load(Ordering::SeqCst) {
+            return Destination::Upstream("new".into());
+        }
+        Destination::Upstream(if self.by_domain { r.domain().into() } else { "old".into() })
+    }
+    fn retry(&self) -> Arc<Retry> {
+        Arc::new(self.retry.lock().unwrap().clone())
+    }
+    fn failure_owed(&self, e: &Envelope, _: &Recipient) -> bool {
+        !e.reverse_path.is_null()
+    }
+    fn success_owed(&self, _: &Envelope, _: &Recipient, _: bool) -> bool {
+        false
+    }
+    fn delay_owed(&self, e: &Envelope, _: &Recipient) -> bool {
+        !e.reverse_path.is_null()
+    }
+}
+struct Bench {
+    q: Queue,
+    clock: Clock,
+    rules: Arc<Answers>,
+    spool: Arc<Memory>,
+}
+fn bench(settings: Settings) -> Bench {
+    let clock = Clock::simulated(FRIDAY_NOON, 1);
+    let mut retry = Preset::Default.retry();
+    retry.jitter = 0.0;
+    let rules = Arc::new(Answers { moved: false.into(), retry: Mutex::new(retry), by_domain: true });
+    let spool = Arc::new(Memory::new());
+    let recovery = Recovery::new(settings, rules.clone(), Tracking::in_memory(clock.clone()), clock.clone());
+    Bench { q: recovery.start(spool.clone()), clock, rules, spool }
+}
+fn incoming(to: &[&str]) -> Incoming {
+    let from: Address = "alice@example.org".parse().unwrap();
+    Incoming {
+        envelope: Envelope::new(from.into(), to.iter().map(|a| a.parse().unwrap())),
+        origin: Origin::default(),
+        content: Content::from("Subject: x\r\n\r\n"),
+        taken: None,
+    }
+}
+fn notice() -> Incoming {
+    let mut n = incoming(&["alice@example.org"]);
+    n.envelope.reverse_path = ReversePath::NULL;
+    n
+}
+fn outcome(verdict: Verdict) -> Outcome {
+    let class = match verdict {
+        Verdict::Delivered { .. } => 2,
+        Verdict::Bounced => 5,
+        _ => 4,
+    };
+    Outcome::local(verdict, EnhancedStatus::new(class, 0, 0), "said")
+}
+impl Bench {
+    async fn accept(&self, to: &[&str]) -> QueueId {
+        self.q.accept(self.q.intake(), incoming(to)).await.unwrap().id()
+    }
+    async fn next(&self) -> Work {
+        timeout(Duration::from_secs(30 * 86400), self.q.next()).await.expect("work comes").unwrap()
+    }
+    async fn deliver(&self) -> Delivery {
+        match self.next().await {
+            Work::Deliver(d) => d,
+            _ => panic!("a delivery was expected"),
+        }
+    }
+    async fn owed(&self) -> Owed {
+        match self.next().await {
+            Work::Notify(o) => o,
+            _ => panic!("a notice was expected"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_during_an_attempt_leaves_the_queue_alive() {
+    let b = bench(Settings::default());
+    let id = b.accept(&["bob@example.com"]).await;
+    let mut d = b.deliver().await;
+    let job = d.open().await.unwrap();
+    b.q.cancel(id).await.unwrap();
+    let settled = tokio::spawn(async move {
+        d.settle(&job, &[(0, outcome(Verdict::Deferred))], Duration::ZERO).await;
+    })
+    .await;
+    assert!(settled.is_ok());
+    assert_eq!(b.q.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delay_notice_may_be_committed_while_its_message_is_delivered() {
+    let b = bench(Settings::default());
+    b.accept(&["bob@example.com"]).await;
+    b.clock.wait(Duration::from_secs(5 * 3600)).await; // the relay was down, say
+    let mut owed = b.owed().await;
+    let mut d = b.deliver().await;
+    let message = owed.open().await.unwrap();
+    let job = d.open().await.unwrap();
+    d.settle(&job, &[(0, outcome(Verdict::Delivered { dsn: false }))], Duration::ZERO).await;
+    let paid = tokio::spawn(async move { owed.pay(&message.debts[0], notice()).await.is_ok() }).await;
+    assert!(paid.is_ok());
+    assert_eq!(b.q.len(), 1, "the notice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_during_an_attempt_leaves_the_message_in_a_line() {
+    let b = bench(Settings::default());
+    let id = b.accept(&["bob@example.com"]).await;
+    let mut d = b.deliver().await;
+    let job = d.open().await.unwrap();
+    b.rules.moved.store(true, Ordering::SeqCst);
+    b.q.reload(Settings::default()).await;
+    d.settle(&job, &[(0, outcome(Verdict::Deferred))], Duration::ZERO).await;
+    let row = b.q.show(id).await.unwrap();
+    println!("{:?} {:?}", row.state, b.q.destinations());
+    assert_eq!(b.q.retry_all(None), 1, "it waits somewhere");
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_than_100_recipients_that_are_deferred_are_each_tried_by_the_schedule() {
+    let b = bench(Settings::default());
+    let to: Vec<String> = (0..150).map(|n| format!("r{n}@example.com")).collect();
+    b.accept(&to.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let mut tried = Vec::new();
+    for _ in 0..20 {
+        let Ok(Some(Work::Deliver(mut d))) = timeout(Duration::from_secs(30), b.q.next()).await else {
+            break;
+        };
+        let job = d.open().await.unwrap();
+        tried.push((b.clock.now().since(FRIDAY_NOON), job.attempt, job.recipients[0]));
+        let outcomes: Vec<_> = job.recipients.iter().map(|r| (*r, outcome(Verdict::Deferred))).collect();
+        d.settle(&job, &outcomes, Duration::ZERO).await;
+    }
+    println!("{tried:?}");
+    assert_eq!(tried.len(), 2, "attempts in the first 30 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_told_once() {
+    let b = bench(Settings::default());
+    b.accept(&["gone@example.com", "busy@example.net"]).await;
+    let (mut d1, mut d2) = (b.deliver().await, b.deliver().await);
+    let (j1, j2) = (d1.open().await.unwrap(), d2.open().await.unwrap());
+    d1.settle(&j1, &[(j1.recipients[0], outcome(Verdict::Bounced))], Duration::ZERO).await;
+    let mut first = b.owed().await;
+    let m1 = first.open().await.unwrap(); // its notice is being written and synced
+    d2.settle(&j2, &[(j2.recipients[0], outcome(Verdict::Deferred))], Duration::ZERO).await;
+    let mut told = m1.debts.len();
+    if let Ok(Some(Work::Notify(mut second))) = timeout(Duration::from_secs(1), b.q.next()).await {
+        let m2 = second.open().await;
+        first.pay(&m1.debts[0], notice()).await.unwrap();
+        if let Some(m2) = m2 {
+            second.pay(&m2.debts[0], notice()).await.unwrap();
+            told += m2.debts.len();
+        }
+    }
+    assert_eq!(told, 1, "notices about the same failure");
+}
+
+#[tokio::test(start_paused = true)]
+async fn notices_that_a_full_disk_keeps_back_do_not_stop_deliveries() {
+    let settings = Settings { total: 4, ..Settings::default() };
+    let b = bench(settings);
+    for n in 0..8 {
+        b.accept(&[&format!("gone{n}@example.com")]).await;
+    }
+    let late = b.accept(&["good@example.net"]).await;
+    b.spool.refuse(Some(posthouse::spool::CommitError::Full));
+    let q = b.q.clone();
+    let runner = tokio::spawn(async move {
+        while let Some(work) = q.next().await {
+            match work {
+                Work::Deliver(mut d) => {
+                    let Some(job) = d.open().await else { continue };
+                    if job.message.id == late && job.message.arrived_at != FRIDAY_NOON {
+                        return;
+                    }
+                    let bounced = job.destination.to_string() == "example.com";
+                    if !bounced && job.attempt > 3 {
+                        return; // delivered in the end
+                    }
+                    let v = if bounced { Verdict::Bounced } else { Verdict::Deferred };
+                    let o: Vec<_> = job.recipients.iter().map(|r| (*r, outcome(v))).collect();
+                    d.settle(&job, &o, Duration::ZERO).await;
+                }
+                Work::Notify(mut owed) => {
+                    tokio::spawn(async move {
+                        let Some(m) = owed.open().await else { return };
+                        if let Err(e) = owed.pay(&m.debts[0], notice()).await {
+                            owed.postpone(&e);
+                        }
+                    });
+                }
+                Work::Expire(_) => {}
+            }
+        }
+    });
+    // Attempts 2..4 of the good one are due within 7 minutes.
+    b.clock.wait(Duration::from_secs(1800)).await;
+    assert!(
+        runner.is_finished(),
+        "half an hour, and the good one had no attempt: {:?}",
+        b.q.show(late).await.unwrap().recipients
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_over_does_not_live_for_ever_after_a_restart() {
+    let b = bench(Settings::default());
+    let id = b.accept(&["bob@example.com"]).await;
+    // What a crash (or a dropped future, or a full disk) between the two steps of `cancel` leaves.
+    let mut stored = b.spool.load(id).await.unwrap();
+    stored.progress.recipients[0].state = posthouse::spool::RecipientState::Cancelled;
+    b.spool.settle(id, &stored.progress, posthouse::spool::Durability::Synced).await.unwrap();
+    b.spool.close().await;
+    let mut again = Recovery::new(
+        Settings::default(),
+        b.rules.clone(),
+        Tracking::in_memory(b.clock.clone()),
+        b.clock.clone(),
+    );
+    b.spool.recover(&mut |stored| again.found(&stored));
+    let q = again.start(b.spool.clone());
+    let _ = timeout(Duration::from_secs(86400 * 10), q.next()).await;
+    assert_eq!(q.len(), 0, "{:?}", q.cancel(id).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lifetime_that_a_reload_lengthens_counts_for_what_is_under_way_too() {
+    let b = bench(Settings::default());
+    // A null reverse-path: no delay notice is ever due, so that the agenda has its expiry from the start.
+    let mut message = incoming(&["bob@example.com"]);
+    message.envelope.reverse_path = ReversePath::NULL;
+    let _receipt = b.q.accept(b.q.intake(), message).await.unwrap();
+    for _ in 0..5 {
+        let mut other = incoming(&["carol@example.com"]);
+        other.envelope.reverse_path = ReversePath::NULL;
+        let _receipt = b.q.accept(b.q.intake(), other).await.unwrap();
+    }
+    let mut d = b.deliver().await;
+    let job = d.open().await.unwrap();
+    b.rules.retry.lock().unwrap().expire_after = Duration::from_secs(5 * 86400);
+    b.q.reload(Settings::default()).await;
+    d.unreachable(&job, outcome(Verdict::Deferred), None, Duration::ZERO);
+    let at = loop {
+        match b.next().await {
+            Work::Deliver(mut d) => {
+                let job = d.open().await.unwrap();
+                d.unreachable(&job, outcome(Verdict::Deferred), None, Duration::ZERO);
+            }
+            Work::Notify(mut o) => {
+                let m = o.open().await;
+                assert!(m.is_some());
+                drop(o);
+            }
+            Work::Expire(_) => break b.clock.now(),
+        }
+    };
+    assert_eq!(at.since(FRIDAY_NOON).as_secs() / 86400, 5);
+}

@@ -1,0 +1,163 @@
+//! Races and edges of the whole relay that once broke a promise. Each was found by a review and is told by its name.
+
+mod world;
+use posthouse::clock::Clock;
+use posthouse::mail::*;
+use posthouse::net::{MemoryNetwork, Network};
+use posthouse::relay::{Relay, Settings};
+use posthouse::route::Zone;
+use std::sync::Arc;
+use std::time::Duration;
+use world::{Asked, FRIDAY_NOON, Say, Upstream, reply};
+
+async fn relay(
+    script: impl FnMut(&Asked, posthouse::clock::Timestamp) -> Say + Send + 'static,
+    change: impl FnOnce(&mut Settings),
+) -> (Clock, Relay, Upstream) {
+    let clock = Clock::simulated(FRIDAY_NOON, 1);
+    let network = Network::Memory(MemoryNetwork::new());
+    let upstream = Upstream::start(&network, "192.0.2.10:25", &clock, script).await;
+    let mut settings = Settings::new("relay.example.org");
+    settings.routes = RouteTable::all_via("main");
+    settings.route.groups.insert("main".into(), "smtp://192.0.2.10:25?tls=none".parse().unwrap());
+    change(&mut settings);
+    let relay = Relay::builder(settings)
+        .clock(clock.clone())
+        .network(network)
+        .names(Arc::new(Zone::new()))
+        .start()
+        .await
+        .unwrap();
+    (clock, relay, upstream)
+}
+fn envelope() -> Envelope {
+    Envelope::new(
+        "alice@example.org".parse::<Address>().unwrap().into(),
+        ["bob@example.com".parse().unwrap()],
+    )
+}
+
+/// Many servers allow so many messages for each connection and then answer MAIL with 421.
+#[tokio::test(start_paused = true)]
+async fn a_421_to_mail_on_a_connection_that_was_used_before_is_no_sickness_of_the_host() {
+    let mut mails = 0;
+    let script = move |asked: &Asked, _| match asked {
+        Asked::Greeting => {
+            mails = 0;
+            Say::Yes
+        }
+        Asked::Mail(_) => {
+            mails += 1;
+            if mails > 3 {
+                Say::No(reply("421 4.7.0 too many messages on this connection"))
+            } else {
+                Say::Yes
+            }
+        }
+        _ => Say::Yes,
+    };
+    let (clock, relay, upstream) = relay(script, |s| s.queue.per_destination = 1).await;
+    for _ in 0..30 {
+        relay.submit(envelope(), "Subject: x\r\n\r\n").await.unwrap();
+    }
+    clock.wait(Duration::from_secs(5)).await;
+    assert_eq!(upstream.received().len(), 30, "{:?}", relay.queue().destinations());
+}
+
+#[tokio::test(start_paused = true)]
+async fn submit_refuses_bare_line_ends() {
+    let (_clock, relay, _upstream) = relay(|_, _| Say::Yes, |_| {}).await;
+    for smuggled in ["a\n.\nMAIL FROM:<x@example.org>\r\n", "a\r\n.\nx\r\n", "a\r.\r\nx"] {
+        assert!(relay.submit(envelope(), smuggled).await.is_err(), "{smuggled:?}");
+    }
+}
+
+fn on_disk(folder: &std::path::Path) -> Settings {
+    let mut s = Settings::new("relay.example.org");
+    let mut spool = posthouse::spool::Settings::new(folder);
+    spool.min_free = 0;
+    s.keep = posthouse::relay::Keep::Folder(spool);
+    s
+}
+
+/// The whole relay, a spool on disk, real time: one recipient bounces at one upstream, the other is deferred at another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_failure_notice_for_each_failure_on_a_real_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::system();
+    let network = Network::Memory(MemoryNetwork::new());
+    let _a = Upstream::start(&network, "192.0.2.1:25", &clock, |a, _| {
+        if matches!(a, Asked::Recipient(_)) { Say::No(reply("550 5.1.1 no")) } else { Say::Yes }
+    })
+    .await;
+    let _b = Upstream::start(&network, "192.0.2.2:25", &clock, |a, _| {
+        if matches!(a, Asked::Recipient(_)) { Say::No(reply("451 4.2.1 busy")) } else { Say::Yes }
+    })
+    .await;
+    let c = Upstream::start(&network, "192.0.2.3:25", &clock, |_, _| Say::Yes).await;
+    let mut s = on_disk(folder.path());
+    let route = |d: &str, g: &str| Route { domains: vec![d.parse().unwrap()], via: Via::Upstream(g.into()) };
+    s.routes = RouteTable { routes: vec![route("a.example", "a"), route("b.example", "b"), route("*", "c")] };
+    for (g, n) in [("a", 1), ("b", 2), ("c", 3)] {
+        s.route.groups.insert(g.into(), format!("smtp://192.0.2.{n}:25?tls=none").parse().unwrap());
+    }
+    let relay =
+        Relay::builder(s).clock(clock).network(network).names(Arc::new(Zone::new())).start().await.unwrap();
+    for _ in 0..50 {
+        let to = ["gone@a.example", "busy@b.example"].map(|a| a.parse().unwrap());
+        relay
+            .submit(
+                Envelope::new("alice@example.org".parse::<Address>().unwrap().into(), to),
+                "Subject: x\r\n\r\n",
+            )
+            .await
+            .unwrap();
+    }
+    #[allow(clippy::disallowed_methods)]
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(c.received().len(), 50, "failure notices for 50 failures");
+}
+
+/// The whole relay: stopped with mail waiting, started again after delay_after has passed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_after_a_downtime_longer_than_delay_after_delivers_and_notifies() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::system();
+    let network = Network::Memory(MemoryNetwork::new());
+    let start = async |wait: bool| {
+        let mut s = on_disk(folder.path());
+        s.retry.delay_after = Some(Duration::from_millis(20));
+        s.routes = RouteTable::all_via("main");
+        s.route.groups.insert(
+            "main".into(),
+            if wait { "smtp://192.0.2.99:25?tls=none" } else { "smtp://192.0.2.1:25?tls=none" }
+                .parse()
+                .unwrap(),
+        );
+        Relay::builder(s)
+            .clock(clock.clone())
+            .network(network.clone())
+            .names(Arc::new(Zone::new()))
+            .start()
+            .await
+            .unwrap()
+    };
+    let up = Upstream::start(&network, "192.0.2.1:25", &clock, |_, _| Say::Yes).await;
+    let relay = start(true).await;
+    for _ in 0..5 {
+        relay.submit(envelope(), "Subject: x\r\n\r\n").await.unwrap();
+    }
+    relay.shutdown(Duration::from_secs(5)).await.unwrap();
+    drop(relay);
+    clock.wait(Duration::from_millis(50)).await;
+    let relay = start(false).await;
+    for _ in 0..500 {
+        if relay.queue().is_empty() {
+            break;
+        }
+        clock.wait(Duration::from_millis(10)).await;
+    }
+    assert_eq!((relay.queue().len(), relay.queue().destinations().len()), (0, 0));
+    let delivered = up.received().iter().filter(|received| !received.envelope.reverse_path.is_null()).count();
+    assert_eq!(delivered, 5);
+}
