@@ -65,6 +65,11 @@ pub(super) fn field(name: &str, value: &str) -> String {
     field
 }
 
+/// `Name: value` on one line, each blank of the value kept: for addresses and other names that must not change.
+pub(super) fn whole_field(name: &str, value: &str) -> String {
+    format!("{name}: {}\r\n", shortened(&ascii(value), WORD_MAX))
+}
+
 /// `text` as encoded words (RFC 2047), each at most 75 characters and none with half a character.
 pub(super) fn encoded_words(text: &str) -> Vec<String> {
     const OCTETS: usize = 45;

@@ -8,7 +8,7 @@
 //! Not here: whether the notice is owed (`owed`), its words (`wording`), what of the original goes back (`original`).
 //! RFC 6522 section 3, RFC 3464 section 2, RFC 3461 section 6, RFC 3834 section 3.1.
 
-use super::encoding::{self, Body, field, phrase};
+use super::encoding::{self, Body, field, phrase, whole_field};
 use super::language::{Language, LanguageChoice};
 use super::original::{Original, message_ids};
 use super::status::delivery_status;
@@ -109,6 +109,11 @@ pub fn write(report: &Report<'_>) -> Option<Notice> {
     let boundary = boundary(report.chance, &parts);
     let message_id = format!("<{}.{:016x}@{}>", report.id, report.chance, report.settings.hostname);
     let mut content = header(report, language, sender, &message_id, &boundary).into_bytes();
+    let eight_bit = parts.iter().any(|part| part.body.encoding == "8bit");
+    if eight_bit {
+        // RFC 2045 section 6.4: what holds a part of eight bits says so itself.
+        content.extend_from_slice(b"Content-Transfer-Encoding: 8bit\r\n");
+    }
     for part in &parts {
         content.extend_from_slice(format!("\r\n--{boundary}\r\n{}\r\n", part.header).as_bytes());
         content.extend_from_slice(&part.body.octets);
@@ -117,7 +122,7 @@ pub fn write(report: &Report<'_>) -> Option<Notice> {
 
     let mut envelope = Envelope::new(ReversePath::NULL, [sender.clone()]);
     envelope.recipients[0].notify = Some(Notify::NEVER);
-    if !content.is_ascii() {
+    if eight_bit {
         envelope.body = BodyType::EightBitMime;
     }
     Some(Notice { envelope, content: Content::from(content), message_id })
@@ -135,8 +140,7 @@ fn header(
     let subject = Subject::new(report.original.field("Subject").unwrap_or_default());
     let mut header = String::new();
     header.push_str(&field("From", &format!("{} <postmaster@{hostname}>", phrase(language.sender_name()))));
-    // Not by way of `field`: a quoted local part may hold blanks that matter, and an address has nothing to fold.
-    header.push_str(&format!("To: <{sender}>\r\n"));
+    header.push_str(&whole_field("To", &format!("<{sender}>")));
     header.push_str(&subject.noticed(prefix));
     header.push_str(&field("Date", &report.now.to_rfc5322()));
     header.push_str(&field("Message-ID", message_id));

@@ -9,7 +9,7 @@
 //! out of time, and 4.4.7 while it is delayed, as Exchange has it. The reply's own status is in the diagnostic.
 //! RFC 3464 sections 2.2 and 2.3; RFC 3461 section 6.3; RFC 3463.
 
-use super::encoding::{field, shortened};
+use super::encoding::{field, shortened, whole_field};
 use super::report::{Kind, Report, Reported};
 use crate::mail::{EnhancedStatus, Host, Outcome};
 
@@ -33,7 +33,7 @@ pub(super) fn delivery_status(report: &Report<'_>) -> String {
 fn message_fields(report: &Report<'_>) -> String {
     let mut fields = String::new();
     if let Some(envid) = &report.envelope.envid {
-        fields.push_str(&field("Original-Envelope-Id", envid));
+        fields.push_str(&whole_field("Original-Envelope-Id", envid));
     }
     fields.push_str(&field("Reporting-MTA", &format!("dns; {}", report.settings.hostname)));
     fields.push_str(&field("X-Posthouse-Queue-ID", &report.id.to_string()));
@@ -44,12 +44,10 @@ fn message_fields(report: &Report<'_>) -> String {
 fn recipient_fields(report: &Report<'_>, reported: &Reported<'_>) -> String {
     let mut fields = String::new();
     if let Some(original) = &reported.recipient.original {
-        fields.push_str(&field(
-            "Original-Recipient",
-            &format!("{}; {}", original.address_type, original.address),
-        ));
+        let address = format!("{}; {}", original.address_type, original.address);
+        fields.push_str(&whole_field("Original-Recipient", &address));
     }
-    fields.push_str(&field("Final-Recipient", &format!("rfc822; {}", reported.recipient.address)));
+    fields.push_str(&whole_field("Final-Recipient", &format!("rfc822; {}", reported.recipient.address)));
     let action = match report.kind {
         Kind::Delayed { .. } => "delayed",
         Kind::Failed => "failed",
