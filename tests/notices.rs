@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use posthouse::clock::Timestamp;
 use posthouse::mail::{
-    Address, BodyType, EnhancedStatus, Envelope, Host, Notify, Origin, Outcome, QueueId, Recipient, Reply,
-    Ret, ReversePath, Verdict,
+    Address, BodyType, EnhancedStatus, Envelope, Host, Notify, Origin, Outcome, QueueId, Reply, Ret,
+    ReversePath, Verdict,
 };
 use posthouse::notice::{Kind, LanguageChoice, Notice, Original, Report, Reported, Settings, write};
+use proptest::prelude::*;
 use serde_json::json;
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -112,9 +113,6 @@ impl Case {
     }
 
     fn write(&self) -> Notice {
-        let reported = |(recipient, outcome): (_, &'_ Option<Outcome>)| (recipient, outcome.clone());
-        let told: Vec<(&Recipient, Option<Outcome>)> =
-            self.envelope.recipients.iter().zip(&self.outcomes).map(reported).collect();
         let origin = Origin::default();
         let report = Report {
             settings: &self.settings,
@@ -124,8 +122,11 @@ impl Case {
             origin: &origin,
             arrived_at: arrived_at(),
             now: self.now,
-            recipients: told
+            recipients: self
+                .envelope
+                .recipients
                 .iter()
+                .zip(&self.outcomes)
                 .map(|(recipient, outcome)| Reported {
                     recipient,
                     outcome: outcome.as_ref(),
@@ -443,4 +444,41 @@ fn pythons_email_package_reads_every_notice_as_it_was_meant() {
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert_eq!(said.trim(), format!("{} notices read", expectations.len()));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn no_words_of_strangers_make_a_part_or_a_field(
+        lines in proptest::collection::vec("(\\PC|[\r\n\t\0 :=-]|--=_posthouse_0123456789abcdef|Action: x){0,60}", 1..5),
+        host in "(\\PC|[\r\n :]){0,40}",
+        subject in proptest::collection::vec(any::<u8>(), 0..2_000),
+        japanese in any::<bool>(),
+    ) {
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let mut outcome = replied(Verdict::Bounced, 550, &lines);
+        outcome.as_mut().unwrap().host = Some(Host { name: host, address: None });
+        let mut case = Case::failed("unused", outcome);
+        if japanese {
+            case.settings.language = "ja".parse().unwrap();
+        }
+        case.original = [b"Subject: ".as_slice(), &subject, b"\r\n\r\nbody\r\n"].concat();
+        let content = String::from_utf8(case.write().content.to_bytes().to_vec()).unwrap();
+        prop_assert!(content.is_ascii());
+        prop_assert!(content.replace("\r\n", "").bytes().all(|b| b == b'\t' || (b' '..=b'~').contains(&b)));
+        let (_, rest) = content.split_once("boundary=\"").unwrap();
+        let delimiter = format!("\r\n--{}", rest.split_once('"').unwrap().0);
+        let parts: Vec<&str> = content.split(&delimiter).collect();
+        // Before the first, text, status, header section (unless the subject was an end of header), the end.
+        prop_assert!(parts.len() == 5 || parts.len() == 4, "{}", content);
+        prop_assert_eq!(*parts.last().unwrap(), "--\r\n");
+        let (_, status) = parts[2].split_once("\r\n\r\n").unwrap();
+        let names: Vec<&str> =
+            status.lines().filter(|l| !l.starts_with(' ')).map(|l| l.split(':').next().unwrap()).collect();
+        prop_assert_eq!(names, [
+            "Reporting-MTA", "X-Posthouse-Queue-ID", "Arrival-Date", "", "Final-Recipient", "Action", "Status",
+            "Remote-MTA", "Diagnostic-Code", "Last-Attempt-Date",
+        ]);
+    }
 }

