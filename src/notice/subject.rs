@@ -99,12 +99,8 @@ fn decoded(text: &str) -> Option<String> {
     let mut after_encoded = false;
     for word in text.split_ascii_whitespace() {
         let encoded = encoded_word(word);
-<<<<<<< HEAD
-        if !(decoded.is_empty() || after_encoded && encoded.is_some()) {
-=======
         let joined = after_encoded && encoded.is_some();
         if !decoded.is_empty() && !joined {
->>>>>>> 13739b7 (notice: no words of strangers make a field or a part, tried with random ones)
             decoded.push(b' ');
         }
         after_encoded = encoded.is_some();

@@ -239,6 +239,7 @@ impl Weighed {
     }
 
     fn skip_address(&mut self, host: &str, address: IpAddr, preference: u16, reason: String) {
+        self.trouble.get_or_insert_with(|| (NO_ROUTE, format!("{host} [{address}]: {reason}")));
         self.candidates.push(Candidate {
             host: host.to_owned(),
             addresses: vec![address],
@@ -253,7 +254,7 @@ impl Weighed {
             return Ok(Plan { hops, candidates });
         }
         let (status, reason) = trouble.unwrap_or_else(|| {
-            (NO_ROUTE, format!("no host of {destination} may be connected to; the ROUTE event says why"))
+            (NO_ROUTE, format!("{destination} has no host"))
         });
         let outcome = Outcome::local(Verdict::Deferred, status, reason);
         Err(Unroutable { outcome: outcome.into(), retry_at, candidates })
