@@ -8,10 +8,10 @@ mod dialogue;
 
 use std::path::Path;
 
-use posthouse::mail::{BodyType, Content, Envelope, Reply, Ret, encode_xtext};
+use posthouse::mail::Reply;
 use posthouse::smtp::server::{Server, Settings, Step};
 
-use dialogue::{Act, Dialogue, Line};
+use dialogue::{Act, Dialogue, Line, rendered};
 
 /// How the client's octets arrive.
 #[derive(Clone, Copy, Debug)]
@@ -104,7 +104,7 @@ impl<'a> Driver<'a> {
                     let (envelope, content, answer) = question.into_parts();
                     match verdict(dialogue, "end", "") {
                         Verdict::Accept => {
-                            self.messages.extend(rendered(&envelope, &content));
+                            self.messages.extend(rendered(&envelope, &content.to_bytes()));
                             answer.accept("queued");
                         }
                         Verdict::Refuse(reply) => answer.refuse(reply),
@@ -200,34 +200,6 @@ fn verdict(dialogue: &Dialogue, question: &str, address: &str) -> Verdict {
         None => Verdict::Accept,
         Some(rule) => rule.reply.clone().map_or(Verdict::Drop, Verdict::Refuse),
     }
-}
-
-/// As it stands in `M:` lines.
-fn rendered(envelope: &Envelope, content: &Content) -> Vec<u8> {
-    let path = envelope.reverse_path.address().map(|address| address.to_string()).unwrap_or_default();
-    let mut text = format!("MAIL FROM:<{path}>");
-    if envelope.body == BodyType::EightBitMime {
-        text += " BODY=8BITMIME";
-    }
-    match envelope.ret {
-        Some(Ret::Full) => text += " RET=FULL",
-        Some(Ret::Headers) => text += " RET=HDRS",
-        None => {}
-    }
-    if let Some(envid) = &envelope.envid {
-        text += &format!(" ENVID={}", encode_xtext(envid));
-    }
-    for recipient in &envelope.recipients {
-        text += &format!("\r\nRCPT TO:<{}>", recipient.address);
-        if let Some(notify) = recipient.notify {
-            text += &format!(" NOTIFY={notify}");
-        }
-        if let Some(original) = &recipient.original {
-            text += &format!(" ORCPT={original}");
-        }
-    }
-    text += "\r\nDATA\r\n";
-    [text.as_bytes(), &content.to_bytes()].concat()
 }
 
 #[test]

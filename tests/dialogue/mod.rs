@@ -1,12 +1,16 @@
 //! The notation of `tests/dialogues/*.txt`, described in the README.md beside them.
 //!
-//! Contract: [`Dialogue::read_all`] reads every file; a fault in one is a panic with its line.
-//! Not here: what plays a dialogue: the bare machine (`tests/dialogues.rs`), or the real program.
+//! Contract: [`Dialogue::read_all`] reads every file; a fault in one is a panic with its line. [`rendered`] writes
+//! a message that was taken as it would stand in `M:` lines.
+//! Not here: what plays a dialogue: the bare machine (`tests/dialogues.rs`), a relay and the real program
+//! (`tests/dialogues_program.rs`).
+
+#![allow(dead_code)] // each test binary uses its part
 
 use std::fs;
 use std::path::Path;
 
-use posthouse::mail::Reply;
+use posthouse::mail::{BodyType, Envelope, Reply, Ret, encode_xtext};
 
 /// One file.
 #[derive(Debug)]
@@ -173,6 +177,34 @@ impl Dialogue {
     fn rule(&mut self, question: &str, pattern: &str, reply: Option<Reply>) {
         self.rules.push(Rule { question: question.to_owned(), pattern: pattern.to_owned(), reply });
     }
+}
+
+/// A message as it stands in `M:` lines.
+pub fn rendered(envelope: &Envelope, content: &[u8]) -> Vec<u8> {
+    let path = envelope.reverse_path.address().map(|address| address.to_string()).unwrap_or_default();
+    let mut text = format!("MAIL FROM:<{path}>");
+    if envelope.body == BodyType::EightBitMime {
+        text += " BODY=8BITMIME";
+    }
+    match envelope.ret {
+        Some(Ret::Full) => text += " RET=FULL",
+        Some(Ret::Headers) => text += " RET=HDRS",
+        None => {}
+    }
+    if let Some(envid) = &envelope.envid {
+        text += &format!(" ENVID={}", encode_xtext(envid));
+    }
+    for recipient in &envelope.recipients {
+        text += &format!("\r\nRCPT TO:<{}>", recipient.address);
+        if let Some(notify) = recipient.notify {
+            text += &format!(" NOTIFY={notify}");
+        }
+        if let Some(original) = &recipient.original {
+            text += &format!(" ORCPT={original}");
+        }
+    }
+    text += "\r\nDATA\r\n";
+    [text.as_bytes(), content].concat()
 }
 
 fn parse_reply(words: &[&str]) -> Result<Reply, &'static str> {
