@@ -192,10 +192,13 @@ async fn content_that_was_refused_takes_no_room_any_more_while_its_client_stays(
         bench.clock.wait(Duration::from_secs(1)).await;
         first.talk(&[(&format!("{end}\r\n."), refusal)]).await;
 
-        let mut second = bench.client().await;
-        second.until_content().await;
-        let reply = second.say(&format!("{}\r\n.", "x".repeat(1500))).await;
-        assert!(reply.starts_with("250 2.0.0 "), "after {refusal}: {reply}");
+        let mut second = bench.welcome().await;
+        let sized =
+            [("MAIL FROM:<alice@example.org> SIZE=1500", "250 "), ("RCPT TO:<bob@example.com>", "250 ")];
+        second.talk(&sized).await;
+        let reply = second.say("DATA").await;
+        assert!(reply.starts_with("354 "), "after {refusal}: {reply}");
+        second.talk(&[(".", "250 2.0.0 ")]).await;
         first.leave().await;
         second.leave().await;
     }
