@@ -17,7 +17,7 @@ use posthouse::net::{MemoryNetwork, Network, Stream, Weather};
 use posthouse::queue::{Listed, ListedState, Matching, OperateError, RecipientStanding};
 use posthouse::relay::{Keep, Relay, ReloadError, Settings, ShutdownError, StartError, Track};
 use posthouse::route::Zone;
-use posthouse::spool;
+use posthouse::spool::{self, Spool};
 use posthouse::tracking::{self, Event, EventName, Events};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use world::{Asked, FRIDAY_NOON, Say, Upstream, reply};
@@ -240,6 +240,28 @@ async fn a_cancelled_message_is_gone_for_good_and_nobody_is_told() {
     use EventName::*;
     assert_eq!(bench.names(waiting), [Receive, Defer, Cancel]);
     assert_eq!(bench.names(held), [Receive, Defer, Hold, Cancel]);
+}
+
+#[tokio::test]
+async fn a_cancel_that_a_crash_cut_short_is_finished_at_the_start() {
+    let bench = bench().await;
+    let Keep::Folder(settings) = bench.settings().keep else { unreachable!("it is kept in a folder") };
+    // What a crash leaves between the two records of a cancel.
+    let (log, _) = spool::Log::open(&settings, &mut |_| {}).unwrap();
+    let now = Clock::system().now();
+    let (id, envelope) = (log.next_id(now), letter(&["busy@example.com"]));
+    let accepted =
+        spool::Accepted { id, arrived_at: now, envelope, origin: Default::default(), strikes: None };
+    log.accept(accepted, "Subject: x\r\n".into()).await.unwrap();
+    let mut progress = log.load(id).await.unwrap().progress;
+    progress.recipients[0].state = spool::RecipientState::Cancelled;
+    log.settle(id, &progress, spool::Durability::Synced).await.unwrap();
+    log.close().await;
+    drop(log);
+
+    let relay = bench.start().await;
+    is_empty(&relay).await;
+    stop(&relay).await;
 }
 
 #[tokio::test]
