@@ -252,7 +252,7 @@ async fn a_cancel_that_a_crash_cut_short_is_finished_at_the_start() {
     let (id, envelope) = (log.next_id(now), letter(&["busy@example.com"]));
     let accepted =
         spool::Accepted { id, arrived_at: now, envelope, origin: Default::default(), strikes: None };
-    log.accept(accepted, "Subject: x\r\n".into()).await.unwrap();
+    let _receipt = log.accept(accepted, "Subject: x\r\n".into()).await.unwrap();
     let mut progress = log.load(id).await.unwrap().progress;
     progress.recipients[0].state = spool::RecipientState::Cancelled;
     log.settle(id, &progress, spool::Durability::Synced).await.unwrap();
