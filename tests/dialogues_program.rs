@@ -123,7 +123,7 @@ async fn play(dialogue: &Dialogue, mut client: Client, cut: Cut, place: &str) ->
             Act::Expect(lines) => expect(lines, &mut client, &mut promised, place).await,
             Act::Tls => client = client.start_tls().await,
             Act::Closed => {
-                client.is_closed().await;
+                client.ends_here().await;
                 return promised;
             }
             Act::Eof => {

@@ -115,12 +115,12 @@ async fn a_session_too_many_is_sent_away_and_welcome_once_another_has_ended() {
     let mut third = bench.client().await;
     let heard = third.reply().await;
     assert_eq!(heard, "421 4.3.2 too many sessions at once, try again later");
-    third.is_closed().await;
+    third.ends_here().await;
     let event = bench.rejected(&heard).await;
     assert_eq!(event.client, Some("127.0.0.1".parse().unwrap()));
 
     assert!(second.say("QUIT").await.starts_with("221 "));
-    second.is_closed().await;
+    second.ends_here().await;
     bench.clock.wait(Duration::from_secs(1)).await;
     let fourth = bench.welcome().await;
     first.leave().await;
@@ -154,7 +154,7 @@ async fn content_without_a_size_that_finds_no_room_ends_the_session_and_leaves_n
     client.send(&b"x".repeat(2000)).await;
     let heard = client.reply().await;
     assert!(heard.starts_with("421 4.3.1 "), "{heard}");
-    client.is_closed().await;
+    client.ends_here().await;
     bench.rejected(&heard).await;
     bench.is_calm().await;
 }
@@ -221,7 +221,7 @@ async fn a_client_that_is_silent_for_too_long_is_sent_away_wherever_it_stopped()
         assert_eq!(bench.relay.sessions(), 0, "{stopped:?}: kept too long");
         let heard = client.reply().await;
         assert_eq!(heard, "421 4.4.2 nothing came for too long, closing the connection");
-        client.is_closed().await;
+        client.ends_here().await;
         bench.rejected(&heard).await;
         bench.is_calm().await;
     }
@@ -430,7 +430,7 @@ async fn the_trace_field_tells_how_the_message_came() {
     sealed.until_content().await;
     sealed.talk(&[("text\r\n.", "250 2.0.0 ")]).await;
     sealed.talk(&[("QUIT", "221 ")]).await;
-    sealed.is_closed().await;
+    sealed.ends_here().await;
 
     bench.delivered(4).await;
     let mut contents: Vec<String> = bench.upstream.received().into_iter().map(|got| got.content).collect();
@@ -481,13 +481,13 @@ async fn a_stop_sends_idle_clients_away_and_lets_content_that_comes_end() {
     let relay = bench.relay.clone();
     let stop = tokio::spawn(async move { relay.shutdown(10 * MINUTE).await });
     assert_eq!(idle.reply().await, "421 4.3.2 the relay is stopping, try again later");
-    idle.is_closed().await;
+    idle.ends_here().await;
     bench.clock.wait(MINUTE).await;
     let late = bench.network.connect(bench.relay.addresses()[0], client::PATIENCE).await;
     assert!(late.is_err(), "nobody new is let in");
     assert!(amid.say("\r\ntext\r\n.").await.ends_with(" is safe here"));
     assert!(amid.reply().await.starts_with("421 4.3.2 "));
-    amid.is_closed().await;
+    amid.ends_here().await;
     stop.await.unwrap().unwrap();
     assert!(matches!(bench.relay.shutdown(MINUTE).await, Err(ShutdownError::Stopped)));
 }

@@ -1,154 +1,28 @@
 //! The operator's acts, a restart and a reload: on a real spool in a folder, with real time and a network in memory.
 //!
-//! Contract: an upstream that can be told to be busy; nothing sleeps for a fixed time, everything waits for an event
-//! of the tracking log. What needs days runs on paused time and the spool in memory.
-//! Not here: kill -9 under load, the schedule itself (`tests/two_days.rs`).
+//! Contract: what an act promises holds in the listing, in the log, at the upstream and after a restart. What needs
+//! days runs on paused time and the spool in memory.
+//! Not here: acts amid a delivery (`tests/queue_acts_amid.rs`), kill -9 under load, the schedule itself
+//! (`tests/two_days.rs`).
 
+mod bench;
 mod world;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bench::{DAY, HOUR, bench, deferred, is_empty, letter, settings, show, stop, submit, until};
 use posthouse::clock::Clock;
-use posthouse::mail::{Address, Destination, Envelope, QueueId, RouteTable};
-use posthouse::net::{MemoryNetwork, Network, Stream, Weather};
-use posthouse::queue::{Listed, ListedState, Matching, OperateError, RecipientStanding};
-use posthouse::relay::{Keep, Relay, ReloadError, Settings, ShutdownError, StartError, Track};
+use posthouse::mail::{Destination, QueueId, RouteTable};
+use posthouse::net::{MemoryNetwork, Network, Weather};
+use posthouse::queue::{ListedState, Matching, OperateError, RecipientStanding};
+use posthouse::relay::{Keep, Relay, ReloadError, Settings, Track};
 use posthouse::route::Zone;
 use posthouse::spool::{self, Spool};
-use posthouse::tracking::{self, Event, EventName, Events};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use posthouse::tracking::EventName;
 use world::{Asked, FRIDAY_NOON, Say, Upstream, reply};
-
-/// More than anything here takes.
-const PATIENCE: Duration = Duration::from_secs(20);
-const HOUR: Duration = Duration::from_secs(3600);
-const DAY: Duration = Duration::from_secs(86_400);
-
-/// A spool's folder, two upstreams, and a network. Relays come and go.
-struct Bench {
-    folder: tempfile::TempDir,
-    memory: MemoryNetwork,
-    network: Network,
-    main: Upstream,
-    /// Whether `main` says 451 to the recipients whose names begin with "busy".
-    busy: Arc<AtomicBool>,
-    other: Upstream,
-}
-
-/// `main` refuses gone@... for good, and busy@... for now while it is told to.
-async fn bench() -> Bench {
-    let memory = MemoryNetwork::new();
-    let network = Network::Memory(memory.clone());
-    let clock = Clock::system();
-    let busy = Arc::new(AtomicBool::new(true));
-    let is_busy = Arc::clone(&busy);
-    let script = move |asked: &Asked, _| match asked {
-        Asked::Recipient(to) if to.starts_with("busy") && is_busy.load(Ordering::SeqCst) => {
-            Say::No(reply("451 4.2.1 the mailbox is busy"))
-        }
-        Asked::Recipient(to) if to.starts_with("gone") => Say::No(reply("550 5.1.1 no such user")),
-        _ => Say::Yes,
-    };
-    let main = Upstream::start(&network, "192.0.2.10:25", &clock, script).await;
-    let other = Upstream::start(&network, "192.0.2.20:25", &clock, |_, _| Say::Yes).await;
-    Bench { folder: tempfile::tempdir().unwrap(), memory, network, main, busy, other }
-}
-
-fn settings(folder: &Path) -> Settings {
-    let mut settings = Settings::new("relay.example.org");
-    settings.keep =
-        Keep::Folder(spool::Settings { min_free: 0, ..spool::Settings::new(folder.join("spool")) });
-    settings.track = Track::Folder { path: folder.join("tracking"), keep: 30 * DAY };
-    settings.routes = RouteTable::all_via("main");
-    let groups = &mut settings.route.groups;
-    groups.insert("main".into(), "smtp://192.0.2.10:25?tls=none".parse().unwrap());
-    groups.insert("other".into(), "smtp://192.0.2.20:25?tls=none".parse().unwrap());
-    settings
-}
-
-impl Bench {
-    fn settings(&self) -> Settings {
-        settings(self.folder.path())
-    }
-
-    async fn start(&self) -> Relay {
-        self.start_with(|_| {}).await
-    }
-
-    async fn start_with(&self, change: impl FnOnce(&mut Settings)) -> Relay {
-        let mut settings = self.settings();
-        change(&mut settings);
-        self.try_start(settings).await.unwrap()
-    }
-
-    async fn try_start(&self, settings: Settings) -> Result<Relay, StartError> {
-        let builder = Relay::builder(settings).network(self.network.clone());
-        builder.names(Arc::new(Zone::new())).start().await
-    }
-
-    /// Everything that stands in the tracking log about this message.
-    fn story(&self, id: QueueId) -> Vec<Event> {
-        let filter = tracking::Filter { id: Some(id), ..Default::default() };
-        let records = tracking::read(&self.folder.path().join("tracking"), &filter).unwrap();
-        records.map(|record| record.unwrap()).collect()
-    }
-
-    fn names(&self, id: QueueId) -> Vec<EventName> {
-        self.story(id).iter().map(|event| event.event).collect()
-    }
-}
-
-fn letter(to: &[&str]) -> Envelope {
-    let sender: Address = "alice@example.org".parse().unwrap();
-    Envelope::new(sender.into(), to.iter().map(|to| to.parse().unwrap()))
-}
-
-async fn submit(relay: &Relay, to: &[&str]) -> QueueId {
-    relay.submit(letter(to), "Subject: the plan\r\n\r\nHello.\r\n").await.unwrap()
-}
-
-/// The next event of this name; others are passed over.
-async fn until(events: &mut Events, name: EventName) -> Event {
-    let search = async {
-        loop {
-            let event = events.next().await.expect("the relay goes on").expect("no event is missed");
-            if event.event == name {
-                return (*event).clone();
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, search).await.unwrap_or_else(|_| panic!("no {name} comes"))
-}
-
-async fn stop(relay: &Relay) {
-    relay.shutdown(PATIENCE).await.unwrap();
-}
-
-/// Submits, and waits until the upstream has said 451.
-async fn deferred(relay: &Relay, to: &[&str]) -> QueueId {
-    let mut events = relay.events();
-    let id = submit(relay, to).await;
-    assert_eq!(until(&mut events, EventName::Defer).await.id, Some(id));
-    id
-}
-
-async fn show(relay: &Relay, id: QueueId) -> Listed {
-    relay.queue().show(id).await.unwrap()
-}
-
-/// The queue is empty, and stays in step with the spool.
-async fn is_empty(relay: &Relay) {
-    let clock = Clock::system();
-    let emptied = async {
-        while relay.spool_status().messages > 0 || !relay.queue().is_empty() {
-            clock.wait(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, emptied).await.expect("the queue does not get empty");
-}
 
 #[tokio::test]
 async fn a_held_message_is_not_tried_until_it_is_released() {
@@ -535,146 +409,6 @@ async fn an_upstream_that_gets_another_address_is_tried_there() {
     is_empty(&relay).await;
     stop(&relay).await;
     assert_eq!(bench.other.received().len(), 1);
-}
-
-/// An upstream that has taken a message up to its final dot, and has not answered yet.
-struct Amid(Stream);
-
-/// A relay whose upstream `main` is in the hands of the test, and whose `other` takes everything.
-async fn amid_a_delivery() -> (Bench, Relay, Events, QueueId, Amid) {
-    let bench = bench().await;
-    let mut listener = bench.network.bind("192.0.2.30:25".parse().unwrap()).await.unwrap();
-    let by_hand = |settings: &mut Settings| {
-        settings.route.groups.insert("main".into(), "smtp://192.0.2.30:25?tls=none".parse().unwrap());
-    };
-    let relay = bench.start_with(by_hand).await;
-    let events = relay.events();
-    let id = submit(&relay, &["bob@example.com"]).await;
-    let (mut stream, _) = listener.accept().await.unwrap();
-    // Without PIPELINING each command waits for its reply.
-    for (reply, end) in [
-        ("220 upstream.example", "\r\n"),
-        ("250 upstream.example", "\r\n"),
-        ("250 sender", "\r\n"),
-        ("250 recipient", "\r\n"),
-        ("354 content", "\r\n.\r\n"),
-    ] {
-        stream.write_all(format!("{reply}\r\n").as_bytes()).await.unwrap();
-        let mut heard = Vec::new();
-        while !heard.ends_with(end.as_bytes()) {
-            assert!(stream.read_buf(&mut heard).await.unwrap() > 0, "the relay left after {reply}");
-        }
-    }
-    assert_eq!(show(&relay, id).await.state, ListedState::Active);
-    (bench, relay, events, id, Amid(stream))
-}
-
-impl Amid {
-    async fn say(mut self, reply: &str) {
-        self.0.write_all(format!("{reply}\r\n").as_bytes()).await.unwrap();
-    }
-}
-
-const DELIVERED: &str = "250 2.0.0 taken";
-const DEFERRED: &str = "451 4.3.0 not now";
-
-#[tokio::test]
-async fn a_message_cancelled_amid_its_delivery_is_not_tried_again() {
-    for reply in [DELIVERED, DEFERRED] {
-        let (bench, relay, mut events, id, amid) = amid_a_delivery().await;
-        relay.queue().cancel(id).await.unwrap();
-        amid.say(reply).await;
-        let told = if reply == DELIVERED { EventName::Send } else { EventName::Defer };
-        assert_eq!(until(&mut events, told).await.id, Some(id), "what the attempt brought is told");
-        is_empty(&relay).await;
-        assert_eq!(relay.retry_all(None), 0);
-        stop(&relay).await;
-        let relay = bench.start().await;
-        assert!(relay.queue().is_empty(), "it rose again");
-        stop(&relay).await;
-        assert_eq!(bench.names(id), [EventName::Receive, EventName::Cancel, told]);
-    }
-}
-
-#[tokio::test]
-async fn a_message_held_amid_its_delivery_is_held_when_that_has_failed() {
-    let (_bench, relay, mut events, id, amid) = amid_a_delivery().await;
-    relay.queue().hold(id).await.unwrap();
-    amid.say(DEFERRED).await;
-    until(&mut events, EventName::Defer).await;
-    let listed = show(&relay, id).await;
-    assert_eq!((listed.state, listed.recipients[0].attempts), (ListedState::Held, 1));
-    assert_eq!(relay.retry_all(None), 0);
-    stop(&relay).await;
-}
-
-#[tokio::test]
-async fn a_message_held_amid_its_delivery_is_gone_when_that_has_succeeded() {
-    let (_bench, relay, mut events, id, amid) = amid_a_delivery().await;
-    relay.queue().hold(id).await.unwrap();
-    amid.say(DELIVERED).await;
-    assert_eq!(until(&mut events, EventName::Send).await.id, Some(id));
-    is_empty(&relay).await;
-    stop(&relay).await;
-}
-
-#[tokio::test]
-async fn a_message_held_and_released_amid_its_delivery_is_not_delivered_twice() {
-    let (bench, relay, mut events, id, amid) = amid_a_delivery().await;
-    relay.queue().hold(id).await.unwrap();
-    relay.queue().release(id).await.unwrap();
-    amid.say(DELIVERED).await;
-    until(&mut events, EventName::Send).await;
-    is_empty(&relay).await;
-    stop(&relay).await;
-    use EventName::*;
-    assert_eq!(bench.names(id), [Receive, Hold, Release, Send]);
-}
-
-#[tokio::test]
-async fn mail_that_is_routed_elsewhere_amid_its_delivery_goes_there_when_that_has_failed() {
-    let (bench, relay, mut events, id, amid) = amid_a_delivery().await;
-    let mut moved = bench.settings();
-    moved.routes = RouteTable::all_via("other");
-    relay.reload(moved).await.unwrap();
-    amid.say(DEFERRED).await;
-    until(&mut events, EventName::Defer).await;
-    let listed = show(&relay, id).await;
-    let recipient = &listed.recipients[0];
-    assert_eq!((listed.state, recipient.destination.as_str()), (ListedState::Waiting, "other"), "{listed:?}");
-    relay.retry(id).await.unwrap();
-    until(&mut events, EventName::Send).await;
-    is_empty(&relay).await;
-    stop(&relay).await;
-    assert_eq!(bench.other.received().len(), 1);
-}
-
-#[tokio::test]
-async fn a_stop_waits_for_a_delivery_and_the_restart_does_not_repeat_it() {
-    let (bench, relay, mut events, id, amid) = amid_a_delivery().await;
-    let stopping = relay.clone();
-    let stopped = tokio::spawn(async move { stopping.shutdown(PATIENCE).await });
-    tokio::task::yield_now().await;
-    amid.say(DELIVERED).await;
-    assert_eq!(until(&mut events, EventName::Send).await.id, Some(id));
-    stopped.await.unwrap().unwrap();
-    let relay = bench.start().await;
-    assert!(relay.queue().is_empty());
-    stop(&relay).await;
-}
-
-#[tokio::test]
-async fn a_delivery_cut_short_by_the_deadline_of_a_stop_is_done_again() {
-    let (bench, relay, _events, id, amid) = amid_a_delivery().await;
-    let error = relay.shutdown(Duration::from_millis(50)).await.unwrap_err();
-    assert!(matches!(error, ShutdownError::Deadline), "{error}");
-    drop(amid);
-    let relay = bench.start().await;
-    let mut events = relay.events();
-    assert_eq!(until(&mut events, EventName::Send).await.id, Some(id));
-    is_empty(&relay).await;
-    stop(&relay).await;
-    assert_eq!(bench.main.received().len(), 1);
 }
 
 #[tokio::test]

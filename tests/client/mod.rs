@@ -126,7 +126,7 @@ impl Client {
     }
 
     /// The server must have closed, with nothing more to say.
-    pub async fn is_closed(mut self) {
+    pub async fn ends_here(mut self) {
         let rest = self.rest().await.expect("the server closes in order");
         assert!(rest.is_empty(), "the server also said {}", rest.escape_ascii());
     }

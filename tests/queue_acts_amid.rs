@@ -1,0 +1,211 @@
+//! What the operator, a reload or a stop does to a message while it is being delivered.
+//!
+//! Contract: the upstream is in the hands of the test: it has taken the message up to its final dot, and answers when
+//! it is told to. What an attempt brings counts, whatever was done meanwhile.
+//! Not here: acts on messages that wait (`tests/queue_acts.rs`).
+
+mod bench;
+mod world;
+
+use std::time::Duration;
+
+use bench::{Bench, PATIENCE, bench, is_empty, show, stop, submit, until};
+use posthouse::mail::{QueueId, Route, RouteTable, Via};
+use posthouse::net::Stream;
+use posthouse::queue::ListedState;
+use posthouse::relay::{Relay, Settings, ShutdownError};
+use posthouse::tracking::{EventName, Events};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// An upstream that has taken a message up to its final dot, and has not answered yet.
+struct Amid(Stream);
+
+/// A relay whose upstream `main` is in the hands of the test, and whose `other` takes everything.
+async fn amid_a_delivery() -> (Bench, Relay, Events, QueueId, Amid) {
+    amid_a_delivery_to(&["bob@example.com"], |_| {}).await
+}
+
+async fn amid_a_delivery_to(
+    to: &[&str],
+    change: impl FnOnce(&mut Settings),
+) -> (Bench, Relay, Events, QueueId, Amid) {
+    let bench = bench().await;
+    let mut listener = bench.network.bind("192.0.2.30:25".parse().unwrap()).await.unwrap();
+    let by_hand = |settings: &mut Settings| {
+        settings.route.groups.insert("main".into(), "smtp://192.0.2.30:25?tls=none".parse().unwrap());
+        change(settings);
+    };
+    let relay = bench.start_with(by_hand).await;
+    let events = relay.events();
+    let id = submit(&relay, to).await;
+    let (mut stream, _) = listener.accept().await.unwrap();
+    // Without PIPELINING each command waits for its reply.
+    for (reply, end) in [
+        ("220 upstream.example", "\r\n"),
+        ("250 upstream.example", "\r\n"),
+        ("250 sender", "\r\n"),
+        ("250 recipient", "\r\n"),
+        ("354 content", "\r\n.\r\n"),
+    ] {
+        stream.write_all(format!("{reply}\r\n").as_bytes()).await.unwrap();
+        let mut heard = Vec::new();
+        while !heard.ends_with(end.as_bytes()) {
+            assert!(stream.read_buf(&mut heard).await.unwrap() > 0, "the relay left after {reply}");
+        }
+    }
+    assert_eq!(show(&relay, id).await.state, ListedState::Active);
+    (bench, relay, events, id, Amid(stream))
+}
+
+impl Amid {
+    async fn say(mut self, reply: &str) {
+        self.0.write_all(format!("{reply}\r\n").as_bytes()).await.unwrap();
+    }
+}
+
+const DELIVERED: &str = "250 2.0.0 taken";
+const DEFERRED: &str = "451 4.3.0 not now";
+
+#[tokio::test]
+async fn a_message_cancelled_amid_its_delivery_is_not_tried_again() {
+    for reply in [DELIVERED, DEFERRED] {
+        let (bench, relay, mut events, id, amid) = amid_a_delivery().await;
+        relay.queue().cancel(id).await.unwrap();
+        amid.say(reply).await;
+        let told = if reply == DELIVERED { EventName::Send } else { EventName::Defer };
+        assert_eq!(until(&mut events, told).await.id, Some(id), "what the attempt brought is told");
+        is_empty(&relay).await;
+        assert_eq!(relay.retry_all(None), 0);
+        stop(&relay).await;
+        let relay = bench.start().await;
+        assert!(relay.queue().is_empty(), "it rose again");
+        stop(&relay).await;
+        assert_eq!(bench.names(id), [EventName::Receive, EventName::Cancel, told]);
+    }
+}
+
+/// example.com goes to `main`, all else to `second`, which is `main` of the bench.
+fn two_ways(settings: &mut Settings) {
+    let com = Route { domains: vec!["example.com".parse().unwrap()], via: Via::Upstream("main".into()) };
+    settings.routes.routes = vec![com];
+    settings.routes.routes.extend(RouteTable::all_via("second").routes);
+    settings.route.groups.insert("second".into(), "smtp://192.0.2.10:25?tls=none".parse().unwrap());
+}
+
+#[tokio::test]
+async fn a_message_cancelled_amid_one_of_its_deliveries_brings_no_notice() {
+    for reply in [DELIVERED, DEFERRED, "554 5.7.1 never"] {
+        let to = ["bob@example.com", "busy@example.net"];
+        let (bench, relay, mut events, id, amid) = amid_a_delivery_to(&to, two_ways).await;
+        while show(&relay, id).await.recipients[1].attempts == 0 {
+            until(&mut events, EventName::Defer).await;
+        }
+        relay.queue().cancel(id).await.unwrap();
+        amid.say(reply).await;
+        is_empty(&relay).await;
+        stop(&relay).await;
+        assert!(bench.main.received().is_empty(), "after {reply}: {:?}", bench.main.received());
+        assert!(!bench.names(id).contains(&EventName::Dsn), "after {reply}");
+    }
+}
+
+#[tokio::test]
+async fn every_part_of_a_message_follows_new_routes_when_one_is_being_delivered() {
+    let to = ["bob@example.com", "busy@example.net"];
+    let (bench, relay, mut events, id, amid) = amid_a_delivery_to(&to, two_ways).await;
+    while show(&relay, id).await.recipients[1].attempts == 0 {
+        until(&mut events, EventName::Defer).await;
+    }
+    let mut moved = bench.settings();
+    moved.routes = RouteTable::all_via("other");
+    relay.reload(moved).await.unwrap();
+    amid.say(DEFERRED).await;
+    until(&mut events, EventName::Defer).await;
+    relay.retry(id).await.unwrap();
+    is_empty(&relay).await;
+    stop(&relay).await;
+    let received = bench.other.received();
+    let recipients = received.iter().map(|got| got.envelope.recipients.len()).sum::<usize>();
+    assert_eq!(recipients, 2, "{received:?}");
+}
+
+#[tokio::test]
+async fn a_message_held_amid_its_delivery_is_held_when_that_has_failed() {
+    let (_bench, relay, mut events, id, amid) = amid_a_delivery().await;
+    relay.queue().hold(id).await.unwrap();
+    amid.say(DEFERRED).await;
+    until(&mut events, EventName::Defer).await;
+    let listed = show(&relay, id).await;
+    assert_eq!((listed.state, listed.recipients[0].attempts), (ListedState::Held, 1));
+    assert_eq!(relay.retry_all(None), 0);
+    stop(&relay).await;
+}
+
+#[tokio::test]
+async fn a_message_held_amid_its_delivery_is_gone_when_that_has_succeeded() {
+    let (_bench, relay, mut events, id, amid) = amid_a_delivery().await;
+    relay.queue().hold(id).await.unwrap();
+    amid.say(DELIVERED).await;
+    assert_eq!(until(&mut events, EventName::Send).await.id, Some(id));
+    is_empty(&relay).await;
+    stop(&relay).await;
+}
+
+#[tokio::test]
+async fn a_message_held_and_released_amid_its_delivery_is_not_delivered_twice() {
+    let (bench, relay, mut events, id, amid) = amid_a_delivery().await;
+    relay.queue().hold(id).await.unwrap();
+    relay.queue().release(id).await.unwrap();
+    amid.say(DELIVERED).await;
+    until(&mut events, EventName::Send).await;
+    is_empty(&relay).await;
+    stop(&relay).await;
+    use EventName::*;
+    assert_eq!(bench.names(id), [Receive, Hold, Release, Send]);
+}
+
+#[tokio::test]
+async fn mail_that_is_routed_elsewhere_amid_its_delivery_goes_there_when_that_has_failed() {
+    let (bench, relay, mut events, id, amid) = amid_a_delivery().await;
+    let mut moved = bench.settings();
+    moved.routes = RouteTable::all_via("other");
+    relay.reload(moved).await.unwrap();
+    amid.say(DEFERRED).await;
+    until(&mut events, EventName::Defer).await;
+    let listed = show(&relay, id).await;
+    let recipient = &listed.recipients[0];
+    assert_eq!((listed.state, recipient.destination.as_str()), (ListedState::Waiting, "other"), "{listed:?}");
+    relay.retry(id).await.unwrap();
+    until(&mut events, EventName::Send).await;
+    is_empty(&relay).await;
+    stop(&relay).await;
+    assert_eq!(bench.other.received().len(), 1);
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_a_delivery_and_the_restart_does_not_repeat_it() {
+    let (bench, relay, mut events, id, amid) = amid_a_delivery().await;
+    let stopping = relay.clone();
+    let stopped = tokio::spawn(async move { stopping.shutdown(PATIENCE).await });
+    tokio::task::yield_now().await;
+    amid.say(DELIVERED).await;
+    assert_eq!(until(&mut events, EventName::Send).await.id, Some(id));
+    stopped.await.unwrap().unwrap();
+    let relay = bench.start().await;
+    assert!(relay.queue().is_empty());
+    stop(&relay).await;
+}
+
+#[tokio::test]
+async fn a_delivery_cut_short_by_the_deadline_of_a_stop_is_done_again() {
+    let (bench, relay, _events, id, amid) = amid_a_delivery().await;
+    let error = relay.shutdown(Duration::from_millis(50)).await.unwrap_err();
+    assert!(matches!(error, ShutdownError::Deadline), "{error}");
+    drop(amid);
+    let relay = bench.start().await;
+    let mut events = relay.events();
+    assert_eq!(until(&mut events, EventName::Send).await.id, Some(id));
+    is_empty(&relay).await;
+    stop(&relay).await;
+    assert_eq!(bench.main.received().len(), 1);
+}
