@@ -263,7 +263,7 @@ async fn a_restart_goes_on_where_the_relay_stopped() {
     let before = show(&relay, id).await;
     stop(&relay).await;
     assert!(
-        matches!(relay.queue().hold(id).await, Err(OperateError::Commit(_))),
+        matches!(relay.queue().hold(id).await, Err(OperateError::Stopping)),
         "a stopped relay acts no more"
     );
 

@@ -178,6 +178,11 @@ impl Place {
         self.in_flight = octets;
         after <= max
     }
+
+    /// The same for content that comes: what was declared is taken already; only more than that may find no room.
+    pub fn grow_in_flight(&mut self, octets: u64, max: u64) -> bool {
+        octets <= self.in_flight || self.set_in_flight(octets, max)
+    }
 }
 
 impl Drop for Place {

@@ -16,6 +16,7 @@ pub(super) enum Refusal {
     Loop,
     TooManySessions,
     TooManyBytes,
+    ContentCutShort,
     Idle,
     Stopping,
     SpoolFull,
@@ -59,6 +60,12 @@ impl Refusal {
                 status(4, 3, 1),
                 "too much content is being received at once, try again later",
                 "[limits] bytes_in_flight is reached",
+            ),
+            Self::ContentCutShort => (
+                421,
+                status(4, 3, 1),
+                "too much content at once, closing the connection; try again later",
+                "[limits] bytes_in_flight is reached by content without a SIZE",
             ),
             Self::Idle => (
                 421,

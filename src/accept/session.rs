@@ -88,8 +88,7 @@ impl Session {
                 Step::Send => self.write(server).await?,
                 Step::Greet(question) => {
                     if self.place.number > self.settings.limits.sessions {
-                        self.reject(None, None, Refusal::TooManySessions);
-                        question.refuse(Refusal::TooManySessions.reply());
+                        question.refuse(self.rejected(None, None, Refusal::TooManySessions));
                     } else if self.stop.is_stopped() {
                         question.refuse(Refusal::Stopping.reply());
                     } else {
@@ -122,8 +121,8 @@ impl Session {
             Ok(()) => question.accept(),
             Err(refusal) => {
                 let sender = question.envelope().reverse_path.to_string();
-                self.reject(Some(&sender), Some(address.as_str()), refusal);
-                question.refuse(refusal.reply_to(self.client));
+                let reply = self.rejected(Some(&sender), Some(address.as_str()), refusal);
+                question.refuse(reply);
             }
         }
     }
@@ -133,8 +132,7 @@ impl Session {
         if !self.place.set_in_flight(declared, self.settings.limits.bytes_in_flight) {
             self.place.set_in_flight(0, u64::MAX);
             let sender = question.envelope().reverse_path.to_string();
-            self.reject(Some(&sender), None, Refusal::TooManyBytes);
-            return question.refuse(Refusal::TooManyBytes.reply());
+            return question.refuse(self.rejected(Some(&sender), None, Refusal::TooManyBytes));
         }
         question.accept();
     }
@@ -146,8 +144,7 @@ impl Session {
         let sender = envelope.reverse_path.to_string();
         let Some((intake, began)) = self.intake.take() else { return };
         if received_fields(&content) > self.settings.limits.received_fields {
-            self.reject(Some(&sender), None, Refusal::Loop);
-            return answer.refuse(Refusal::Loop.reply());
+            return answer.refuse(self.rejected(Some(&sender), None, Refusal::Loop));
         }
         let now = front.clock.now();
         let trace_field = TraceField {
@@ -172,9 +169,7 @@ impl Session {
             }
             Err(error) => {
                 front.accepts_no_more(&error);
-                let refusal = Refusal::from(&error);
-                self.reject(Some(&sender), None, refusal);
-                answer.refuse(refusal.reply());
+                answer.refuse(self.rejected(Some(&sender), None, Refusal::from(&error)));
             }
         }
     }
@@ -183,15 +178,14 @@ impl Session {
     async fn read(&mut self, server: &mut Server) -> Result<(), Left> {
         let limits = self.settings.limits;
         let receiving = server.receiving_content();
-        if !receiving {
-            self.place.set_in_flight(0, u64::MAX);
-        }
         if !receiving && !server.in_transaction() {
             self.intake = None;
         }
-        if receiving && !self.place.set_in_flight(server.content_length(), limits.bytes_in_flight) {
-            self.reject(None, None, Refusal::TooManyBytes);
-            server.abort(Reply::new(421, Refusal::TooManyBytes.reply().status(), "too much content at once"));
+        if !receiving {
+            // Content that the dialogue itself has refused is over too.
+            self.place.set_in_flight(0, u64::MAX);
+        } else if !self.place.grow_in_flight(server.content_length(), limits.bytes_in_flight) {
+            server.abort(self.rejected(None, None, Refusal::ContentCutShort));
             return Ok(());
         }
         let stream = self.stream.as_mut().expect("a session has its stream but during a handshake");
@@ -211,8 +205,7 @@ impl Session {
             Ok(Ok(0)) | Ok(Err(_)) => Err(Left::Gone),
             Ok(Ok(_)) => Ok(()),
             Err(_) => {
-                self.reject(None, None, Refusal::Idle);
-                server.abort(Refusal::Idle.reply());
+                server.abort(self.rejected(None, None, Refusal::Idle));
                 Ok(())
             }
         }
@@ -247,8 +240,9 @@ impl Session {
         self.stream.as_mut().expect("a session has its stream but during a handshake")
     }
 
-    fn reject(&self, sender: Option<&str>, recipient: Option<&str>, refusal: Refusal) {
-        let reply = refusal.reply();
+    /// Tells the log of a refusal, and gives the reply that the client is to hear.
+    fn rejected(&self, sender: Option<&str>, recipient: Option<&str>, refusal: Refusal) -> Reply {
+        let reply = refusal.reply_to(self.client);
         self.place.front.tracking.rejected(&Rejected {
             session: Some(self.id),
             client: Some(self.client),
@@ -257,6 +251,7 @@ impl Session {
             reply: &reply,
             reason: refusal.reason(),
         });
+        reply
     }
 }
 

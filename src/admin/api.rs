@@ -68,6 +68,7 @@ impl From<OperateError> for Failure {
             OperateError::Held(_) | OperateError::NotHeld(_) | OperateError::NothingWaits(_) => {
                 StatusCode::CONFLICT
             }
+            OperateError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             OperateError::Load(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self(status, error.to_string())

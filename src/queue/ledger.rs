@@ -36,25 +36,14 @@ pub(super) struct Limits {
 /// A piece of work. Whoever gets it has the message on lease until one of the ending moves.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Task {
-    Deliver {
-        id: QueueId,
-        line: LineId,
-        destination: Destination,
-    },
+    /// `hastened`: also to recipients whose own time has not come.
+    Deliver { id: QueueId, line: LineId, destination: Destination, hastened: bool },
     /// The share's time is up, and its destination failed after that with this outcome.
-    Expire {
-        id: QueueId,
-        destination: Destination,
-        outcome: Box<Outcome>,
-    },
+    Expire { id: QueueId, destination: Destination, outcome: Box<Outcome> },
     /// A delay notice falls due.
-    Delay {
-        id: QueueId,
-    },
+    Delay { id: QueueId },
     /// Outcomes have been recorded that the sender is owed a report of.
-    Report {
-        id: QueueId,
-    },
+    Report { id: QueueId },
 }
 
 /// What `take` found.
@@ -71,6 +60,8 @@ struct Share {
     line: LineId,
     /// `None` while on lease.
     due: Option<Timestamp>,
+    /// The operator wants all of its recipients tried, also those whose own time has not come.
+    hastened: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,7 +193,7 @@ impl Ledger {
             let line = self.lines.of(&destination, self.limits.per_destination);
             if entry.shares.iter().all(|share| share.line != line) {
                 self.lines.edit(line, now, |line| line.join(id, due));
-                entry.shares.push(Share { line, due: Some(due) });
+                entry.shares.push(Share { line, due: Some(due), hastened: false });
             }
         }
         let waits = !entry.shares.is_empty();
@@ -298,10 +289,12 @@ impl Ledger {
         let line = self.lines.next(now)?;
         let id = self.lines.edit(line, now, Line::take).expect("a line with a turn has a message");
         let destination = self.lines.get(line).destination().clone();
+        let mut hastened = false;
         if let Some(share) = self.entry(id).shares.iter_mut().find(|share| share.line == line) {
             share.due = None;
+            hastened = std::mem::take(&mut share.hastened);
         }
-        Some(Task::Deliver { id, line, destination })
+        Some(Task::Deliver { id, line, destination, hastened })
     }
 
     /// The agenda's moment for a message has come.
@@ -502,8 +495,9 @@ impl Ledger {
     pub fn hasten(&mut self, id: QueueId, now: Timestamp) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         for share in &mut entry.shares {
-            let Some(due) = share.due.filter(|due| *due > now) else { continue };
+            let Some(due) = share.due else { continue };
             share.due = Some(now);
+            share.hastened = true;
             let overdue = entry.stage == Stage::Nothing;
             self.lines.edit(share.line, now, |line| {
                 line.leave(id, due);
@@ -530,7 +524,7 @@ impl Ledger {
             return;
         }
         let line = self.lines.of(destination, self.limits.per_destination);
-        self.entry(id).shares.push(Share { line, due: Some(due) });
+        self.entry(id).shares.push(Share { line, due: Some(due), hastened: false });
         self.lines.edit(line, now, |line| {
             line.join(id, due);
             line.wait_for_failure(id);

@@ -12,7 +12,6 @@ use super::progress::{is_over, is_waiting};
 use super::settle::Written;
 use super::work::Lease;
 use super::{Open, Queue, Settings, State};
-use crate::clock::Timestamp;
 use crate::mail::{Destination, QueueId};
 use crate::spool::{Durability, LoadError, RecipientState, Stored};
 use crate::tracking::{Message, Operated, Tracking};
@@ -22,6 +21,8 @@ const BY_OPERATOR: &str = "by the operator";
 /// Why an act was not possible.
 #[derive(Debug, thiserror::Error)]
 pub enum OperateError {
+    #[error("the relay is stopping")]
+    Stopping,
     #[error(
         "there is no message {0} in the queue; it may have been delivered or bounced: see `posthouse track --id {0}`"
     )]
@@ -66,7 +67,9 @@ impl Queue {
             let now = self.inner.clock.now();
             let since = open.progress.held_since.take().ok_or(OperateError::NotHeld(id))?;
             open.progress.held_for_ms += now.since(since).as_millis() as u64;
-            due_now(open, now);
+            for recipient in open.progress.recipients.iter_mut().filter(|recipient| is_waiting(recipient)) {
+                recipient.next_attempt = Some(now);
+            }
             ledger.withdraw(id, false, now);
             ledger.enter(entrant(&open.as_stored(), &*self.inner.rules, now), now);
             let indexes = waiting(open).unwrap_or_default();
@@ -115,7 +118,6 @@ impl Queue {
             }
             let now = self.inner.clock.now();
             let indexes = waiting(open)?;
-            due_now(open, now);
             ledger.hasten(id, now);
             (Arc::clone(&open.stored), indexes)
         };
@@ -159,6 +161,9 @@ impl Queue {
     }
 
     async fn open_for_operator(&self, id: QueueId) -> Result<Lease, OperateError> {
+        if self.inner.is_closed() {
+            return Err(OperateError::Stopping);
+        }
         let lease = {
             let mut state = self.inner.state();
             if !state.ledger.contains(id) {
@@ -202,10 +207,4 @@ fn waiting(open: &Open) -> Result<Vec<u32>, OperateError> {
     let waiting = open.progress.recipients.iter().enumerate().filter(|(_, recipient)| is_waiting(recipient));
     let indexes: Vec<u32> = waiting.map(|(index, _)| index as u32).collect();
     if indexes.is_empty() { Err(OperateError::NothingWaits(open.stored.id)) } else { Ok(indexes) }
-}
-
-fn due_now(open: &mut Open, now: Timestamp) {
-    for recipient in open.progress.recipients.iter_mut().filter(|recipient| is_waiting(recipient)) {
-        recipient.next_attempt = Some(now);
-    }
 }

@@ -202,10 +202,13 @@ impl Relay {
         let ended = tokio::time::timeout(deadline, orderly).await;
         if ended.is_err() {
             self.inner.queue.close();
-            listeners.abort();
-            workers.abort();
-            let _ = listeners.await;
-            let _ = workers.await;
+            for task in [listeners, workers] {
+                task.abort();
+                // One that ended in time has been waited for, and may not be asked again.
+                if !task.is_finished() {
+                    let _ = task.await;
+                }
+            }
         }
         self.inner.spool.close().await;
         self.inner.tracking.flush().await;

@@ -253,9 +253,7 @@ impl Weighed {
         if !hops.is_empty() {
             return Ok(Plan { hops, candidates });
         }
-        let (status, reason) = trouble.unwrap_or_else(|| {
-            (NO_ROUTE, format!("{destination} has no host"))
-        });
+        let (status, reason) = trouble.unwrap_or_else(|| (NO_ROUTE, format!("{destination} has no host")));
         let outcome = Outcome::local(Verdict::Deferred, status, reason);
         Err(Unroutable { outcome: outcome.into(), retry_at, candidates })
     }

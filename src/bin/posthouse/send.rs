@@ -17,12 +17,12 @@ use crate::print;
 Examples:
   posthouse send --from alice@example.org --to bob@example.com message.eml
   printf 'Subject: hello\\n\\nWorld\\n' | posthouse send --from alice@example.org --to bob@example.com
-  posthouse send --from '<>' --to bob@example.com message.eml    with the null reverse-path")]
+  posthouse send --from '' --to bob@example.com message.eml    with the null reverse-path")]
 pub struct Send {
     /// The relay
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:2525")]
     server: SocketAddr,
-    /// The reverse-path; <> for the null one
+    /// The reverse-path; <> or nothing for the null one
     #[arg(long, short, value_name = "ADDRESS", value_parser = reverse_path)]
     from: ReversePath,
     /// A recipient; may be given several times
