@@ -27,7 +27,9 @@ impl Memory {
 
     /// In a folder, which is made where it is missing.
     pub fn open(folder: &Path) -> Self {
-        let config = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).flush_every_ms(Some(1000));
+        // Written out with each change, which is rare; sled's own thread for that outlives the database for a while, and
+        // would keep its lock from whoever opens it next.
+        let config = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).flush_every_ms(None);
         let opened = guarded(|| config.open());
         if opened.is_none() {
             tracing::warn!(
@@ -61,7 +63,7 @@ impl Memory {
 
     fn change(&self, change: impl FnOnce(&sled::Db) -> sled::Result<()>) {
         if let Some(db) = &self.db
-            && guarded(|| change(db)).is_none()
+            && guarded(|| change(db).and_then(|()| db.flush().map(drop))).is_none()
         {
             tracing::warn!("the memory of hosts could not be written");
         }

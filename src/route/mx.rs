@@ -1,7 +1,7 @@
 //! The hosts of a domain by its MX records (RFC 5321 section 5.1).
 //!
 //! The policy: lowest preference first, equal ones in an order by chance; a domain without MX records is its own host
-//! (implicit MX); a null MX takes no mail, for good (RFC 7505, 5.1.10); a name that does not exist is a bounce
+//! (implicit MX), and without an address either it takes no mail (5.1.2); a null MX takes no mail, for good (RFC 7505, 5.1.10); a name that does not exist is a bounce
 //! (5.1.2), a name that gives no answer is not (4.4.3). Where we are ourselves among the hosts, all that is not better
 //! than us is passed over, or mail would go in circles.
 
@@ -37,7 +37,13 @@ pub(super) async fn exchangers(
     }
     let mut found = match names.mx(domain).await {
         Ok(records) if !records.is_empty() => records,
-        Ok(_) | Err(NameError::NoRecords) => vec![(0, domain.to_owned())],
+        Ok(_) | Err(NameError::NoRecords) => {
+            if let Err(NameError::NoSuchDomain | NameError::NoRecords) = names.addresses(domain).await {
+                let reason = format!("the domain {domain} has neither an MX record nor an address");
+                return Err(Outcome::local(Verdict::Bounced, NO_SUCH_DOMAIN, reason));
+            }
+            vec![(0, domain.to_owned())]
+        }
         Err(NameError::NoSuchDomain) => {
             let reason = format!("the domain {domain} does not exist in DNS");
             return Err(Outcome::local(Verdict::Bounced, NO_SUCH_DOMAIN, reason));
@@ -125,6 +131,8 @@ mod tests {
         assert_eq!(status("null.example").await, "5.1.10");
         assert_eq!(status("absent.example").await, "5.1.2");
         assert_eq!(status("broken.example").await, "4.4.3");
+        zone.set_mx("empty.example", []);
+        assert_eq!(status("empty.example").await, "5.1.2");
         assert_eq!(status("ours.example").await, "5.4.6");
         let (hosts, _) = ask(&zone, "implicit.example", 1).await.unwrap();
         assert_eq!(hosts, [(0, "implicit.example".to_owned())]);

@@ -6,10 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig};
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::proto::rr::RData;
+use hickory_resolver::proto::rr::{RData, Record};
 
 use super::names::{Answer, NameError, Names};
 
@@ -48,7 +48,6 @@ impl SystemNames {
         let options = builder.options_mut();
         options.timeout = timeout;
         options.attempts = ATTEMPTS;
-        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         Ok(Self { resolver: builder.build().map_err(NamesError::Resolver)? })
     }
 }
@@ -90,9 +89,40 @@ impl Names for SystemNames {
 
     fn addresses<'a>(&'a self, host: &'a str) -> Answer<'a, Vec<IpAddr>> {
         Box::pin(async move {
-            let found = self.resolver.lookup_ip(qualified(host)).await.map_err(|error| name_error(&error))?;
-            Ok(found.iter().collect())
+            // Asked apart: of both together, a failure of one and nothing of the other would look like no address.
+            let name = qualified(host);
+            let (v4, v6) = tokio::join!(self.resolver.ipv4_lookup(&*name), self.resolver.ipv6_lookup(&*name));
+            let mut addresses = Vec::new();
+            let mut worst = None;
+            for found in [v4, v6] {
+                match found {
+                    Ok(found) => addresses.extend(found.answers().iter().filter_map(address)),
+                    Err(error) => worst = worse(worst, name_error(&error)),
+                }
+            }
+            match worst {
+                Some(error) if addresses.is_empty() => Err(error),
+                _ if addresses.is_empty() => Err(NameError::NoRecords),
+                _ => Ok(addresses),
+            }
         })
+    }
+}
+
+fn address(record: &Record) -> Option<IpAddr> {
+    match &record.data {
+        RData::A(address) => Some(address.0.into()),
+        RData::AAAA(address) => Some(address.0.into()),
+        _ => None,
+    }
+}
+
+/// No answer is worse than the answer that there is nothing: it may be otherwise in a minute.
+fn worse(one: Option<NameError>, other: NameError) -> Option<NameError> {
+    match (one, other) {
+        (Some(error @ NameError::Unavailable(_)), _) | (_, error @ NameError::Unavailable(_)) => Some(error),
+        (Some(NameError::NoRecords), _) | (_, NameError::NoRecords) => Some(NameError::NoRecords),
+        _ => Some(NameError::NoSuchDomain),
     }
 }
 
@@ -108,7 +138,7 @@ fn host(name: &str) -> String {
 mod tests {
     use hickory_resolver::proto::op::{Message, ResponseCode};
     use hickory_resolver::proto::rr::rdata::{A, MX};
-    use hickory_resolver::proto::rr::{Name, Record, RecordType};
+    use hickory_resolver::proto::rr::{Name, RecordType};
     use tokio::net::UdpSocket;
 
     use super::*;
@@ -153,6 +183,8 @@ mod tests {
             ("mx-a", RecordType::A) => {
                 answer.add_answer(Record::from_rdata(name.clone(), 60, RData::A(A::new(192, 0, 2, 1))));
             }
+            // One half fails, the other has nothing.
+            ("half", RecordType::A) => answer.metadata.response_code = ResponseCode::ServFail,
             _ => {}
         }
         Some(answer)
@@ -170,6 +202,7 @@ mod tests {
         assert_eq!(names.addresses("absent.example").await, Err(NameError::NoSuchDomain));
         assert_eq!(names.mx("empty.example").await, Err(NameError::NoRecords));
         assert!(matches!(names.mx("broken.example").await, Err(NameError::Unavailable(_))));
+        assert!(matches!(names.addresses("half.example").await, Err(NameError::Unavailable(_))));
         assert!(matches!(names.mx("silent.example").await, Err(NameError::Unavailable(_))));
     }
 }
