@@ -16,8 +16,8 @@ mod section;
 mod tree;
 
 pub use elements::{
-    Configuration, Credentials, Delivery, Dns, Limits, Listener, ListenerTls, Notices, Relaying, Retry,
-    Spool, Timeouts, Tls, Tracking, Upstream,
+    Configuration, Delivery, Dns, Limits, Listener, ListenerTls, Notices, Relaying, Retry, Spool, Timeouts,
+    Tls, Tracking, Upstream,
 };
 pub use fault::{Fault, Faults, Spot, Warning};
 pub use load::{Flags, Loaded, Places, REFERENCE, load, places, schedule};

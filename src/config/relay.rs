@@ -85,11 +85,6 @@ impl Configuration {
 }
 
 fn group(upstream: &Upstream) -> route::Group {
-    let credentials = upstream.credentials.as_ref().map(|credentials| {
-        Arc::new(route::Credentials {
-            username: credentials.username.clone(),
-            password: credentials.password.clone(),
-        })
-    });
+    let credentials = upstream.credentials.clone().map(Arc::new);
     route::Group::new(upstream.hosts.clone(), credentials)
 }

@@ -16,7 +16,6 @@ mod network;
 mod stream;
 mod tls;
 
-pub use deadline::{read_within, write_all_within, write_chunks_within};
 pub use listener::Listener;
 pub use memory::{MemoryNetwork, Weather};
 pub use network::{BindError, Network};

@@ -88,7 +88,8 @@ impl Builder {
         let addresses: Vec<_> = listeners.iter().map(|(listener, _)| listener.local_addr()).collect();
         let mut route = settings.route;
         route.own_addresses.extend(addresses.iter().copied());
-        let router = Arc::new(Router::new(route, clock.clone(), names, memory(settings.memory)));
+        let router = Router::new(route, clock.clone(), network.clone(), names, memory(settings.memory));
+        let router = Arc::new(router);
         let queue = recovery.start(Arc::clone(&spool));
         let notices = Arc::new(RwLock::new(settings.notices));
         let courier = Courier::new(

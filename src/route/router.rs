@@ -11,6 +11,7 @@ use super::names::{NameError, Names};
 use super::plan::{Candidate, Decision, NextHop, Plan, Security, Unroutable};
 use crate::clock::{Clock, Timestamp};
 use crate::mail::{Destination, EnhancedStatus, Outcome, Verdict};
+use crate::net::Network;
 
 /// Addresses that one attempt tries at most.
 const HOPS_MAX: usize = 10;
@@ -24,6 +25,7 @@ const NOT_REACHED: EnhancedStatus = EnhancedStatus::new(4, 4, 1);
 pub struct Router {
     settings: RwLock<Arc<Settings>>,
     clock: Clock,
+    network: Network,
     names: Arc<dyn Names>,
     health: Mutex<Health>,
     memory: Memory,
@@ -48,9 +50,15 @@ struct Weighed {
 }
 
 impl Router {
-    pub fn new(settings: Settings, clock: Clock, names: Arc<dyn Names>, memory: Memory) -> Self {
+    pub fn new(
+        settings: Settings,
+        clock: Clock,
+        network: Network,
+        names: Arc<dyn Names>,
+        memory: Memory,
+    ) -> Self {
         let health = Mutex::new(Health::new(memory.recall()));
-        Self { settings: RwLock::new(Arc::new(settings)), clock, names, health, memory }
+        Self { settings: RwLock::new(Arc::new(settings)), clock, network, names, health, memory }
     }
 
     /// Other groups and networks from now on. Our own addresses stay.
@@ -111,7 +119,7 @@ impl Router {
         let mut chosen = Vec::new();
         for ip in addresses {
             let address = SocketAddr::new(ip, port);
-            let reason = limits.and_then(|limits| refused(limits, address));
+            let reason = limits.and_then(|limits| refused(limits, &self.network, address));
             let reason = reason.or_else(|| self.sick(&host, address, now, weighed));
             let reason = reason.or_else(|| {
                 (weighed.hops.len() >= HOPS_MAX).then(|| "enough addresses come before it".to_owned())
@@ -200,11 +208,11 @@ fn group_lookups(group: &Group) -> Vec<Lookup> {
 }
 
 /// Why a stranger's DNS may not send us there.
-fn refused(settings: &Settings, address: SocketAddr) -> Option<String> {
+fn refused(settings: &Settings, network: &Network, address: SocketAddr) -> Option<String> {
     let ip = address.ip().to_canonical();
     let own = |own: &SocketAddr| {
         own.port() == address.port()
-            && (own.ip().to_canonical() == ip || (own.ip().is_unspecified() && ip.is_loopback()))
+            && (own.ip().to_canonical() == ip || (own.ip().is_unspecified() && network.is_own_address(ip)))
     };
     if settings.own_addresses.iter().any(own) {
         return Some("it is this relay itself".to_owned());
@@ -276,7 +284,7 @@ mod tests {
         }
         settings.own_addresses.push("203.0.113.9:25".parse().unwrap());
         let names = Arc::clone(zone) as Arc<dyn Names>;
-        (Router::new(settings, clock.clone(), names, Memory::none()), clock)
+        (Router::new(settings, clock.clone(), Network::System, names, Memory::none()), clock)
     }
 
     fn addresses(plan: &Plan) -> Vec<String> {

@@ -31,4 +31,4 @@ pub use spool::Spool;
 pub use timeouts::Timeouts;
 pub use tls::Tls;
 pub use tracking::Tracking;
-pub use upstream::{Credentials, Upstream};
+pub use upstream::Upstream;

@@ -5,35 +5,19 @@
 //! Not here: the URL's grammar (`upstream_url`), connecting (`deliver`). The password itself is not kept here.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 
 use super::spool::under;
 use crate::config::quantity::Mismatch;
 use crate::config::section::{At, Section};
 use crate::config::tree::Value;
-use crate::route::{UpstreamHost, UpstreamHostError, UpstreamTls};
+use crate::route::{Credentials, UpstreamHost, UpstreamHostError, UpstreamTls};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// The first is preferred. `tls` is always set here.
     pub hosts: Vec<UpstreamHost>,
     pub credentials: Option<Credentials>,
-}
-
-/// For AUTH (RFC 4954).
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    pub username: String,
-    /// The first line of the password file.
-    pub password: String,
-}
-
-/// Without the password.
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
-    }
 }
 
 /// All groups by name.
