@@ -9,5 +9,9 @@ use std::time::Duration;
 
 /// `work`, or [`io::ErrorKind::TimedOut`] once `timeout` has passed.
 pub(super) async fn within<T>(timeout: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    tokio::time::timeout(timeout, work).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    let ended = tokio::time::timeout(timeout, work).await;
+    ended.unwrap_or_else(|_| {
+        let message = format!("no answer within {}", humantime::format_duration(timeout));
+        Err(io::Error::new(io::ErrorKind::TimedOut, message))
+    })
 }
