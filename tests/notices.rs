@@ -68,7 +68,7 @@ fn delayed() -> (Kind, Timestamp) {
 }
 
 fn host() -> Host {
-    Host { name: "mx.example.net".into(), address: Some("192.0.2.25".parse().unwrap()) }
+    Host { name: "mx.example.net".into(), address: Some("192.0.2.25".parse().unwrap()), port: None }
 }
 
 fn replied(verdict: Verdict, code: u16, lines: &[&str]) -> Option<Outcome> {
@@ -255,7 +255,11 @@ fn failures() -> Vec<Case> {
         status: EnhancedStatus::new(4, 4, 2),
         reason: "connection lost after the final dot".into(),
         reply: None,
-        host: Some(Host { name: "192.0.2.25".into(), address: Some("192.0.2.25".parse().unwrap()) }),
+        host: Some(Host {
+            name: "192.0.2.25".into(),
+            address: Some("192.0.2.25".parse().unwrap()),
+            port: None,
+        }),
     };
     uncertain.outcomes = vec![Some(broken)];
     uncertain.says = vec![
@@ -458,7 +462,7 @@ proptest! {
     ) {
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         let mut outcome = replied(Verdict::Bounced, 550, &lines);
-        outcome.as_mut().unwrap().host = Some(Host { name: host, address: None });
+        outcome.as_mut().unwrap().host = Some(Host { name: host, address: None, port: None });
         let mut case = Case::failed("unused", outcome);
         if japanese {
             case.settings.language = "ja".parse().unwrap();

@@ -85,7 +85,12 @@ impl Session {
         loop {
             match server.step() {
                 Step::NeedInput => self.read(server).await?,
-                Step::Send => self.write(server).await?,
+                Step::Send => {
+                    for reply in server.take_refusals() {
+                        self.tell_rejected(None, None, &reply, "the dialogue's own limits and rules");
+                    }
+                    self.write(server).await?;
+                }
                 Step::Greet(question) => {
                     if self.place.number > self.settings.limits.sessions {
                         question.refuse(self.rejected(None, None, Refusal::TooManySessions));
@@ -243,15 +248,14 @@ impl Session {
     /// Tells the log of a refusal, and gives the reply that the client is to hear.
     fn rejected(&self, sender: Option<&str>, recipient: Option<&str>, refusal: Refusal) -> Reply {
         let reply = refusal.reply_to(self.client);
-        self.place.front.tracking.rejected(&Rejected {
-            session: Some(self.id),
-            client: Some(self.client),
-            sender,
-            recipient,
-            reply: &reply,
-            reason: refusal.reason(),
-        });
+        self.tell_rejected(sender, recipient, &reply, refusal.reason());
         reply
+    }
+
+    fn tell_rejected(&self, sender: Option<&str>, recipient: Option<&str>, reply: &Reply, reason: &str) {
+        let (session, client) = (Some(self.id), Some(self.client));
+        let facts = Rejected { session, client, sender, recipient, reply, reason };
+        self.place.front.tracking.rejected(&facts);
     }
 }
 

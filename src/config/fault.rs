@@ -37,6 +37,16 @@ pub enum Spot {
     Nowhere,
 }
 
+impl Spot {
+    /// The line in the file; beyond all lines where there is none.
+    fn line(&self) -> usize {
+        match self {
+            Self::File { line, .. } => *line,
+            _ => usize::MAX,
+        }
+    }
+}
+
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -184,7 +194,11 @@ impl Report {
     }
 
     pub fn finish(self) -> (Vec<Fault>, Vec<Warning>) {
-        (self.faults.into_inner(), self.warnings.into_inner())
+        let (mut faults, mut warnings) = (self.faults.into_inner(), self.warnings.into_inner());
+        // As they stand in the file; what stands in no file keeps its order, behind it.
+        faults.sort_by_key(|fault| fault.spot.line());
+        warnings.sort_by_key(|warning| warning.0.spot.line());
+        (faults, warnings)
     }
 
     fn spot(&self, place: &Place) -> Spot {

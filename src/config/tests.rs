@@ -257,17 +257,14 @@ fn warns_of_what_works_but_is_probably_not_meant() {
     let (_dir, path) = write(file);
     let loaded = load(Some(&path), [], &Flags::default()).unwrap();
     let warnings: Vec<String> = loaded.warnings.iter().map(Warning::to_string).collect();
-    for (index, text) in [
+    for text in [
         "everybody may relay",
         "this route is never reached",
         "no route leads to [upstream.spare]",
         "no delay notice is ever sent: it is due after 3days, and mail expires after 2days",
         "delivery.concurrency (300) is never reached",
-    ]
-    .iter()
-    .enumerate()
-    {
-        assert!(warnings[index].contains(text), "{}", warnings.join(""));
+    ] {
+        assert!(warnings.iter().any(|warning| warning.contains(text)), "{}", warnings.join(""));
     }
     assert_eq!(warnings.len(), 5, "{}", warnings.join(""));
     assert!(matches!(loaded.settings.routes.routes[1], Route { via: Via::Mx, .. }));

@@ -243,7 +243,7 @@ fn message(job: &Job) -> Message<'_> {
 }
 
 fn host(hop: &NextHop) -> Host {
-    Host { name: hop.host.clone(), address: Some(hop.address.ip()) }
+    Host::at(&hop.host, hop.address)
 }
 
 fn for_all(recipients: &[u32], outcome: &Outcome) -> Vec<(u32, Outcome)> {

@@ -227,7 +227,7 @@ mod tests {
     use super::*;
 
     fn host() -> Host {
-        Host { name: "mx.example.org".into(), address: None }
+        Host { name: "mx.example.org".into(), address: None, port: None }
     }
 
     fn reply(text: &str) -> Reply {

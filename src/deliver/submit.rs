@@ -19,7 +19,7 @@ pub async fn submit(
     timeouts: Timeouts,
 ) -> Vec<(Address, Outcome)> {
     let recipients: Vec<Address> = envelope.recipients.iter().map(|r| r.address.clone()).collect();
-    let host = Host { name: address.ip().to_string(), address: Some(address.ip()) };
+    let host = Host::at(address.ip().to_string(), address);
     let hop = NextHop::in_the_clear(address);
     // An address literal is a good name for a client without one (RFC 5321 section 4.1.4).
     let opener = Opener {

@@ -1,7 +1,7 @@
 //! What happened to a recipient: a value, not an error, and kept whole into the log and the notice.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -27,15 +27,28 @@ pub struct Host {
     /// The name that led there, or the address where there was no name.
     pub name: String,
     pub address: Option<IpAddr>,
+    /// Where it is not 25.
+    pub port: Option<u16>,
 }
 
-/// `mx.example.org [192.0.2.1]`
+impl Host {
+    pub fn at(name: impl Into<String>, address: SocketAddr) -> Self {
+        let port = Some(address.port()).filter(|port| *port != 25);
+        Self { name: name.into(), address: Some(address.ip()), port }
+    }
+}
+
+/// `mx.example.org [192.0.2.1]`, `[127.0.0.1]:1025`
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.address {
-            Some(address) if address.to_string() == self.name => write!(f, "[{address}]"),
-            Some(address) => write!(f, "{} [{address}]", self.name),
-            None => f.write_str(&self.name),
+            Some(address) if address.to_string() == self.name => write!(f, "[{address}]")?,
+            Some(address) => write!(f, "{} [{address}]", self.name)?,
+            None => f.write_str(&self.name)?,
+        }
+        match self.port {
+            Some(port) => write!(f, ":{port}"),
+            None => Ok(()),
         }
     }
 }

@@ -31,6 +31,8 @@ pub struct Sleep {
     pub until: Timestamp,
     /// When it was found out of reach last.
     pub failed_at: Timestamp,
+    /// The last failure was of a delivery that ran beside the one that counted.
+    pub echoed: bool,
     pub outcome: Outcome,
 }
 
@@ -165,15 +167,18 @@ impl Line {
         now: Timestamp,
     ) -> BTreeSet<QueueId> {
         self.in_flight -= 1;
-        let failures = match &self.sleep {
-            Some(sleep) if sleep.until > now => sleep.failures,
-            Some(sleep) => sleep.failures + 1,
-            None => 1,
+        let (failures, echoed) = match &self.sleep {
+            Some(sleep) if sleep.until > now => (sleep.failures, true),
+            Some(sleep) => (sleep.failures + 1, false),
+            None => (1, false),
         };
         let probe = FIRST_PROBE.saturating_mul(1 << (failures - 1).min(16)).min(LAST_PROBE);
-        let until = (now + probe).max(not_before.unwrap_or(now));
+        let until = match &self.sleep {
+            Some(sleep) if echoed => sleep.until,
+            _ => (now + probe).max(not_before.unwrap_or(now)),
+        };
         let since = self.sleep.as_ref().map_or(now, |sleep| sleep.since);
-        self.sleep = Some(Sleep { since, failures, until, failed_at: now, outcome });
+        self.sleep = Some(Sleep { since, failures, until, failed_at: now, echoed, outcome });
         self.window = 1;
         std::mem::take(&mut self.overdue)
     }

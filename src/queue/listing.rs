@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::progress::{aged_from, is_waiting, last_outcome};
 use super::{OperateError, Queue};
 use crate::clock::Timestamp;
-use crate::mail::{Destination, EnhancedStatus, QueueId};
+use crate::mail::{Destination, EnhancedStatus, Outcome, QueueId, Verdict};
 use crate::spool::{RecipientState, Stored};
 
 /// Where a message stands.
@@ -65,6 +65,8 @@ pub struct ListedRecipient {
 #[serde(rename_all = "lowercase")]
 pub enum RecipientStanding {
     Waiting,
+    /// He waits, and the last attempt ended after the final dot without an answer: he may have the message already.
+    Uncertain,
     Delivered,
     Bounced,
     Cancelled,
@@ -163,7 +165,7 @@ impl Queue {
                 let last = sleep.or_else(|| last_outcome(&stored.progress, progress));
                 ListedRecipient {
                     address: recipient.address.to_string(),
-                    state: progress.state.into(),
+                    state: standing(progress.state, last_outcome(&stored.progress, progress)),
                     next_attempt: next_of(&destination).filter(|_| waits && !held),
                     destination: destination.to_string(),
                     attempts: progress.attempts,
@@ -226,13 +228,14 @@ impl Queue {
     }
 }
 
-impl From<RecipientState> for RecipientStanding {
-    fn from(state: RecipientState) -> Self {
-        match state {
-            RecipientState::Waiting => Self::Waiting,
-            RecipientState::Delivered => Self::Delivered,
-            RecipientState::Bounced => Self::Bounced,
-            RecipientState::Cancelled => Self::Cancelled,
+fn standing(state: RecipientState, last: Option<&Outcome>) -> RecipientStanding {
+    match state {
+        RecipientState::Waiting if last.is_some_and(|last| last.verdict == Verdict::Uncertain) => {
+            RecipientStanding::Uncertain
         }
+        RecipientState::Waiting => RecipientStanding::Waiting,
+        RecipientState::Delivered => RecipientStanding::Delivered,
+        RecipientState::Bounced => RecipientStanding::Bounced,
+        RecipientState::Cancelled => RecipientStanding::Cancelled,
     }
 }

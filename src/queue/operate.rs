@@ -134,6 +134,7 @@ impl Queue {
     pub fn retry_all(&self, destination: Option<&Destination>) -> usize {
         let now = self.inner.clock.now();
         let hastened = self.inner.state().ledger.hasten_all(destination, now);
+        self.inner.tracking.retried_all(destination, hastened as u64, BY_OPERATOR);
         self.inner.changed.notify_one();
         hastened
     }

@@ -217,14 +217,15 @@ impl Inner {
             let sleep = state.ledger.unreachable(id, line, outcome.clone(), not_before, now);
             (sleep, state.ledger.deadline(id))
         };
-        let slept = Slept {
-            destination: &job.destination,
-            outcome: &outcome,
-            since: sleep.since,
-            next_attempt: sleep.until,
-            waiting: self.waiting_for(job),
-        };
-        self.tracking.slept(&slept);
+        if !sleep.echoed {
+            self.tracking.slept(&Slept {
+                destination: &job.destination,
+                outcome: &outcome,
+                since: sleep.since,
+                next_attempt: sleep.until,
+                waiting: self.waiting_for(job),
+            });
+        }
         // The message that found out says so in its own story too, once; later tries are the destination's.
         if sleep.failures == 1 {
             let recipients = addresses(&job.message.envelope, &job.recipients);

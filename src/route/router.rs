@@ -10,7 +10,7 @@ use super::mx;
 use super::names::{NameError, Names};
 use super::plan::{Candidate, Decision, NextHop, Plan, Security, Unroutable};
 use crate::clock::{Clock, Timestamp};
-use crate::mail::{Destination, EnhancedStatus, Outcome, Verdict};
+use crate::mail::{Destination, EnhancedStatus, Host, Outcome, Verdict};
 use crate::net::Network;
 
 /// Addresses that one attempt tries at most.
@@ -45,8 +45,8 @@ struct Weighed {
     hops: Vec<NextHop>,
     candidates: Vec<Candidate>,
     retry_at: Option<Timestamp>,
-    /// The last sickness or failed lookup, in words.
-    trouble: Option<(EnhancedStatus, String)>,
+    /// The last sickness or failed lookup.
+    trouble: Option<Outcome>,
 }
 
 impl Router {
@@ -150,7 +150,9 @@ impl Router {
         let health = self.health.lock().expect("no holder panics");
         let sickness = health.sickness(&HostKey { host: host.to_owned(), address }, now)?;
         weighed.retry_at = Some(weighed.retry_at.map_or(sickness.retry_at, |at| at.min(sickness.retry_at)));
-        weighed.trouble = Some((NOT_REACHED, sickness.reason.clone()));
+        let host = Some(Host::at(host, address));
+        let trouble = Outcome::local(Verdict::Deferred, NOT_REACHED, &*sickness.reason);
+        weighed.trouble = Some(Outcome { host, ..trouble });
         let (since, next) = (sickness.since, sickness.retry_at);
         Some(format!("sick since {since} ({}); next try at {next}", sickness.reason))
     }
@@ -236,7 +238,7 @@ impl Weighed {
     /// and the network may be down.
     fn skip_host(&mut self, host: String, preference: u16, error: &NameError) {
         let reason = format!("looking up {host}: {error}");
-        self.trouble = Some((NO_ANSWER, reason.clone()));
+        self.trouble = Some(Outcome::local(Verdict::Deferred, NO_ANSWER, &*reason));
         let decision = Decision::Skipped(reason);
         self.candidates.push(Candidate {
             host,
@@ -247,7 +249,10 @@ impl Weighed {
     }
 
     fn skip_address(&mut self, host: &str, address: IpAddr, preference: u16, reason: String) {
-        self.trouble.get_or_insert_with(|| (NO_ROUTE, format!("{host} [{address}]: {reason}")));
+        self.trouble.get_or_insert_with(|| {
+            let reason = format!("{host} [{address}]: {reason}");
+            Outcome::local(Verdict::Deferred, NO_ROUTE, reason)
+        });
         self.candidates.push(Candidate {
             host: host.to_owned(),
             addresses: vec![address],
@@ -261,8 +266,9 @@ impl Weighed {
         if !hops.is_empty() {
             return Ok(Plan { hops, candidates });
         }
-        let (status, reason) = trouble.unwrap_or_else(|| (NO_ROUTE, format!("{destination} has no host")));
-        let outcome = Outcome::local(Verdict::Deferred, status, reason);
+        let outcome = trouble.unwrap_or_else(|| {
+            Outcome::local(Verdict::Deferred, NO_ROUTE, format!("{destination} has no host"))
+        });
         Err(Unroutable { outcome: outcome.into(), retry_at, candidates })
     }
 }

@@ -180,6 +180,8 @@ event_fields! {
     host: Option<String>, "Option::is_none";
     /// The other server's address.
     host_address: Option<IpAddr>, "Option::is_none";
+    /// The other server's port, where it is not 25.
+    host_port: Option<u16>, "Option::is_none";
     /// The reply that decided, as it came: lines of a longer one are separated by line feeds.
     reply: Option<Reply>, "Option::is_none", "reply_text";
     /// The enhanced status code of the outcome; ours where the other side gave none.
@@ -210,7 +212,8 @@ event_fields! {
 impl Event {
     /// The other server.
     pub fn host(&self) -> Option<Host> {
-        self.host.clone().map(|name| Host { name, address: self.host_address })
+        let (address, port) = (self.host_address, self.host_port);
+        self.host.clone().map(|name| Host { name, address, port })
     }
 }
 

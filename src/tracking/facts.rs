@@ -234,6 +234,15 @@ impl Tracking {
         self.operated(EventName::Retry, message, facts);
     }
 
+    /// RETRY: all that waits for a destination, or for any, is due now.
+    pub fn retried_all(&self, destination: Option<&Destination>, messages: u64, reason: &str) {
+        self.tell(EventName::Retry, |event| {
+            event.destination = destination.map(ToString::to_string);
+            event.waiting = Some(messages);
+            event.reason = Some(reason.to_owned());
+        });
+    }
+
     fn operated(&self, name: EventName, message: Message<'_>, facts: &Operated<'_>) {
         self.tell(name, |event| {
             about(event, message);
@@ -326,6 +335,7 @@ fn maybe_about(event: &mut Event, message: Option<Message<'_>>) {
 fn at_host(event: &mut Event, host: &Host) {
     event.host = Some(host.name.clone());
     event.host_address = host.address;
+    event.host_port = host.port;
 }
 
 fn ended(event: &mut Event, outcome: &Outcome) {

@@ -65,7 +65,8 @@ pub(super) struct Folder {
 impl Folder {
     /// Makes the folder where it is missing and deletes what is too old.
     pub fn open(path: &Path, keep: Duration, now: Timestamp) -> io::Result<Self> {
-        fs::DirBuilder::new().recursive(true).mode(0o750).create(path)?;
+        // Who wrote to whom is nobody else's business; and it may lie in the spool, which is 0700 too.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let mut folder = Self { path: path.to_owned(), keep, open: None, tidied: Day::of(now) };
         // That the file can be opened is worth knowing at the start, not at the first message.
         folder.file_of(Day::of(now))?;

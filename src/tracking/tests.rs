@@ -27,7 +27,8 @@ struct Sample {
 
 impl Sample {
     fn new() -> Self {
-        let host = Host { name: "relay-a.example".into(), address: Some("192.0.2.7".parse().unwrap()) };
+        let host =
+            Host { name: "relay-a.example".into(), address: Some("192.0.2.7".parse().unwrap()), port: None };
         Self {
             origin: Origin {
                 session: Some(SessionId::from_chance(3)),
@@ -229,7 +230,8 @@ async fn routing_failover_and_sleep_can_be_read_afterwards() {
     let mut subscriber = tracking.subscribe();
     let sample = Sample::new();
     let host = sample.outcome.host.clone().unwrap();
-    let next = Host { name: "relay-b.example".into(), address: Some("192.0.2.8".parse().unwrap()) };
+    let next =
+        Host { name: "relay-b.example".into(), address: Some("192.0.2.8".parse().unwrap()), port: None };
     let candidates = vec![Candidate {
         host: "relay-a.example".into(),
         addresses: vec!["192.0.2.7".parse().unwrap()],

@@ -47,7 +47,7 @@ impl Check {
 }
 
 /// What the configuration comes to, in lines of label and text.
-fn summary(settings: &Configuration) -> Vec<(&'static str, String)> {
+pub fn summary(settings: &Configuration) -> Vec<(&'static str, String)> {
     let mut lines = vec![("hostname", settings.hostname.clone())];
     for listener in &settings.listeners {
         let tls = match listener.tls {

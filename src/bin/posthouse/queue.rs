@@ -149,7 +149,7 @@ fn listing(rows: &[Listed], destinations: &[DestinationState], status: &Status) 
                 let first = |cell: String| if index == 0 { cell } else { String::new() };
                 table.row([
                     first(row.id.to_string()),
-                    first(state(row.state).into()),
+                    standing(row.state, recipient.state).into(),
                     first(age(now, row.arrived)),
                     first(size(row.size)),
                     first(row.sender.clone()),
@@ -231,9 +231,8 @@ pub fn shown(row: &Listed, now: Timestamp) -> String {
     for recipient in &row.recipients {
         let standing = match recipient.state {
             RecipientStanding::Waiting => "waiting",
-            RecipientStanding::Delivered => "delivered",
-            RecipientStanding::Bounced => "bounced",
-            RecipientStanding::Cancelled => "cancelled",
+            RecipientStanding::Uncertain => "uncertain, he may have it already",
+            done => standing(row.state, done),
         };
         let (attempts, word) = (recipient.attempts, plural(recipient.attempts.into(), "attempt", "attempts"));
         let _ = writeln!(
@@ -268,13 +267,18 @@ pub fn plural<'a>(count: u64, one: &'a str, many: &'a str) -> &'a str {
     if count == 1 { one } else { many }
 }
 
-fn state(state: ListedState) -> &'static str {
-    match state {
-        ListedState::Active => "active",
-        ListedState::Waiting => "waiting",
-        ListedState::Asleep => "asleep",
-        ListedState::Held => "held",
-        ListedState::Notice => "notice",
+/// Where a recipient stands: while he waits, where the message does.
+fn standing(message: ListedState, recipient: RecipientStanding) -> &'static str {
+    match (recipient, message) {
+        (RecipientStanding::Delivered, _) => "delivered",
+        (RecipientStanding::Bounced, _) => "bounced",
+        (RecipientStanding::Cancelled, _) => "cancelled",
+        (_, ListedState::Active) => "active",
+        (_, ListedState::Asleep) => "asleep",
+        (_, ListedState::Held) => "held",
+        (RecipientStanding::Uncertain, _) => "uncertain",
+        (RecipientStanding::Waiting, ListedState::Waiting) => "waiting",
+        (RecipientStanding::Waiting, ListedState::Notice) => "notice",
     }
 }
 

@@ -5,10 +5,11 @@ use std::time::Duration;
 use clap::Args;
 use posthouse::admin::Control;
 use posthouse::clock::Clock;
-use posthouse::config::Flags;
-use posthouse::relay::{Keep, Relay, Settings, ShutdownError};
+use posthouse::config::{Configuration, Flags};
+use posthouse::relay::{Relay, ShutdownError};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::check;
 use crate::failed::Failed;
 use crate::settings::ConfigFile;
 
@@ -57,26 +58,31 @@ impl Run {
         }
     }
 
-    /// The relay's settings and the speed of its clock; faults are printed.
-    fn load(&self) -> Result<(Settings, f64), Failed> {
+    /// All settings; faults are printed, and warnings go to the log.
+    fn load(&self) -> Result<Configuration, Failed> {
         let loaded = self.config.load(&self.flags()).map_err(Failed::Said)?;
         for warning in &loaded.warnings {
             tracing::warn!("{}", warning.to_string().trim_end());
         }
-        Ok((loaded.settings.relay(), loaded.settings.speed))
+        Ok(loaded.settings)
     }
 
     pub async fn run(self) -> Result<(), Failed> {
-        let (settings, speed) = self.load()?;
-        let Keep::Folder(spool) = &settings.keep else {
-            unreachable!("a configuration always names a folder")
-        };
-        let folder = spool.path.clone();
+        let configuration = self.load()?;
+        let folder = configuration.spool.path.clone();
+        if !configuration.hostname.contains('.') {
+            let hostname = &configuration.hostname;
+            tracing::warn!("hostname is {hostname:?}: set a name with its domain, since others will see it");
+        }
+        for (label, text) in check::summary(&configuration) {
+            tracing::info!("{label}: {text}");
+        }
         // Before the start: a signal that comes meanwhile must not end the process by its default.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
-        let relay = Relay::builder(settings).clock(Clock::at_speed(speed)).start().await?;
+        let relay =
+            Relay::builder(configuration.relay()).clock(Clock::at_speed(configuration.speed)).start().await?;
         let _control = Control::start(relay.clone(), &folder)?;
         for address in relay.addresses() {
             tracing::info!(%address, "listening");
@@ -86,7 +92,7 @@ impl Run {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => self.reload(&relay).await,
+                _ = hangup.recv() => self.reload(&relay, &configuration).await,
             }
         }
         tracing::info!("stopping; what is under way has {} seconds", STOP_DEADLINE.as_secs());
@@ -99,14 +105,30 @@ impl Run {
         Ok(())
     }
 
-    async fn reload(&self, relay: &Relay) {
-        let Ok((settings, _)) = self.load() else {
+    async fn reload(&self, relay: &Relay, started: &Configuration) {
+        let Ok(configuration) = self.load() else {
             tracing::error!("the configuration was not reloaded, the old one stays");
             return;
         };
-        match relay.reload(settings).await {
-            Ok(()) => tracing::info!("the configuration was reloaded"),
+        match relay.reload(configuration.relay()).await {
+            Ok(()) => tracing::info!("routes, upstreams, schedule, notices and limits were reloaded"),
             Err(error) => tracing::error!(%error, "the configuration was not reloaded, the old one stays"),
         }
+        for section in needs_restart(started, &configuration) {
+            tracing::warn!("[{section}] has changed: that takes effect at the next start");
+        }
     }
+}
+
+/// The sections that a reload cannot take over, as far as they have changed.
+fn needs_restart(started: &Configuration, now: &Configuration) -> Vec<&'static str> {
+    let same = [
+        ("listener", started.listeners == now.listeners),
+        ("spool", started.spool == now.spool),
+        ("tracking", started.tracking == now.tracking),
+        ("timeouts", started.timeouts == now.timeouts),
+        ("dns", started.dns.servers == now.dns.servers),
+        ("clock", started.speed == now.speed),
+    ];
+    same.into_iter().filter_map(|(section, same)| (!same).then_some(section)).collect()
 }

@@ -95,16 +95,22 @@ fn screen(why: &admin::Why) -> String {
     text
 }
 
-/// How it ended, from its events.
-fn end(events: &[Event]) -> &'static str {
-    let last = events.iter().rev().find_map(|event| match event.event {
+/// How it ended, from its events: one word for each way in which it ended for somebody.
+fn end(events: &[Event]) -> String {
+    let word = |event: &Event| match event.event {
         EventName::Send => Some("delivered"),
         EventName::Fail => Some("bounced"),
-        EventName::Expire => Some("given up, its time was over"),
+        EventName::Expire => Some("given up, since its time was over"),
         EventName::Cancel => Some("cancelled by the operator"),
         _ => None,
-    });
-    last.unwrap_or("how is not in the log any more")
+    };
+    let mut ends: Vec<String> = Vec::new();
+    for event in events {
+        if let Some(word) = word(event) {
+            ends.push(format!("{word} for {}", event.recipients.join(", ")));
+        }
+    }
+    if ends.is_empty() { "how is not in the log any more".to_owned() } else { ends.join("; ") }
 }
 
 /// One event in a line.
@@ -119,6 +125,10 @@ fn told(event: &Event) -> String {
     };
     let destination = event.destination.as_deref().unwrap_or_default();
     match event.event {
+        EventName::Receive if event.reference.is_some() => {
+            let notice = event.id.map(|id| id.to_string()).unwrap_or_default();
+            let _ = write!(text, "notice {notice} to {who} is in the queue");
+        }
         EventName::Receive => {
             let client = event.client.map(|client| format!(" from {client}")).unwrap_or_default();
             let session = event.session.map(|session| format!(", session {session}")).unwrap_or_default();
@@ -129,18 +139,24 @@ fn told(event: &Event) -> String {
             let _ = write!(text, "the sender was told: {said} (notice {notice})");
         }
         EventName::Route => {
-            let _ = write!(text, "{destination}:");
-            for candidate in &event.candidates {
-                let _ = write!(text, " {candidate};");
+            let candidates: Vec<String> = event.candidates.iter().map(ToString::to_string).collect();
+            let _ = write!(text, "{destination}: {}", candidates.join("; "));
+            if candidates.is_empty() {
+                text.push_str(event.reason.as_deref().unwrap_or_default());
             }
-            text.push_str(event.reason.as_deref().unwrap_or_default());
         }
         EventName::Failover => {
             let to = event.next_host.as_deref().unwrap_or_default();
             let _ = write!(text, "{host}: {said}; turned to {to}");
         }
+        EventName::Sleep if host.is_empty() => {
+            let _ = write!(text, "{destination} cannot be reached: {said}");
+        }
         EventName::Sleep => {
             let _ = write!(text, "{destination} cannot be reached: {host}: {said}");
+        }
+        EventName::Load => {
+            let _ = write!(text, "found again at a start, for {who}");
         }
         EventName::Wake => {
             let _ = write!(text, "{destination} answers again");

@@ -46,6 +46,8 @@ pub struct Server {
     /// Since the last finished transaction.
     errors: u32,
     commands: u32,
+    /// Refusals that the driver has not been told of.
+    turned_away: Vec<Reply>,
 }
 
 enum State {
@@ -105,6 +107,7 @@ impl Server {
             transaction: None,
             errors: 0,
             commands: 0,
+            turned_away: Vec::new(),
         }
     }
 
@@ -169,6 +172,12 @@ impl Server {
             self.answer(reply);
             self.close();
         }
+    }
+
+    /// The messages and recipients that the dialogue has refused of its own accord since it was asked last: too large,
+    /// too many, malformed content. What the driver itself refused is not among them.
+    pub fn take_refusals(&mut self) -> Vec<Reply> {
+        std::mem::take(&mut self.turned_away)
     }
 
     /// The name in EHLO or HELO, as the client claims it.
@@ -366,8 +375,14 @@ impl Server {
         let transaction = self.transaction.take().expect("content comes in a transaction only");
         match reader.finish() {
             Ok(content) => Progress::EndOfContent(transaction.envelope, content),
-            Err(refusal) => self.reply(refusal),
+            Err(refusal) => self.turn_away(refusal),
         }
+    }
+
+    /// A message or a recipient is refused by the dialogue itself, and the driver may want to know.
+    fn turn_away(&mut self, reply: Fixed) -> Progress {
+        self.turned_away.push(reply.into());
+        self.reply(reply)
     }
 
     fn reply(&mut self, reply: Fixed) -> Progress {

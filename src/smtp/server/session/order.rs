@@ -57,7 +57,7 @@ impl Server {
             return self.fault(replies::PARAMETERS_NEED_EHLO);
         }
         if mail.size.is_some_and(|size| size > self.settings.max_message_size) {
-            return self.reply(replies::TOO_LARGE);
+            return self.turn_away(replies::TOO_LARGE);
         }
         Progress::Mail(mail)
     }
@@ -70,7 +70,7 @@ impl Server {
             return self.fault(replies::PARAMETERS_NEED_EHLO);
         }
         if transaction.envelope.recipients.len() >= self.settings.max_recipients {
-            return self.reply(replies::TOO_MANY_RECIPIENTS);
+            return self.turn_away(replies::TOO_MANY_RECIPIENTS);
         }
         let address = match rcpt.forward_path {
             ForwardPath::Mailbox(address) => address,
