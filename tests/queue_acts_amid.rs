@@ -207,3 +207,146 @@ async fn a_delivery_cut_short_by_the_deadline_of_a_stop_is_done_again() {
     stop(&relay).await;
     assert_eq!(bench.main.received().len(), 1);
 }
+
+#[tokio::test]
+async fn routed_elsewhere_amid_a_connection_that_fails() {
+    let bench = bench().await;
+    let mut listener = bench.network.bind("192.0.2.30:25".parse().unwrap()).await.unwrap();
+    let relay = bench
+        .start_with(|settings| {
+            settings.route.groups.insert("main".into(), "smtp://192.0.2.30:25?tls=none".parse().unwrap());
+        })
+        .await;
+    let mut events = relay.events();
+    let id = submit(&relay, &["bob@example.com"]).await;
+    let (stream, _) = listener.accept().await.unwrap();
+    assert_eq!(show(&relay, id).await.state, ListedState::Active);
+    let mut moved = bench.settings();
+    moved.routes = RouteTable::all_via("other");
+    relay.reload(moved).await.unwrap();
+    drop(stream);
+    until(&mut events, EventName::Defer).await;
+    let clock = posthouse::clock::Clock::system();
+    let sent = async {
+        while !relay.queue().is_empty() {
+            clock.wait(Duration::from_millis(5)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(4), sent).await;
+    println!("{:?}", relay.queue().show(id).await);
+    println!("{:?}", relay.queue().destinations());
+    assert!(in_time.is_ok(), "it still waits in the old line");
+}
+
+#[tokio::test]
+async fn cancelled_amid_a_connection_that_fails() {
+    let bench = bench().await;
+    let mut listener = bench.network.bind("192.0.2.30:25".parse().unwrap()).await.unwrap();
+    let relay = bench
+        .start_with(|settings| {
+            settings.route.groups.insert("main".into(), "smtp://192.0.2.30:25?tls=none".parse().unwrap());
+        })
+        .await;
+    let mut events = relay.events();
+    let id = submit(&relay, &["bob@example.com"]).await;
+    let (stream, _) = listener.accept().await.unwrap();
+    relay.queue().cancel(id).await.unwrap();
+    drop(stream);
+    until(&mut events, EventName::Defer).await;
+    let clock = posthouse::clock::Clock::system();
+    let sent = async {
+        while !relay.queue().is_empty() {
+            clock.wait(Duration::from_millis(5)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(4), sent).await;
+    println!("{:?}", relay.queue().show(id).await);
+    assert!(in_time.is_ok(), "it still waits in the old line");
+}
+
+/// Two deliveries under way, cancelled, the one ends, then the other is delivered: NOTIFY=SUCCESS.
+#[tokio::test]
+async fn success_asked_for_is_told_though_another_part_was_cancelled_and_ended_before() {
+    let bench = bench().await;
+    let mut one = bench.network.bind("192.0.2.30:25".parse().unwrap()).await.unwrap();
+    let mut two = bench.network.bind("192.0.2.31:25".parse().unwrap()).await.unwrap();
+    let relay = bench
+        .start_with(|settings| {
+            two_ways(settings);
+            let to_sender =
+                Route { domains: vec!["example.org".parse().unwrap()], via: Via::Upstream("other".into()) };
+            settings.routes.routes.insert(0, to_sender);
+            settings.route.groups.insert("main".into(), "smtp://192.0.2.30:25?tls=none".parse().unwrap());
+            settings.route.groups.insert("second".into(), "smtp://192.0.2.31:25?tls=none".parse().unwrap());
+        })
+        .await;
+    let mut events = relay.events();
+    let mut envelope = bench::letter(&["bob@example.com", "carol@example.net"]);
+    for r in &mut envelope.recipients {
+        r.notify = Some(posthouse::mail::Notify { success: true, failure: true, delay: false });
+    }
+    let id = relay.submit(envelope, "Subject: x\r\n\r\nHello.\r\n").await.unwrap();
+    let mut amid = Vec::new();
+    for listener in [&mut one, &mut two] {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        for (reply, end) in [
+            ("220 u", "\r\n"),
+            ("250 u", "\r\n"),
+            ("250 s", "\r\n"),
+            ("250 r", "\r\n"),
+            ("354 c", "\r\n.\r\n"),
+        ] {
+            stream.write_all(format!("{reply}\r\n").as_bytes()).await.unwrap();
+            let mut heard = Vec::new();
+            while !heard.ends_with(end.as_bytes()) {
+                assert!(stream.read_buf(&mut heard).await.unwrap() > 0);
+            }
+        }
+        amid.push(Amid(stream));
+    }
+    relay.queue().cancel(id).await.unwrap();
+    let second = amid.pop().unwrap();
+    amid.pop().unwrap().say(DEFERRED).await;
+    until(&mut events, EventName::Defer).await;
+    assert_eq!(show(&relay, id).await.state, ListedState::Active, "the other part is still under way");
+    second.say(DELIVERED).await;
+    until(&mut events, EventName::Send).await;
+    is_empty(&relay).await;
+    stop(&relay).await;
+    assert!(bench.names(id).contains(&EventName::Dsn));
+}
+
+#[tokio::test]
+async fn a_backup_that_cannot_take_it_does_not_bounce_what_the_first_host_may_take_later() {
+    let bench = bench().await;
+    let mut listener = bench.network.bind("192.0.2.30:25".parse().unwrap()).await.unwrap();
+    let relay = bench
+        .start_with(|settings| {
+            let group = "smtp://192.0.2.99:25?tls=none smtp://192.0.2.30:25?tls=none";
+            settings.route.groups.insert("main".into(), group.parse().unwrap());
+        })
+        .await;
+    let mut events = relay.events();
+    let mut envelope = bench::letter(&["bob@example.com"]);
+    envelope.body = posthouse::mail::BodyType::EightBitMime;
+    let id = relay.submit(envelope, "Subject: x\r\n\r\nHällo.\r\n").await.unwrap();
+    let (mut stream, _) = listener.accept().await.unwrap();
+    for reply in ["220 u", "250 u"] {
+        stream.write_all(format!("{reply}\r\n").as_bytes()).await.unwrap();
+        let mut heard = Vec::new();
+        while !heard.ends_with(b"\r\n") && reply.starts_with("220") {
+            assert!(stream.read_buf(&mut heard).await.unwrap() > 0);
+        }
+    }
+    let ended = async {
+        loop {
+            let e = events.next().await.unwrap().unwrap();
+            if e.id == Some(id) && matches!(e.event, EventName::Fail | EventName::Defer) {
+                return (*e).clone();
+            }
+        }
+    };
+    let e = tokio::time::timeout(PATIENCE, ended).await.unwrap();
+    println!("{:?} {:?}", e.event, e.reason);
+    assert_eq!(e.event, EventName::Defer);
+}

@@ -78,7 +78,7 @@ impl Courier {
         let mut outcomes = Vec::with_capacity(job.recipients.len());
         let mut waiting = job.recipients.clone();
         let mut answered = false;
-        let mut last = None;
+        let mut rest = Rest::default();
         for (index, hop) in plan.hops.iter().enumerate() {
             let failure = match self.try_hop(hop, job, &waiting).await {
                 AtHost::Failed(outcome) => outcome,
@@ -105,9 +105,9 @@ impl Courier {
             if let Some(next) = plan.hops.get(index + 1) {
                 self.tell_failover(job, hop, &failure, next);
             }
-            last = Some(failure);
+            rest.add(failure);
         }
-        let last = last.expect("a plan has at least one hop");
+        let last = rest.outcome(plan.complete);
         if !answered {
             return Report::Unreachable { outcome: last, not_before: None };
         }
@@ -234,6 +234,33 @@ impl Courier {
             to: &host(to),
         };
         self.tracking.failed_over(Some(message(job)), &facts);
+    }
+}
+
+/// What becomes of those whom no host has taken.
+#[derive(Default)]
+struct Rest {
+    last: Option<Outcome>,
+    /// The last failure that is not for ever.
+    deferred: Option<Outcome>,
+}
+
+impl Rest {
+    fn add(&mut self, failure: Outcome) {
+        if failure.verdict != Verdict::Bounced {
+            self.deferred = Some(failure.clone());
+        }
+        self.last = Some(failure);
+    }
+
+    /// They bounce only if every host there is cannot take the message.
+    fn outcome(self, all_were_tried: bool) -> Outcome {
+        let last = self.last.expect("a plan has at least one hop");
+        match self.deferred {
+            Some(deferred) => deferred,
+            None if all_were_tried => last,
+            None => Outcome { verdict: Verdict::Deferred, status: last.status.with_class(4), ..last },
+        }
     }
 }
 

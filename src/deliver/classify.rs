@@ -114,7 +114,7 @@ pub(super) fn of_host(host: &Host, stage: Stage, trouble: &Trouble) -> Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Settled(Outcome),
-    /// Deferred, but another host may try at once.
+    /// Another host may try at once; the outcome is that of this one.
     Elsewhere(Outcome),
 }
 

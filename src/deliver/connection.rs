@@ -1,6 +1,6 @@
 //! One connection to a next hop: opened, used for some transactions, closed.
 //!
-//! Contract: [`Connection::open`] ends with a session that is ready for transactions, or with the stage and trouble
+//! Contract: [`Opener::open`] ends with a session that is ready for transactions, or with the stage and trouble
 //! that it ended in. [`Connection::send`] runs one transaction and always gives a report, with the trouble beside it
 //! when the connection did not survive.
 //! Invariants: a password goes only over a connection that is as secure as the next hop demands.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::connection::Connection;
@@ -78,9 +79,9 @@ impl Pool {
     /// Says QUIT on all and forgets them.
     #[allow(clippy::disallowed_methods)] // connections live in real time
     pub async fn close(&self) {
-        for connection in self.expired(Instant::now() + Duration::from_secs(86_400)) {
-            connection.quit().await;
-        }
+        let all = self.expired(Instant::now() + Duration::from_secs(86_400));
+        let goodbyes: JoinSet<()> = all.into_iter().map(Connection::quit).collect();
+        goodbyes.join_all().await;
     }
 }
 

@@ -11,11 +11,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::ledger::{Entrant, Ledger, Limits};
-use super::progress::{aged_from, at_start, is_over, is_waiting, owes_report};
+use super::progress::{aged_from, is_over, is_waiting, owes_report};
 use super::{Inner, Queue, Rules, Settings, State};
 use crate::clock::{Clock, Timestamp};
 use crate::mail::{Address, Content, Destination, Envelope, Origin, QueueId, Receipt};
-use crate::spool::{Accepted, Announcement, Commit, CommitError, Spool, Stored, Strike};
+use crate::spool::{Accepted, Announcement, Commit, CommitError, Progress, Spool, Stored, Strike};
 use crate::tracking::{Loaded, Message, Received, Tracking};
 
 /// A message that was not accepted: no promise was made.
@@ -74,7 +74,7 @@ impl Recovery {
             return;
         }
         let now = self.clock.now();
-        let entrant = entrant(stored, &*self.rules, now);
+        let entrant = entrant(stored, &stored.progress, &*self.rules, now);
         let next_attempt = entrant.shares.iter().map(|(_, due)| *due).min();
         self.ledger.enter(entrant, now);
         let waiting: Vec<&Address> = std::iter::zip(&stored.envelope.recipients, &stored.progress.recipients)
@@ -125,8 +125,7 @@ pub(super) fn message(stored: &Stored) -> Message<'_> {
 }
 
 /// A message as it enters the ledger: a share for each destination that still owes an outcome.
-pub(super) fn entrant(stored: &Stored, rules: &dyn Rules, now: Timestamp) -> Entrant {
-    let progress = &stored.progress;
+pub(super) fn entrant(stored: &Stored, progress: &Progress, rules: &dyn Rules, now: Timestamp) -> Entrant {
     let mut shares: BTreeMap<Destination, Timestamp> = BTreeMap::new();
     let mut may_owe_delay = false;
     for (recipient, state) in std::iter::zip(&stored.envelope.recipients, &progress.recipients) {
@@ -140,7 +139,7 @@ pub(super) fn entrant(stored: &Stored, rules: &dyn Rules, now: Timestamp) -> Ent
     }
     Entrant {
         id: stored.id,
-        aged_from: aged_from(stored),
+        aged_from: aged_from(stored.arrived_at, progress),
         shares: shares.into_iter().collect(),
         held: progress.held_since.is_some(),
         may_owe_delay,
@@ -186,7 +185,7 @@ impl Inner {
         let id = intake.id;
         let size = content.len() as u64;
         let reference = strikes.as_ref().map(|strike| strike.id);
-        let progress = at_start(envelope.recipients.len());
+        let progress = Progress::untried(envelope.recipients.len());
         let stored = Stored { id, arrived_at, envelope, origin, size, progress };
         let accepted = Accepted {
             id,
@@ -207,7 +206,7 @@ impl Inner {
         let received = Received { recipients: &recipients, size: stored.size, duration: taken, reference };
         self.tracking.received(message(&stored), &received);
         let now = self.clock.now();
-        let entrant = entrant(&stored, &*self.rules, now);
+        let entrant = entrant(&stored, &stored.progress, &*self.rules, now);
         self.state().ledger.enter(entrant, now);
         self.changed.notify_one();
         Ok(receipt)

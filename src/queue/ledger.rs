@@ -1,7 +1,8 @@
 //! Who waits for what, and until when: all of the queue's state in memory, and no I/O.
 //!
-//! Contract: `enter`, `take`, `defer`, `unreachable`, `put_back`, `settle_share`, `withdraw` and `forget` are the moves
-//! of a message; `take` gives the next piece of work or the moment at which there will be one.
+//! Contract: a message comes in by `enter`. `take` gives the next piece of work, or the moment at which there will be one;
+//! work ends by `settle_share`, `unreachable`, `put_back`, `put_back_expired`, `report_ended` or `delay_ended`. `hasten`,
+//! `withdraw` and `forget` are the operator's and everybody's.
 //! Invariants: a message of the ledger waits in a line for each destination that still owes it an outcome (its
 //! shares), is out on a lease, is held, or owes a report; whatever waits for its age stands in the agenda.
 //! Not here: envelopes and progress, which stay in the spool until somebody works on the message; the schedule.
@@ -9,13 +10,14 @@
 //! attempt that failed after its deadline and since the start: a weekend of downtime must not bounce what was never
 //! tried.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use super::line::{Line, Sleep};
 use super::lines::{LineId, Lines};
+use super::reports::Reports;
 use crate::clock::Timestamp;
 use crate::mail::{Destination, Outcome, QueueId};
 
@@ -68,29 +70,15 @@ struct Share {
 enum Stage {
     DelayNotice,
     Expiry,
-    Nothing,
-}
-
-/// Whether a report is owed, and who sees to it. One notice of a message is written at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reporting {
-    NotOwed,
-    /// In `reports`, or in `reports_later`.
-    Queued,
-    /// Somebody writes a notice now. `again`: more has become owed since.
-    Writing {
-        again: bool,
-    },
 }
 
 struct Entry {
     /// Its arrival, moved forward by the time it was held: what its age counts from.
     aged_from: Timestamp,
     shares: SmallVec<[Share; 1]>,
-    stage: Stage,
-    agenda_at: Timestamp,
+    /// What stands for it in the agenda.
+    planned: Option<(Stage, Timestamp)>,
     held: bool,
-    reporting: Reporting,
 }
 
 /// A message as it enters the ledger.
@@ -111,9 +99,7 @@ pub(super) struct Ledger {
     entries: HashMap<QueueId, Entry>,
     lines: Lines,
     agenda: BTreeSet<(Timestamp, QueueId)>,
-    reports: VecDeque<QueueId>,
-    /// Reports that could not be written, and when they are tried again.
-    reports_later: BTreeSet<(Timestamp, QueueId)>,
+    reports: Reports,
     expiring: VecDeque<(QueueId, Destination, Box<Outcome>)>,
     under_way: usize,
 }
@@ -125,8 +111,7 @@ impl Ledger {
             entries: HashMap::new(),
             lines: Lines::default(),
             agenda: BTreeSet::new(),
-            reports: VecDeque::new(),
-            reports_later: BTreeSet::new(),
+            reports: Reports::default(),
             expiring: VecDeque::new(),
             under_way: 0,
         }
@@ -183,55 +168,73 @@ impl Ledger {
     /// stay there.
     pub fn enter(&mut self, entrant: Entrant, now: Timestamp) {
         let Entrant { id, aged_from, shares, held, may_owe_delay, owes_report } = entrant;
-        let (reporting, leased) = match self.entries.remove(&id) {
-            Some(old) => (old.reporting, old.shares),
-            None => (Reporting::NotOwed, SmallVec::new()),
-        };
-        let mut entry =
-            Entry { aged_from, shares: leased, stage: Stage::Nothing, agenda_at: aged_from, held, reporting };
-        for (destination, due) in shares.into_iter().filter(|_| !held) {
-            let line = self.lines.of(&destination, self.limits.per_destination);
-            if entry.shares.iter().all(|share| share.line != line) {
-                self.lines.edit(line, now, |line| line.join(id, due));
-                entry.shares.push(Share { line, due: Some(due), hastened: false });
-            }
+        let leased = self.entries.remove(&id).map(|old| old.shares).unwrap_or_default();
+        self.entries.insert(id, Entry { aged_from, shares: leased, planned: None, held });
+        for (destination, due) in shares {
+            self.join(id, &destination, due, now);
         }
-        let waits = !entry.shares.is_empty();
-        self.entries.insert(id, entry);
-        if waits {
-            self.put_on_agenda(id, if may_owe_delay { Stage::DelayNotice } else { Stage::Expiry });
+        if !self.entry(id).shares.is_empty() {
+            self.plan(id, if may_owe_delay { Stage::DelayNotice } else { Stage::Expiry });
         }
         if owes_report {
-            self.owes_report(id);
+            self.reports.owe(id);
         }
+    }
+
+    /// Adds a share, unless the message is held or has one of this destination already.
+    fn join(&mut self, id: QueueId, destination: &Destination, due: Timestamp, now: Timestamp) {
+        if self.entry(id).held {
+            return;
+        }
+        let line = self.lines.of(destination, self.limits.per_destination);
+        let entry = self.entry(id);
+        if entry.shares.iter().all(|share| share.line != line) {
+            entry.shares.push(Share { line, due: Some(due), hastened: false });
+            self.stand_in_line(id, line, due, now);
+        }
+    }
+
+    /// One whose time is up waits in its line for the next failure of the destination, which ends it.
+    fn stand_in_line(&mut self, id: QueueId, line: LineId, due: Timestamp, now: Timestamp) {
+        let overdue = self.is_past_deadline(id, now);
+        self.lines.edit(line, now, |line| {
+            line.join(id, due);
+            if overdue {
+                line.wait_for_failure(id);
+            }
+        });
+    }
+
+    fn is_past_deadline(&self, id: QueueId, now: Timestamp) -> bool {
+        self.deadline(id).is_some_and(|deadline| deadline <= now)
     }
 
     fn entry(&mut self, id: QueueId) -> &mut Entry {
         self.entries.get_mut(&id).expect("a message on lease is in the ledger")
     }
 
-    fn put_on_agenda(&mut self, id: QueueId, stage: Stage) {
-        let delay_after = self.limits.delay_after;
-        let expire_after = self.limits.expire_after;
-        let entry = self.entry(id);
-        (entry.stage, entry.agenda_at) = match (stage, delay_after) {
+    /// Puts the next thing that falls due by age on the agenda.
+    fn plan(&mut self, id: QueueId, stage: Stage) {
+        let Limits { expire_after, delay_after, .. } = self.limits;
+        let aged_from = self.entry(id).aged_from;
+        match (stage, delay_after) {
             (Stage::DelayNotice, Some(delay_after)) if delay_after < expire_after => {
-                (Stage::DelayNotice, entry.aged_from + delay_after)
+                self.plan_at(id, Stage::DelayNotice, aged_from + delay_after);
             }
-            (Stage::Nothing, _) => (Stage::Nothing, entry.agenda_at),
-            _ => (Stage::Expiry, entry.aged_from + expire_after),
-        };
-        let at = entry.agenda_at;
-        if entry.stage != Stage::Nothing {
-            self.agenda.insert((at, id));
+            _ => self.plan_at(id, Stage::Expiry, aged_from + expire_after),
         }
     }
 
+    fn plan_at(&mut self, id: QueueId, stage: Stage, at: Timestamp) {
+        self.strike_from_agenda(id);
+        self.entry(id).planned = Some((stage, at));
+        self.agenda.insert((at, id));
+    }
+
     fn strike_from_agenda(&mut self, id: QueueId) {
-        let entry = self.entry(id);
-        entry.stage = Stage::Nothing;
-        let at = entry.agenda_at;
-        self.agenda.remove(&(at, id));
+        if let Some((_, at)) = self.entry(id).planned.take() {
+            self.agenda.remove(&(at, id));
+        }
     }
 
     /// The next piece of work. Whoever takes it owes one of the ending moves, and [`Ledger::end_work`].
@@ -246,8 +249,9 @@ impl Ledger {
             }
             None => {
                 let agenda = self.agenda.first().map(|(at, _)| *at);
-                let reports = self.reports_later.first().map(|(at, _)| *at);
-                Taken::Wait([agenda, reports, self.lines.wakes_at()].into_iter().flatten().min())
+                Taken::Wait(
+                    [agenda, self.reports.wakes_at(), self.lines.wakes_at()].into_iter().flatten().min(),
+                )
             }
         }
     }
@@ -269,22 +273,13 @@ impl Ledger {
             }
         }
         while let Some((id, destination, outcome)) = self.expiring.pop_front() {
-            if self.withdraw_share(id, &destination, now) {
+            // It may have been held, or its schedule lengthened, since it was put here.
+            if self.is_past_deadline(id, now) && self.withdraw_share(id, &destination, now) {
                 return Some(Task::Expire { id, destination, outcome });
             }
         }
-        while let Some((at, id)) = self.reports_later.first().copied().filter(|(at, _)| *at <= now) {
-            self.reports_later.remove(&(at, id));
-            self.reports.push_back(id);
-        }
-        while let Some(id) = self.reports.pop_front() {
-            // One that is written to already comes again by itself.
-            if let Some(entry) = self.entries.get_mut(&id)
-                && entry.reporting == Reporting::Queued
-            {
-                entry.reporting = Reporting::Writing { again: false };
-                return Some(Task::Report { id });
-            }
+        if let Some(id) = self.reports.next(now) {
+            return Some(Task::Report { id });
         }
         let line = self.lines.next(now)?;
         let id = self.lines.edit(line, now, Line::take).expect("a line with a turn has a message");
@@ -299,58 +294,49 @@ impl Ledger {
 
     /// The agenda's moment for a message has come.
     fn fallen_due(&mut self, id: QueueId, now: Timestamp) -> Option<Task> {
-        let expire_after = self.limits.expire_after;
+        let past_deadline = self.is_past_deadline(id, now);
         let entry = self.entries.get_mut(&id)?;
-        let deadline = entry.aged_from + expire_after;
-        match entry.stage {
-            Stage::Nothing => None,
-            // It waits for nothing any more: only a report is owed.
-            _ if entry.shares.is_empty() => {
-                entry.stage = Stage::Nothing;
-                None
-            }
-            // A message that was found when its time was over is not "delayed" any more.
-            Stage::DelayNotice if deadline <= now => {
-                self.put_on_agenda(id, Stage::Expiry);
-                None
-            }
-            Stage::DelayNotice
-                if matches!(entry.reporting, Reporting::Writing { .. })
-                    || entry.shares.iter().any(|share| share.due.is_none()) =>
-            {
-                entry.agenda_at = now + ATTEMPT_UNDER_WAY;
-                self.agenda.insert((entry.agenda_at, id));
+        let (stage, _) = entry.planned.take()?;
+        // It waits for nothing any more: only a report is owed.
+        if entry.shares.is_empty() {
+            return None;
+        }
+        let is_delivering = entry.shares.iter().any(|share| share.due.is_none());
+        match stage {
+            Stage::DelayNotice if !past_deadline && (is_delivering || self.reports.is_writing(id)) => {
+                self.plan_at(id, Stage::DelayNotice, now + ATTEMPT_UNDER_WAY);
                 None
             }
             Stage::DelayNotice => {
-                entry.reporting = match entry.reporting {
-                    Reporting::NotOwed => Reporting::Writing { again: false },
-                    Reporting::Queued | Reporting::Writing { .. } => Reporting::Writing { again: true },
-                };
-                self.put_on_agenda(id, Stage::Expiry);
+                self.plan(id, Stage::Expiry);
+                // A message that was found when its time was over is not "delayed" any more.
+                if past_deadline {
+                    return None;
+                }
+                self.reports.begin(id);
                 Some(Task::Delay { id })
             }
             // The schedule was lengthened since this was put down.
-            Stage::Expiry if deadline > now => {
-                self.put_on_agenda(id, Stage::Expiry);
+            Stage::Expiry if !past_deadline => {
+                self.plan(id, Stage::Expiry);
                 None
             }
             Stage::Expiry => {
-                entry.stage = Stage::Nothing;
+                let deadline = entry.aged_from + self.limits.expire_after;
                 let waiting: SmallVec<[LineId; 1]> =
                     entry.shares.iter().filter(|share| share.due.is_some()).map(|share| share.line).collect();
                 for line in waiting {
-                    self.expire_if_tried(id, line, deadline, now);
+                    if self.lines.edit(line, now, |line| line.ends_now_or_at_failure(id, deadline)) {
+                        self.push_expiring(id, line);
+                    }
                 }
                 None
             }
         }
     }
 
-    fn expire_if_tried(&mut self, id: QueueId, line: LineId, deadline: Timestamp, now: Timestamp) {
-        if !self.lines.edit(line, now, |line| line.is_overdue(id, deadline)) {
-            return;
-        }
+    /// The share ends by what its sleeping destination said last.
+    fn push_expiring(&mut self, id: QueueId, line: LineId) {
         let line = self.lines.get(line);
         let outcome = line.sleep().expect("only a sleeping line ends what waits").outcome.clone();
         self.expiring.push_back((id, line.destination().clone(), Box::new(outcome)));
@@ -380,38 +366,37 @@ impl Ledger {
         self.lines.edit(line, now, Line::answered)
     }
 
-    /// The attempt said nothing about the destination (it was not made, or the machine failed): as before.
-    pub fn put_back(&mut self, id: QueueId, line: LineId, due: Timestamp, now: Timestamp) {
-        self.rejoin(id, line, Some(due), now);
+    /// The attempt said nothing about the destination (it was not made, or the machine failed). `due`: as before;
+    /// `None`: nothing of the message is for this line any more.
+    pub fn put_back(&mut self, id: QueueId, line: LineId, due: Option<Timestamp>, now: Timestamp) {
+        self.rejoin(id, line, due, now);
         self.lines.edit(line, now, Line::returned);
     }
 
-    /// The destination could not be reached: the share goes back in line behind the others, and whoever was only
-    /// waiting for this failure expires. Gives back the sleep.
+    /// The destination could not be reached: the share goes back in line behind the others, if it still `waits`, and
+    /// whoever was only waiting for this failure expires. Gives back the sleep.
     pub fn unreachable(
         &mut self,
         id: QueueId,
         line: LineId,
+        waits: bool,
         outcome: Outcome,
         not_before: Option<Timestamp>,
         now: Timestamp,
     ) -> Sleep {
-        self.rejoin(id, line, Some(now + BEHIND), now);
+        // Before the line hears of the failure: one whose time is up ends by it.
+        self.rejoin(id, line, waits.then(|| now + BEHIND), now);
         let (overdue, sleep) = self.lines.edit(line, now, |line| {
             let overdue = line.unreachable(outcome, not_before, now);
             (overdue, line.sleep().expect("it was just put to sleep").clone())
         });
         for id in overdue {
-            match self.deadline(id) {
+            if self.is_past_deadline(id, now) {
+                self.push_expiring(id, line);
+            } else {
                 // The schedule was lengthened meanwhile.
-                Some(deadline) if deadline > now => self.put_on_agenda(id, Stage::Expiry),
-                _ => self.expire_if_tried(id, line, Timestamp::default(), now),
+                self.plan(id, Stage::Expiry);
             }
-        }
-        if self.deadline(id).is_some_and(|deadline| deadline <= now)
-            && self.entry(id).shares.iter().any(|s| s.line == line)
-        {
-            self.expire_if_tried(id, line, Timestamp::default(), now);
         }
         sleep
     }
@@ -425,13 +410,7 @@ impl Ledger {
         match next.filter(|_| !entry.held) {
             Some(due) => {
                 entry.shares[at].due = Some(due);
-                let overdue = entry.stage == Stage::Nothing;
-                self.lines.edit(line, now, |line| {
-                    line.join(id, due);
-                    if overdue {
-                        line.wait_for_failure(id);
-                    }
-                });
+                self.stand_in_line(id, line, due, now);
             }
             None => {
                 entry.shares.remove(at);
@@ -441,39 +420,19 @@ impl Ledger {
 
     /// Outcomes were recorded that the sender is owed a report of.
     pub fn owes_report(&mut self, id: QueueId) {
-        let Some(entry) = self.entries.get_mut(&id) else { return };
-        match entry.reporting {
-            Reporting::NotOwed => {
-                entry.reporting = Reporting::Queued;
-                self.reports.push_back(id);
-            }
-            Reporting::Queued => {}
-            Reporting::Writing { .. } => entry.reporting = Reporting::Writing { again: true },
-        }
+        self.reports.owe(id);
     }
 
-    /// Whoever wrote a notice has ended. `again_at`: it could not be written, and is tried again then.
-    pub fn notice_ended(&mut self, id: QueueId, again_at: Option<Timestamp>) {
-        let Some(entry) = self.entries.get_mut(&id) else { return };
-        let again = entry.reporting == (Reporting::Writing { again: true });
-        entry.reporting = if again || again_at.is_some() { Reporting::Queued } else { Reporting::NotOwed };
-        match again_at {
-            Some(at) => {
-                self.reports_later.insert((at, id));
-            }
-            None if again => self.reports.push_back(id),
-            None => {}
-        }
+    /// Whoever wrote a report has ended. `again_at`: it could not be written, and is tried again then.
+    pub fn report_ended(&mut self, id: QueueId, again_at: Option<Timestamp>) {
+        self.reports.ended(id, again_at);
     }
 
     /// Whoever wrote a delay notice has ended. `again_at`: it could not be written, and falls due again then.
     pub fn delay_ended(&mut self, id: QueueId, again_at: Option<Timestamp>) {
-        self.notice_ended(id, None);
+        self.reports.ended(id, None);
         if let (Some(at), true) = (again_at, self.entries.contains_key(&id)) {
-            self.strike_from_agenda(id);
-            let entry = self.entry(id);
-            (entry.stage, entry.agenda_at) = (Stage::DelayNotice, at);
-            self.agenda.insert((at, id));
+            self.plan_at(id, Stage::DelayNotice, at);
         }
     }
 
@@ -491,24 +450,24 @@ impl Ledger {
         }
     }
 
-    /// Moves all that waits of a message to now.
-    pub fn hasten(&mut self, id: QueueId, now: Timestamp) {
+    /// Moves what waits of a message to now: all of it, or its share of one line.
+    pub fn hasten(&mut self, id: QueueId, only: Option<LineId>, now: Timestamp) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        for share in &mut entry.shares {
+        let mut hastened: SmallVec<[(LineId, Timestamp); 1]> = SmallVec::new();
+        for share in entry.shares.iter_mut().filter(|share| only.is_none_or(|line| line == share.line)) {
             let Some(due) = share.due else { continue };
             share.due = Some(now);
             share.hastened = true;
-            let overdue = entry.stage == Stage::Nothing;
-            self.lines.edit(share.line, now, |line| {
+            hastened.push((share.line, due));
+        }
+        for (line, due) in hastened {
+            // In one edit: a line that is left empty is gone.
+            self.lines.edit(line, now, |line| {
                 line.leave(id, due);
                 line.join(id, now);
-                if overdue {
-                    line.wait_for_failure(id);
-                }
+                line.wake(now);
             });
-        }
-        for share in entry.shares.clone() {
-            self.lines.edit(share.line, now, |line| line.wake(now));
+            self.stand_in_line(id, line, now, now);
         }
     }
 
@@ -520,31 +479,30 @@ impl Ledger {
         due: Timestamp,
         now: Timestamp,
     ) {
-        if !self.entries.contains_key(&id) {
-            return;
+        if self.entries.contains_key(&id) {
+            self.join(id, destination, due, now);
         }
-        let line = self.lines.of(destination, self.limits.per_destination);
-        self.entry(id).shares.push(Share { line, due: Some(due), hastened: false });
-        self.lines.edit(line, now, |line| {
-            line.join(id, due);
-            line.wait_for_failure(id);
-        });
     }
 
     /// Moves all that waits, for one destination or for any, to now; tells how many messages that is.
     pub fn hasten_all(&mut self, destination: Option<&Destination>, now: Timestamp) -> usize {
-        let wanted = destination.map(|destination| self.lines.find(destination));
-        let ids = self.ids();
-        let mut hastened = 0;
-        for id in ids {
-            let here =
-                |share: &Share| share.due.is_some() && wanted.is_none_or(|line| line == Some(share.line));
-            if self.entry(id).shares.iter().any(here) {
-                self.hasten(id, now);
-                hastened += 1;
+        let lines = match destination {
+            Some(destination) => self.lines.find(destination).into_iter().collect(),
+            None => self.lines.ids(),
+        };
+        let mut hastened = HashSet::new();
+        for line in lines {
+            for id in self.lines.get(line).waiting_ids() {
+                self.hasten(id, Some(line), now);
+                hastened.insert(id);
             }
         }
-        hastened
+        hastened.len()
+    }
+
+    /// The schedule has changed while the message was being delivered: what falls due by its age, falls due anew.
+    pub fn plan_anew(&mut self, id: QueueId, may_owe_delay: bool) {
+        self.plan(id, if may_owe_delay { Stage::DelayNotice } else { Stage::Expiry });
     }
 
     /// One of the message's shares is being delivered now.
@@ -552,25 +510,18 @@ impl Ledger {
         self.entries.get(&id).is_some_and(|entry| entry.shares.iter().any(|share| share.due.is_none()))
     }
 
-    /// The attempt was not made, and nothing of the message is for this line any more.
-    pub fn put_aside(&mut self, id: QueueId, line: LineId, now: Timestamp) {
-        self.rejoin(id, line, None, now);
-        self.lines.edit(line, now, Line::returned);
-    }
-
     /// The message has left the queue.
     pub fn forget(&mut self, id: QueueId, now: Timestamp) {
         if self.entries.contains_key(&id) {
             self.withdraw(id, false, now);
             self.entries.remove(&id);
+            self.reports.forget(id);
         }
     }
 
     pub fn set_limits(&mut self, limits: Limits, now: Timestamp) {
         for id in self.lines.ids() {
-            if self.lines.iter().any(|(line, _)| line == id) {
-                self.lines.edit(id, now, |line| line.set_window_max(limits.per_destination));
-            }
+            self.lines.edit(id, now, |line| line.set_window_max(limits.per_destination));
         }
         self.limits = limits;
     }

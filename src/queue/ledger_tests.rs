@@ -51,7 +51,7 @@ fn run_dead(ledger: &mut Ledger, mut now: Timestamp, until: Timestamp) -> Vec<(u
             Taken::Wait(Some(moment)) => now = moment,
             Taken::Wait(None) => break,
             Taken::Task(Task::Deliver { id, line, .. }) => {
-                ledger.unreachable(id, line, down(), None, now);
+                ledger.unreachable(id, line, true, down(), None, now);
                 ledger.end_work();
             }
             Taken::Task(Task::Delay { id }) => {
@@ -97,7 +97,7 @@ fn nothing_expires_without_an_attempt_that_failed_after_its_deadline() {
     ledger.enter(entrant, monday);
     let (tried, line) = deliver(&mut ledger, monday);
     assert_eq!(tried, id);
-    ledger.unreachable(id, line, down(), None, monday);
+    ledger.unreachable(id, line, true, down(), None, monday);
     ledger.end_work();
     assert!(matches!(ledger.take(monday), Taken::Task(Task::Expire { .. })), "now it has been tried");
 }
@@ -150,10 +150,77 @@ fn now_means_now_also_for_a_sleeping_destination() {
     let mut ledger = ledger();
     let id = enter(&mut ledger, 1, "main", T0);
     let (_, line) = deliver(&mut ledger, T0);
-    ledger.unreachable(id, line, down(), Some(T0 + HOUR), T0);
+    ledger.unreachable(id, line, true, down(), Some(T0 + HOUR), T0);
     ledger.end_work();
     let soon = T0 + Duration::from_secs(1);
     assert_eq!(wait(&mut ledger, soon), T0 + HOUR);
     assert_eq!(ledger.hasten_all(None, soon), 1);
     assert_eq!(deliver(&mut ledger, soon).0, id);
+}
+
+#[test]
+fn an_expiry_that_comes_back_respects_a_hold_and_stands_in_line_once() {
+    for held in [true, false] {
+        let mut ledger = ledger();
+        let monday = T0 + HOUR * 72;
+        let id = enter(&mut ledger, 1, "main", T0);
+        enter(&mut ledger, 2, "main", monday);
+        let (_, line) = deliver(&mut ledger, monday);
+        ledger.unreachable(id, line, true, down(), None, monday);
+        ledger.end_work();
+        let Taken::Task(Task::Expire { destination, .. }) = ledger.take(monday) else { panic!("an expiry") };
+        // meanwhile: hold, or a reload / write_down that enters it anew
+        ledger.withdraw(id, held, monday);
+        if !held {
+            let shares = vec![(destination.clone(), monday)];
+            ledger.enter(
+                Entrant { id, aged_from: T0, shares, held: false, may_owe_delay: false, owes_report: false },
+                monday,
+            );
+        }
+        ledger.put_back_expired(id, &destination, monday + HOUR, monday);
+        ledger.end_work();
+        assert!(ledger.shares(id).len() <= usize::from(!held), "held {held}");
+    }
+}
+
+#[test]
+fn an_expiry_is_asked_again_after_a_release() {
+    let mut ledger = ledger();
+    ledger
+        .set_limits(Limits { expire_after: HOUR * 48, delay_after: None, per_destination: 3, total: 2 }, T0);
+    let monday = T0 + HOUR * 72;
+    let id = enter(&mut ledger, 1, "main", T0);
+    let (_, line) = deliver(&mut ledger, monday);
+    ledger.unreachable(id, line, true, down(), None, monday);
+    // hold and release before anybody takes it; it was held for a day, say
+    ledger.withdraw(id, true, monday);
+    ledger.withdraw(id, false, monday);
+    let shares = vec![(Destination::Upstream("main".into()), monday)];
+    ledger.enter(
+        Entrant { id, aged_from: monday, shares, held: false, may_owe_delay: false, owes_report: false },
+        monday,
+    );
+    ledger.end_work();
+    let next = ledger.take(monday);
+    assert!(!matches!(next, Taken::Task(Task::Expire { .. })), "{next:?}");
+}
+
+#[test]
+fn now_for_one_destination_leaves_the_others_alone() {
+    let mut ledger = ledger();
+    let id = QueueId::from_u64(1);
+    let a = Destination::Upstream("a".into());
+    let b = Destination::Upstream("b".into());
+    let shares = vec![(a.clone(), T0 + HOUR), (b.clone(), T0 + HOUR)];
+    ledger.enter(
+        Entrant { id, aged_from: T0, shares, held: false, may_owe_delay: false, owes_report: false },
+        T0,
+    );
+    ledger.hasten_all(Some(&a), T0);
+    let (_, line) = deliver(&mut ledger, T0);
+    ledger.settle_share(id, line, None, T0);
+    ledger.end_work();
+    let n = ledger.take(T0);
+    assert_eq!(n, Taken::Wait(Some(T0 + HOUR)));
 }

@@ -82,6 +82,10 @@ impl Line {
         self.waiting.len()
     }
 
+    pub fn waiting_ids(&self) -> Vec<QueueId> {
+        self.waiting.iter().map(|(_, id)| *id).collect()
+    }
+
     pub fn in_flight(&self) -> u32 {
         self.in_flight
     }
@@ -111,7 +115,7 @@ impl Line {
 
     /// Lets the next failure of the destination end this message; tells whether it may end at once, because the
     /// destination has failed after `deadline` already.
-    pub fn is_overdue(&mut self, id: QueueId, deadline: Timestamp) -> bool {
+    pub fn ends_now_or_at_failure(&mut self, id: QueueId, deadline: Timestamp) -> bool {
         if self.sleep.as_ref().is_some_and(|sleep| sleep.failed_at >= deadline) {
             return true;
         }
@@ -278,10 +282,10 @@ mod tests {
     fn only_a_failure_after_the_deadline_ends_a_message_that_was_not_tried() {
         let mut line = line(2);
         let id = QueueId::from_u64(1);
-        assert!(!line.is_overdue(id, T0));
+        assert!(!line.ends_now_or_at_failure(id, T0));
         line.take();
         assert_eq!(line.unreachable(down(), None, T0), BTreeSet::from([id]));
-        assert!(line.is_overdue(id, T0), "the destination has failed since");
-        assert!(!line.is_overdue(id, T0 + FIRST_PROBE));
+        assert!(line.ends_now_or_at_failure(id, T0), "the destination has failed since");
+        assert!(!line.ends_now_or_at_failure(id, T0 + FIRST_PROBE));
     }
 }

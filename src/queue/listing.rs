@@ -191,7 +191,8 @@ impl Queue {
             size: stored.size,
             sender: stored.envelope.reverse_path.to_string(),
             message_id: stored.origin.message_id.clone(),
-            expires: (!held).then(|| aged_from(stored) + rules.retry().expire_after),
+            expires: (!held)
+                .then(|| rules.retry().expires_at(aged_from(stored.arrived_at, &stored.progress))),
             recipients: std::iter::zip(&stored.envelope.recipients, &stored.progress.recipients)
                 .map(recipient)
                 .collect(),

@@ -22,10 +22,12 @@ mod owed;
 
 pub mod plan;
 mod progress;
+mod reports;
 mod rules;
 pub mod schedule;
 mod settle;
 mod work;
+mod write_down;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};

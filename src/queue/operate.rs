@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use super::intake::{addresses, entrant, limits, message};
 use super::ledger::Ledger;
-use super::progress::{is_over, is_waiting};
-use super::settle::Written;
+use super::progress::is_waiting;
 use super::work::Lease;
+use super::write_down::Written;
 use super::{Open, Queue, Settings, State};
+use crate::clock::Timestamp;
 use crate::mail::{Destination, QueueId};
 use crate::spool::{Durability, LoadError, RecipientState, Stored};
 use crate::tracking::{Message, Operated, Tracking};
@@ -51,7 +52,7 @@ impl Queue {
             let indexes = waiting(open)?;
             open.progress.held_since = Some(now);
             ledger.withdraw(id, true, now);
-            (self.write_durably(id, open), Arc::clone(&open.stored), indexes)
+            (self.write_durably(ledger, open, id, now), Arc::clone(&open.stored), indexes)
         };
         written.wait().await;
         self.tell_operated(Tracking::held, &stored, &indexes);
@@ -71,9 +72,9 @@ impl Queue {
                 recipient.next_attempt = Some(now);
             }
             ledger.withdraw(id, false, now);
-            ledger.enter(entrant(&open.as_stored(), &*self.inner.rules, now), now);
+            ledger.enter(entrant(&open.stored, &open.progress, &*self.inner.rules, now), now);
             let indexes = waiting(open).unwrap_or_default();
-            (self.write_durably(id, open), Arc::clone(&open.stored), indexes)
+            (self.write_durably(ledger, open, id, now), Arc::clone(&open.stored), indexes)
         };
         written.wait().await;
         self.tell_operated(Tracking::released, &stored, &indexes);
@@ -95,11 +96,7 @@ impl Queue {
             }
             open.progress.held_since = None;
             ledger.withdraw(id, false, now);
-            let written = self.write_durably(id, open);
-            if is_over(&open.progress) && open.paying == 0 && !ledger.is_delivering(id) {
-                self.inner.spool.remove(id);
-                ledger.forget(id, now);
-            }
+            let written = self.write_durably(ledger, open, id, now);
             (written, Arc::clone(&open.stored), indexes)
         };
         written.wait().await;
@@ -118,15 +115,15 @@ impl Queue {
             }
             let now = self.inner.clock.now();
             let indexes = waiting(open)?;
-            ledger.hasten(id, now);
+            ledger.hasten(id, None, now);
             (Arc::clone(&open.stored), indexes)
         };
         self.tell_operated(Tracking::retried, &stored, &indexes);
         Ok(())
     }
 
-    fn write_durably(&self, id: QueueId, open: &Open) -> Written {
-        Written(Some(self.inner.spool.settle(id, &open.progress, Durability::Synced)))
+    fn write_durably(&self, ledger: &mut Ledger, open: &Open, id: QueueId, now: Timestamp) -> Written {
+        self.inner.write_down(ledger, open, id, Durability::Synced, now)
     }
 
     /// Tries all that waits for a destination now, or for every destination; held messages stay held. Tells how many
@@ -153,9 +150,15 @@ impl Queue {
             let Ok(_lease) = self.open_for_operator(id).await else { continue };
             let mut state = self.inner.state();
             let Ok((ledger, open)) = state.operated(id) else { continue };
-            if !ledger.is_held(id) && !ledger.is_delivering(id) {
+            let entrant = entrant(&open.stored, &open.progress, &*self.inner.rules, now);
+            if ledger.is_held(id) {
+                continue;
+            }
+            if ledger.is_delivering(id) {
+                ledger.plan_anew(id, entrant.may_owe_delay);
+            } else {
                 ledger.withdraw(id, false, now);
-                ledger.enter(entrant(&open.as_stored(), &*self.inner.rules, now), now);
+                ledger.enter(entrant, now);
             }
         }
         self.inner.changed.notify_one();

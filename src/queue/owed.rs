@@ -15,7 +15,7 @@ use super::work::Lease;
 use super::{Incoming, Open};
 use crate::clock::Timestamp;
 use crate::mail::{Content, Outcome, QueueId};
-use crate::spool::{CommitError, LoadError, Progress, RecipientState, Stored, Strike};
+use crate::spool::{CommitError, Durability, LoadError, Progress, RecipientState, Stored, Strike};
 use crate::tracking::Noticed;
 
 /// After a notice could not be committed, the next try waits this long.
@@ -69,6 +69,18 @@ impl Debt {
             Self::Delayed { .. } => "delayed",
             Self::Failed { .. } => "failed",
             Self::Relayed { .. } => "relayed",
+        }
+    }
+
+    /// Whether somebody of it is still in the state that it tells.
+    fn stands(&self, progress: &Progress) -> bool {
+        let of = |index: &u32| &progress.recipients[*index as usize];
+        let recipients = self.recipients().iter().map(|(index, _)| of(index));
+        match self {
+            Self::Delayed { .. } => !progress.delay_told && recipients.into_iter().any(is_waiting),
+            Self::Failed { .. } | Self::Relayed { .. } => {
+                recipients.into_iter().any(|recipient| recipient.owed)
+            }
         }
     }
 
@@ -182,18 +194,24 @@ impl Owed {
         Some(Debt::Delayed { recipients, retry_until: ledger.deadline(stored.id)?, next_attempt })
     }
 
-    /// Commits `notice` and strikes `debt`, in one record. On an error the debt stays.
-    pub async fn pay(&mut self, debt: &Debt, notice: Incoming) -> Result<QueueId, CommitError> {
+    /// Commits `notice` and strikes `debt`, in one record. On an error the debt stays. `None`: there is no such debt any
+    /// more, since the message was delivered or cancelled meanwhile.
+    pub async fn pay(&mut self, debt: &Debt, notice: Incoming) -> Result<Option<QueueId>, CommitError> {
         let inner = Arc::clone(&self.lease.inner);
         let id = self.lease.id;
         // Both under one lock: whatever another delivery of this message settles comes before or after the strike, on
         // disk as in memory.
         let (handed_over, stored) = {
             let mut state = inner.state();
-            let open = state.open(id).1.expect("the lease keeps its message open");
+            let (ledger, open) = state.open(id);
+            let open = open.expect("the lease keeps its message open");
+            if !debt.stands(&open.progress) {
+                return Ok(None);
+            }
             debt.strike(&mut open.progress);
             open.paying += 1;
-            let progress = (!is_over(&open.progress)).then(|| open.progress.clone());
+            let stays = !is_over(&open.progress) || ledger.is_delivering(id);
+            let progress = stays.then(|| open.progress.clone());
             let strike = Strike { id, progress };
             (inner.hand_over(inner.intake(), notice, Some(strike)), Arc::clone(&open.stored))
         };
@@ -205,10 +223,11 @@ impl Owed {
             open.paying -= 1;
             if committed.is_err() {
                 debt.owe_again(&mut open.progress);
-                Some(inner.write_down(ledger, open, id, inner.clock.now()))
+                Some(inner.write_down(ledger, open, id, Durability::Soon, inner.clock.now()))
             } else {
                 // Over: the strike has removed it from the spool, or the settle of another delivery that came after.
-                is_over(&open.progress).then(|| inner.write_down(ledger, open, id, inner.clock.now()))
+                let over = is_over(&open.progress);
+                over.then(|| inner.write_down(ledger, open, id, Durability::Soon, inner.clock.now()))
             }
         };
         if let Some(written) = written {
@@ -224,7 +243,7 @@ impl Owed {
         let noticed =
             Noticed { notice: receipt.id(), recipients: &recipients, action: debt.action(), expires };
         inner.tracking.noticed(message(&stored), &noticed);
-        Ok(receipt.id())
+        Ok(Some(receipt.id()))
     }
 
     /// The notice could not be written: it stays owed, and is tried again after a while.
@@ -243,7 +262,7 @@ impl Drop for Owed {
         let mut state = inner.state();
         match self.kind {
             Kind::Delay => state.ledger.delay_ended(self.lease.id, again_at),
-            Kind::Report => state.ledger.notice_ended(self.lease.id, again_at),
+            Kind::Report => state.ledger.report_ended(self.lease.id, again_at),
         }
     }
 }

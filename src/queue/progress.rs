@@ -4,23 +4,11 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::mail::Outcome;
-use crate::spool::{Progress, RecipientProgress, RecipientState, Stored};
-
-/// The progress of a message that was just accepted.
-pub(super) fn at_start(recipients: usize) -> Progress {
-    let waiting = RecipientProgress {
-        state: RecipientState::Waiting,
-        attempts: 0,
-        next_attempt: None,
-        last: None,
-        owed: false,
-    };
-    Progress { recipients: vec![waiting; recipients], ..Progress::default() }
-}
+use crate::spool::{Progress, RecipientProgress, RecipientState};
 
 /// What a message's age counts from: a message that is held does not age.
-pub(super) fn aged_from(stored: &Stored) -> Timestamp {
-    stored.arrived_at + Duration::from_millis(stored.progress.held_for_ms)
+pub(super) fn aged_from(arrived_at: Timestamp, progress: &Progress) -> Timestamp {
+    arrived_at + Duration::from_millis(progress.held_for_ms)
 }
 
 pub(super) fn is_waiting(recipient: &RecipientProgress) -> bool {
@@ -79,7 +67,7 @@ mod tests {
 
     #[test]
     fn equal_outcomes_are_kept_once_and_forgotten_when_replaced() {
-        let mut progress = at_start(3);
+        let mut progress = Progress::untried(3);
         for index in 0..3 {
             let change = RecipientProgress { attempts: 1, ..progress.recipients[index as usize].clone() };
             record(&mut progress, index, change, &outcome("greylisted"));

@@ -6,32 +6,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::intake::{addresses, entrant, message};
-use super::ledger::Ledger;
+use super::intake::{addresses, message};
 use super::lines::LineId;
-use super::progress::{self, is_waiting};
+use super::progress::{self, aged_from, is_waiting};
 use super::schedule::Next;
 use super::work::Expiry;
 use super::{Inner, Job, Open};
 use crate::clock::Timestamp;
-use crate::mail::{Content, Destination, Outcome, QueueId, Verdict};
-use crate::spool::{Commit, Durability, LoadError, RecipientProgress, RecipientState, Stored};
+use crate::mail::{Content, Outcome, QueueId, Verdict};
+use crate::spool::{Durability, LoadError, RecipientProgress, RecipientState, Stored};
 use crate::tracking::{Attempted, Slept, Woke};
-
-/// A progress on its way into the spool. Whoever has the message on lease waits for it before he gives the lease back,
-/// so that nobody reads an older one.
-#[must_use = "wait for it before the lease ends"]
-pub(super) struct Written(pub Option<Commit<()>>);
-
-impl Written {
-    pub async fn wait(self) {
-        let Some(commit) = self.0 else { return };
-        if let Err(error) = commit.await {
-            // It counts in memory, and the spool writes it itself once the disk works again.
-            tracing::warn!(%error, "an outcome is not on disk yet");
-        }
-    }
-}
 
 /// What became of one recipient, for the log.
 struct Told {
@@ -65,7 +49,7 @@ impl Inner {
             let mut guard = self.state();
             let (ledger, open) = guard.open(id);
             let open = open.expect("a delivery keeps its message open");
-            let aged_from = open.aged_from();
+            let aged_from = aged_from(open.stored.arrived_at, &open.progress);
             let next = retry.next(job.attempt, aged_from, now, self.clock.fraction());
             for (index, outcome) in outcomes {
                 told.push(self.record(open, *index, outcome, &next, job.attempt));
@@ -73,7 +57,7 @@ impl Inner {
             progress::tidy(&mut open.progress);
             let next_of_share = self.next_of(open, job).map(|next| next.unwrap_or(now));
             let slept = ledger.settle_share(id, line, next_of_share, now);
-            (aged_from, next, slept, self.write_down(ledger, open, id, now))
+            (aged_from, next, slept, self.write_down(ledger, open, id, Durability::Soon, now))
         };
         written.wait().await;
 
@@ -81,7 +65,7 @@ impl Inner {
             Next::At(at) => Some(at),
             Next::GiveUp => None,
         };
-        let expires = Some(aged_from + retry.expire_after);
+        let expires = Some(retry.expires_at(aged_from));
         self.tell(&job.message, job, told, taken, next_attempt, expires);
         if let Some(sleep) = slept {
             let host = outcomes.first().and_then(|(_, outcome)| outcome.host.as_ref());
@@ -118,38 +102,6 @@ impl Inner {
         let change = RecipientProgress { state, attempts, next_attempt, last: None, owed };
         progress::record(&mut open.progress, index, change, outcome);
         Told { index, kind, outcome: outcome.clone() }
-    }
-
-    /// Puts the progress into the spool, or takes the message out of it when nothing is left to do. A recipient whose
-    /// route was changed during the attempt gets into the line where he belongs.
-    pub(super) fn write_down(
-        &self,
-        ledger: &mut Ledger,
-        open: &Open,
-        id: QueueId,
-        now: Timestamp,
-    ) -> Written {
-        if !ledger.contains(id) {
-            // Set aside or removed meanwhile by another who worked on it.
-            return Written(None);
-        }
-        if progress::is_over(&open.progress) && open.paying == 0 {
-            self.spool.remove(id);
-            ledger.forget(id, now);
-            return Written(None);
-        }
-        let commit = self.spool.settle(id, &open.progress, Durability::Soon);
-        if progress::owes_report(&open.progress) {
-            ledger.owes_report(id);
-        }
-        let entrant = entrant(&open.as_stored(), &*self.rules, now);
-        let lines = ledger.shares(id);
-        let in_line = |destination: &Destination| lines.iter().any(|(of, _)| of == destination);
-        if !entrant.held && !entrant.shares.iter().all(|(destination, _)| in_line(destination)) {
-            ledger.withdraw(id, false, now);
-            ledger.enter(entrant, now);
-        }
-        Written(Some(commit))
     }
 
     /// One event for all recipients whose attempt ended alike.
@@ -202,7 +154,7 @@ impl Inner {
         self.state().ledger.waiting_for(&job.destination)
     }
 
-    pub(super) fn unreachable(
+    pub(super) async fn unreachable(
         &self,
         id: QueueId,
         line: LineId,
@@ -212,11 +164,24 @@ impl Inner {
         taken: Duration,
     ) {
         let now = self.clock.now();
-        let (sleep, expires) = {
+        let (sleep, expires, written) = {
             let mut state = self.state();
-            let sleep = state.ledger.unreachable(id, line, outcome.clone(), not_before, now);
-            (sleep, state.ledger.deadline(id))
+            let (ledger, open) = state.open(id);
+            let open = open.expect("a delivery keeps its message open");
+            // Cancelled, or routed elsewhere, while the attempt ran: nothing of it waits here any more.
+            let waits = self.next_of(open, job).is_some();
+            let sleep = ledger.unreachable(id, line, waits, outcome.clone(), not_before, now);
+            let written = if waits {
+                self.reline(ledger, open, id, now);
+                None
+            } else {
+                Some(self.write_down(ledger, open, id, Durability::Soon, now))
+            };
+            (sleep, ledger.deadline(id), written)
         };
+        if let Some(written) = written {
+            written.wait().await;
+        }
         if !sleep.echoed {
             self.tracking.slept(&Slept {
                 destination: &job.destination,
@@ -243,12 +208,6 @@ impl Inner {
     }
 }
 
-impl Open {
-    pub(super) fn aged_from(&self) -> Timestamp {
-        self.stored.arrived_at + Duration::from_millis(self.progress.held_for_ms)
-    }
-}
-
 impl Expiry {
     /// Ends the share: every recipient that still waits for this destination bounces.
     pub async fn expire(mut self) {
@@ -272,7 +231,7 @@ impl Expiry {
             let (ledger, open) = guard.open(self.lease.id);
             let open = open.expect("the lease keeps its message open");
             let job = self.end_recipients(open, &mut told);
-            (job, inner.write_down(ledger, open, self.lease.id, now))
+            (job, inner.write_down(ledger, open, self.lease.id, Durability::Soon, now))
         };
         self.done = true;
         written.wait().await;

@@ -1,7 +1,9 @@
 //! The way out: work on lease.
 //!
-//! Contract: whoever takes [`Work`] has the message on lease until he settles it; a lease that is dropped goes back in
-//! line, at worst for a second delivery. The envelope is read from the spool when the work begins, not before.
+//! Contract: whoever takes [`Work`] has a lease on its message; work that is dropped unfinished goes back in line, at
+//! worst for a second delivery. The envelope is read from the spool when the work begins, not before.
+//! Invariants: a message may be on lease to several (two destinations, a notice, the operator); while one lease lasts its
+//! envelope and progress stay open, and all see the same.
 
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use super::progress::is_waiting;
 use super::{Inner, Open, Queue, State};
 use crate::clock::Timestamp;
 use crate::mail::{Content, Destination, Outcome, QueueId};
-use crate::spool::{LoadError, Stored};
+use crate::spool::{Durability, LoadError, Stored};
 use crate::tracking::Quarantined;
 
 /// A message that could not be read for now, or over which a worker panicked, is left alone for this long.
@@ -185,7 +187,7 @@ impl Delivery {
 
     /// The destination could not be reached, or refuses everyone: its line sleeps, and the message waits in it.
     /// `not_before`: when one of its hosts may be tried again, as far as that is known.
-    pub fn unreachable(
+    pub async fn unreachable(
         mut self,
         job: &Job,
         outcome: Outcome,
@@ -193,7 +195,7 @@ impl Delivery {
         taken: Duration,
     ) {
         self.settled = true;
-        self.lease.inner.unreachable(self.lease.id, self.line, job, outcome, not_before, taken);
+        self.lease.inner.unreachable(self.lease.id, self.line, job, outcome, not_before, taken).await;
     }
 
     /// Nothing of the message is for this destination any more: cancelled, or routed elsewhere meanwhile.
@@ -203,9 +205,9 @@ impl Delivery {
         let now = inner.clock.now();
         let written = {
             let mut state = inner.state();
-            state.ledger.put_aside(self.lease.id, self.line, now);
+            state.ledger.put_back(self.lease.id, self.line, None, now);
             let (ledger, open) = state.open(self.lease.id);
-            open.map(|open| inner.write_down(ledger, open, self.lease.id, now))
+            open.map(|open| inner.write_down(ledger, open, self.lease.id, Durability::Soon, now))
         };
         if let Some(written) = written {
             written.wait().await;
@@ -215,7 +217,7 @@ impl Delivery {
     fn put_back(&mut self, wait: Duration) {
         self.settled = true;
         let now = self.lease.inner.clock.now();
-        self.lease.inner.state().ledger.put_back(self.lease.id, self.line, now + wait, now);
+        self.lease.inner.state().ledger.put_back(self.lease.id, self.line, Some(now + wait), now);
     }
 }
 

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, RwLock};
 
+use tokio::task::JoinSet;
+
 use super::answers::Answers;
 use super::handle::{Inner, Relay, Tasks};
 use super::workers::Workers;
@@ -112,7 +114,7 @@ impl Builder {
         ));
         let tasks = Tasks {
             listeners: tokio::spawn(Arc::clone(&front).serve(listeners, stop.clone())),
-            workers: tokio::spawn(Arc::new(workers).run()),
+            workers: tokio::spawn(watched(Arc::new(workers).run())),
         };
         let inner = Inner {
             queue,
@@ -149,6 +151,18 @@ fn open_log(
         tracking.quarantined(&Quarantined { id: damage.id, reason: &reason });
     }
     Ok(Arc::new(log))
+}
+
+/// The loop ends by a shutdown only; anything else must not pass in silence.
+async fn watched(run: impl Future<Output = ()> + Send + 'static) {
+    // A set of one: it is aborted together with whoever waits for it.
+    let mut alone = JoinSet::new();
+    alone.spawn(run);
+    if let Some(Err(error)) = alone.join_next().await
+        && error.is_panic()
+    {
+        tracing::error!(%error, "deliveries have stopped because of an error in posthouse; restart it, nothing is lost");
+    }
 }
 
 fn memory(folder: Option<PathBuf>) -> Memory {

@@ -62,7 +62,7 @@ impl Workers {
         match report {
             Report::Answered(outcomes) => delivery.settle(&job, &outcomes, taken).await,
             Report::Unreachable { outcome, not_before } => {
-                delivery.unreachable(&job, outcome, not_before, taken)
+                delivery.unreachable(&job, outcome, not_before, taken).await
             }
         }
     }

@@ -60,8 +60,8 @@ impl Health {
             .filter(|sickness| sickness.retry_at > now && sickness.retry_at <= now + LONGEST_WAIT)
     }
 
-    /// Deliveries that ran side by side and fail together count once. Gives what is now known.
-    pub fn failed(&mut self, key: HostKey, reason: String, now: Timestamp) -> &Sickness {
+    /// Deliveries that ran side by side and fail together count once. Gives what is now known, if it is news.
+    pub fn failed(&mut self, key: HostKey, reason: String, now: Timestamp) -> Option<Sickness> {
         let sickness = self.sick.entry(key).or_insert(Sickness {
             since: now,
             failures: 0,
@@ -72,9 +72,10 @@ impl Health {
             sickness.failures += 1;
             let doubled = FIRST_WAIT.saturating_mul(1 << (sickness.failures - 1).min(16));
             sickness.retry_at = now + doubled.min(LONGEST_WAIT);
+            sickness.reason = reason;
+            return Some(sickness.clone());
         }
-        sickness.reason = reason;
-        sickness
+        None
     }
 
     /// Tells whether it was sick.
@@ -114,9 +115,9 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..7 {
             assert!(health.sickness(&key, now).is_none(), "on trial");
-            health.failed(key.clone(), "refused".into(), now);
+            let retry_at = health.failed(key.clone(), "refused".into(), now).unwrap().retry_at;
             // A second delivery that failed at the same time.
-            let retry_at = health.failed(key.clone(), "refused".into(), now).retry_at;
+            assert!(health.failed(key.clone(), "refused".into(), now).is_none());
             assert!(health.sickness(&key, now).is_some());
             waits.push(retry_at.since(now).as_secs());
             now = retry_at;

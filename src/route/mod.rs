@@ -5,7 +5,7 @@
 //! a host comes back by [`Router::failed`] and [`Router::succeeded`].
 //! Invariants: MX routing never leads to the networks that are refused, nor back to ourselves; a host that is sick is
 //! left alone until its time has come, and then stands in its old place again, so that mail goes back to it.
-//! Not here: SMTP; the queue's timer of a destination, of which there is one; the network.
+//! Not here: SMTP; the queue's timer of a destination, of which there is one; connections.
 //! RFC 5321 section 5, RFC 7505 (null MX), RFC 3463.
 
 mod group;

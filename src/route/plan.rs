@@ -80,6 +80,8 @@ pub struct Candidate {
 pub struct Plan {
     /// In the order in which to try; at least one.
     pub hops: Vec<NextHop>,
+    /// No host was left out that may be usable later (sick, or without an answer of DNS).
+    pub complete: bool,
     pub candidates: Vec<Candidate>,
 }
 

@@ -45,6 +45,8 @@ struct Weighed {
     hops: Vec<NextHop>,
     candidates: Vec<Candidate>,
     retry_at: Option<Timestamp>,
+    /// A host is sick, or DNS gave no answer about it.
+    left_out: bool,
     /// The last sickness or failed lookup.
     trouble: Option<Outcome>,
 }
@@ -150,6 +152,7 @@ impl Router {
         let health = self.health.lock().expect("no holder panics");
         let sickness = health.sickness(&HostKey { host: host.to_owned(), address }, now)?;
         weighed.retry_at = Some(weighed.retry_at.map_or(sickness.retry_at, |at| at.min(sickness.retry_at)));
+        weighed.left_out = true;
         let host = Some(Host::at(host, address));
         let trouble = Outcome::local(Verdict::Deferred, NOT_REACHED, &*sickness.reason);
         weighed.trouble = Some(Outcome { host, ..trouble });
@@ -160,15 +163,17 @@ impl Router {
     /// The host could not be used: no connection, no TLS, no greeting, or 421.
     pub fn failed(&self, hop: &NextHop, outcome: &Outcome) {
         let reason = outcome.reply.as_ref().map_or_else(|| outcome.reason.clone(), ToString::to_string);
-        let mut health = self.health.lock().expect("no holder panics");
-        let sickness = health.failed(key(hop), reason, self.clock.now());
-        self.memory.remember(&key(hop), sickness);
+        let news = self.health.lock().expect("no holder panics").failed(key(hop), reason, self.clock.now());
+        if let Some(sickness) = news {
+            self.memory.remember(&key(hop), &sickness);
+        }
     }
 
     /// The host took part in a transaction.
     pub fn succeeded(&self, hop: &NextHop) {
         let key = key(hop);
-        if self.health.lock().expect("no holder panics").succeeded(&key) {
+        let was_sick = self.health.lock().expect("no holder panics").succeeded(&key);
+        if was_sick {
             self.memory.forget(&key);
         }
     }
@@ -189,7 +194,8 @@ impl Router {
             Some(group) => group.hosts.iter().any(|h| h.host == key.host && h.port == key.address.port()),
             None => matches!(destination, Destination::Mx(_)) && key.address.port() == settings.mx_port,
         };
-        for key in self.health.lock().expect("no holder panics").forgive(of_group) {
+        let forgiven = self.health.lock().expect("no holder panics").forgive(of_group);
+        for key in forgiven {
             self.memory.forget(&key);
         }
     }
@@ -238,6 +244,7 @@ impl Weighed {
     /// and the network may be down.
     fn skip_host(&mut self, host: String, preference: u16, error: &NameError) {
         let reason = format!("looking up {host}: {error}");
+        self.left_out = true;
         self.trouble = Some(Outcome::local(Verdict::Deferred, NO_ANSWER, &*reason));
         let decision = Decision::Skipped(reason);
         self.candidates.push(Candidate {
@@ -262,9 +269,9 @@ impl Weighed {
     }
 
     fn into_plan(self, destination: &Destination) -> Result<Plan, Unroutable> {
-        let Self { hops, candidates, retry_at, trouble } = self;
+        let Self { hops, candidates, retry_at, left_out, trouble } = self;
         if !hops.is_empty() {
-            return Ok(Plan { hops, candidates });
+            return Ok(Plan { hops, complete: !left_out, candidates });
         }
         let outcome = trouble.unwrap_or_else(|| {
             Outcome::local(Verdict::Deferred, NO_ROUTE, format!("{destination} has no host"))
