@@ -179,6 +179,11 @@ impl Place {
         after <= max
     }
 
+    /// Nothing of this session is in flight any more.
+    pub fn give_back_in_flight(&mut self) {
+        self.set_in_flight(0, u64::MAX);
+    }
+
     /// The same for content that comes: what was declared is taken already; only more than that may find no room.
     pub fn grow_in_flight(&mut self, octets: u64, max: u64) -> bool {
         octets <= self.in_flight || self.set_in_flight(octets, max)
@@ -187,7 +192,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.set_in_flight(0, u64::MAX);
+        self.give_back_in_flight();
         self.front.sessions.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -42,11 +42,8 @@ pub(super) struct Session {
     intake: Option<(Intake, Timestamp)>,
 }
 
-/// Why a session ends before its dialogue does.
-enum Left {
-    /// The client is gone, or its connection is broken: nothing more can be said.
-    Gone,
-}
+/// The client is gone, or its connection is broken: nothing more can be said.
+struct Gone;
 
 impl Session {
     pub fn new(
@@ -70,7 +67,7 @@ impl Session {
             }
         }
         // A client that has left is no event of its own: whatever it began is forgotten with the machine.
-        let (Err(Left::Gone) | Ok(())) = self.drive(&mut server).await;
+        let _ = self.drive(&mut server).await;
     }
 
     fn dialogue(&self) -> crate::smtp::server::Settings {
@@ -81,7 +78,7 @@ impl Session {
         settings
     }
 
-    async fn drive(&mut self, server: &mut Server) -> Result<(), Left> {
+    async fn drive(&mut self, server: &mut Server) -> Result<(), Gone> {
         loop {
             match server.step() {
                 Step::NeedInput => self.read(server).await?,
@@ -135,7 +132,7 @@ impl Session {
     fn content(&mut self, question: ContentQuestion<'_>) {
         let declared = question.declared_size().unwrap_or(0);
         if !self.place.set_in_flight(declared, self.settings.limits.bytes_in_flight) {
-            self.place.set_in_flight(0, u64::MAX);
+            self.place.give_back_in_flight();
             let sender = question.envelope().reverse_path.to_string();
             return question.refuse(self.rejected(Some(&sender), None, Refusal::TooManyBytes));
         }
@@ -166,7 +163,7 @@ impl Session {
         let origin = Origin { session: Some(self.id), client: Some(self.client), message_id };
         let incoming = Incoming { envelope, origin, content, taken: Some(now.since(began)) };
         let accepted = front.queue.accept(intake, incoming).await;
-        self.place.set_in_flight(0, u64::MAX);
+        self.place.give_back_in_flight();
         match accepted {
             Ok(receipt) => {
                 front.accepts_again();
@@ -180,7 +177,7 @@ impl Session {
     }
 
     /// Reads what the client says. Silence for too long and the relay's stop end the session with a 421.
-    async fn read(&mut self, server: &mut Server) -> Result<(), Left> {
+    async fn read(&mut self, server: &mut Server) -> Result<(), Gone> {
         let limits = self.settings.limits;
         let receiving = server.receiving_content();
         if !receiving && !server.in_transaction() {
@@ -188,7 +185,7 @@ impl Session {
         }
         if !receiving {
             // Content that the dialogue itself has refused is over too.
-            self.place.set_in_flight(0, u64::MAX);
+            self.place.give_back_in_flight();
         } else if !self.place.grow_in_flight(server.content_length(), limits.bytes_in_flight) {
             server.abort(self.rejected(None, None, Refusal::ContentCutShort));
             return Ok(());
@@ -207,7 +204,7 @@ impl Session {
             }
         };
         match read {
-            Ok(Ok(0)) | Ok(Err(_)) => Err(Left::Gone),
+            Ok(Ok(0)) | Ok(Err(_)) => Err(Gone),
             Ok(Ok(_)) => Ok(()),
             Err(_) => {
                 server.abort(self.rejected(None, None, Refusal::Idle));
@@ -216,17 +213,17 @@ impl Session {
         }
     }
 
-    async fn write(&mut self, server: &mut Server) -> Result<(), Left> {
+    async fn write(&mut self, server: &mut Server) -> Result<(), Gone> {
         let stream = self.stream();
         let output = server.output();
         let written = tokio::time::timeout(WRITE_TIMEOUT, async {
             stream.write_all_buf(output).await?;
             stream.flush().await
         });
-        written.await.map_err(|_| Left::Gone)?.map_err(|_| Left::Gone)
+        written.await.map_err(|_| Gone)?.map_err(|_| Gone)
     }
 
-    async fn start_tls(&mut self, tls: &ServerTls, server: &mut Server) -> Result<(), Left> {
+    async fn start_tls(&mut self, tls: &ServerTls, server: &mut Server) -> Result<(), Gone> {
         let stream = self.stream.take().expect("a session has its stream but during a handshake");
         match stream.start_tls_server(tls, HANDSHAKE_TIMEOUT).await {
             Ok(stream) => {
@@ -236,7 +233,7 @@ impl Session {
             }
             Err(error) => {
                 tracing::info!(session = %self.id, client = %self.client, %error, "TLS handshake failed");
-                Err(Left::Gone)
+                Err(Gone)
             }
         }
     }

@@ -44,7 +44,6 @@ enum AtHost {
 }
 
 impl Courier {
-    /// Must be called inside a tokio runtime.
     pub fn new(
         settings: Settings,
         hostname: String,
@@ -53,7 +52,7 @@ impl Courier {
         tracking: Tracking,
         clock: Clock,
     ) -> Self {
-        let pool = Pool::start(settings.idle_connection);
+        let pool = Pool::new(settings.idle_connection);
         Self { settings, hostname, network, tls: ClientTls::system(), router, pool, tracking, clock }
     }
 
@@ -187,7 +186,7 @@ impl Courier {
             return;
         }
         if connection.used() < self.settings.messages_per_connection {
-            self.pool.park(connection, self.settings.idle_connection);
+            self.pool.park(connection);
         } else {
             tokio::spawn(connection.quit());
         }

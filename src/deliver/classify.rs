@@ -154,7 +154,7 @@ fn of_recipient(
             host: Some(host.clone()),
         }),
         Some(reply) => of_refusal(host, reply, "the content"),
-        None if report.dot_sent => Fate::Settled(Outcome {
+        None if report.is_uncertain() => Fate::Settled(Outcome {
             verdict: Verdict::Uncertain,
             status: CONNECTION_LOST,
             reason: format!(

@@ -1,13 +1,13 @@
 //! Connections that wait for the next message to the same host.
 //!
 //! Contract: a connection that has finished a transaction may be `park`ed; `take` gives one that is still good.
-//! Invariants: a parked connection is closed with QUIT when nobody wants it for a while.
+//! Invariants: a parked connection is closed with QUIT when nobody has wanted it for a while. One task sees to that while
+//! there is anything to see to.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -20,34 +20,38 @@ struct Parked {
     until: Instant,
 }
 
-#[derive(Default)]
 pub(super) struct Pool {
-    parked: Mutex<HashMap<NextHop, Vec<Parked>>>,
-    /// The pool was empty and no longer is.
-    filled: Notify,
+    idle: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    parked: HashMap<NextHop, Vec<Parked>>,
+    /// The task that closes what nobody wants is running.
+    watched: bool,
 }
 
 impl Pool {
-    /// A pool, with the task that closes what nobody wants. The task ends with the pool.
-    pub fn start(idle: Duration) -> Arc<Self> {
-        let pool = Arc::new(Self::default());
-        tokio::spawn(tidy(Arc::downgrade(&pool), idle));
-        pool
+    /// Connections are kept for `idle`, real time.
+    pub fn new(idle: Duration) -> Arc<Self> {
+        Arc::new(Self { idle, state: Mutex::default() })
     }
 
     #[allow(clippy::disallowed_methods)] // connections live in real time
-    pub fn park(&self, connection: Connection, idle: Duration) {
-        let until = Instant::now() + idle;
-        let mut parked = self.parked.lock().expect("no holder panics");
-        parked.entry(connection.hop().clone()).or_default().push(Parked { connection, until });
-        drop(parked);
-        self.filled.notify_one();
+    pub fn park(self: &Arc<Self>, connection: Connection) {
+        let until = Instant::now() + self.idle;
+        let mut state = self.state.lock().expect("no holder panics");
+        state.parked.entry(connection.hop().clone()).or_default().push(Parked { connection, until });
+        if !std::mem::replace(&mut state.watched, true) {
+            tokio::spawn(Arc::clone(self).watch());
+        }
     }
 
     /// The connection that was used last, if it is still alive.
     pub fn take(&self, hop: &NextHop) -> Option<Connection> {
-        let mut parked = self.parked.lock().expect("no holder panics");
-        let waiting = parked.get_mut(hop)?;
+        let mut state = self.state.lock().expect("no holder panics");
+        let waiting = state.parked.get_mut(hop)?;
         let mut found = None;
         while let Some(mut candidate) = waiting.pop() {
             if candidate.connection.is_quiet() {
@@ -56,54 +60,42 @@ impl Pool {
             }
         }
         if waiting.is_empty() {
-            parked.remove(hop);
+            state.parked.remove(hop);
         }
         found
     }
 
-    /// Takes out all whose time is over by `moment`.
-    fn expired(&self, moment: Instant) -> Vec<Connection> {
-        let mut parked = self.parked.lock().expect("no holder panics");
+    /// Says QUIT on all and forgets them.
+    pub async fn close(&self) {
+        let all = std::mem::take(&mut self.state.lock().expect("no holder panics").parked);
+        let all = all.into_values().flatten().map(|parked| parked.connection.quit());
+        all.collect::<JoinSet<()>>().join_all().await;
+    }
+
+    /// Closes what nobody wants, until nothing is left.
+    async fn watch(self: Arc<Self>) {
+        while let Some(expired) = self.expired() {
+            for connection in expired {
+                tokio::spawn(connection.quit());
+            }
+            tokio::time::sleep(self.idle.max(Duration::from_millis(200)) / 2).await;
+        }
+    }
+
+    /// Takes out all whose time is over; `None` when nothing was there.
+    #[allow(clippy::disallowed_methods)] // connections live in real time
+    fn expired(&self) -> Option<Vec<Connection>> {
+        let now = Instant::now();
+        let mut state = self.state.lock().expect("no holder panics");
+        if state.parked.is_empty() {
+            state.watched = false;
+            return None;
+        }
         let mut expired = Vec::new();
-        parked.retain(|_, waiting| {
-            expired.extend(waiting.extract_if(.., |parked| parked.until <= moment).map(|p| p.connection));
+        state.parked.retain(|_, waiting| {
+            expired.extend(waiting.extract_if(.., |parked| parked.until <= now).map(|p| p.connection));
             !waiting.is_empty()
         });
-        expired
-    }
-
-    fn is_empty(&self) -> bool {
-        self.parked.lock().expect("no holder panics").is_empty()
-    }
-
-    /// Says QUIT on all and forgets them.
-    #[allow(clippy::disallowed_methods)] // connections live in real time
-    pub async fn close(&self) {
-        let all = self.expired(Instant::now() + Duration::from_secs(86_400));
-        let goodbyes: JoinSet<()> = all.into_iter().map(Connection::quit).collect();
-        goodbyes.join_all().await;
-    }
-}
-
-#[allow(clippy::disallowed_methods)] // connections live in real time
-async fn tidy(pool: std::sync::Weak<Pool>, idle: Duration) {
-    loop {
-        let Some(strong) = pool.upgrade() else { return };
-        if strong.is_empty() {
-            // Held only while it waits for the first; an empty pool that is dropped takes its task along.
-            let filled = Arc::clone(&strong);
-            drop(strong);
-            tokio::select! {
-                biased;
-                () = filled.filled.notified() => {}
-                () = tokio::time::sleep(Duration::from_secs(60)) => {}
-            }
-            continue;
-        }
-        for connection in strong.expired(Instant::now()) {
-            tokio::spawn(connection.quit());
-        }
-        drop(strong);
-        tokio::time::sleep(idle.max(Duration::from_millis(200)) / 2).await;
+        Some(expired)
     }
 }

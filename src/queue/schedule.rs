@@ -71,11 +71,6 @@ impl Retry {
     pub fn expires_at(&self, arrived_at: Timestamp) -> Timestamp {
         arrived_at + self.expire_after
     }
-
-    /// When the sender is told of the delay, if ever.
-    pub fn delay_at(&self, arrived_at: Timestamp) -> Option<Timestamp> {
-        self.delay_after.map(|after| arrived_at + after)
-    }
 }
 
 impl Steps {

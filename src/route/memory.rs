@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::time::Duration;
 
 use super::health::{HostKey, Sickness};
 
@@ -30,7 +31,7 @@ impl Memory {
         // Written out with each change, which is rare; sled's own thread for that outlives the database for a while, and
         // would keep its lock from whoever opens it next.
         let config = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).flush_every_ms(None);
-        let opened = guarded(|| config.open());
+        let opened = guarded(|| open_unlocked(&config));
         if opened.is_none() {
             tracing::warn!(
                 folder = %folder.display(),
@@ -68,6 +69,20 @@ impl Memory {
             tracing::warn!("the memory of hosts could not be written");
         }
     }
+}
+
+/// A database that this process has just closed may hold its lock a moment longer: sled's threads end by themselves.
+fn open_unlocked(config: &sled::Config) -> sled::Result<sled::Db> {
+    const TRIES: u32 = 40;
+    for _ in 1..TRIES {
+        match config.open() {
+            Err(sled::Error::Io(error)) if error.to_string().contains("acquire lock") => {
+                std::thread::sleep(Duration::from_millis(25));
+            }
+            opened => return opened,
+        }
+    }
+    config.open()
 }
 
 fn encoded(value: &impl serde::Serialize) -> Vec<u8> {

@@ -30,8 +30,6 @@ pub struct NextHop {
     /// The name that led there, and for which a certificate must be; the address where there was no name.
     pub host: String,
     pub address: SocketAddr,
-    /// Its MX preference, or its place in the group; the lowest goes first.
-    pub preference: u16,
     pub security: Security,
     pub credentials: Option<Arc<Credentials>>,
 }
@@ -39,13 +37,7 @@ pub struct NextHop {
 impl NextHop {
     /// An address that is known, without TLS and password.
     pub fn in_the_clear(address: SocketAddr) -> Self {
-        Self {
-            host: address.ip().to_string(),
-            address,
-            preference: 0,
-            security: Security::None,
-            credentials: None,
-        }
+        Self { host: address.ip().to_string(), address, security: Security::None, credentials: None }
     }
 }
 

@@ -130,13 +130,7 @@ impl Router {
                 Some(reason) => weighed.skip_address(&host, ip, preference, reason),
                 None => {
                     let credentials = group.credentials.clone();
-                    weighed.hops.push(NextHop {
-                        host: host.clone(),
-                        address,
-                        preference,
-                        security,
-                        credentials,
-                    });
+                    weighed.hops.push(NextHop { host: host.clone(), address, security, credentials });
                     chosen.push(ip);
                 }
             }
