@@ -11,7 +11,7 @@
 //!
 //! # The life of one message
 //! - **accept**: [`accept`] drives the server's dialogue of [`smtp`] and asks who may relay.
-//! - **commit**: [`queue::Queue::accept`] has the [`spool`] write envelope and content. Only this commit makes a
+//! - **commit**: [`queue::Dispatch::accept`] has the [`spool`] write envelope and content. Only this commit makes a
 //!   [`mail::Receipt`], and only a receipt permits a 250.
 //! - **schedule**: the [`queue`] puts each destination's share of the message in line.
 //! - **route**: [`route`] turns a destination into next hops, in order.

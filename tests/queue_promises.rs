@@ -40,7 +40,7 @@ impl Rules for Answers {
     }
 }
 struct Bench {
-    q: Queue,
+    q: Dispatch,
     clock: Clock,
     rules: Arc<Answers>,
     spool: Arc<Memory>,

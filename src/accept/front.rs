@@ -14,7 +14,7 @@ use super::{ListenerSettings, Settings, Stop};
 use crate::clock::Clock;
 use crate::mail::{Address, RouteTable};
 use crate::net::{Listener, Stream};
-use crate::queue::{AcceptError, Queue};
+use crate::queue::{AcceptError, Dispatch};
 use crate::tracking::Tracking;
 
 /// After accept(2) failed (too many open files), the next try waits this long, in real time.
@@ -29,7 +29,7 @@ pub trait Routes: Send + Sync {
 pub struct Front {
     settings: RwLock<Arc<Settings>>,
     hostname: String,
-    pub(super) queue: Queue,
+    pub(super) queue: Dispatch,
     routes: Arc<dyn Routes>,
     pub(super) tracking: Tracking,
     pub(super) clock: Clock,
@@ -43,7 +43,7 @@ impl Front {
     pub fn new(
         settings: Settings,
         hostname: String,
-        queue: Queue,
+        queue: Dispatch,
         routes: Arc<dyn Routes>,
         tracking: Tracking,
         clock: Clock,

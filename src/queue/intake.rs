@@ -1,6 +1,6 @@
 //! The way in: new messages, and those that the spool gives back at the start.
 //!
-//! Contract: [`Queue::accept`] returns the receipt of a commit, and by then the message is in line. It runs to its end
+//! Contract: [`Dispatch::accept`] returns the receipt of a commit, and by then the message is in line. It runs to its end
 //! even when the caller goes away: a message that is durable is never left without a line.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::ledger::{Entrant, Ledger, Limits};
 use super::progress::{aged_from, is_over, is_waiting, owes_report};
-use super::{Inner, Queue, Rules, Settings, State};
+use super::{Dispatch, Inner, Queue, Rules, Settings, State};
 use crate::clock::{Clock, Timestamp};
 use crate::mail::{Address, Content, Destination, Envelope, Origin, QueueId, Receipt};
 use crate::spool::{Accepted, Announcement, Commit, CommitError, Progress, Spool, Stored, Strike};
@@ -92,7 +92,7 @@ impl Recovery {
     }
 
     /// The queue, ready to hand out work.
-    pub fn start(self, spool: Arc<dyn Spool>) -> Queue {
+    pub fn start(self, spool: Arc<dyn Spool>) -> Dispatch {
         for id in self.over {
             spool.remove(id);
         }
@@ -106,7 +106,7 @@ impl Recovery {
             changed: Notify::new(),
             closed: false.into(),
         };
-        Queue { inner: Arc::new(inner) }
+        Dispatch { queue: Queue { inner: Arc::new(inner) } }
     }
 }
 
@@ -147,7 +147,7 @@ pub(super) fn entrant(stored: &Stored, progress: &Progress, rules: &dyn Rules, n
     }
 }
 
-impl Queue {
+impl Dispatch {
     /// Says that a message will probably come; the spool can then gather several into one sync.
     pub fn intake(&self) -> Intake {
         self.inner.intake()

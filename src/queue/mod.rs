@@ -1,6 +1,6 @@
 //! Who waits for what and until when: intake, schedule, windows, leases, settle.
 //!
-//! Contract: [`Queue::accept`] takes a message in and gives the receipt that permits a 250. [`Queue::next`] hands out
+//! Contract: [`Dispatch::accept`] takes a message in and gives the receipt that permits a 250. [`Dispatch::next`] hands out
 //! work, one piece at a time, each as a lease: a [`Delivery`] to try, an [`Expiry`] to carry out, or a notice that is
 //! [`Owed`]. Outcomes come back by `settle`, and the queue writes them into the spool, computes the next attempt and
 //! reports the events. [`Queue::hold`] and its sisters are the operator's.
@@ -30,6 +30,7 @@ mod work;
 mod write_down;
 
 use std::collections::HashMap;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -50,10 +51,24 @@ pub use work::{Delivery, Expiry, Job, Work};
 
 use ledger::Ledger;
 
-/// The queue of one relay. Cheap to clone; clones share everything.
+/// The queue of one relay, for those who look at it or operate it. Cheap to clone; clones share everything.
 #[derive(Clone)]
 pub struct Queue {
     inner: Arc<Inner>,
+}
+
+/// The queue for those who run it: who bring mail in and carry work out. Whoever has one can do all that a [`Queue`] can.
+#[derive(Clone)]
+pub struct Dispatch {
+    queue: Queue,
+}
+
+impl Deref for Dispatch {
+    type Target = Queue;
+
+    fn deref(&self) -> &Queue {
+        &self.queue
+    }
 }
 
 struct Inner {
@@ -97,8 +112,10 @@ impl Queue {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
 
-    /// Hands out no more work; [`Queue::next`] answers `None`. Leases that are out may still settle.
+impl Dispatch {
+    /// Hands out no more work; [`Dispatch::next`] answers `None`. Leases that are out may still settle.
     pub fn close(&self) {
         self.inner.closed.store(true, Ordering::SeqCst);
         self.inner.changed.notify_waiters();

@@ -11,7 +11,7 @@ use super::ledger::Ledger;
 use super::progress::is_waiting;
 use super::work::Lease;
 use super::write_down::Written;
-use super::{Open, Queue, Settings, State};
+use super::{Dispatch, Open, Queue, Settings, State};
 use crate::clock::Timestamp;
 use crate::mail::{Destination, QueueId};
 use crate::spool::{Durability, LoadError, RecipientState, Stored};
@@ -104,6 +104,35 @@ impl Queue {
         Ok(())
     }
 
+    fn write_durably(&self, ledger: &mut Ledger, open: &Open, id: QueueId, now: Timestamp) -> Written {
+        self.inner.write_down(ledger, open, id, Durability::Synced, now)
+    }
+
+    async fn open_for_operator(&self, id: QueueId) -> Result<Lease, OperateError> {
+        if self.inner.is_closed() {
+            return Err(OperateError::Stopping);
+        }
+        let lease = {
+            let mut state = self.inner.state();
+            if !state.ledger.contains(id) {
+                return Err(OperateError::Unknown(id));
+            }
+            state.ledger.begin_work();
+            Lease::new(&self.inner, &mut state, id)
+        };
+        lease.open().await?;
+        Ok(lease)
+    }
+
+    fn tell_operated(&self, tell: Tell, stored: &Stored, indexes: &[u32]) {
+        let recipients = addresses(&stored.envelope, indexes);
+        let facts = Operated { recipients: &recipients, reason: BY_OPERATOR };
+        tell(&self.inner.tracking, message(stored), &facts);
+    }
+}
+
+/// These go together with acts on hosts, which the queue does not know.
+impl Dispatch {
     /// Tries one message now, whatever its schedule says, and its destination too.
     pub async fn retry(&self, id: QueueId) -> Result<(), OperateError> {
         let _lease = self.open_for_operator(id).await?;
@@ -120,10 +149,6 @@ impl Queue {
         };
         self.tell_operated(Tracking::retried, &stored, &indexes);
         Ok(())
-    }
-
-    fn write_durably(&self, ledger: &mut Ledger, open: &Open, id: QueueId, now: Timestamp) -> Written {
-        self.inner.write_down(ledger, open, id, Durability::Synced, now)
     }
 
     /// Tries all that waits for a destination now, or for every destination; held messages stay held. Tells how many
@@ -162,28 +187,6 @@ impl Queue {
             }
         }
         self.inner.changed.notify_one();
-    }
-
-    async fn open_for_operator(&self, id: QueueId) -> Result<Lease, OperateError> {
-        if self.inner.is_closed() {
-            return Err(OperateError::Stopping);
-        }
-        let lease = {
-            let mut state = self.inner.state();
-            if !state.ledger.contains(id) {
-                return Err(OperateError::Unknown(id));
-            }
-            state.ledger.begin_work();
-            Lease::new(&self.inner, &mut state, id)
-        };
-        lease.open().await?;
-        Ok(lease)
-    }
-
-    fn tell_operated(&self, tell: Tell, stored: &Stored, indexes: &[u32]) {
-        let recipients = addresses(&stored.envelope, indexes);
-        let facts = Operated { recipients: &recipients, reason: BY_OPERATOR };
-        tell(&self.inner.tracking, message(stored), &facts);
     }
 }
 

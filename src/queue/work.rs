@@ -13,7 +13,7 @@ use super::ledger::{Taken, Task};
 use super::lines::LineId;
 use super::owed::Owed;
 use super::progress::is_waiting;
-use super::{Inner, Open, Queue, State};
+use super::{Dispatch, Inner, Open, State};
 use crate::clock::Timestamp;
 use crate::mail::{Content, Destination, Outcome, QueueId};
 use crate::spool::{Durability, LoadError, Stored};
@@ -250,7 +250,7 @@ impl Drop for Expiry {
     }
 }
 
-impl Queue {
+impl Dispatch {
     /// The next piece of work, as soon as there is one; `None` once the queue is closed.
     pub async fn next(&self) -> Option<Work> {
         let inner = &self.inner;

@@ -13,7 +13,7 @@ use crate::accept::{Front, Stop};
 use crate::clock::Clock;
 use crate::mail::{Content, Envelope, Origin, QueueId};
 use crate::notice;
-use crate::queue::{AcceptError, Incoming, Queue};
+use crate::queue::{AcceptError, Dispatch, Incoming, Queue};
 use crate::route::Router;
 use crate::spool::{Spool, SpoolStatus};
 use crate::tracking::{Events, Tracking};
@@ -26,7 +26,7 @@ pub struct Relay {
 }
 
 pub(super) struct Inner {
-    pub queue: Queue,
+    pub queue: Dispatch,
     pub spool: Arc<dyn Spool>,
     pub tracking: Tracking,
     pub router: Arc<Router>,

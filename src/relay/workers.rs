@@ -13,11 +13,11 @@ use crate::clock::Clock;
 use crate::deliver::{Courier, Report};
 use crate::mail::{Content, Origin};
 use crate::notice;
-use crate::queue::{Debt, Delivery, Incoming, Owed, OwedMessage, Queue, Work};
+use crate::queue::{Debt, Delivery, Dispatch, Incoming, Owed, OwedMessage, Work};
 
 /// Whoever does the work of one relay.
 pub(super) struct Workers {
-    pub queue: Queue,
+    pub queue: Dispatch,
     pub courier: Courier,
     pub clock: Clock,
     pub notices: Arc<RwLock<notice::Settings>>,
