@@ -26,7 +26,7 @@ import time
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 PEERS = pathlib.Path(os.environ.get("INTEROP_PEERS") or REPOSITORY / "target" / "peers")
-ROOT = PEERS / "root"
+ROOT = PEERS / "debian"
 
 MAIN = """\
 compatibility_level = 3.6
