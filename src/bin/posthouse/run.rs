@@ -128,6 +128,7 @@ fn needs_restart(started: &Configuration, now: &Configuration) -> Vec<&'static s
         ("tracking", started.tracking == now.tracking),
         ("timeouts", started.timeouts == now.timeouts),
         ("dns", started.dns.servers == now.dns.servers),
+        ("delivery", started.delivery.messages_per_connection == now.delivery.messages_per_connection),
         ("clock", started.speed == now.speed),
     ];
     same.into_iter().filter_map(|(section, same)| (!same).then_some(section)).collect()
