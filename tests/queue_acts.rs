@@ -38,7 +38,7 @@ async fn a_held_message_is_not_tried_until_it_is_released() {
     bench.busy.store(false, Ordering::SeqCst);
     assert_eq!(relay.retry_all(None), 0, "held messages stay held");
     let error = relay.retry(id).await.unwrap_err();
-    assert_eq!(error.to_string(), format!("message {id} is held already"));
+    assert_eq!(error.to_string(), format!("message {id} is held; `posthouse queue release {id}` lets it go"));
     // Another message goes by.
     submit(&relay, &["bob@example.com"]).await;
     until(&mut events, EventName::Send).await;

@@ -28,7 +28,7 @@ pub enum OperateError {
         "there is no message {0} in the queue; it may have been delivered or bounced: see `posthouse track --id {0}`"
     )]
     Unknown(QueueId),
-    #[error("message {0} is held already")]
+    #[error("message {0} is held; `posthouse queue release {0}` lets it go")]
     Held(QueueId),
     #[error("message {0} is not held")]
     NotHeld(QueueId),
