@@ -12,7 +12,7 @@ use crate::net::{ClientTls, Network};
 use crate::queue::Job;
 use crate::route::{NextHop, Plan, Router, Unroutable};
 use crate::smtp::client::{Extensions, Transaction};
-use crate::tracking::{Candidate, FailedOver, Message, Routed, Tracking};
+use crate::tracking::{Candidate, FailedOver, Routed, Tracking};
 
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,7 +214,7 @@ impl Courier {
             decision: candidate.decision.to_string(),
         });
         self.tracking.routed(
-            Some(message(job)),
+            Some(job.as_message()),
             Routed {
                 destination: &job.destination,
                 candidates: candidates.collect(),
@@ -232,7 +232,7 @@ impl Courier {
             reason: &failure.reason,
             to: &host(to),
         };
-        self.tracking.failed_over(Some(message(job)), &facts);
+        self.tracking.failed_over(Some(job.as_message()), &facts);
     }
 }
 
@@ -261,11 +261,6 @@ impl Rest {
             None => Outcome { verdict: Verdict::Deferred, status: last.status.with_class(4), ..last },
         }
     }
-}
-
-fn message(job: &Job) -> Message<'_> {
-    let stored = &job.message;
-    Message { id: stored.id, origin: &stored.origin, reverse_path: &stored.envelope.reverse_path }
 }
 
 fn host(hop: &NextHop) -> Host {

@@ -203,7 +203,7 @@ impl Inner {
                 next_attempt: Some(sleep.until),
                 expires,
             };
-            self.tracking.deferred(message(&job.message), &facts);
+            self.tracking.deferred(job.as_message(), &facts);
         }
     }
 }

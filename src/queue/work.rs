@@ -9,6 +9,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::intake::message;
 use super::ledger::{Taken, Task};
 use super::lines::LineId;
 use super::owed::Owed;
@@ -17,7 +18,7 @@ use super::{Dispatch, Inner, Open, State};
 use crate::clock::Timestamp;
 use crate::mail::{Content, Destination, Outcome, QueueId};
 use crate::spool::{Durability, LoadError, Stored};
-use crate::tracking::Quarantined;
+use crate::tracking::{Message, Quarantined};
 
 /// A message that could not be read for now, or over which a worker panicked, is left alone for this long.
 const TROUBLED_FOR: Duration = Duration::from_secs(5 * 60);
@@ -113,6 +114,13 @@ pub struct Job {
     /// The number of this attempt, beginning with 1.
     pub attempt: u32,
     pub content: Content,
+}
+
+impl Job {
+    /// The message as events name it.
+    pub fn as_message(&self) -> Message<'_> {
+        message(&self.message)
+    }
 }
 
 impl Delivery {
