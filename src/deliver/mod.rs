@@ -18,9 +18,11 @@ mod attempt;
 mod classify;
 mod connection;
 mod pool;
+mod probe;
 mod settings;
 mod submit;
 
 pub use attempt::{Courier, Report};
+pub use probe::{ProbeError, probe};
 pub use settings::{Settings, Timeouts};
 pub use submit::submit;

@@ -10,20 +10,24 @@ pub enum Failed {
     Message(String),
 }
 
-/// The whole chain: what could not be done, and because of what.
 impl<E: std::error::Error> From<E> for Failed {
     fn from(error: E) -> Self {
-        let mut message = error.to_string();
-        let mut cause = error.source();
-        while let Some(next) = cause {
-            let text = next.to_string();
-            if !message.contains(&text) {
-                message = format!("{message}: {text}");
-            }
-            cause = next.source();
-        }
-        Self::Message(message)
+        Self::Message(chain(&error))
     }
+}
+
+/// The whole chain: what could not be done, and because of what.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let text = next.to_string();
+        if !message.contains(&text) {
+            message = format!("{message}: {text}");
+        }
+        cause = next.source();
+    }
+    message
 }
 
 impl Failed {

@@ -7,6 +7,7 @@
 mod check;
 mod config;
 mod failed;
+mod health;
 mod place;
 mod plan;
 mod print;
@@ -51,6 +52,7 @@ enum Command {
     Queue(queue::Queue),
     Why(why::Why),
     Track(track::Track),
+    Health(health::Health),
     #[command(subcommand)]
     Config(config::Config),
 }
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Command::Send(send) => block_on(send.run()),
         Command::Queue(queue) => block_on(queue.run()),
         Command::Why(why) => block_on(why.run()),
+        Command::Health(health) => block_on(health.run()),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
