@@ -11,9 +11,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
 
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
 
 use super::{BindError, Listener, Stream};
@@ -38,10 +41,14 @@ pub enum Weather {
     Silent,
 }
 
+/// Decides about each connection attempt on its own.
+type Gate = Arc<dyn Fn() -> Option<Weather> + Send + Sync>;
+
 #[derive(Default)]
 struct World {
     listeners: HashMap<SocketAddr, mpsc::UnboundedSender<(Stream, SocketAddr)>>,
     weather: HashMap<SocketAddr, Weather>,
+    gates: HashMap<SocketAddr, Gate>,
     ports_given: u16,
 }
 
@@ -78,6 +85,12 @@ impl MemoryNetwork {
         };
     }
 
+    /// From now on, `gate` is asked about each attempt to connect to `address` and may let it meet weather of its own.
+    /// It goes with the listener there.
+    pub fn set_gate(&self, address: SocketAddr, gate: impl Fn() -> Option<Weather> + Send + Sync + 'static) {
+        self.world().gates.insert(address, Arc::new(gate));
+    }
+
     /// Connects to `to` as a client whose address is loopback and a port never used by a neighbour.
     pub async fn connect(&self, to: SocketAddr) -> io::Result<Stream> {
         let port = self.world().free_port();
@@ -86,8 +99,11 @@ impl MemoryNetwork {
 
     /// Connects to `to` as a client whose address the listener sees as `from`. Waits without end when `to` is silent.
     pub async fn connect_from(&self, from: SocketAddr, to: SocketAddr) -> io::Result<Stream> {
-        let weather = self.world().weather.get(&to).copied();
-        match weather {
+        let (weather, gate) = {
+            let world = self.world();
+            (world.weather.get(&to).copied(), world.gates.get(&to).cloned())
+        };
+        match weather.or_else(|| gate.and_then(|gate| gate())) {
             Some(Weather::Silent) => return std::future::pending().await,
             Some(Weather::Unreachable) => return Err(io::ErrorKind::HostUnreachable.into()),
             Some(Weather::Refused) => return Err(io::ErrorKind::ConnectionRefused.into()),
@@ -95,7 +111,7 @@ impl MemoryNetwork {
         }
         let world = self.world();
         let listener = world.listener(to).ok_or(io::ErrorKind::ConnectionRefused)?;
-        let (near, far): (DuplexStream, DuplexStream) = tokio::io::duplex(PIPE_BYTES);
+        let (near, far) = Pipe::pair();
         listener
             .send((Stream::from_memory(far, from), from))
             .map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
@@ -131,6 +147,71 @@ impl fmt::Debug for MemoryNetwork {
     }
 }
 
+/// One end of a connection in memory.
+pub(super) struct Pipe {
+    octets: DuplexStream,
+    /// Set by whichever end is reset: then no end of stream is orderly any more.
+    broken: Arc<AtomicBool>,
+}
+
+impl Pipe {
+    fn pair() -> (Self, Self) {
+        let (near, far) = tokio::io::duplex(PIPE_BYTES);
+        let broken = Arc::new(AtomicBool::new(false));
+        (Self { octets: near, broken: Arc::clone(&broken) }, Self { octets: far, broken })
+    }
+
+    pub fn reset(&self) {
+        self.broken.store(true, Ordering::Relaxed);
+    }
+
+    fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
+}
+
+impl AsyncRead for Pipe {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.octets).poll_read(cx, buffer);
+        let at_end = matches!(read, Poll::Ready(Ok(()))) && buffer.filled().len() == before;
+        if at_end && buffer.remaining() > 0 && self.is_broken() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Pipe {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.octets).poll_write(cx, octets)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.octets).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.octets.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.octets).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.octets).poll_shutdown(cx)
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct MemoryListener {
     network: MemoryNetwork,
@@ -150,7 +231,9 @@ impl MemoryListener {
 
 impl Drop for MemoryListener {
     fn drop(&mut self) {
-        self.network.world().listeners.remove(&self.address);
+        let mut world = self.network.world();
+        world.listeners.remove(&self.address);
+        world.gates.remove(&self.address);
     }
 }
 

@@ -14,9 +14,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::memory::Pipe;
 use super::{ClientTls, ServerTls, TlsCheck, TlsError, TlsFacts};
 
 /// A connection.
@@ -35,7 +36,7 @@ enum Channel {
 /// What is below TLS.
 pub(super) enum Clear {
     Tcp(TcpStream),
-    Memory(DuplexStream),
+    Memory(Pipe),
 }
 
 impl Stream {
@@ -45,7 +46,7 @@ impl Stream {
         Ok(Self { channel: Channel::Clear(Clear::Tcp(socket)), peer, tls: None })
     }
 
-    pub(super) fn from_memory(pipe: DuplexStream, peer: SocketAddr) -> Self {
+    pub(super) fn from_memory(pipe: Pipe, peer: SocketAddr) -> Self {
         Self { channel: Channel::Clear(Clear::Memory(pipe)), peer, tls: None }
     }
 
@@ -82,6 +83,15 @@ impl Stream {
         Ok(Self { channel: Channel::TlsServer(Box::new(channel)), peer, tls: Some(facts) })
     }
 
+    /// Ends the connection as a crash would: the other side reads a reset (RST), and what is on its way is lost.
+    pub fn reset(self) {
+        match &self.channel {
+            Channel::Clear(clear) => clear.reset(),
+            Channel::TlsClient(tls) => tls.get_ref().0.reset(),
+            Channel::TlsServer(tls) => tls.get_ref().0.reset(),
+        }
+    }
+
     fn clear(self) -> Result<Clear, TlsError> {
         match self.channel {
             Channel::Clear(clear) => Ok(clear),
@@ -101,6 +111,16 @@ impl Stream {
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stream").field("peer", &self.peer).field("tls", &self.tls).finish_non_exhaustive()
+    }
+}
+
+impl Clear {
+    fn reset(&self) {
+        match self {
+            // A socket that refuses it is closed in order instead: all that is left to do.
+            Self::Tcp(socket) => drop(socket.set_zero_linger()),
+            Self::Memory(pipe) => pipe.reset(),
+        }
     }
 }
 

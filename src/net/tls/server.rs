@@ -86,20 +86,27 @@ impl ServerTls {
             (Ok(chain), Ok(private)) => (chain, private),
             (chain, private) => return Err(chain.err().into_iter().chain(private.err()).collect()),
         };
+        Self::from_der(chain, private).map_err(|source| {
+            let (certificate, key) = (certificate.to_owned(), key.to_owned());
+            match source {
+                rustls::Error::InconsistentKeys(_) => {
+                    vec![CertificateError::NotTogether { certificate, key }]
+                }
+                source => vec![CertificateError::Unusable { certificate, key, source }],
+            }
+        })
+    }
+
+    /// A certificate chain and its key that are in memory already, such as those of a lab.
+    pub fn from_der(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Self, rustls::Error> {
         let config = ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .expect("ring has suites for TLS 1.2 and 1.3")
             .with_no_client_auth()
-            .with_single_cert(chain, private)
-            .map_err(|source| {
-                let (certificate, key) = (certificate.to_owned(), key.to_owned());
-                match source {
-                    rustls::Error::InconsistentKeys(_) => {
-                        vec![CertificateError::NotTogether { certificate, key }]
-                    }
-                    source => vec![CertificateError::Unusable { certificate, key, source }],
-                }
-            })?;
+            .with_single_cert(chain, key)?;
         Ok(Self(TlsAcceptor::from(Arc::new(config))))
     }
 

@@ -39,6 +39,7 @@ mod tests;
 pub use command::{MailCommand, RcptCommand};
 pub use path::ForwardPath;
 pub use question::{ContentQuestion, EndAnswer, EndQuestion, GreetQuestion, MailQuestion, RecipientQuestion};
+pub use replies::write as write_reply;
 pub use session::Server;
 pub use settings::{MAX_COMMAND_LINE, Settings};
 pub use step::Step;

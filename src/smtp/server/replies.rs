@@ -124,7 +124,7 @@ pub(super) fn refusal(reply: Reply) -> Reply {
 ///
 /// Control characters and octets outside US-ASCII become `?`, overlong lines are cut; both can come only from texts
 /// that others wrote.
-pub(super) fn write(output: &mut BytesMut, reply: &Reply) {
+pub fn write(output: &mut BytesMut, reply: &Reply) {
     let status = reply.status().map(|status| status.to_string());
     let empty = [String::new()];
     let lines = if reply.lines().is_empty() { &empty[..] } else { reply.lines() };
