@@ -43,6 +43,7 @@ pub mod admin;
 pub mod clock;
 pub mod config;
 pub mod deliver;
+pub mod lab;
 pub mod mail;
 pub mod net;
 pub mod notice;
