@@ -5,6 +5,7 @@
 //! Invariants: the rule of a spell is about its address alone, from RCPT on.
 //! Not here: how often it was cast (`decision`).
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::deed::Deed;
@@ -31,7 +32,7 @@ impl Spell {
             let said_twice = match (part, part.strip_suffix("times").or(part.strip_suffix("time"))) {
                 ("for", _) => lasting.replace(humantime::parse_duration(parts.next()?).ok()?).is_some(),
                 ("at", _) => stage.replace(parts.next()?.parse::<Stage>().ok()?).is_some(),
-                (_, Some(number)) => times.replace(number.to_owned()).is_some(),
+                (_, Some(number)) => times.replace(number.parse::<NonZeroU64>().ok()?).is_some(),
                 _ => return None,
             };
             if said_twice {
@@ -152,6 +153,7 @@ mod tests {
             "451-@a.test",
             "451-0times@a.test",
             "451-times@a.test",
+            "451-99999999999999999999times@a.test",
             "451-3times-3times@a.test",
             "451-for@a.test",
             "451-for-ages@a.test",

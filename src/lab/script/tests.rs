@@ -116,7 +116,7 @@ const BAD: &[(&str, &str, &str)] = &[
     ("rcpt: {600} text", "no code", "200 to 599"),
     ("rcpt: {4510} text", "no code", "200 to 599"),
     ("rcpt: {451}-text", "no blank", "behind \\n"),
-    ("rcpt: 451 a{\r}", "control", "printable"),
+    ("rcpt: 451 a{\r}b", "control", "printable"),
     ("connect: {451 4.7.1 no}", "a reply cannot stand at \"connect\"", "\"greeting\""),
     ("connect: {garbage}", "cannot stand at \"connect\"", "\"greeting\""),
     ("rcpt: {refuse}", "cannot stand at \"rcpt\"", "at \"connect\" alone"),
