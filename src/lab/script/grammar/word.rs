@@ -125,6 +125,12 @@ pub(super) fn quoted(words: &[&str]) -> String {
 /// The word that was probably meant.
 pub(in super::super) fn nearest<'a>(word: &str, words: &[&'a str]) -> Option<&'a str> {
     let word = word.to_ascii_lowercase();
-    let near = words.iter().map(|known| (strsim::jaro_winkler(&word, &known.to_ascii_lowercase()), *known));
+    let nearness = |known: &str| {
+        let known = known.to_ascii_lowercase();
+        // Two letters that changed places make a short word look like another.
+        let one_slip = word.len() > 2 && strsim::damerau_levenshtein(&word, &known) <= 1;
+        strsim::jaro_winkler(&word, &known).max(if one_slip { 0.9 } else { 0.0 })
+    };
+    let near = words.iter().map(|known| (nearness(known), *known));
     near.filter(|(nearness, _)| *nearness > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
 }
