@@ -7,7 +7,7 @@
 //! # Three promises
 //! 1. What got a 250 is never lost: not by a crash, a full disk, a dead upstream or a restart.
 //! 2. Nobody is left guessing: what the other side said, when the next try is, when posthouse gives up.
-//! 3. The worst day of an upstream can be rehearsed: two days of 4xx on a clock that runs as fast as you like.
+//! 3. The worst day of an upstream can be rehearsed: two days of 4xx on a clock that runs as fast as you like ([`lab`]).
 //!
 //! # The life of one message
 //! - **accept**: [`accept`] drives the server's dialogue of [`smtp`] and asks who may relay.
@@ -34,7 +34,7 @@
 //! | 3 | [`accept`], [`deliver`], [`notice`] | in; out; telling the sender |
 //! | 4 | [`relay`] | the whole: start here to embed one |
 //! | 5 | [`config`] | the file |
-//! | 6 | [`admin`] | the API over a socket |
+//! | 6 | [`admin`], [`lab`] | the API over a socket; the rehearsal |
 //!
 //! The program `posthouse` stands on top and sees only what is public here.
 
