@@ -53,7 +53,7 @@ pub struct Refused {
 }
 
 /// An error answer.
-struct Failure(StatusCode, String);
+pub(super) struct Failure(StatusCode, String);
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
@@ -90,7 +90,8 @@ impl From<QueryRejection> for Failure {
 type Answer<T> = Result<Json<T>, Failure>;
 type Id = Result<Path<QueueId>, PathRejection>;
 
-pub(super) fn routes(relay: Relay) -> Router {
+/// The requests about one relay, to be served by [`Control::serve`](super::Control::serve).
+pub fn routes(relay: Relay) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/queue", get(list))
@@ -99,8 +100,11 @@ pub(super) fn routes(relay: Relay) -> Router {
         .route("/v1/queue/{id}/{act}", post(act))
         .route("/v1/destinations", get(destinations))
         .route("/v1/why/{id}", get(why))
-        .fallback(async || Failure(StatusCode::NOT_FOUND, "there is no such path here".into()))
         .with_state(relay)
+}
+
+pub(super) async fn unknown_path() -> Failure {
+    Failure(StatusCode::NOT_FOUND, "there is no such path here".into())
 }
 
 async fn status(State(relay): State<Relay>) -> Json<Status> {

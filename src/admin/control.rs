@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use axum::Router;
 use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
@@ -29,12 +30,20 @@ impl Control {
     /// Listens on `control.sock` in `folder`, which belongs to the relay alone (its spool is locked), so that a socket
     /// that is there already is left over from a relay that died.
     pub fn start(relay: Relay, folder: &Path) -> Result<Self, ControlError> {
+        Self::serve(folder, api::routes(relay))
+    }
+
+    /// The same for other routes, or for more of them: a program that has requests of its own merges them with those
+    /// of [`routes`](super::routes). What none of them knows is answered with 404 and [`Refused`](super::Refused).
+    ///
+    /// The caller sees to it that `folder` belongs to this process alone.
+    pub fn serve(folder: &Path, routes: Router) -> Result<Self, ControlError> {
         let path = folder.join(SOCKET);
         let bound = bind(&path);
         let socket = bound.map_err(|source| ControlError { path: path.clone(), source })?;
         let task = tokio::spawn(async move {
             // Never ends by itself: accept errors are retried inside.
-            let served = axum::serve(Guarded { socket }, api::routes(relay)).await;
+            let served = axum::serve(Guarded { socket }, routes.fallback(api::unknown_path)).await;
             if let Err(error) = served {
                 tracing::error!(%error, "the control socket is not served any more");
             }

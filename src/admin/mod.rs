@@ -1,8 +1,8 @@
 //! The relay's API: HTTP with JSON over `control.sock` in the spool folder.
 //!
-//! Contract: [`Control::start`] serves a running relay; [`Client`] is the other end, which the command line uses. Who
-//! may open the socket is a matter of the file system (0600 in a 0700 folder), and the uid of the other side is
-//! checked besides: the relay's own user or root.
+//! Contract: [`Control::start`] serves a running relay, [`Control::serve`] also what a program adds; [`Client`] is the
+//! other end, which the command line uses. Who may open the socket is a matter of the file system (0600 in a 0700
+//! folder), and the uid of the other side is checked besides: the relay's own user or root.
 //! Invariants: paths and field names are used by people's scripts: they may be added to, never changed.
 //! Not here: what the acts do (`queue`, `relay`), how answers look on a terminal (the program).
 //!
@@ -23,7 +23,7 @@ mod client;
 mod control;
 mod why;
 
-pub use api::{Done, Refused, Status};
+pub use api::{Done, Refused, Status, routes};
 pub use client::{Client, ClientError};
 pub use control::{Control, ControlError};
 pub use why::Why;

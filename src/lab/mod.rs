@@ -5,6 +5,7 @@
 //! bytes.
 //! Not here: the relay that is rehearsed (`relay`); how a story looks on a terminal (the program).
 
+pub mod api;
 pub mod script;
 mod upstream;
 mod world;

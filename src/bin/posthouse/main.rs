@@ -8,6 +8,7 @@ mod check;
 mod config;
 mod failed;
 mod health;
+mod lab;
 mod place;
 mod plan;
 mod print;
@@ -23,6 +24,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing::Level;
 
 use failed::Failed;
 
@@ -54,6 +56,8 @@ enum Command {
     Track(track::Track),
     Health(health::Health),
     #[command(subcommand)]
+    Lab(lab::Lab),
+    #[command(subcommand)]
     Config(config::Config),
 }
 
@@ -64,11 +68,13 @@ fn main() -> ExitCode {
         Command::Track(track) => return track.run(),
         Command::Config(config) => return config.run(),
         Command::Plan(plan) => plan.run(),
-        Command::Run(run) => block_on(run.run()),
-        Command::Send(send) => block_on(send.run()),
-        Command::Queue(queue) => block_on(queue.run()),
-        Command::Why(why) => block_on(why.run()),
-        Command::Health(health) => block_on(health.run()),
+        Command::Run(run) => block_on(Level::INFO, run.run()),
+        Command::Send(send) => block_on(Level::INFO, send.run()),
+        Command::Queue(queue) => block_on(Level::INFO, queue.run()),
+        Command::Why(why) => block_on(Level::INFO, why.run()),
+        Command::Health(health) => block_on(Level::INFO, health.run()),
+        // A lab tells the same as a story.
+        Command::Lab(lab) => block_on(Level::ERROR, lab.run()),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -77,10 +83,10 @@ fn main() -> ExitCode {
 }
 
 /// Runs a command that waits for sockets. What the program itself has to say goes to standard error, by POSTHOUSE_LOG
-/// (such as `debug`, or `posthouse::spool=debug`; `info` by default).
-fn block_on(command: impl Future<Output = Result<(), Failed>>) -> Result<(), Failed> {
+/// (such as `debug`, or `posthouse::spool=debug`; `level` by default).
+fn block_on(level: Level, command: impl Future<Output = Result<(), Failed>>) -> Result<(), Failed> {
     let filter = tracing_subscriber::EnvFilter::builder()
-        .with_default_directive(tracing::Level::INFO.into())
+        .with_default_directive(level.into())
         .with_env_var("POSTHOUSE_LOG")
         .from_env()?;
     let ansi = std::io::stderr().is_terminal();

@@ -123,7 +123,7 @@ impl List {
 }
 
 /// A word of a query, percent-encoded.
-fn encoded(text: &str) -> String {
+pub fn encoded(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
         match byte {

@@ -11,12 +11,30 @@ fn examples(command: &Clap) -> Vec<Vec<String>> {
     let mut found: Vec<Vec<String>> = lines
         .map(|line| {
             let start = line.rfind("posthouse ").expect("looked for just above");
-            let call = line[start..].split("    ").next().unwrap().split(['<', '>', '|']).next().unwrap();
-            call.split_whitespace().map(|word| word.trim_matches('\'').to_owned()).collect()
+            words(line[start..].split("    ").next().expect("a split has a first part"))
         })
         .collect();
     found.extend(command.get_subcommands().flat_map(examples));
     found
+}
+
+/// What a shell would make of it, up to the first redirection or pipe.
+fn words(call: &str) -> Vec<String> {
+    let mut words = vec![None::<String>];
+    let mut quoted = false;
+    for letter in call.chars() {
+        let word = words.last_mut().expect("there is always a last word");
+        match letter {
+            '\'' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            '<' | '>' | '|' if !quoted => break,
+            ' ' if !quoted => words.push(None),
+            other => word.get_or_insert_default().push(other),
+        }
+    }
+    words.into_iter().flatten().collect()
 }
 
 #[test]

@@ -1,0 +1,143 @@
+//! `posthouse lab upstream`: the flaky upstream alone, for any mailer to be tested against.
+//!
+//! Contract: a line for each question that a rule has decided, and for each message that was taken; `lab say`, `lab
+//! inbox` and `lab asked` reach it as they reach a whole lab. Ends on SIGINT, SIGTERM and SIGHUP, with exit code 0.
+//! Not here: what rules do (`posthouse::lab`).
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use posthouse::admin::Control;
+use posthouse::clock::Timestamp;
+use posthouse::lab::api::{self, AskedRow, InboxRow};
+use posthouse::lab::{Script, Upstream};
+use posthouse::net::Network;
+
+use super::dir_flag;
+use super::folder::{self, LabFolder};
+use super::narrate::harmless;
+use super::rules::Rules;
+use super::story::end;
+use crate::failed::Failed;
+use crate::queue::plural;
+
+/// How often it is looked what has happened (real time).
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Start the misbehaving upstream alone, to test other mailers against
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  posthouse lab upstream --listen 127.0.0.1:2526
+  posthouse lab upstream --listen 127.0.0.1:2526 --say 'dot: keep and close, once'
+  posthouse lab upstream --listen 127.0.0.1:2526 --script monday.rules --speed 60")]
+pub struct Alone {
+    /// Where it takes mail; port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
+    listen: SocketAddr,
+    /// Seconds that pass for its rules (first, after, until, for) for each real one
+    #[arg(long, value_name = "N", default_value = "1", value_parser = super::speed)]
+    speed: f64,
+    #[command(flatten)]
+    rules: Rules,
+    /// The folder of its control socket; the well-known one of labs without it
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+impl Alone {
+    pub async fn run(self) -> Result<(), Failed> {
+        let ended = end()?;
+        let rules = self.rules.read()?;
+        let path = self.dir.clone().unwrap_or_else(folder::well_known);
+        let folder = LabFolder::claim(&path, false)?;
+        let clock = super::clock(self.speed);
+        let mut script = Script::new(clock.now(), clock.chance());
+        for rule in rules {
+            script.add(rule);
+        }
+        let upstream = Upstream::start(&Network::System, self.listen, &clock, script).await?;
+        let _control = Control::serve(folder.path(), api::routes(upstream.clone()))?;
+        let dir = dir_flag(folder.path());
+        let mut log = Log { start: clock.now(), asked: 0, received: 0 };
+        say(&[
+            format!("listening on {}", upstream.address()),
+            format!(
+                "`posthouse lab say{dir} RULE` changes what it does, `posthouse lab inbox{dir}` shows what it took"
+            ),
+        ])?;
+        let mut ended = std::pin::pin!(ended);
+        let mut look = tokio::time::interval(LOOK);
+        loop {
+            tokio::select! {
+                () = &mut ended => break,
+                _ = look.tick() => match say(&log.news(&upstream)) {
+                    // Whoever reads has seen enough; the upstream is there for others too.
+                    Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
+                    _ => {}
+                },
+            }
+        }
+        let taken = upstream.received().len() as u64;
+        let closing = format!("{taken} {} taken", plural(taken, "message was", "messages were"));
+        match say(&[closing]) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What was told already.
+struct Log {
+    start: Timestamp,
+    asked: usize,
+    received: usize,
+}
+
+impl Log {
+    /// The lines since the last time, in order of time.
+    fn news(&mut self, upstream: &Upstream) -> Vec<String> {
+        let (asked, received) = (upstream.asked(), upstream.received());
+        let decided = asked[self.asked..].iter().filter(|asked| asked.rule.is_some()).map(AskedRow::from);
+        let mut news: Vec<(Timestamp, String)> = decided.map(|row| (row.at, self.asked_line(&row))).collect();
+        let taken = received[self.received..].iter().map(InboxRow::from);
+        news.extend(taken.map(|row| (row.at, self.taken_line(&row))));
+        news.sort_by_key(|(at, _)| *at);
+        (self.asked, self.received) = (asked.len(), received.len());
+        news.into_iter().map(|(_, line)| harmless(&line)).collect()
+    }
+
+    fn asked_line(&self, row: &AskedRow) -> String {
+        let rule = row.rule.map(|rule| format!(" (rule {rule})")).unwrap_or_default();
+        let about = if row.about.is_empty() { String::new() } else { format!(" {}", row.about) };
+        format!("{} {}{about}: {}{rule}", self.time(row.at), row.stage, row.did)
+    }
+
+    fn taken_line(&self, row: &InboxRow) -> String {
+        let to = row.recipients.join(", ");
+        format!(
+            "{} took message {} from {} to {to}: {}",
+            self.time(row.at),
+            row.number,
+            row.sender,
+            row.subject
+        )
+    }
+
+    fn time(&self, at: Timestamp) -> String {
+        let seconds = at.since(self.start).as_secs();
+        format!("+{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+    }
+}
+
+fn say(lines: &[String]) -> io::Result<()> {
+    use std::io::Write;
+    let mut out = io::stdout().lock();
+    for line in lines {
+        writeln!(out, "{line}")?;
+    }
+    out.flush()
+}
