@@ -166,10 +166,12 @@ async fn message(
 ) -> Answer<Received> {
     let Path(number) = number?;
     let received = upstream.received();
-    let count = received.len();
+    let there = match (received.first(), received.last()) {
+        (Some(first), Some(last)) => format!("it holds {} to {}", first.number, last.number),
+        _ => "it is empty".into(),
+    };
     let found = received.into_iter().find(|message| message.number == number);
     found.map(Json).ok_or_else(|| {
-        let there = if count == 0 { "it is empty".into() } else { format!("it holds 1 to {count}") };
         Failure(StatusCode::NOT_FOUND, format!("there is no message {number} in the inbox; {there}"))
     })
 }

@@ -13,7 +13,7 @@ use posthouse::mail::{QueueId, Reply};
 use posthouse::tracking::{Event, EventName};
 
 use super::meaning;
-use crate::queue::{plural, rough};
+use crate::queue::{plural, rough, until};
 
 /// How a line is meant, so that it can be coloured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -305,9 +305,8 @@ impl Narrator {
 
     /// `next try in 1 minute, gives up in 2 days`
     fn what_next(&self, event: &Event) -> String {
-        let from_now = |moment: Timestamp| rough(moment.since(event.time));
-        let next = event.next_attempt.map(|next| format!("next try in {}", from_now(next)));
-        let end = event.expires.map(|end| format!("gives up in {}", from_now(end)));
+        let next = event.next_attempt.map(|next| format!("next try {}", until(event.time, next)));
+        let end = event.expires.map(|end| format!("gives up {}", until(event.time, end)));
         let told: Vec<String> = next.into_iter().chain(end).collect();
         if told.is_empty() { "it is tried again".into() } else { told.join(", ") }
     }

@@ -25,8 +25,8 @@ pub enum Screen {
     Plain,
     Live {
         term: Term,
-        /// Lines of the table that stand there now.
-        drawn: usize,
+        /// The table as it stands there now.
+        table: Vec<String>,
     },
 }
 
@@ -37,7 +37,7 @@ impl Screen {
         if !io::stdout().is_terminal() || is_set("NO_COLOR") || dumb {
             return Self::Plain;
         }
-        Self::Live { term: Term::buffered_stdout(), drawn: 0 }
+        Self::Live { term: Term::buffered_stdout(), table: Vec::new() }
     }
 
     pub fn is_live(&self) -> bool {
@@ -57,39 +57,41 @@ impl Screen {
                 }
                 out.flush()
             }
-            Self::Live { term, drawn } => {
-                term.clear_last_lines(std::mem::take(drawn))?;
+            Self::Live { term, table } => {
+                term.clear_last_lines(table.len())?;
                 for line in lines {
                     term.write_line(&coloured(line))?;
                 }
-                term.flush()
+                draw(term, table)
             }
         }
     }
 
     /// Shows the table anew; nothing where lines are plain.
     pub fn show(&mut self, waiting: &[Listed], now: Timestamp) -> io::Result<()> {
-        let Self::Live { term, drawn } = self else { return Ok(()) };
-        term.clear_last_lines(std::mem::take(drawn))?;
+        let Self::Live { term, table } = self else { return Ok(()) };
+        term.clear_last_lines(table.len())?;
         let (height, width) = term.size();
         // A line that reaches the edge would take two.
         let width = usize::from(width).saturating_sub(1);
-        let rows = ROWS_MAX.min(usize::from(height) / 3);
-        for line in table(waiting, now, rows) {
-            term.write_line(
-                &style(console::truncate_str(&line, width, "…")).dim().force_styling(true).to_string(),
-            )?;
-            *drawn += 1;
-        }
-        term.flush()
+        let rows = table_lines(waiting, now, ROWS_MAX.min(usize::from(height) / 3));
+        *table = rows.iter().map(|row| console::truncate_str(row, width, "…").into_owned()).collect();
+        draw(term, table)
     }
 
     /// Takes the table away.
     pub fn close(&mut self) -> io::Result<()> {
-        let Self::Live { term, drawn } = self else { return Ok(()) };
-        term.clear_last_lines(std::mem::take(drawn))?;
+        let Self::Live { term, table } = self else { return Ok(()) };
+        term.clear_last_lines(std::mem::take(table).len())?;
         term.flush()
     }
+}
+
+fn draw(term: &Term, table: &[String]) -> io::Result<()> {
+    for row in table {
+        term.write_line(&style(row).dim().force_styling(true).to_string())?;
+    }
+    term.flush()
 }
 
 fn coloured(line: &Line) -> String {
@@ -106,7 +108,7 @@ fn coloured(line: &Line) -> String {
 }
 
 /// The recipients that wait, as lines; none when nobody does.
-fn table(waiting: &[Listed], now: Timestamp, rows: usize) -> Vec<String> {
+fn table_lines(waiting: &[Listed], now: Timestamp, rows: usize) -> Vec<String> {
     let is_open = |standing| matches!(standing, RecipientStanding::Waiting | RecipientStanding::Uncertain);
     let open: Vec<_> = waiting
         .iter()
@@ -171,7 +173,7 @@ mod tests {
 
     #[test]
     fn the_table_has_those_who_wait_and_counts_the_rest() {
-        let lines = table(&[waiting(5)], Timestamp::from_millis(0), 2);
+        let lines = table_lines(&[waiting(5)], Timestamp::from_millis(0), 2);
         let text = lines.join("\n");
         assert_eq!(lines.len(), 5, "{text}");
         assert!(
@@ -184,7 +186,7 @@ mod tests {
 
     #[test]
     fn there_is_no_table_when_nobody_waits() {
-        assert!(table(&[waiting(1)], Timestamp::from_millis(0), 8).is_empty());
-        assert!(table(&[], Timestamp::from_millis(0), 8).is_empty());
+        assert!(table_lines(&[waiting(1)], Timestamp::from_millis(0), 8).is_empty());
+        assert!(table_lines(&[], Timestamp::from_millis(0), 8).is_empty());
     }
 }

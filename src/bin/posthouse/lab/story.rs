@@ -74,9 +74,9 @@ impl Story {
         }
     }
 
-    /// Tells until the end.
-    pub async fn tell(mut self) -> Result<(), Failed> {
-        let told = self.course().await;
+    /// Tells until `end` yields, or it ends by itself.
+    pub async fn tell(mut self, end: impl Future<Output = ()>) -> Result<(), Failed> {
+        let told = self.course(end).await;
         match told {
             // Whoever reads has seen enough.
             Err(Failed::Message(_)) if self.reader_gone() => Ok(()),
@@ -84,9 +84,8 @@ impl Story {
         }
     }
 
-    async fn course(&mut self) -> Result<(), Failed> {
-        // Before anything is said: a signal that comes meanwhile must not leave the folder behind.
-        let mut ended = std::pin::pin!(end()?);
+    async fn course(&mut self, end: impl Future<Output = ()>) -> Result<(), Failed> {
+        let mut ended = std::pin::pin!(end);
         self.screen.say(&self.opening())?;
         if self.facts.samples {
             samples::submit(&self.relay).await?;
@@ -180,17 +179,16 @@ impl Story {
 
     fn opening(&self) -> Vec<Line> {
         let hour = rough(Duration::from_secs_f64(self.facts.speed));
-        let relay = self.relay.addresses()[0];
+        let (relay, upstream) = (self.relay.addresses()[0].to_string(), self.upstream.address().to_string());
         let mut lines = vec![
             plain(format!(
                 "A mail relay, and an upstream that misbehaves. A second here is {hour} in the lab."
             )),
             plain(String::new()),
-            plain(format!("  relay     {relay}  takes mail by SMTP, and tries until the upstream takes it")),
             plain(format!(
-                "  upstream  {}  keeps what it takes: `posthouse lab inbox`",
-                self.upstream.address()
+                "  relay     {relay:<21}  takes mail by SMTP, and tries until the upstream takes it"
             )),
+            plain(format!("  upstream  {upstream:<21}  keeps what it takes")),
         ];
         for rule in self.rules.values() {
             lines.push(plain(format!("            its rule: {rule}")));
@@ -274,8 +272,8 @@ fn rules(upstream: &Upstream) -> BTreeMap<u32, String> {
     upstream.rules().into_iter().map(|standing| (standing.number, standing.rule.to_string())).collect()
 }
 
-/// Yields when this process is told to end.
-pub fn end() -> io::Result<impl Future<Output = ()>> {
+/// Yields when this process is told to end. Signals are caught from the call on.
+pub fn end_signal() -> io::Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;

@@ -22,7 +22,7 @@ use posthouse::spool;
 use super::folder::{self, LabFolder};
 use super::rules::Rules;
 use super::samples;
-use super::story::{Facts, Story};
+use super::story::{Facts, Story, end_signal};
 use crate::failed::Failed;
 
 /// Where the relay listens when nobody says otherwise: where `posthouse send` sends to.
@@ -76,6 +76,8 @@ pub struct Up {
 
 impl Up {
     pub async fn run(self) -> Result<(), Failed> {
+        // Before the folder is made: a signal that comes later must not leave it behind.
+        let ended = end_signal()?;
         let rules = self.rules.read()?;
         let path = self.dir.clone().unwrap_or_else(folder::well_known);
         let folder = LabFolder::claim(&path, self.keep)?;
@@ -104,7 +106,7 @@ impl Up {
             samples: !self.no_samples,
             until_quiet: self.until_quiet,
         };
-        let told = Story::new(facts, relay.clone(), upstream).tell().await;
+        let told = Story::new(facts, relay.clone(), upstream).tell(ended).await;
         drop(control);
         // What is under way is cut short; a folder that is kept has it all.
         let _ = relay.shutdown(STOP_DEADLINE).await;

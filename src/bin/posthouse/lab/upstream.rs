@@ -20,7 +20,7 @@ use super::dir_flag;
 use super::folder::{self, LabFolder};
 use super::narrate::harmless;
 use super::rules::Rules;
-use super::story::end;
+use super::story::end_signal;
 use crate::failed::Failed;
 use crate::queue::plural;
 
@@ -50,7 +50,7 @@ pub struct Alone {
 
 impl Alone {
     pub async fn run(self) -> Result<(), Failed> {
-        let ended = end()?;
+        let ended = end_signal()?;
         let rules = self.rules.read()?;
         let path = self.dir.clone().unwrap_or_else(folder::well_known);
         let folder = LabFolder::claim(&path, false)?;
