@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `GET /v1/lab/inbox` | a list of [`InboxRow`] |
 //! | `GET /v1/lab/inbox/N` | [`Received`] |
-//! | `GET /v1/lab/asked?most=` | a list of [`AskedRow`], the last ones |
+//! | `GET /v1/lab/asked?most=` | a list of [`Asked`], the last ones |
 //! | `GET /v1/lab/rules` | a list of [`RuleRow`], in the order in which they are asked |
 //! | `POST /v1/lab/rules?rule=` | [`RuleRow`] |
 //! | `POST /v1/lab/rules/N/forget` | [`RuleRow`] as it was |
@@ -40,20 +40,6 @@ pub struct InboxRow {
     pub size: u64,
 }
 
-/// One question of the dialogue and what was done about it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AskedRow {
-    pub at: Timestamp,
-    /// As rules name it: `rcpt`, `dot`.
-    pub stage: String,
-    /// The sender at `mail`, the recipient at `rcpt`, all recipients later; empty before.
-    pub about: String,
-    pub did: String,
-    /// The number of the rule that decided.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rule: Option<u32>,
-}
-
 /// A rule of the upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleRow {
@@ -72,18 +58,6 @@ impl From<&Received> for InboxRow {
             recipients: message.envelope.recipients.iter().map(|r| r.address.to_string()).collect(),
             subject: subject(&message.content),
             size: message.content.len() as u64,
-        }
-    }
-}
-
-impl From<&Asked> for AskedRow {
-    fn from(asked: &Asked) -> Self {
-        Self {
-            at: asked.at,
-            stage: format!("{:?}", asked.stage).to_ascii_lowercase(),
-            about: asked.about.clone(),
-            did: asked.did.clone(),
-            rule: asked.rule,
         }
     }
 }
@@ -187,11 +161,12 @@ struct Most {
 async fn asked(
     State(upstream): State<Upstream>,
     most: Result<Query<Most>, QueryRejection>,
-) -> Answer<Vec<AskedRow>> {
+) -> Answer<Vec<Asked>> {
     let Query(Most { most }) = most?;
-    let asked = upstream.asked();
+    let mut asked = upstream.asked();
     let skipped = if most == 0 { 0 } else { asked.len().saturating_sub(most) };
-    Ok(Json(asked[skipped..].iter().map(AskedRow::from).collect()))
+    asked.drain(..skipped);
+    Ok(Json(asked))
 }
 
 async fn rules(State(upstream): State<Upstream>) -> Json<Vec<RuleRow>> {

@@ -6,8 +6,8 @@
 use std::fmt::Write;
 
 use clap::Args;
-use posthouse::lab::Received;
-use posthouse::lab::api::{AskedRow, InboxRow};
+use posthouse::lab::api::InboxRow;
+use posthouse::lab::{Asked, Received};
 
 use super::Place;
 use super::narrate::harmless;
@@ -76,8 +76,7 @@ impl Inbox {
 
 impl AskedList {
     pub async fn run(self) -> Result<(), Failed> {
-        let asked =
-            self.place.client().get::<Vec<AskedRow>>(&format!("/v1/lab/asked?most={}", self.most)).await;
+        let asked = self.place.client().get::<Vec<Asked>>(&format!("/v1/lab/asked?most={}", self.most)).await;
         let rows = asked.map_err(|error| self.place.failed(error))?;
         if self.format == Format::Json {
             return print::json(&rows);
@@ -85,10 +84,11 @@ impl AskedList {
         if rows.is_empty() {
             return print::text("it was asked nothing yet\n");
         }
-        let mut table = Table::new(["at", "stage", "about", "rule", "did"]);
+        let mut table = Table::new(["at", "session", "stage", "about", "rule", "did"]);
         for row in rows {
             let rule = row.rule.map(|rule| rule.to_string()).unwrap_or_default();
-            table.row([row.at.to_string(), row.stage, row.about, rule, row.did]);
+            let (at, session) = (row.at.to_string(), row.session.to_string());
+            table.row([at, session, row.stage.to_string(), row.about, rule, row.did]);
         }
         print::text(&table.to_string())
     }

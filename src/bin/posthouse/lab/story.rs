@@ -133,7 +133,7 @@ impl Story {
         self.screen.say(&lines)
     }
 
-    /// The text of a notice that has just been delivered.
+    /// The text of a notice that has just been delivered. The upstream kept it before it said 250.
     fn notice_of(&self, event: &Event) -> Vec<Line> {
         if event.event != EventName::Send || event.sender.as_deref() != Some("<>") {
             return Vec::new();
@@ -227,7 +227,7 @@ impl Story {
             format!("  {sent} 451-2times@example.com --server {relay}"),
             format!("  swaks --server {relay} --from alice@example.org --to bob@example.com"),
             format!("  posthouse lab say{dir} 'rcpt *@example.com: 451 4.7.1 try later, 3 times'"),
-            format!("  posthouse lab inbox{dir}         what the upstream has taken, notices included"),
+            format!("  posthouse lab inbox{dir}"),
             format!("  posthouse queue list --spool {spool}"),
             "Ctrl-C ends it.".into(),
             String::new(),

@@ -13,7 +13,7 @@ use posthouse::accept::ListenerSettings;
 use posthouse::admin::{self, Control};
 use posthouse::clock::Clock;
 use posthouse::deliver::Timeouts;
-use posthouse::lab::{self, Script, Upstream};
+use posthouse::lab::{self, Offers, Script, Upstream};
 use posthouse::mail::RouteTable;
 use posthouse::net::Network;
 use posthouse::relay::{Keep, Relay, Settings, Track};
@@ -89,7 +89,10 @@ impl Up {
         if !self.no_samples {
             script.add(samples::RULE.parse().expect("a rule"));
         }
-        let upstream = Upstream::start(&Network::System, self.upstream_listen, &clock, script).await?;
+        // With STARTTLS, so that rules about it have something to spoil.
+        let offers = Offers { starttls: true, ..Offers::default() };
+        let upstream =
+            Upstream::start_with(&Network::System, self.upstream_listen, &clock, script, offers).await?;
         let (listen, instead) = match self.listen {
             Some(address) => (address, false),
             None => free(LISTEN),

@@ -7,13 +7,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
 use posthouse::admin::Control;
 use posthouse::clock::Timestamp;
-use posthouse::lab::api::{self, AskedRow, InboxRow};
-use posthouse::lab::{Script, Upstream};
+use posthouse::lab::api::{self, InboxRow};
+use posthouse::lab::{Asked, Offers, Script, Upstream};
 use posthouse::net::Network;
 
 use super::dir_flag;
@@ -23,9 +22,6 @@ use super::rules::Rules;
 use super::story::end_signal;
 use crate::failed::Failed;
 use crate::queue::plural;
-
-/// How often it is looked what has happened (real time).
-const LOOK: Duration = Duration::from_millis(100);
 
 /// Start the misbehaving upstream alone, to test other mailers against
 #[derive(Args, Debug)]
@@ -59,10 +55,11 @@ impl Alone {
         for rule in rules {
             script.add(rule);
         }
-        let upstream = Upstream::start(&Network::System, self.listen, &clock, script).await?;
+        let offers = Offers { starttls: true, ..Offers::default() };
+        let upstream = Upstream::start_with(&Network::System, self.listen, &clock, script, offers).await?;
         let _control = Control::serve(folder.path(), api::routes(upstream.clone()))?;
         let dir = dir_flag(folder.path());
-        let mut log = Log { start: clock.now(), asked: 0, received: 0 };
+        let mut log = Log { start: clock.now(), questions: 0, number: 0 };
         say(&[
             format!("listening on {}", upstream.address()),
             format!(
@@ -70,18 +67,18 @@ impl Alone {
             ),
         ])?;
         let mut ended = std::pin::pin!(ended);
-        let mut look = tokio::time::interval(LOOK);
+        let mut changes = upstream.changes();
         loop {
             tokio::select! {
                 () = &mut ended => break,
-                _ = look.tick() => match say(&log.news(&upstream)) {
+                Ok(()) = changes.changed() => match say(&log.news(&upstream)) {
                     // Whoever reads has seen enough; the upstream is there for others too.
                     Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
                     _ => {}
                 },
             }
         }
-        let taken = upstream.received().len() as u64;
+        let taken = log.number;
         let closing = format!("{taken} {} taken", plural(taken, "message was", "messages were"));
         match say(&[closing]) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -93,24 +90,28 @@ impl Alone {
 /// What was told already.
 struct Log {
     start: Timestamp,
-    asked: usize,
-    received: usize,
+    /// So many questions.
+    questions: u64,
+    /// Messages up to this number.
+    number: u64,
 }
 
 impl Log {
     /// The lines since the last time, in order of time.
     fn news(&mut self, upstream: &Upstream) -> Vec<String> {
-        let (asked, received) = (upstream.asked(), upstream.received());
-        let decided = asked[self.asked..].iter().filter(|asked| asked.rule.is_some()).map(AskedRow::from);
-        let mut news: Vec<(Timestamp, String)> = decided.map(|row| (row.at, self.asked_line(&row))).collect();
-        let taken = received[self.received..].iter().map(InboxRow::from);
+        let (questions, asked) = upstream.asked_since(self.questions);
+        let received = upstream.received_since(self.number);
+        let decided = asked.iter().filter(|asked| asked.rule.is_some());
+        let mut news: Vec<(Timestamp, String)> = decided.map(|row| (row.at, self.asked_line(row))).collect();
+        let taken = received.iter().map(InboxRow::from);
         news.extend(taken.map(|row| (row.at, self.taken_line(&row))));
         news.sort_by_key(|(at, _)| *at);
-        (self.asked, self.received) = (asked.len(), received.len());
+        self.questions = questions;
+        self.number = received.last().map_or(self.number, |message| message.number);
         news.into_iter().map(|(_, line)| harmless(&line)).collect()
     }
 
-    fn asked_line(&self, row: &AskedRow) -> String {
+    fn asked_line(&self, row: &Asked) -> String {
         let rule = row.rule.map(|rule| format!(" (rule {rule})")).unwrap_or_default();
         let about = if row.about.is_empty() { String::new() } else { format!(" {}", row.about) };
         format!("{} {}{about}: {}{rule}", self.time(row.at), row.stage, row.did)
