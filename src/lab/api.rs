@@ -139,15 +139,10 @@ async fn message(
     number: Result<Path<u64>, PathRejection>,
 ) -> Answer<Received> {
     let Path(number) = number?;
-    let received = upstream.received();
-    let there = match (received.first(), received.last()) {
-        (Some(first), Some(last)) => format!("it holds {} to {}", first.number, last.number),
-        _ => "it is empty".into(),
-    };
-    let found = received.into_iter().find(|message| message.number == number);
-    found.map(Json).ok_or_else(|| {
-        Failure(StatusCode::NOT_FOUND, format!("there is no message {number} in the inbox; {there}"))
-    })
+    let found = upstream.newest(|message| message.number == number);
+    found
+        .map(Json)
+        .ok_or_else(|| Failure(StatusCode::NOT_FOUND, format!("there is no message {number} in the inbox")))
 }
 
 /// How many rows; 0 for all.

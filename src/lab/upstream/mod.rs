@@ -124,6 +124,8 @@ struct State {
     received: VecDeque<Received>,
     kept: u64,
     asked: VecDeque<Asked>,
+    /// How many questions there were in all.
+    questions: u64,
     sessions: u64,
     /// Answers that the gate of the network in memory has got, for connections that are about to arrive.
     at_the_gate: VecDeque<Answer>,
@@ -164,6 +166,7 @@ impl Upstream {
             received: VecDeque::new(),
             kept: 0,
             asked: VecDeque::new(),
+            questions: 0,
             sessions: 0,
             at_the_gate: VecDeque::new(),
         };
@@ -225,6 +228,26 @@ impl Upstream {
         self.shared.state().asked.iter().cloned().collect()
     }
 
+    /// The newest of its messages that is `wanted`.
+    pub fn newest(&self, wanted: impl Fn(&Received) -> bool) -> Option<Received> {
+        self.shared.state().received.iter().rev().find(|message| wanted(message)).cloned()
+    }
+
+    /// What it has kept behind message `number`, as far as it is remembered.
+    pub fn received_since(&self, number: u64) -> Vec<Received> {
+        let state = self.shared.state();
+        let first = state.received.partition_point(|message| message.number <= number);
+        state.received.range(first..).cloned().collect()
+    }
+
+    /// How many questions there were in all, and those behind the first `known`, as far as they are remembered.
+    pub fn asked_since(&self, known: u64) -> (u64, Vec<Asked>) {
+        let state = self.shared.state();
+        let new = usize::try_from(state.questions.saturating_sub(known)).unwrap_or(usize::MAX);
+        let first = state.asked.len().saturating_sub(new);
+        (state.questions, state.asked.range(first..).cloned().collect())
+    }
+
     /// Changes with every question and every message that is kept.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.shared.changes.subscribe()
@@ -260,6 +283,7 @@ impl Shared {
         if state.asked.len() == REMEMBERED_MAX {
             state.asked.pop_front();
         }
+        state.questions += 1;
         state.asked.push_back(Asked { at, session, stage, about, did, rule });
         drop(state);
         self.changes.send_modify(|count| *count += 1);

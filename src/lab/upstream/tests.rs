@@ -195,6 +195,24 @@ async fn the_script_changes_while_it_runs() {
     assert_eq!(bench.upstream.rules().len(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn tells_what_is_new_since_it_was_looked_last() {
+    let bench = bench(&[]).await;
+    bench.codes(LETTER).await;
+    let (known, first) = bench.upstream.asked_since(0);
+    assert_eq!((known, first.len()), (9, 9));
+    assert_eq!(bench.upstream.asked_since(known), (known, Vec::new()));
+    bench.codes(LETTER).await;
+    let (_, second) = bench.upstream.asked_since(known);
+    assert_eq!((second.len(), second[0].session), (9, 2));
+    let numbers = |number| {
+        bench.upstream.received_since(number).iter().map(|message| message.number).collect::<Vec<_>>()
+    };
+    assert_eq!((numbers(0), numbers(1), numbers(2)), (vec![1, 2], vec![2], vec![]));
+    assert_eq!(bench.upstream.newest(|message| message.content.contains("dots")).unwrap().number, 2);
+    assert_eq!(bench.upstream.newest(|message| message.number > 2), None);
+}
+
 #[tokio::test]
 async fn a_real_port_is_free_again_once_the_upstream_is_dropped() {
     let upstream = Upstream::on_port(["connect: refuse, once"]).await.unwrap();

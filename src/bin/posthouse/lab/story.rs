@@ -139,8 +139,7 @@ impl Story {
             return Vec::new();
         }
         let Some(message_id) = &event.message_id else { return Vec::new() };
-        let received = self.upstream.received();
-        let found = received.iter().rev().find(|message| message.content.contains(message_id.as_str()));
+        let found = self.upstream.newest(|message| message.content.contains(message_id.as_str()));
         let text = found.and_then(|message| notice_text::of(&message.content));
         text.map(|text| self.narrator.notice(&text)).unwrap_or_default()
     }
