@@ -8,6 +8,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use super::quoted;
 use super::tree::Place;
 
 /// Where something stands in the configuration.
@@ -57,9 +58,9 @@ pub struct Fault {
     pub hint: Option<String>,
 }
 
-/// Everything that is wrong, in the order of the sections.
+/// Everything that is wrong, in the order of the lines, and in what: "configuration", "scenario".
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Faults(pub Vec<Fault>);
+pub struct Faults(pub Vec<Fault>, pub(super) &'static str);
 
 /// Something that works but is probably not meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,8 +118,8 @@ impl fmt::Display for Faults {
             fault.show(f, "fault")?;
         }
         match self.0.len() {
-            1 => write!(f, "1 fault in the configuration"),
-            count => write!(f, "{count} faults in the configuration"),
+            1 => write!(f, "1 fault in the {}", self.1),
+            count => write!(f, "{count} faults in the {}", self.1),
         }
     }
 }
@@ -157,16 +158,17 @@ fn is_file(line: &str) -> bool {
 }
 
 /// Where faults are gathered while the configuration is read.
-pub(super) struct Report {
+pub(crate) struct Report {
+    subject: &'static str,
     source: Option<(PathBuf, String)>,
     faults: RefCell<Vec<Fault>>,
     warnings: RefCell<Vec<Warning>>,
 }
 
 impl Report {
-    /// Of the file with this path and text, if there is one.
-    pub fn new(source: Option<(PathBuf, String)>) -> Self {
-        Self { source, faults: RefCell::default(), warnings: RefCell::default() }
+    /// Of the file with this path and text, if there is one; `subject` is what it holds.
+    pub fn new(subject: &'static str, source: Option<(PathBuf, String)>) -> Self {
+        Self { subject, source, faults: RefCell::default(), warnings: RefCell::default() }
     }
 
     pub fn fault(
@@ -187,18 +189,44 @@ impl Report {
         self.warnings.borrow_mut().push(Warning(fault));
     }
 
+    /// A fault in a part of a text value: the bytes `part` of the text, however it is quoted.
+    pub fn fault_within(
+        &self,
+        place: &Place,
+        part: &Range<usize>,
+        problem: impl Into<String>,
+        expected: Option<String>,
+        hint: Option<String>,
+    ) {
+        let within = match (place, &self.source) {
+            (Place::File(value), Some((_, text))) => {
+                let start = text.floor_char_boundary(value.start.min(text.len()));
+                let end = text.floor_char_boundary(value.end.clamp(start, text.len()));
+                let inside = quoted::within(&text[start..end], part);
+                Place::File(start + inside.start..start + inside.end)
+            }
+            _ => place.clone(),
+        };
+        self.fault(&within, problem, expected, hint);
+    }
+
+    /// Whether nothing is wrong so far.
+    pub fn is_clean(&self) -> bool {
+        self.faults.borrow().is_empty()
+    }
+
     /// Starts again with nothing wrong.
     pub fn forget(&self) {
         self.faults.borrow_mut().clear();
         self.warnings.borrow_mut().clear();
     }
 
-    pub fn finish(self) -> (Vec<Fault>, Vec<Warning>) {
+    pub fn finish(self) -> (Faults, Vec<Warning>) {
         let (mut faults, mut warnings) = (self.faults.into_inner(), self.warnings.into_inner());
         // As they stand in the file; what stands in no file keeps its order, behind it.
         faults.sort_by_key(|fault| fault.spot.line());
         warnings.sort_by_key(|warning| warning.0.spot.line());
-        (faults, warnings)
+        (Faults(faults, self.subject), warnings)
     }
 
     fn spot(&self, place: &Place) -> Spot {

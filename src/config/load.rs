@@ -48,8 +48,8 @@ pub fn load(
     let (report, tree) = gather(file, environment, flags)?;
     let settings = Configuration::read(&tree, folder_of(file), &report);
     match report.finish() {
-        (faults, warnings) if faults.is_empty() => Ok(Loaded { settings, warnings }),
-        (faults, _) => Err(Faults(faults)),
+        (faults, warnings) if faults.0.is_empty() => Ok(Loaded { settings, warnings }),
+        (faults, _) => Err(faults),
     }
 }
 
@@ -72,8 +72,8 @@ pub fn places(
     let spool = Spool::read(top.section("spool"), folder_of(file)).path;
     let tracking = Tracking::read(top.section("tracking"), &spool).path;
     match report.finish() {
-        (faults, _) if faults.is_empty() => Ok(Places { spool, tracking }),
-        (faults, _) => Err(Faults(faults)),
+        (faults, _) if faults.0.is_empty() => Ok(Places { spool, tracking }),
+        (faults, _) => Err(faults),
     }
 }
 
@@ -88,8 +88,8 @@ pub fn schedule(
     let retry = Retry::read(top.section("retry"));
     let notices = Notices::read(top.section("notices"), &retry);
     match report.finish() {
-        (faults, _) if faults.is_empty() => Ok(retry.schedule(&notices)),
-        (faults, _) => Err(Faults(faults)),
+        (faults, _) if faults.0.is_empty() => Ok(retry.schedule(&notices)),
+        (faults, _) => Err(faults),
     }
 }
 
@@ -104,8 +104,8 @@ fn gather(
     flags: &Flags,
 ) -> Result<(Report, Table), Faults> {
     let (report, mut tree) = match file {
-        Some(path) => read_file(path)?,
-        None => (Report::new(None), Table::new(Place::Nowhere)),
+        Some(path) => read_file("configuration", path)?,
+        None => (Report::new("configuration", None), Table::new(Place::Nowhere)),
     };
     let variables = environment::settings(environment);
     overlay_upstream(&mut tree, &variables, flags, &report);
@@ -116,20 +116,31 @@ fn gather(
     Ok((report, tree))
 }
 
-fn read_file(path: &Path) -> Result<(Report, Table), Faults> {
-    let only = |report: Report| Faults(report.finish().0);
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
+/// A file as a tree; `subject` is what it holds: "configuration", "scenario".
+pub(crate) fn read_file(subject: &'static str, path: &Path) -> Result<(Report, Table), Faults> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => read_text(subject, path, text),
         Err(error) => {
-            let report = Report::new(None);
-            let hint = "name a file that exists and that this user may read, or leave --config out";
-            let problem = format!("cannot read the configuration: {error}");
+            let report = Report::new(subject, None);
+            let hint = match subject {
+                "configuration" => "name a file that exists and that this user may read, or leave --config out",
+                _ => "name a file that exists and that this user may read",
+            };
+            let problem = format!("cannot read the {subject}: {error}");
             report.fault(&Place::WholeFile(path.to_owned()), problem, None, Some(hint.into()));
-            return Err(only(report));
+            Err(report.finish().0)
         }
-    };
+    }
+}
+
+/// The same of a text that is at hand.
+pub(crate) fn read_text(
+    subject: &'static str,
+    path: &Path,
+    text: String,
+) -> Result<(Report, Table), Faults> {
     let parsed = toml_edit::Document::parse(text.clone());
-    let report = Report::new(Some((PathBuf::from(path), text)));
+    let report = Report::new(subject, Some((PathBuf::from(path), text)));
     match parsed {
         Ok(document) => {
             Ok((report, Table::from_toml(document.as_table(), Place::WholeFile(path.to_owned()))))
@@ -138,7 +149,7 @@ fn read_file(path: &Path) -> Result<(Report, Table), Faults> {
             let place = error.span().map_or_else(|| Place::WholeFile(path.to_owned()), Place::File);
             let problem = format!("this is not TOML: {}", error.message().trim().replace('\n', "; "));
             report.fault(&place, problem, None, Some("mend this first; the rest is checked after it".into()));
-            Err(only(report))
+            Err(report.finish().0)
         }
     }
 }

@@ -8,17 +8,19 @@
 
 mod elements;
 mod environment;
-mod fault;
-mod load;
-mod quantity;
+pub(crate) mod fault;
+pub(crate) mod load;
+pub(crate) mod quantity;
+mod quoted;
 mod relay;
-mod section;
-mod tree;
+pub(crate) mod section;
+pub(crate) mod tree;
 
 pub use elements::{
     Configuration, Delivery, Dns, Limits, Listener, ListenerTls, Notices, Relaying, Retry, Spool, Timeouts,
     Tls, Tracking, Upstream,
 };
+pub(crate) use elements::{hostname, is_domain};
 pub use fault::{Fault, Faults, Spot, Warning};
 pub use load::{Flags, Loaded, Places, REFERENCE, load, places, schedule};
 

@@ -9,7 +9,7 @@ use super::tree::{Kind, Value};
 
 /// Why a value does not fit its key.
 #[derive(Debug, Default)]
-pub(super) struct Mismatch {
+pub(crate) struct Mismatch {
     pub expected: String,
     pub hint: Option<String>,
 }
@@ -28,7 +28,7 @@ impl Mismatch {
 const DURATION: &str = "a duration with its unit, such as \"30s\", \"5m\" or \"1d 12h\"";
 const SIZE: &str = "a size with its unit, such as \"35MiB\" or \"10MB\"";
 
-pub(super) fn duration(value: &Value) -> Result<Duration, Mismatch> {
+pub(crate) fn duration(value: &Value) -> Result<Duration, Mismatch> {
     if let Some(number) = bare_number(value) {
         return Err(Mismatch::new(DURATION).hint(format!("write \"{number}s\" for {number} seconds")));
     }
@@ -36,7 +36,7 @@ pub(super) fn duration(value: &Value) -> Result<Duration, Mismatch> {
     humantime::parse_duration(text).map_err(|_| Mismatch::new(DURATION))
 }
 
-pub(super) fn size(value: &Value) -> Result<u64, Mismatch> {
+pub(crate) fn size(value: &Value) -> Result<u64, Mismatch> {
     if let Some(number) = bare_number(value) {
         return Err(Mismatch::new(SIZE).hint(format!("write \"{number}B\" for {number} bytes")));
     }
@@ -66,7 +66,7 @@ pub(super) fn size(value: &Value) -> Result<u64, Mismatch> {
 }
 
 /// As people read it: `35MiB`.
-pub(super) fn size_text(bytes: u64) -> String {
+pub(crate) fn size_text(bytes: u64) -> String {
     for (unit, name) in [(1_u64 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
         if bytes > 0 && bytes.is_multiple_of(unit) {
             return format!("{}{name}", bytes / unit);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Configuration;
-use super::elements::{Listener, ListenerTls, Upstream};
+use super::elements::{Delivery, Limits, Listener, ListenerTls, Timeouts, Upstream};
 use crate::accept;
 use crate::deliver;
 use crate::notice;
@@ -31,13 +31,7 @@ impl Configuration {
             listeners: self.listeners.iter().map(|listener| self.listener(listener)).collect(),
             accept: accept::Settings {
                 networks: self.relaying.networks.clone(),
-                limits: accept::Limits {
-                    sessions: self.limits.sessions as usize,
-                    recipients: self.limits.recipients as usize,
-                    bytes_in_flight: self.limits.bytes_in_flight,
-                    idle_timeout: self.limits.idle_timeout,
-                    received_fields: self.limits.received_fields as usize,
-                },
+                limits: self.limits.accept(),
             },
             routes: self.routes.clone(),
             route: route::Settings {
@@ -46,21 +40,8 @@ impl Configuration {
                 ..route::Settings::new(&self.hostname)
             },
             retry: self.retry.schedule(&self.notices),
-            queue: queue::Settings {
-                per_destination: self.delivery.concurrency,
-                total: self.delivery.total as usize,
-            },
-            deliver: deliver::Settings {
-                timeouts: deliver::Timeouts {
-                    connect: self.timeouts.connect,
-                    greeting: self.timeouts.greeting,
-                    command: self.timeouts.command,
-                    content: self.timeouts.content,
-                    ..deliver::Timeouts::default()
-                },
-                messages_per_connection: self.delivery.messages_per_connection,
-                ..deliver::Settings::default()
-            },
+            queue: self.delivery.queue(),
+            deliver: self.delivery.deliver(&self.timeouts),
             notices,
             dns_servers: self.dns.servers.clone(),
         }
@@ -81,6 +62,38 @@ impl Configuration {
 
     fn groups(&self) -> BTreeMap<String, route::Group> {
         self.upstreams.iter().map(|(name, upstream)| (name.clone(), group(upstream))).collect()
+    }
+}
+
+impl Limits {
+    pub(crate) fn accept(&self) -> accept::Limits {
+        accept::Limits {
+            sessions: self.sessions as usize,
+            recipients: self.recipients as usize,
+            bytes_in_flight: self.bytes_in_flight,
+            idle_timeout: self.idle_timeout,
+            received_fields: self.received_fields as usize,
+        }
+    }
+}
+
+impl Delivery {
+    pub(crate) fn queue(&self) -> queue::Settings {
+        queue::Settings { per_destination: self.concurrency, total: self.total as usize }
+    }
+
+    pub(crate) fn deliver(&self, timeouts: &Timeouts) -> deliver::Settings {
+        deliver::Settings {
+            timeouts: deliver::Timeouts {
+                connect: timeouts.connect,
+                greeting: timeouts.greeting,
+                command: timeouts.command,
+                content: timeouts.content,
+                ..deliver::Timeouts::default()
+            },
+            messages_per_connection: self.messages_per_connection,
+            ..deliver::Settings::default()
+        }
     }
 }
 

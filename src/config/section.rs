@@ -12,7 +12,7 @@ use super::quantity::{self, Mismatch};
 use super::tree::{Entry, Node, Place, Table, Value};
 
 /// A section while it is read.
-pub(super) struct Section<'a> {
+pub(crate) struct Section<'a> {
     table: Option<&'a Table>,
     /// As it is called in faults: `retry`, `upstream.main`; empty for the top level.
     name: String,
@@ -23,7 +23,7 @@ pub(super) struct Section<'a> {
 }
 
 /// A value that was read, with its place.
-pub(super) struct At<'a, T> {
+pub(crate) struct At<'a, T> {
     pub value: T,
     pub place: &'a Place,
 }
@@ -91,7 +91,25 @@ impl<'a> Section<'a> {
                 None
             }
         });
-        Section { table, name: key.into(), heading: format!("[{key}]"), known: vec![], report: self.report }
+        let name = self.path(key);
+        Section { table, heading: format!("[{name}]"), name, known: vec![], report: self.report }
+    }
+
+    /// The values of a section whose keys are names of the writer's choice: `{ main = "...", spare = "..." }`.
+    pub fn named_values(&mut self, key: &'static str) -> Vec<(&'a str, &'a Place, &'a Value)> {
+        let all = self.section(key);
+        let mut named = Vec::new();
+        for entry in all.table.into_iter().flat_map(|table| &table.entries) {
+            match &entry.node {
+                Node::Value(value) => named.push((entry.name.as_str(), &entry.place, value)),
+                Node::Table(_) | Node::Tables(_) => {
+                    let problem = format!("{} is a section, not a value", all.path(&entry.name));
+                    let expected = Some(format!("{} = and a value", entry.name));
+                    self.report.fault(&entry.place, problem, expected, None);
+                }
+            }
+        }
+        named
     }
 
     /// The named sections below `key`: `[upstream.main]`.
@@ -307,7 +325,7 @@ fn quoted(words: &[&str]) -> String {
 }
 
 /// The word that was probably meant.
-pub(super) fn nearest<'a>(word: &str, words: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, words: &[&'a str]) -> Option<&'a str> {
     let near = words.iter().map(|known| (strsim::jaro_winkler(word, known), *known));
     near.filter(|(nearness, _)| *nearness > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, known)| known)
 }

@@ -11,7 +11,7 @@ use toml_edit::{Item, TableLike, Value as TomlValue};
 
 /// Where something was written.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// Bytes of the file.
     File(Range<usize>),
     WholeFile(PathBuf),
@@ -27,33 +27,33 @@ pub(super) enum Place {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Table {
+pub(crate) struct Table {
     pub place: Place,
     pub entries: Vec<Entry>,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     pub name: String,
     pub place: Place,
     pub node: Node,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Node {
+pub(crate) enum Node {
     Value(Value),
     Table(Table),
     Tables(Vec<Table>),
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Value {
+pub(crate) struct Value {
     pub kind: Kind,
     pub place: Place,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Text(String),
     Integer(i64),
     Float(f64),

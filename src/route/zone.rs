@@ -2,14 +2,21 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 
 use super::names::{Answer, NameError, Names};
 
 /// Names in lower case; whatever is not in the zone does not exist.
 #[derive(Debug, Default)]
 pub struct Zone {
-    records: Mutex<HashMap<String, Entry>>,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    records: HashMap<String, Entry>,
+    /// Why every question fails.
+    down: Option<NameError>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -24,15 +31,28 @@ impl Zone {
         Self::default()
     }
 
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().expect("no holder panics")
+    }
+
     fn edit(&self, name: &str, change: impl FnOnce(&mut Entry)) {
-        let mut records = self.records.lock().expect("no holder panics");
-        change(records.entry(name.to_ascii_lowercase()).or_default());
+        change(self.held().records.entry(name.to_ascii_lowercase()).or_default());
     }
 
     /// Replaces the MX records of a domain; `(0, ".")` alone is a null MX.
     pub fn set_mx<'a>(&self, domain: &str, records: impl IntoIterator<Item = (u16, &'a str)>) {
         let records = records.into_iter().map(|(preference, host)| (preference, host.to_ascii_lowercase()));
         self.edit(domain, |entry| entry.mx = records.collect());
+    }
+
+    /// Adds an MX record to those of a domain.
+    pub fn add_mx(&self, domain: &str, preference: u16, host: &str) {
+        self.edit(domain, |entry| entry.mx.push((preference, host.to_ascii_lowercase())));
+    }
+
+    /// Adds an address to those of a host.
+    pub fn add_address(&self, host: &str, address: IpAddr) {
+        self.edit(host, |entry| entry.addresses.push(address));
     }
 
     /// Replaces the addresses of a host.
@@ -47,12 +67,25 @@ impl Zone {
 
     /// The name does not exist any more.
     pub fn remove(&self, name: &str) {
-        self.records.lock().expect("no holder panics").remove(&name.to_ascii_lowercase());
+        self.held().records.remove(&name.to_ascii_lowercase());
+    }
+
+    /// Holds from now on what `other` holds, and nothing else.
+    pub fn replace(&self, other: Zone) {
+        self.held().records = other.held.into_inner().expect("no holder panics").records;
+    }
+
+    /// Every question about any name fails like this, whatever the zone holds; `None` ends it.
+    pub fn set_down(&self, failure: Option<NameError>) {
+        self.held().down = failure;
     }
 
     fn ask<T>(&self, name: &str, part: impl FnOnce(Entry) -> Vec<T>) -> Result<Vec<T>, NameError> {
-        let records = self.records.lock().expect("no holder panics");
-        let entry = records.get(&name.to_ascii_lowercase()).cloned().ok_or(NameError::NoSuchDomain)?;
+        let held = self.held();
+        if let Some(failure) = &held.down {
+            return Err(failure.clone());
+        }
+        let entry = held.records.get(&name.to_ascii_lowercase()).cloned().ok_or(NameError::NoSuchDomain)?;
         if let Some(failure) = entry.failure {
             return Err(failure);
         }
@@ -72,5 +105,28 @@ impl Names for Zone {
     fn addresses<'a>(&'a self, host: &'a str) -> Answer<'a, Vec<IpAddr>> {
         let answer = self.ask(host, |entry| entry.addresses);
         Box::pin(async { answer })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_zone_is_replaced_as_a_whole_and_can_be_down() {
+        let address: IpAddr = "192.0.2.10".parse().unwrap();
+        let zone = Zone::new();
+        zone.add_mx("example.com", 10, "MX.example.com");
+        zone.add_address("mx.example.com", address);
+        assert_eq!(zone.mx("Example.com").await, Ok(vec![(10, "mx.example.com".into())]));
+        let down = NameError::Unavailable("SERVFAIL".into());
+        zone.set_down(Some(down.clone()));
+        assert_eq!(zone.addresses("mx.example.com").await, Err(down));
+        let other = Zone::new();
+        other.add_address("other.example.com", address);
+        zone.replace(other);
+        zone.set_down(None);
+        assert_eq!(zone.mx("example.com").await, Err(NameError::NoSuchDomain));
+        assert_eq!(zone.addresses("other.example.com").await, Ok(vec![address]));
     }
 }

@@ -44,7 +44,7 @@ impl Configuration {
     /// `folder` is what relative paths in the file count from.
     pub(in crate::config) fn read(tree: &Table, folder: &Path, report: &Report) -> Self {
         let mut top = Section::top(tree, report);
-        let hostname = hostname(&mut top);
+        let hostname = hostname(&mut top).unwrap_or_else(own_name);
         let spool_section = top.section("spool");
         let spool_place = spool_section.place_of("path");
         let spool = Spool::read(spool_section, folder);
@@ -92,20 +92,23 @@ impl Configuration {
     }
 }
 
-fn hostname(top: &mut Section<'_>) -> String {
-    let given = top.get("hostname", |value| {
+/// The name that was given.
+pub(crate) fn hostname(section: &mut Section<'_>) -> Option<String> {
+    section.get("hostname", |value| {
         let name = value.text().filter(|name| is_domain(name)).map(str::to_owned);
         name.ok_or_else(|| Mismatch::new("a domain name, such as \"relay.example.org\""))
-    });
-    given.unwrap_or_else(|| {
-        let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let own = own.trim();
-        if is_domain(own) { own.to_owned() } else { "localhost".to_owned() }
     })
 }
 
+/// The machine's own.
+fn own_name() -> String {
+    let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let own = own.trim();
+    if is_domain(own) { own.to_owned() } else { "localhost".to_owned() }
+}
+
 /// A domain name, and no address literal. The grammar of domains stands in one place: that of addresses.
-pub(super) fn is_domain(name: &str) -> bool {
+pub(crate) fn is_domain(name: &str) -> bool {
     !name.starts_with('[') && !name.contains('@') && format!("x@{name}").parse::<Address>().is_ok()
 }
 

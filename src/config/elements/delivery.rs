@@ -22,7 +22,7 @@ impl Default for Delivery {
 }
 
 impl Delivery {
-    pub(super) fn read(mut section: Section<'_>) -> Self {
+    pub(crate) fn read(mut section: Section<'_>) -> Self {
         let default = Self::default();
         let delivery = Self {
             concurrency: section.count("concurrency", 1, 10_000).unwrap_or(default.concurrency),

@@ -28,7 +28,7 @@ impl Default for Dns {
 }
 
 impl Dns {
-    pub(super) fn read(mut section: Section<'_>) -> Self {
+    pub(crate) fn read(mut section: Section<'_>) -> Self {
         let default = Self::default();
         let dns = Self {
             servers: section.list("servers", server).unwrap_or(default.servers),

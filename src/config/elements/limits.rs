@@ -34,7 +34,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    pub(super) fn read(mut section: Section<'_>) -> Self {
+    pub(crate) fn read(mut section: Section<'_>) -> Self {
         let default = Self::default();
         let limits = Self {
             sessions: section.count("sessions", 1, 1_000_000).unwrap_or(default.sessions),

@@ -20,6 +20,7 @@ mod tracking;
 mod upstream;
 
 pub use configuration::Configuration;
+pub(crate) use configuration::{hostname, is_domain};
 pub use delivery::Delivery;
 pub use dns::Dns;
 pub use limits::Limits;

@@ -30,7 +30,7 @@ const LANGUAGES: [(&str, LanguageChoice); 3] = [
 ];
 
 impl Notices {
-    pub(in crate::config) fn read(mut section: Section<'_>, retry: &Retry) -> Self {
+    pub(crate) fn read(mut section: Section<'_>, retry: &Retry) -> Self {
         let given = section.get("delay_after", |value| match value.text() {
             Some("never") => Ok(None),
             _ => quantity::duration(value).map(Some).map_err(|mismatch| Mismatch {

@@ -52,7 +52,7 @@ impl Retry {
         retry
     }
 
-    pub(in crate::config) fn read(mut section: Section<'_>) -> Self {
+    pub(crate) fn read(mut section: Section<'_>) -> Self {
         const SECOND: Duration = Duration::from_secs(1);
         let presets = Preset::ALL.map(|preset| (preset.name(), preset));
         let preset = section.word("preset", &presets).unwrap_or_default();

@@ -29,7 +29,7 @@ impl Default for Timeouts {
 }
 
 impl Timeouts {
-    pub(super) fn read(mut section: Section<'_>) -> Self {
+    pub(crate) fn read(mut section: Section<'_>) -> Self {
         const LEAST: Duration = Duration::from_millis(100);
         let default = Self::default();
         let timeouts = Self {
