@@ -106,6 +106,12 @@ impl Fault {
     }
 }
 
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.show(f, "fault")
+    }
+}
+
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.show(f, "warning")
@@ -115,7 +121,7 @@ impl fmt::Display for Warning {
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for fault in &self.0 {
-            fault.show(f, "fault")?;
+            fault.fmt(f)?;
         }
         match self.0.len() {
             1 => write!(f, "1 fault in the {}", self.1),

@@ -158,8 +158,13 @@ fn complain(damage: &tracking::Damage) {
 
 /// One event on one line: when, what, which message, from whom to whom, and then whatever there is to say.
 fn row(event: &Event) -> String {
+    format!("{}  {}", event.time, told(event))
+}
+
+/// The same without the time.
+pub fn told(event: &Event) -> String {
     let id = event.id.map(|id| id.to_string()).unwrap_or_default();
-    let mut row = format!("{}  {:<11} {id:<12}", event.time, event.event);
+    let mut row = format!("{:<11} {id:<12}", event.event);
     if let Some(sender) = &event.sender {
         row += &format!("  {sender}");
     }

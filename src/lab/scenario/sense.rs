@@ -1,0 +1,186 @@
+//! Faults of sense: each part of the scenario is well formed, but together they can't be meant.
+//!
+//! Contract: what can be known before playing: rules that can never decide, times beyond the limit, upstreams that
+//! nothing leads to. Whatever works, but to no effect, is a warning.
+//! Not here: what only shows when the story is played (`verdict`).
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::file::span;
+use super::record::{Kind, Record};
+use super::{Line, Message, Scenario, Scripted};
+use crate::config::fault::Report;
+use crate::config::section::nearest;
+use crate::config::tree::Place;
+use crate::lab::script::Stage;
+
+pub(super) fn check(scenario: &Scenario, report: &Report) {
+    upstreams(scenario, report);
+    dns(scenario, report);
+    times(scenario, report);
+    let people = People::of(&scenario.messages);
+    for (upstream, script) in scripts(scenario) {
+        for line in &script {
+            rule(scenario, upstream, line, &people, report);
+        }
+        hidden(script, report);
+    }
+}
+
+/// Every list of rules that is tried from its first on, with whom it is for.
+fn scripts(scenario: &Scenario) -> Vec<(&Scripted, Vec<&Line>)> {
+    let mut scripts: Vec<(&Scripted, Vec<&Line>)> =
+        scenario.upstreams.iter().map(|upstream| (upstream, upstream.script.iter().collect())).collect();
+    for change in &scenario.changes {
+        for upstream in &scenario.upstreams {
+            let said = change.say.iter().filter(|(name, _)| *name == upstream.name);
+            scripts.push((upstream, said.map(|(_, line)| line).collect()));
+        }
+    }
+    scripts
+}
+
+fn upstreams(scenario: &Scenario, report: &Report) {
+    if !scenario.via_mx {
+        if scenario.upstreams.is_empty() {
+            let hint = "add [upstream.main], or write via = \"mx\" and a zone";
+            report.fault(&Place::Nowhere, "there is no upstream to send to", None, Some(hint.into()));
+        }
+        return;
+    }
+    let named = addresses(scenario);
+    for upstream in &scenario.upstreams {
+        let (name, address) = (&upstream.name, upstream.address);
+        if address.port() != 25 {
+            let problem = format!("no MX record leads to port {} of {name}", address.port());
+            report.fault(&upstream.place, problem, Some("port 25".into()), None);
+        } else if !named.contains(&address.ip()) {
+            let problem = format!("no mail can come to {name}: no record of the zone names {}", address.ip());
+            let record = if address.is_ipv4() { "A" } else { "AAAA" };
+            let hint = format!("add \"mx.example.com {record} {}\" to zone", address.ip());
+            report.fault(&upstream.place, problem, None, Some(hint));
+        }
+    }
+}
+
+/// Every address that the zone has at any time.
+fn addresses(scenario: &Scenario) -> BTreeSet<IpAddr> {
+    let later = scenario.changes.iter().flat_map(|change| change.zone.iter().flatten());
+    let address = |record: &Record| match record.kind {
+        Kind::Address(address) => Some(address),
+        _ => None,
+    };
+    scenario.zone.iter().chain(later).filter_map(address).collect()
+}
+
+fn dns(scenario: &Scenario, report: &Report) {
+    if scenario.via_mx {
+        return;
+    }
+    let hint = "write via = \"mx\", or take it out";
+    if !scenario.zone.is_empty() {
+        report.warn(&scenario.zone_place, "nobody asks the zone: mail goes straight to the upstreams", hint);
+    }
+    for change in scenario.changes.iter().filter(|change| change.zone.is_some() || change.dns_down.is_some()) {
+        report.warn(&change.at_place, "nobody asks DNS: mail goes straight to the upstreams", hint);
+    }
+}
+
+fn times(scenario: &Scenario, report: &Report) {
+    let limit = scenario.limit;
+    let check = |what: &str, at: Duration, place: &Place| {
+        if at >= limit {
+            let problem = format!("{what} comes at {}, and the story ends at its limit, {}", span(at), span(limit));
+            let hint = format!("raise limit above {}, or let it come earlier", span(at));
+            report.fault(place, problem, None, Some(hint));
+        }
+    };
+    for message in &scenario.messages {
+        check("this message", message.at, &message.at_place);
+    }
+    for change in &scenario.changes {
+        check("this change", change.at, &change.at_place);
+    }
+}
+
+/// Who may be asked about: of messages and of the notices that answer them.
+struct People {
+    senders: Vec<String>,
+    recipients: Vec<String>,
+}
+
+impl People {
+    fn of(messages: &[Message]) -> Self {
+        let mut senders: Vec<String> = messages.iter().flat_map(Message::senders).collect();
+        let mut recipients: Vec<String> = messages.iter().flat_map(Message::recipients).collect();
+        recipients.extend(senders.iter().filter(|sender| *sender != NULL).cloned());
+        senders.push(NULL.into());
+        for people in [&mut senders, &mut recipients] {
+            people.sort();
+            people.dedup();
+        }
+        Self { senders, recipients }
+    }
+}
+
+const NULL: &str = "<>";
+
+fn rule(scenario: &Scenario, upstream: &Scripted, line: &Line, people: &People, report: &Report) {
+    let (rule, place) = (&line.rule, &line.place);
+    let name = &upstream.name;
+    match rule.stage() {
+        Stage::StartTls if !upstream.starttls => {
+            let hint = format!("write tls = \"starttls\" in [upstream.{name}]");
+            let problem = format!("{name} is never asked for STARTTLS, because it does not offer it");
+            report.fault(place, problem, None, Some(hint));
+        }
+        Stage::Auth => {
+            let problem = format!("{name} is never asked for AUTH: a scenario's relay has no passwords");
+            report.fault(place, problem, None, Some("take this rule out".into()));
+        }
+        _ => {}
+    }
+    let about = if rule.stage() == Stage::Mail { &people.senders } else { &people.recipients };
+    fits(rule.glob(), about, place, report);
+    fits(rule.from(), &people.senders, place, report);
+    if let Some(after) = rule.after().filter(|after| *after >= scenario.limit) {
+        let problem = format!(
+            "this rule never decides: it begins after {}, and the story ends at its limit, {}",
+            span(after),
+            span(scenario.limit)
+        );
+        report.fault(place, problem, None, Some("raise limit, or let the rule begin earlier".into()));
+    }
+    if let Some(until) = rule.until().filter(|until| *until > scenario.limit) {
+        let problem =
+            format!("the rule ends at {}, after the story, which has the limit {}", span(until), span(scenario.limit));
+        report.warn(place, problem, "take the until out, or raise limit");
+    }
+}
+
+/// A glob that fits nobody.
+fn fits(glob: Option<&crate::lab::script::Glob>, people: &[String], place: &Place, report: &Report) {
+    let Some(glob) = glob.filter(|glob| !people.iter().any(|who| glob.fits(who))) else { return };
+    let known: Vec<&str> = people.iter().map(String::as_str).collect();
+    let text = glob.to_string();
+    let expected = match known.len() {
+        0..=4 => format!("a pattern for one of {}", known.join(", ")),
+        _ => "a pattern for somebody of the messages or their notices".to_owned(),
+    };
+    let hint = nearest(&text, &known).map(|near| format!("write {near}"));
+    let problem = format!("this rule never decides: \"{text}\" fits nobody whom the upstream is asked about");
+    report.fault(place, problem, Some(expected), hint);
+}
+
+/// Rules behind one that always decides before them.
+fn hidden(script: Vec<&Line>, report: &Report) {
+    for (index, line) in script.iter().enumerate() {
+        let Some(earlier) = script[..index].iter().find(|earlier| earlier.rule.hides(&line.rule)) else {
+            continue;
+        };
+        let problem = format!("this rule never decides: \"{}\" before it always does", earlier.rule);
+        report.fault(&line.place, problem, None, Some("put it first, or take it out".into()));
+    }
+}

@@ -1,0 +1,138 @@
+//! What a story must always be, whatever is expected of it: it ends, and every rule had a part in it.
+//!
+//! Contract: a story that does not end names what still waits, what was said last and when it would go on; a rule that
+//! never decided is told with what its upstream was asked instead.
+//! Not here: what the scenario itself expects (`expect`).
+
+use std::collections::BTreeSet;
+
+use super::file::span;
+use super::play::Said;
+use super::{Failure, Scenario};
+use crate::lab::script::Standing;
+use crate::lab::{Asked, Ended, Story, World};
+use crate::queue::{Listed, ListedRecipient, ListedState, RecipientStanding};
+use crate::tracking::EventName;
+
+/// Lines that are shown of a long list.
+const SHOWN_MAX: usize = 10;
+
+pub(super) fn of_story(scenario: &Scenario, ended: Ended, story: &Story) -> Vec<Failure> {
+    let mut failures = Vec::new();
+    if ended == Ended::Limit {
+        let waiting = story.waiting.iter().flat_map(|row| waits(row, story));
+        let waiting = shortened(waiting.collect());
+        failures.push(Failure::DoesNotEnd { limit: span(scenario.limit), waiting });
+    }
+    if story.missed_events > 0 {
+        failures.push(Failure::TooMuch { missed: story.missed_events });
+    }
+    failures
+}
+
+/// Who waits, what was said last, when it goes on.
+fn waits(row: &Listed, story: &Story) -> Vec<String> {
+    let moment = |at: crate::clock::Timestamp| span(at.since(story.start));
+    let line = |recipient: &ListedRecipient| {
+        let mut line = format!("{} from {}: ", recipient.address, row.sender);
+        line += &match recipient.attempts {
+            0 => "never tried".to_owned(),
+            1 => "1 attempt".to_owned(),
+            attempts => format!("{attempts} attempts"),
+        };
+        if let Some(last) = &recipient.last {
+            line += &format!(", the last: {}", last.replace('\n', " "));
+        }
+        line += &match (row.state, recipient.next_attempt, row.expires) {
+            (ListedState::Held, ..) => "; it is held, and nobody releases it".to_owned(),
+            (_, Some(next), Some(expires)) => {
+                format!("; next attempt at {}, given up at {}", moment(next), moment(expires))
+            }
+            _ => "; an attempt is under way".to_owned(),
+        };
+        line
+    };
+    let still = |r: &&ListedRecipient| {
+        matches!(r.state, RecipientStanding::Waiting | RecipientStanding::Uncertain)
+    };
+    let lines: Vec<String> = row.recipients.iter().filter(still).map(line).collect();
+    if lines.is_empty() {
+        return vec![format!("a notice to {} that is yet to be written", row.sender)];
+    }
+    lines
+}
+
+fn shortened(mut lines: Vec<String>) -> Vec<String> {
+    if lines.len() > SHOWN_MAX {
+        let more = lines.len() - SHOWN_MAX;
+        lines.truncate(SHOWN_MAX);
+        lines.push(format!("and {more} more"));
+    }
+    lines
+}
+
+/// Every rule that had no part in the story.
+pub(super) fn of_rules(world: &World, said: &[Said], story: &Story) -> Vec<Failure> {
+    let mut failures = Vec::new();
+    for said in said {
+        let rules = world.upstream(&said.upstream).rules();
+        let unused = rules.iter().find(|standing| standing.number == said.number && standing.used == 0);
+        let Some(standing) = unused else { continue };
+        let asked: Vec<&Asked> = story.asked[&said.upstream].iter().filter(|asked| asked.at >= said.at).collect();
+        failures.push(Failure::NeverDecided {
+            upstream: said.upstream.clone(),
+            rule: standing.rule.to_string(),
+            reason: why_never(standing, &asked, &rules),
+        });
+    }
+    failures
+}
+
+/// What the upstream was asked instead.
+fn why_never(standing: &Standing, asked: &[&Asked], rules: &[Standing]) -> String {
+    let stage = standing.rule.stage();
+    let Some(last) = asked.last() else {
+        return "the upstream was never asked anything: no connection came".into();
+    };
+    let here: Vec<&Asked> = asked.iter().copied().filter(|asked| asked.stage == stage).collect();
+    if here.is_empty() {
+        return format!(
+            "{stage} was never asked; of {} the last was {} (answered: {})",
+            count(asked.len(), "question"),
+            last.stage,
+            last.did
+        );
+    }
+    let mut reason = format!("{stage} was asked {}", count(here.len(), "time"));
+    let about: BTreeSet<&str> = here.iter().map(|asked| asked.about.as_str()).filter(|a| !a.is_empty()).collect();
+    if !about.is_empty() {
+        let shown: Vec<&str> = about.iter().copied().take(3).collect();
+        reason += &format!(", for {}", shown.join(", "));
+        if about.len() > shown.len() {
+            reason += &format!(" and {} more", about.len() - shown.len());
+        }
+    }
+    let decided = |other: &&Standing| here.iter().any(|asked| asked.rule == Some(other.number));
+    match rules.iter().take_while(|other| other.number != standing.number).find(decided) {
+        Some(earlier) => {
+            let times = here.iter().filter(|asked| asked.rule == Some(earlier.number)).count();
+            reason + &format!("; an earlier rule decided {}: \"{}\"", count(times, "time"), earlier.rule)
+        }
+        None => reason + ", and it never fitted",
+    }
+}
+
+fn count(number: usize, what: &str) -> String {
+    match number {
+        1 => format!("1 {what}"),
+        _ => format!("{number} {what}s"),
+    }
+}
+
+/// Attempts at delivery in a story: one that ends differently for its recipients counts once.
+pub(super) fn attempts(story: &Story) -> usize {
+    let ends = [EventName::Send, EventName::SendUnknown, EventName::Defer, EventName::Fail];
+    let attempts = story.events.iter().filter(|event| ends.contains(&event.event) && event.attempt.is_some());
+    let each = attempts.map(|event| (event.id, event.destination.as_deref(), event.attempt));
+    each.collect::<BTreeSet<_>>().len()
+}
