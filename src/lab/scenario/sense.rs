@@ -143,8 +143,12 @@ fn rule(scenario: &Scenario, upstream: &Scripted, line: &Line, people: &People, 
         _ => {}
     }
     let about = if rule.stage() == Stage::Mail { &people.senders } else { &people.recipients };
-    fits(rule.glob(), about, place, report);
-    fits(rule.from(), &people.senders, place, report);
+    if let Some(glob) = rule.glob().filter(|_| !about.iter().any(|who| rule.fits_address(who))) {
+        fits_nobody(glob, about, place, report);
+    }
+    if let Some(glob) = rule.sender().filter(|_| !people.senders.iter().any(|who| rule.fits_sender(who))) {
+        fits_nobody(glob, &people.senders, place, report);
+    }
     if let Some(after) = rule.after().filter(|after| *after >= scenario.limit) {
         let problem = format!(
             "this rule never decides: it begins after {}, and the story ends at its limit, {}",
@@ -160,17 +164,15 @@ fn rule(scenario: &Scenario, upstream: &Scripted, line: &Line, people: &People, 
     }
 }
 
-/// A glob that fits nobody.
-fn fits(glob: Option<&crate::lab::script::Glob>, people: &[String], place: &Place, report: &Report) {
-    let Some(glob) = glob.filter(|glob| !people.iter().any(|who| glob.fits(who))) else { return };
+/// A pattern that fits none of these.
+fn fits_nobody(glob: &str, people: &[String], place: &Place, report: &Report) {
     let known: Vec<&str> = people.iter().map(String::as_str).collect();
-    let text = glob.to_string();
     let expected = match known.len() {
         0..=4 => format!("a pattern for one of {}", known.join(", ")),
         _ => "a pattern for somebody of the messages or their notices".to_owned(),
     };
-    let hint = nearest(&text, &known).map(|near| format!("write {near}"));
-    let problem = format!("this rule never decides: \"{text}\" fits nobody whom the upstream is asked about");
+    let hint = nearest(glob, &known).map(|near| format!("write {near}"));
+    let problem = format!("this rule never decides: \"{glob}\" fits nobody whom the upstream is asked about");
     report.fault(place, problem, Some(expected), hint);
 }
 
