@@ -216,11 +216,6 @@ impl Report {
         self.fault(&within, problem, expected, hint);
     }
 
-    /// Whether nothing is wrong so far.
-    pub fn is_clean(&self) -> bool {
-        self.faults.borrow().is_empty()
-    }
-
     /// Starts again with nothing wrong.
     pub fn forget(&self) {
         self.faults.borrow_mut().clear();

@@ -123,7 +123,9 @@ pub(crate) fn read_file(subject: &'static str, path: &Path) -> Result<(Report, T
         Err(error) => {
             let report = Report::new(subject, None);
             let hint = match subject {
-                "configuration" => "name a file that exists and that this user may read, or leave --config out",
+                "configuration" => {
+                    "name a file that exists and that this user may read, or leave --config out"
+                }
                 _ => "name a file that exists and that this user may read",
             };
             let problem = format!("cannot read the {subject}: {error}");
@@ -134,11 +136,7 @@ pub(crate) fn read_file(subject: &'static str, path: &Path) -> Result<(Report, T
 }
 
 /// The same of a text that is at hand.
-pub(crate) fn read_text(
-    subject: &'static str,
-    path: &Path,
-    text: String,
-) -> Result<(Report, Table), Faults> {
+pub(crate) fn read_text(subject: &'static str, path: &Path, text: String) -> Result<(Report, Table), Faults> {
     let parsed = toml_edit::Document::parse(text.clone());
     let report = Report::new(subject, Some((PathBuf::from(path), text)));
     match parsed {

@@ -91,7 +91,12 @@ impl Scenario {
         let messages: Vec<Message> = sections.into_iter().filter_map(Message::read).collect();
         if !is_told {
             let hint = "add [[message]] with from = \"alice@example.org\" and to = [\"bob@example.com\"]";
-            report.fault(top.place(), "there is no message, so that nothing happens", None, Some(hint.into()));
+            report.fault(
+                top.place(),
+                "there is no message, so that nothing happens",
+                None,
+                Some(hint.into()),
+            );
         }
         let names: Vec<&str> = upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
         let recipients: Vec<String> = messages.iter().flat_map(Message::recipients).collect();
@@ -142,4 +147,3 @@ fn start(value: &Value) -> Result<Timestamp, Mismatch> {
 pub(super) fn span(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
-

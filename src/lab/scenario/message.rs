@@ -28,7 +28,6 @@ pub struct Message {
     notify: Option<Notify>,
     ret: Option<Ret>,
     envid: Option<String>,
-    pub(super) place: Place,
     pub(super) at_place: Place,
 }
 
@@ -37,7 +36,7 @@ const RET: [(&str, Ret); 2] = [("full", Ret::Full), ("hdrs", Ret::Headers)];
 impl Message {
     /// Nothing when a fault leaves no message.
     pub(super) fn read(mut section: Section<'_>) -> Option<Self> {
-        let (place, at_place) = (section.place().clone(), section.place_of("at").clone());
+        let at_place = section.place_of("at").clone();
         let at = section.get("at", quantity::duration).unwrap_or_default();
         let count = section.count("count", 1, 1_000_000).unwrap_or(1);
         let from = section.get("from", |value| sender(value));
@@ -66,7 +65,6 @@ impl Message {
             notify: notify(&mut section),
             ret: section.word("ret", &RET),
             envid: section.get("envid", envid),
-            place,
             at_place,
         };
         section.done();
@@ -75,7 +73,8 @@ impl Message {
 
     /// Number `n` of them, the `position`th message of the scenario, as it is handed over at `now`.
     pub fn build(&self, position: usize, n: u32, now: Timestamp) -> (Envelope, String) {
-        let address = |text: &str| -> Address { numbered(text, n).parse().expect("checked when it was read") };
+        let address =
+            |text: &str| -> Address { numbered(text, n).parse().expect("checked when it was read") };
         let reverse_path = match self.from.as_str() {
             "" => ReversePath::NULL,
             from => ReversePath::from(address(from)),
@@ -168,7 +167,9 @@ fn size(value: &Value) -> Result<u64, Mismatch> {
 
 fn envid(value: &Value) -> Result<String, Mismatch> {
     let text = value.text().filter(|text| {
-        !text.is_empty() && crate::mail::encode_xtext(text).len() <= 100 && text.bytes().all(|b| (b' '..=b'~').contains(&b))
+        !text.is_empty()
+            && crate::mail::encode_xtext(text).len() <= 100
+            && text.bytes().all(|b| (b' '..=b'~').contains(&b))
     });
     text.map(str::to_owned).ok_or_else(|| Mismatch::new("printable US-ASCII, at most 100 characters"))
 }

@@ -125,7 +125,8 @@ impl Act<'_> {
 /// In the order of time; changes before messages, each in the order of the file.
 fn acts(scenario: &Scenario) -> Vec<Act<'_>> {
     let changes = scenario.changes.iter().map(Act::Change);
-    let messages = scenario.messages.iter().enumerate().map(|(index, message)| Act::Submit(index, message.at));
+    let messages =
+        scenario.messages.iter().enumerate().map(|(index, message)| Act::Submit(index, message.at));
     let mut acts: Vec<Act<'_>> = changes.chain(messages).collect();
     acts.sort_by_key(Act::at);
     acts
@@ -172,8 +173,12 @@ impl Stage {
             Some(Which::Recipient(address)) => Some(address),
             _ => None,
         };
-        let deeds =
-            [("retry", retry), ("hold", change.hold.as_ref()), ("release", change.release.as_ref()), ("cancel", change.cancel.as_ref())];
+        let deeds = [
+            ("retry", retry),
+            ("hold", change.hold.as_ref()),
+            ("release", change.release.as_ref()),
+            ("cancel", change.cancel.as_ref()),
+        ];
         for (deed, address) in deeds {
             let Some(address) = address else { continue };
             let mut failed = |reason: String| {
@@ -203,6 +208,7 @@ impl Stage {
 async fn waiting_for(world: &World, address: &str) -> Vec<QueueId> {
     let matching = Matching { recipient: Some(address.to_owned()), ..Matching::default() };
     let rows = world.relay().queue().list(&matching).await;
-    let has = |row: &crate::queue::Listed| row.recipients.iter().any(|r| r.address.eq_ignore_ascii_case(address));
+    let has =
+        |row: &crate::queue::Listed| row.recipients.iter().any(|r| r.address.eq_ignore_ascii_case(address));
     rows.into_iter().filter(has).map(|row| row.id).collect()
 }

@@ -29,7 +29,8 @@ pub enum Kind {
 }
 
 const TYPES: [&str; 4] = ["MX", "A", "AAAA", "SERVFAIL"];
-const EXPECTED: &str = "\"NAME MX PREFERENCE HOST\", \"NAME A ADDRESS\", \"NAME AAAA ADDRESS\" or \"NAME SERVFAIL\"";
+const EXPECTED: &str =
+    "\"NAME MX PREFERENCE HOST\", \"NAME A ADDRESS\", \"NAME AAAA ADDRESS\" or \"NAME SERVFAIL\"";
 
 impl Record {
     pub(super) fn read(value: &Value) -> Result<Self, Mismatch> {

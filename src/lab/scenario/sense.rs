@@ -83,7 +83,8 @@ fn dns(scenario: &Scenario, report: &Report) {
     if !scenario.zone.is_empty() {
         report.warn(&scenario.zone_place, "nobody asks the zone: mail goes straight to the upstreams", hint);
     }
-    for change in scenario.changes.iter().filter(|change| change.zone.is_some() || change.dns_down.is_some()) {
+    for change in scenario.changes.iter().filter(|change| change.zone.is_some() || change.dns_down.is_some())
+    {
         report.warn(&change.at_place, "nobody asks DNS: mail goes straight to the upstreams", hint);
     }
 }
@@ -92,7 +93,8 @@ fn times(scenario: &Scenario, report: &Report) {
     let limit = scenario.limit;
     let check = |what: &str, at: Duration, place: &Place| {
         if at >= limit {
-            let problem = format!("{what} comes at {}, and the story ends at its limit, {}", span(at), span(limit));
+            let problem =
+                format!("{what} comes at {}, and the story ends at its limit, {}", span(at), span(limit));
             let hint = format!("raise limit above {}, or let it come earlier", span(at));
             report.fault(place, problem, None, Some(hint));
         }
@@ -158,8 +160,11 @@ fn rule(scenario: &Scenario, upstream: &Scripted, line: &Line, people: &People, 
         report.fault(place, problem, None, Some("raise limit, or let the rule begin earlier".into()));
     }
     if let Some(until) = rule.until().filter(|until| *until > scenario.limit) {
-        let problem =
-            format!("the rule ends at {}, after the story, which has the limit {}", span(until), span(scenario.limit));
+        let problem = format!(
+            "the rule ends at {}, after the story, which has the limit {}",
+            span(until),
+            span(scenario.limit)
+        );
         report.warn(place, problem, "take the until out, or raise limit");
     }
 }

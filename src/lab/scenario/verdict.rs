@@ -52,9 +52,8 @@ fn waits(row: &Listed, story: &Story) -> Vec<String> {
         };
         line
     };
-    let still = |r: &&ListedRecipient| {
-        matches!(r.state, RecipientStanding::Waiting | RecipientStanding::Uncertain)
-    };
+    let still =
+        |r: &&ListedRecipient| matches!(r.state, RecipientStanding::Waiting | RecipientStanding::Uncertain);
     let lines: Vec<String> = row.recipients.iter().filter(still).map(line).collect();
     if lines.is_empty() {
         return vec![format!("a notice to {} that is yet to be written", row.sender)];
@@ -78,7 +77,8 @@ pub(super) fn of_rules(world: &World, said: &[Said], story: &Story) -> Vec<Failu
         let rules = world.upstream(&said.upstream).rules();
         let unused = rules.iter().find(|standing| standing.number == said.number && standing.used == 0);
         let Some(standing) = unused else { continue };
-        let asked: Vec<&Asked> = story.asked[&said.upstream].iter().filter(|asked| asked.at >= said.at).collect();
+        let asked: Vec<&Asked> =
+            story.asked[&said.upstream].iter().filter(|asked| asked.at >= said.at).collect();
         failures.push(Failure::NeverDecided {
             upstream: said.upstream.clone(),
             rule: standing.rule.to_string(),
@@ -104,7 +104,8 @@ fn why_never(standing: &Standing, asked: &[&Asked], rules: &[Standing]) -> Strin
         );
     }
     let mut reason = format!("{stage} was asked {}", count(here.len(), "time"));
-    let about: BTreeSet<&str> = here.iter().map(|asked| asked.about.as_str()).filter(|a| !a.is_empty()).collect();
+    let about: BTreeSet<&str> =
+        here.iter().map(|asked| asked.about.as_str()).filter(|a| !a.is_empty()).collect();
     if !about.is_empty() {
         let shown: Vec<&str> = about.iter().copied().take(3).collect();
         reason += &format!(", for {}", shown.join(", "));

@@ -25,7 +25,10 @@ pub fn xml(outcomes: &[Outcome]) -> String {
             None => "/>\n".to_owned(),
             Some((element, text)) => {
                 let message = escaped(text.lines().next().unwrap_or_default());
-                format!(">\n      <{element} message=\"{message}\">{}</{element}>\n    </testcase>\n", escaped(&text))
+                format!(
+                    ">\n      <{element} message=\"{message}\">{}</{element}>\n    </testcase>\n",
+                    escaped(&text)
+                )
             }
         };
     }

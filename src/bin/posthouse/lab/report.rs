@@ -20,7 +20,9 @@ pub fn text(outcomes: &[Outcome], story: bool) -> String {
         let file = outcome.path.display();
         let line = match &outcome.result {
             Ok(told) => format!("{:<5} {file}  {}", mark(outcome), summary(told, outcome.took)),
-            Err(faults) => format!("{:<5} {file}  not played: {} in it", mark(outcome), count(faults.0.len(), "fault")),
+            Err(faults) => {
+                format!("{:<5} {file}  not played: {} in it", mark(outcome), count(faults.0.len(), "fault"))
+            }
         };
         push(&mut text, &line);
         let Ok(told) = &outcome.result else { continue };
