@@ -39,11 +39,11 @@ pub enum Spot {
 }
 
 impl Spot {
-    /// The line in the file; beyond all lines where there is none.
-    fn line(&self) -> usize {
+    /// Line and column in the file; beyond all lines where there is none.
+    fn position(&self) -> (usize, usize) {
         match self {
-            Self::File { line, .. } => *line,
-            _ => usize::MAX,
+            Self::File { line, column, .. } => (*line, *column),
+            _ => (usize::MAX, usize::MAX),
         }
     }
 }
@@ -216,6 +216,11 @@ impl Report {
         self.fault(&within, problem, expected, hint);
     }
 
+    /// How many faults there are so far.
+    pub fn count(&self) -> usize {
+        self.faults.borrow().len()
+    }
+
     /// Starts again with nothing wrong.
     pub fn forget(&self) {
         self.faults.borrow_mut().clear();
@@ -225,8 +230,8 @@ impl Report {
     pub fn finish(self) -> (Faults, Vec<Warning>) {
         let (mut faults, mut warnings) = (self.faults.into_inner(), self.warnings.into_inner());
         // As they stand in the file; what stands in no file keeps its order, behind it.
-        faults.sort_by_key(|fault| fault.spot.line());
-        warnings.sort_by_key(|warning| warning.0.spot.line());
+        faults.sort_by_key(|fault| fault.spot.position());
+        warnings.sort_by_key(|warning| warning.0.spot.position());
         (Faults(faults, self.subject), warnings)
     }
 

@@ -11,7 +11,8 @@ use std::time::Duration;
 use super::expect::{Expectations, Known};
 use super::record::Record;
 use super::scripted::{self, Scripted};
-use super::{Change, Message, Settings, sense};
+use super::sense::{self, People};
+use super::{Change, Message, Settings};
 use crate::clock::Timestamp;
 use crate::config::fault::Report;
 use crate::config::load::{read_file, read_text};
@@ -64,8 +65,8 @@ impl Scenario {
     }
 
     fn of(path: &Path, tree: &Table, report: Report) -> Result<Self, Faults> {
-        let mut scenario = Self::from_tree(path, tree, &report);
-        sense::check(&scenario, &report);
+        let (mut scenario, people) = Self::from_tree(path, tree, &report);
+        sense::check(&scenario, &people, &report);
         match report.finish() {
             (faults, warnings) if faults.0.is_empty() => {
                 scenario.warnings = warnings;
@@ -75,7 +76,8 @@ impl Scenario {
         }
     }
 
-    fn from_tree(path: &Path, tree: &Table, report: &Report) -> Self {
+    /// And who is in it, as far as that can be known.
+    fn from_tree(path: &Path, tree: &Table, report: &Report) -> (Self, People) {
         let mut top = Section::top(tree, report);
         let stem = || path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let title = top.text("title").map_or_else(stem, |at| at.value);
@@ -86,6 +88,7 @@ impl Scenario {
         let settings = Settings::read(top.section("settings"));
         let upstreams = scripted::read(&mut top);
         let zone = top.list("zone", Record::read).unwrap_or_default();
+        let faults_before = report.count();
         let sections = top.repeated("message");
         let is_told = !sections.is_empty() || top.has("message");
         let messages: Vec<Message> = sections.into_iter().filter_map(Message::read).collect();
@@ -101,9 +104,14 @@ impl Scenario {
         let names: Vec<&str> = upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
         let recipients: Vec<String> = messages.iter().flat_map(Message::recipients).collect();
         let senders: Vec<String> = messages.iter().flat_map(Message::senders).collect();
-        let whose: Vec<&str> = recipients.iter().map(String::as_str).collect();
-        let changes: Vec<Change> =
-            top.repeated("at").into_iter().map(|section| Change::read(section, &names, &whose)).collect();
+        let are_known = report.count() == faults_before;
+        let people = People::of(&senders, &recipients, are_known);
+        let whose: Option<Vec<&str>> = are_known.then(|| recipients.iter().map(String::as_str).collect());
+        let changes: Vec<Change> = top
+            .repeated("at")
+            .into_iter()
+            .map(|section| Change::read(section, &names, whose.as_deref()))
+            .collect();
         let last = messages.iter().map(|m| m.at).chain(changes.iter().map(|c| c.at)).max();
         let zone_place = top.place_of("zone").clone();
         let limit = limit.unwrap_or(last.unwrap_or_default() + settings.expire_after() + DAY);
@@ -111,7 +119,7 @@ impl Scenario {
             Known { recipients, senders, upstreams: names.into_iter().map(str::to_owned).collect(), limit };
         let expectations = Expectations::read(top.section("expect"), &known);
         top.done();
-        Self {
+        let scenario = Self {
             path: path.to_owned(),
             title,
             seed,
@@ -126,7 +134,8 @@ impl Scenario {
             expectations,
             warnings: Vec::new(),
             zone_place,
-        }
+        };
+        (scenario, people)
     }
 }
 
@@ -143,7 +152,7 @@ fn start(value: &Value) -> Result<Timestamp, Mismatch> {
     text.parse().map_err(|_| Mismatch::new(START))
 }
 
-/// A duration as it is written in scenarios: `2h 30m`.
-pub(super) fn span(duration: Duration) -> String {
-    humantime::format_duration(duration).to_string()
+/// A duration as people write it: `1d 2h 30m`.
+pub fn span(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string().replace("days", "d").replace("day", "d")
 }

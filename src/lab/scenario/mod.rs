@@ -21,7 +21,7 @@ mod verdict;
 
 pub use change::{Change, Which};
 pub use failure::Failure;
-pub use file::Scenario;
+pub use file::{Scenario, span};
 pub use message::Message;
 pub use play::{Played, play};
 pub use record::{Kind, Record};

@@ -42,7 +42,8 @@ pub(super) fn read(top: &mut Section<'_>) -> Vec<Scripted> {
         let address = given.map_or_else(|| default_address(index), |at| at.value);
         if let Some(other) = upstreams.iter().find(|other| other.address == address) {
             let problem = format!("{name} and {} both listen at {address}", other.name);
-            let hint = format!("write address = \"{}\", or leave both out", default_address(index));
+            let free = (0..).map(default_address).find(|free| upstreams.iter().all(|u| u.address != *free));
+            let hint = format!("give one of them another, such as {}", free.unwrap_or(address));
             section.report.fault(&place, problem, None, Some(hint));
         }
         let starttls = section.word("tls", &TLS).unwrap_or(false);

@@ -10,20 +10,19 @@ use std::time::Duration;
 
 use super::file::span;
 use super::record::{Kind, Record};
-use super::{Line, Message, Scenario, Scripted};
+use super::{Line, Scenario, Scripted};
 use crate::config::fault::Report;
 use crate::config::section::nearest;
 use crate::config::tree::Place;
 use crate::lab::script::Stage;
 
-pub(super) fn check(scenario: &Scenario, report: &Report) {
+pub(super) fn check(scenario: &Scenario, people: &People, report: &Report) {
     upstreams(scenario, report);
     dns(scenario, report);
     times(scenario, report);
-    let people = People::of(&scenario.messages);
     for (upstream, script) in scripts(scenario) {
         for line in &script {
-            rule(scenario, upstream, line, &people, report);
+            rule(scenario, upstream, line, people, report);
         }
         hidden(script, report);
     }
@@ -46,7 +45,8 @@ fn upstreams(scenario: &Scenario, report: &Report) {
     if !scenario.via_mx {
         if scenario.upstreams.is_empty() {
             let hint = "add [upstream.main], or write via = \"mx\" and a zone";
-            report.fault(&Place::Nowhere, "there is no upstream to send to", None, Some(hint.into()));
+            let place = Place::WholeFile(scenario.path.clone());
+            report.fault(&place, "there is no upstream to send to", None, Some(hint.into()));
         }
         return;
     }
@@ -108,22 +108,23 @@ fn times(scenario: &Scenario, report: &Report) {
 }
 
 /// Who may be asked about: of messages and of the notices that answer them.
-struct People {
+pub(super) struct People {
     senders: Vec<String>,
     recipients: Vec<String>,
+    /// No message is faulty, so that nobody is missing here.
+    are_known: bool,
 }
 
 impl People {
-    fn of(messages: &[Message]) -> Self {
-        let mut senders: Vec<String> = messages.iter().flat_map(Message::senders).collect();
-        let mut recipients: Vec<String> = messages.iter().flat_map(Message::recipients).collect();
+    pub fn of(senders: &[String], recipients: &[String], are_known: bool) -> Self {
+        let (mut senders, mut recipients) = (senders.to_vec(), recipients.to_vec());
         recipients.extend(senders.iter().filter(|sender| *sender != NULL).cloned());
         senders.push(NULL.into());
         for people in [&mut senders, &mut recipients] {
             people.sort();
             people.dedup();
         }
-        Self { senders, recipients }
+        Self { senders, recipients, are_known }
     }
 }
 
@@ -144,12 +145,8 @@ fn rule(scenario: &Scenario, upstream: &Scripted, line: &Line, people: &People, 
         }
         _ => {}
     }
-    let about = if rule.stage() == Stage::Mail { &people.senders } else { &people.recipients };
-    if let Some(glob) = rule.glob().filter(|_| !about.iter().any(|who| rule.fits_address(who))) {
-        fits_nobody(glob, about, place, report);
-    }
-    if let Some(glob) = rule.sender().filter(|_| !people.senders.iter().any(|who| rule.fits_sender(who))) {
-        fits_nobody(glob, &people.senders, place, report);
+    if people.are_known {
+        fits(line, people, report);
     }
     if let Some(after) = rule.after().filter(|after| *after >= scenario.limit) {
         let problem = format!(
@@ -166,6 +163,17 @@ fn rule(scenario: &Scenario, upstream: &Scripted, line: &Line, people: &People, 
             span(scenario.limit)
         );
         report.warn(place, problem, "take the until out, or raise limit");
+    }
+}
+
+/// Whether there is somebody whom the rule's patterns fit.
+fn fits(Line { rule, place }: &Line, people: &People, report: &Report) {
+    let about = if rule.stage() == Stage::Mail { &people.senders } else { &people.recipients };
+    if let Some(glob) = rule.glob().filter(|_| !about.iter().any(|who| rule.fits_address(who))) {
+        fits_nobody(glob, about, place, report);
+    }
+    if let Some(glob) = rule.sender().filter(|_| !people.senders.iter().any(|who| rule.fits_sender(who))) {
+        fits_nobody(glob, &people.senders, place, report);
     }
 }
 

@@ -92,7 +92,7 @@ pub(super) fn of_rules(world: &World, said: &[Said], story: &Story) -> Vec<Failu
 fn why_never(standing: &Standing, asked: &[&Asked], rules: &[Standing]) -> String {
     let stage = standing.rule.stage();
     let Some(last) = asked.last() else {
-        return "the upstream was never asked anything: no connection came".into();
+        return "no connection came to the upstream since the rule was said".into();
     };
     let here: Vec<&Asked> = asked.iter().copied().filter(|asked| asked.stage == stage).collect();
     if here.is_empty() {
@@ -114,12 +114,14 @@ fn why_never(standing: &Standing, asked: &[&Asked], rules: &[Standing]) -> Strin
         }
     }
     let decided = |other: &&Standing| here.iter().any(|asked| asked.rule == Some(other.number));
-    match rules.iter().take_while(|other| other.number != standing.number).find(decided) {
-        Some(earlier) => {
-            let times = here.iter().filter(|asked| asked.rule == Some(earlier.number)).count();
-            reason + &format!("; an earlier rule decided {}: \"{}\"", count(times, "time"), earlier.rule)
-        }
-        None => reason + ", and it never fitted",
+    let Some(earlier) = rules.iter().take_while(|other| other.number != standing.number).find(decided) else {
+        return reason + ", and it never fitted";
+    };
+    let times = here.iter().filter(|asked| asked.rule == Some(earlier.number)).count();
+    let by = format!("an earlier rule decided, \"{}\"", earlier.rule);
+    match times {
+        all if all == here.len() => format!("{reason}; each time {by}"),
+        some => format!("{reason}; {} {by}, and otherwise it never fitted", count(some, "time")),
     }
 }
 

@@ -7,7 +7,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use posthouse::lab::Story;
+use posthouse::lab::{Story, scenario};
 use posthouse::tracking::Event;
 use serde_json::{Value, json};
 
@@ -86,7 +86,7 @@ fn tell(text: &mut String, story: &Story) {
 
 /// In whole seconds.
 fn span(duration: Duration) -> String {
-    humantime::format_duration(Duration::from_secs(duration.as_secs())).to_string()
+    scenario::span(Duration::from_secs(duration.as_secs()))
 }
 
 fn count(number: usize, what: &str) -> String {
