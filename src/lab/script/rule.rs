@@ -60,6 +60,31 @@ impl Rule {
         self.delay
     }
 
+    /// Whether its pattern of addresses fits this one; without a pattern it fits all.
+    pub fn fits_address(&self, address: &str) -> bool {
+        self.glob.as_ref().is_none_or(|glob| glob.fits(address))
+    }
+
+    /// The pattern of senders behind `from`, as it was written.
+    pub fn sender(&self) -> Option<&str> {
+        self.conditions.from.as_ref().map(Glob::as_str)
+    }
+
+    /// Whether the pattern behind `from` fits this sender, `<>` for the null reverse-path; without a pattern it fits all.
+    pub fn fits_sender(&self, sender: &str) -> bool {
+        self.conditions.from.as_ref().is_none_or(|glob| glob.fits(sender))
+    }
+
+    /// When it begins, since the start.
+    pub fn after(&self) -> Option<Duration> {
+        self.conditions.after
+    }
+
+    /// When it ends, since the start.
+    pub fn until(&self) -> Option<Duration> {
+        self.conditions.until
+    }
+
     /// Whether `later`, behind this rule in the same script, can never decide, because this one does so first: it has
     /// no limit, no condition but for the sender, and is about every address that `later` is about.
     ///
