@@ -60,15 +60,17 @@ fn nearest(step: &Step, places: &[usize], lines: &[Line]) -> usize {
     places.iter().min_by_key(unlike).copied().unwrap_or(lines.len())
 }
 
-const LEFT_OUT: u32 = 2;
+const LEFT_OUT: u32 = 4;
 
-/// A pair that has nothing in common costs as much as leaving both out.
+/// A pair that has nothing in common costs as much as one that is left out, so that what came instead stands beside what
+/// was expected unless that shifts the rest.
 fn cost(pattern: &Pattern, line: &Line) -> u32 {
     match (pattern.time_fits(line), pattern.words_fit(line)) {
         (true, true) if pattern.unsaid(line).is_none() => 0,
-        (_, true) => 1,
+        (true, true) => 1,
+        (false, true) => 2,
         (true, false) if pattern.at.is_some() => 3,
-        _ => 2 * LEFT_OUT,
+        _ => LEFT_OUT,
     }
 }
 

@@ -132,7 +132,7 @@ mod tests {
         {
             assert!(fits(good, line), "{good}");
         }
-        for bad in ["SEND", "2m DEFER", "450 DEFER", "45", "4.2", "450 450"] {
+        for bad in ["SEND", "2m DEFER", "450 DEFER", "DEFER 45", "4.2", "450 450"] {
             assert!(!fits(bad, line), "{bad}");
         }
         assert!(fits("<> -> alice@example.org", "<> -> <alice@example.org>"));

@@ -65,7 +65,7 @@ impl Reader<'_> {
         }
         for (name, place, value) in section.named_values(key) {
             self.check_name(key, name, place, names);
-            let what = format!("{key} of {name}");
+            let what = format!("{key} {} {name}", if names == Names::Upstream { "by" } else { "of" });
             let parse = if names == Names::Outcomes { outcome } else { step };
             let Some(steps) = self.steps(&what, value, names, parse) else { continue };
             let steps = match names {
@@ -124,7 +124,7 @@ impl Reader<'_> {
             match placed(member, parse) {
                 Ok(step) => steps.push(step),
                 Err(mismatch) => {
-                    let problem = format!("a line of {what} is {}", member.describe());
+                    let problem = format!("{what}: a line is {}", member.describe());
                     self.report.fault(&member.place, problem, Some(mismatch.expected), mismatch.hint);
                 }
             }
@@ -138,7 +138,7 @@ impl Reader<'_> {
         for (step, place) in &steps {
             let Step::Line(Pattern { at: Some(at), .. }) = step else { continue };
             if let Some(earlier) = earlier.filter(|earlier| at.latest() < earlier.from) {
-                let problem = format!("{what} go back in time: {} behind {}", at.show(), earlier.show());
+                let problem = format!("{what}: {} behind {} goes back in time", at.show(), earlier.show());
                 let hint = Some("put the lines in the order in which things happen".to_owned());
                 self.report.fault(place, problem, Some(format!("{} or later", earlier.show())), hint);
             }
