@@ -106,7 +106,11 @@ impl Pattern {
     }
 
     pub fn written(&self) -> String {
-        format!("{} {}", self.time(), self.text()).trim().to_owned()
+        match &self.at {
+            Some(at) if self.words.is_empty() && self.says.is_empty() => at.show(),
+            Some(at) => format!("{} {}", at.show(), self.text()),
+            None => self.text(),
+        }
     }
 }
 

@@ -50,7 +50,7 @@ struct Pass<'a> {
     outcomes: HashMap<Share<'a>, Line>,
     attempts: BTreeMap<&'a str, Vec<Line>>,
     /// What the last attempt of each share brought.
-    last: HashMap<Share<'a>, String>,
+    last: HashMap<Share<'a>, &'a Event>,
     /// The last attempt that was settled, of each message at each destination.
     settled: HashMap<(QueueId, &'a str), u32>,
     /// The last SLEEP of a destination that has not answered since.
@@ -100,7 +100,7 @@ impl<'a> Pass<'a> {
     fn step(&mut self, event: &'a Event, share: Share<'a>, is_attempt: bool) {
         if is_attempt {
             self.attempt(event, share.1);
-            self.last.insert(share, said(self.story, event));
+            self.last.insert(share, event);
         }
         match event.event {
             EventName::Receive | EventName::Load | EventName::Release => {
@@ -175,7 +175,7 @@ impl<'a> Pass<'a> {
         self.asleep.insert(destination, event);
         let waits = |share: &&Share<'a>| self.destinations.get(*share) == Some(&destination);
         let shares: Vec<Share<'a>> = self.waiting.iter().filter(waits).copied().collect();
-        self.last.extend(shares.iter().map(|share| (*share, said(self.story, event))));
+        self.last.extend(shares.iter().map(|share| (*share, event)));
         let mut recipients: Vec<&str> = shares.iter().map(|share| share.1).collect();
         recipients.sort_unstable();
         recipients.dedup();
@@ -191,7 +191,7 @@ impl<'a> Pass<'a> {
         let mut fates: BTreeMap<String, Fate> = BTreeMap::new();
         for share in &self.shares {
             let outcome = self.outcomes.remove(share).unwrap_or_else(|| {
-                let last = self.last.get(share).map(String::as_str).unwrap_or_default();
+                let last = self.last.get(share).map(|event| said(self.story, event)).unwrap_or_default();
                 Line::new(None, format!("{} {last}", standing.get(share).unwrap_or(&"lost")).trim())
             });
             fates.entry(share.1.to_owned()).or_default().outcomes.push(outcome);

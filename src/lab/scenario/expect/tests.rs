@@ -167,11 +167,11 @@ fn read(text: &str) -> (Expectations, String) {
     };
     let document = toml_edit::Document::parse(text.to_owned()).unwrap();
     let tree = Table::from_toml(document.as_table(), Place::Nowhere);
-    let report = Report::new(Some((PathBuf::from("story.toml"), text.to_owned())));
+    let report = Report::new("scenario", Some((PathBuf::from("story.toml"), text.to_owned())));
     let mut top = Section::top(&tree, &report);
     let expectations = Expectations::read(top.section("expect"), &known);
     let (faults, _) = report.finish();
-    (expectations, crate::config::Faults(faults).to_string())
+    (expectations, faults.to_string())
 }
 
 #[track_caller]
@@ -445,7 +445,7 @@ at = "2h"
 fn that_there_is_no_notice_and_one_at_once_is_a_fault() {
     let (_, faults) = read("[expect]\nnotices = []\n[[expect.notice]]\nto = \"alice@example.org\"");
     assert!(
-        faults.contains("take one of them out") && faults.ends_with("1 fault in the configuration"),
+        faults.contains("take one of them out") && faults.ends_with("1 fault in the scenario"),
         "{faults}"
     );
     let (_, faults) = read("[expect]\nnotices = [\"4h delayed\"]");
