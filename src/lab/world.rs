@@ -81,8 +81,6 @@ pub struct Story {
     pub received: BTreeMap<String, Vec<Received>>,
     /// What each upstream was asked.
     pub asked: BTreeMap<String, Vec<Asked>>,
-    /// Where each upstream listens.
-    pub addresses: BTreeMap<String, std::net::SocketAddr>,
     /// What still waits.
     pub waiting: Vec<Listed>,
 }
