@@ -56,8 +56,6 @@ enum Command {
     Track(track::Track),
     Health(health::Health),
     #[command(subcommand)]
-    Lab(lab::Lab),
-    #[command(subcommand)]
     Config(config::Config),
     #[command(subcommand)]
     Lab(lab::Lab),
@@ -69,7 +67,6 @@ fn main() -> ExitCode {
         Command::Check(check) => return check.run(),
         Command::Track(track) => return track.run(),
         Command::Config(config) => return config.run(),
-        Command::Lab(lab) => return lab.run(),
         Command::Plan(plan) => plan.run(),
         Command::Run(run) => block_on(Level::INFO, run.run()),
         Command::Send(send) => block_on(Level::INFO, send.run()),

@@ -7,10 +7,13 @@
 
 mod folder;
 mod inbox;
+mod junit;
 mod meaning;
 mod narrate;
 mod notice_text;
+mod report;
 mod rules;
+mod run;
 mod samples;
 mod say;
 mod screen;
@@ -31,6 +34,7 @@ use crate::failed::Failed;
 #[command(after_help = "\
 Examples:
   posthouse lab up
+  posthouse lab run config/scenarios
   posthouse lab up --speed 60 --say 'rcpt *@example.com: 451 4.7.1 try later, 3 times'
   posthouse lab say 'rcpt *@example.com: 451 4.7.1 try later, for 2h'
   posthouse lab say --list
@@ -40,6 +44,7 @@ Examples:
   posthouse lab upstream --listen 127.0.0.1:2526")]
 pub enum Lab {
     Up(up::Up),
+    Run(run::Run),
     Upstream(upstream::Alone),
     Say(say::Say),
     Inbox(inbox::Inbox),
@@ -50,6 +55,7 @@ impl Lab {
     pub async fn run(self) -> Result<(), Failed> {
         match self {
             Self::Up(up) => up.run().await,
+            Self::Run(run) => run.run(),
             Self::Upstream(upstream) => upstream.run().await,
             Self::Say(say) => say.run().await,
             Self::Inbox(inbox) => inbox.run().await,

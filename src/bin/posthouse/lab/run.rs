@@ -77,47 +77,40 @@ pub struct Told {
 }
 
 impl Run {
-    pub fn run(&self) -> ExitCode {
-        match self.all() {
-            Ok(code) => code,
-            Err(failed) => failed.code(),
-        }
-    }
-
-    fn all(&self) -> Result<ExitCode, Failed> {
+    pub fn run(&self) -> Result<(), Failed> {
         let mut files = Vec::new();
         for path in &self.paths {
             files.extend(scenarios(path)?);
         }
         let outcomes = self.play_all(files);
-        let mut code = ExitCode::SUCCESS;
         for outcome in &outcomes {
             match &outcome.result {
                 Ok(told) => told.scenario.warnings.iter().for_each(|warning| eprint!("{warning}")),
                 Err(faults) => eprintln!("{faults}"),
             }
         }
-        if outcomes.iter().any(|outcome| outcome.failed()) {
-            code = ExitCode::FAILURE;
-        }
-        if outcomes.iter().any(|outcome| outcome.result.is_err()) {
-            code = ExitCode::from(crate::WRONG_CONFIGURATION);
-        }
         let formatted = match self.format {
             Format::Text => report::text(&outcomes, self.story),
             Format::Json => report::json(&outcomes, self.story)?,
             Format::Junit => junit::xml(&outcomes),
         };
-        let Some(output) = &self.output else {
-            print::text(&formatted)?;
-            return Ok(code);
-        };
-        std::fs::write(output, formatted)
-            .map_err(|error| Failed::Message(format!("cannot write {}: {error}", output.display())))?;
-        if self.format != Format::Text {
-            print::text(&report::text(&outcomes, self.story))?;
+        match &self.output {
+            None => print::text(&formatted)?,
+            Some(output) => {
+                std::fs::write(output, formatted)
+                    .map_err(|error| Failed::Message(format!("cannot write {}: {error}", output.display())))?;
+                if self.format != Format::Text {
+                    print::text(&report::text(&outcomes, self.story))?;
+                }
+            }
         }
-        Ok(code)
+        if outcomes.iter().any(|outcome| outcome.result.is_err()) {
+            return Err(Failed::Said(ExitCode::from(crate::WRONG_CONFIGURATION)));
+        }
+        if outcomes.iter().any(Outcome::failed) {
+            return Err(Failed::Said(ExitCode::FAILURE));
+        }
+        Ok(())
     }
 
     /// In the order of the files, whichever ends first.
