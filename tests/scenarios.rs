@@ -264,3 +264,35 @@ fn results_go_to_a_file_and_a_summary_to_standard_output() {
     assert!(xml.contains("<testsuites tests=\"3\" failures=\"1\" errors=\"1\">"), "{xml}");
     assert_eq!(xml.matches("<testcase ").count(), 3, "{xml}");
 }
+
+#[test]
+fn what_happened_is_written_as_what_is_expected_and_a_change_of_the_upstream_then_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("full.toml");
+    let told = "# A lesson.\nsettings.retry.jitter = 0.0\n\n[upstream.main]\n\
+        script = [\"rcpt bob@example.com until 5m: 452 4.2.2 mailbox full\"] # for a while\n\n\
+        [[message]]\nfrom = \"alice@example.org\"\nto = [\"bob@example.com\"]\n";
+    std::fs::write(&file, told).unwrap();
+    let path = file.to_str().unwrap();
+    let wrote = lab_run(&["--write", path]);
+    assert!(text(&wrote.stdout).starts_with("wrote "), "{wrote:?}");
+    let written = std::fs::read_to_string(&file).unwrap();
+    assert!(written.starts_with(told) && written.contains("[expect"), "{written}");
+    assert_eq!(lab_run(&[path]).status.code(), Some(0));
+    std::fs::write(&file, written.replace("until 5m", "until 8m")).unwrap();
+    let failed = lab_run(&[path]);
+    assert_eq!(failed.status.code(), Some(1));
+    let said = text(&failed.stdout);
+    assert!(said.contains("bob@example.com") && said.contains("7m") && said.contains("452 4.2.2"), "{said}");
+}
+
+#[test]
+fn a_story_that_is_not_in_order_is_never_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("endless.toml");
+    std::fs::copy(self::folder(FAILING), &file).unwrap();
+    let before = std::fs::read_to_string(&file).unwrap();
+    let run = lab_run(&["--write", file.to_str().unwrap()]);
+    assert_eq!(run.status.code(), Some(1), "{run:?}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
+}

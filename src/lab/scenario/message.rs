@@ -39,9 +39,9 @@ impl Message {
         let at_place = section.place_of("at").clone();
         let at = section.get("at", quantity::duration).unwrap_or_default();
         let count = section.count("count", 1, 1_000_000).unwrap_or(1);
-        let from = section.get("from", |value| sender(value));
+        let from = section.get("from", sender);
         let from = section.require("from", from, "\"alice@example.org\"");
-        let to = section.list("to", |value| recipient(value));
+        let to = section.list("to", recipient);
         let to = section.require("to", to, "[\"bob@example.com\"]");
         if section.is_empty_list("to") {
             let hint = "write to = [\"bob@example.com\"]";
