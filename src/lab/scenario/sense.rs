@@ -20,22 +20,36 @@ pub(super) fn check(scenario: &Scenario, people: &People, report: &Report) {
     upstreams(scenario, report);
     dns(scenario, report);
     times(scenario, report);
-    for (upstream, script) in scripts(scenario) {
+    for Told { upstream, said_at, script } in scripts(scenario) {
         for line in &script {
-            rule(scenario, upstream, line, people, report);
+            rule(upstream, line, report);
+            rule_times(scenario.limit, said_at, line, report);
+            if people.are_known {
+                fits(line, people, report);
+            }
         }
-        hidden(script, report);
+        hidden(&script, report);
     }
 }
 
-/// Every list of rules that is tried from its first on, with whom it is for.
-fn scripts(scenario: &Scenario) -> Vec<(&Scripted, Vec<&Line>)> {
-    let mut scripts: Vec<(&Scripted, Vec<&Line>)> =
-        scenario.upstreams.iter().map(|upstream| (upstream, upstream.script.iter().collect())).collect();
-    for change in &scenario.changes {
-        for upstream in &scenario.upstreams {
+/// Rules that are tried from the first on.
+struct Told<'a> {
+    upstream: &'a Scripted,
+    /// Since the start.
+    said_at: Duration,
+    script: Vec<&'a Line>,
+}
+
+/// The scripts, and what is said later.
+fn scripts(scenario: &Scenario) -> Vec<Told<'_>> {
+    let mut scripts = Vec::new();
+    for upstream in &scenario.upstreams {
+        let script = upstream.script.iter().collect();
+        scripts.push(Told { upstream, said_at: Duration::ZERO, script });
+        for change in &scenario.changes {
             let said = change.say.iter().filter(|(name, _)| *name == upstream.name);
-            scripts.push((upstream, said.map(|(_, line)| line).collect()));
+            let script = said.map(|(_, line)| line).collect();
+            scripts.push(Told { upstream, said_at: change.at, script });
         }
     }
     scripts
@@ -130,8 +144,8 @@ impl People {
 
 const NULL: &str = "<>";
 
-fn rule(scenario: &Scenario, upstream: &Scripted, line: &Line, people: &People, report: &Report) {
-    let (rule, place) = (&line.rule, &line.place);
+/// Questions that the relay never asks.
+fn rule(upstream: &Scripted, Line { rule, place }: &Line, report: &Report) {
     let name = &upstream.name;
     match rule.stage() {
         Stage::StartTls if !upstream.starttls => {
@@ -145,23 +159,26 @@ fn rule(scenario: &Scenario, upstream: &Scripted, line: &Line, people: &People, 
         }
         _ => {}
     }
-    if people.are_known {
-        fits(line, people, report);
-    }
-    if let Some(after) = rule.after().filter(|after| *after >= scenario.limit) {
+}
+
+/// Rules that hold at no time of the story.
+fn rule_times(limit: Duration, said_at: Duration, Line { rule, place }: &Line, report: &Report) {
+    if let Some(after) = rule.after().filter(|after| *after >= limit) {
+        let (after, limit) = (span(after), span(limit));
         let problem = format!(
-            "this rule never decides: it begins after {}, and the story ends at its limit, {}",
-            span(after),
-            span(scenario.limit)
+            "this rule never decides: it begins after {after}, and the story ends at its limit, {limit}"
         );
         report.fault(place, problem, None, Some("raise limit, or let the rule begin earlier".into()));
     }
-    if let Some(until) = rule.until().filter(|until| *until > scenario.limit) {
-        let problem = format!(
-            "the rule ends at {}, after the story, which has the limit {}",
-            span(until),
-            span(scenario.limit)
-        );
+    let Some(until) = rule.until() else { return };
+    if until <= said_at {
+        let (until, said_at) = (span(until), span(said_at));
+        let problem = format!("this rule never decides: it holds until {until}, and is said at {said_at}");
+        let hint = "times of rules count from the start of the story; `, for 1h` counts from when it is said";
+        report.fault(place, problem, None, Some(hint.into()));
+    } else if until > limit {
+        let problem =
+            format!("the rule ends at {}, after the story, which has the limit {}", span(until), span(limit));
         report.warn(place, problem, "take the until out, or raise limit");
     }
 }
@@ -190,7 +207,7 @@ fn fits_nobody(glob: &str, people: &[String], place: &Place, report: &Report) {
 }
 
 /// Rules behind one that always decides before them.
-fn hidden(script: Vec<&Line>, report: &Report) {
+fn hidden(script: &[&Line], report: &Report) {
     for (index, line) in script.iter().enumerate() {
         let Some(earlier) = script[..index].iter().find(|earlier| earlier.rule.hides(&line.rule)) else {
             continue;

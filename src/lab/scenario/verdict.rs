@@ -136,6 +136,7 @@ fn count(number: usize, what: &str) -> String {
 pub(super) fn attempts(story: &Story) -> usize {
     let ends = [EventName::Send, EventName::SendUnknown, EventName::Defer, EventName::Fail];
     let attempts = story.events.iter().filter(|event| ends.contains(&event.event) && event.attempt.is_some());
-    let each = attempts.map(|event| (event.id, event.destination.as_deref(), event.attempt));
+    // The time tells attempts apart that don't count against the message, since its destination is asleep.
+    let each = attempts.map(|event| (event.time, event.id, event.destination.as_deref(), event.attempt));
     each.collect::<BTreeSet<_>>().len()
 }
