@@ -555,3 +555,27 @@ fn of_a_long_list_the_ends_are_written_and_a_dozen_is_written_whole() {
     assert!(written.contains("\"bob@example.com\" = \"waiting main 450 4.2.0 later\""), "{written}");
     holds(&written, &tried(13));
 }
+
+/// The story of one message to bob, whose upstream does this.
+async fn played(script: &str) -> Story {
+    let mut world =
+        crate::lab::World::builder().upstream("main", [script.parse().unwrap()]).start().await.unwrap();
+    world.send(ALICE, [BOB], "Subject: lunch\r\n\r\nAt noon?\r\n").await.unwrap();
+    world.until_quiet(Duration::from_secs(72 * HOUR)).await;
+    world.story().await
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_relay_really_did_is_written_and_holds() {
+    for script in
+        ["rcpt bob@example.com: 451 4.7.1 busy", "connect until 5h: refuse", "rcpt bob@*: 550 5.1.1 who?"]
+    {
+        let story = played(script).await;
+        let text = "[expect]\nevents = []\nattempts = {}\noutcomes = {}\nnotices = []\nreceived = {}\n";
+        let written = write(text, &story).unwrap();
+        assert_eq!(write(&written, &story).unwrap(), written);
+        assert!(written.contains("\n[expect.attempts]\n"), "{written}");
+        let found = expectations(&written).compare(&story);
+        assert!(found.is_empty(), "{script}\n{written}\n{found:#?}");
+    }
+}

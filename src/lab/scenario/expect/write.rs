@@ -106,6 +106,12 @@ fn set_named(section: &mut Table, key: &str, values: BTreeMap<String, Value>) {
         section.remove(key);
         return;
     }
+    if section.get(key).is_some_and(|item| !item.is_table())
+        && let Some(mut key) = section.key_mut(key)
+    {
+        // The blanks of `attempts = {}` have no place in a heading.
+        key.fmt();
+    }
     let table = as_table(section.entry(key).or_insert_with(|| Item::Table(Table::new())));
     table.retain(|name, _| values.contains_key(name));
     for (name, value) in values {
