@@ -37,7 +37,9 @@ use tokio::sync::Notify;
 use super::script::{Rule, Script};
 use super::upstream::{Asked, Offers, Received, Upstream};
 use crate::clock::{Clock, Timestamp};
-use crate::mail::{Address, AddressError, Content, Envelope, QueueId, ReversePath, RouteTable};
+use crate::mail::{
+    Address, AddressError, Content, DomainPattern, Envelope, QueueId, ReversePath, Route, Via,
+};
 use crate::net::{MemoryNetwork, Network};
 use crate::queue::{Listed, Matching};
 use crate::relay::{Keep, Relay, Settings, StartError, SubmitError, Track};
@@ -47,7 +49,7 @@ use crate::tracking::{Event, Events};
 /// 2026-11-20T12:00:00Z, a Friday: the weekend lies ahead.
 pub const FRIDAY_NOON: Timestamp = Timestamp::from_millis(1_795_176_000_000);
 
-/// The group that all upstreams are in unless the settings have routes of their own.
+/// The group of the upstreams that stand in for each other.
 const GROUP: &str = "upstreams";
 
 /// All that is due at one moment is done before tokio's clock goes on, and it goes on by milliseconds.
@@ -108,6 +110,8 @@ struct Planned {
     address: SocketAddr,
     rules: Vec<Rule>,
     offers: Offers,
+    /// None for an upstream that stands in for the others.
+    domains: Vec<DomainPattern>,
 }
 
 impl WorldBuilder {
@@ -153,7 +157,18 @@ impl WorldBuilder {
         script: impl IntoIterator<Item = Rule>,
     ) -> Self {
         let rules = script.into_iter().collect();
-        self.upstreams.push(Planned { name: name.to_owned(), address, rules, offers });
+        self.upstreams.push(Planned { name: name.to_owned(), address, rules, offers, domains: Vec::new() });
+        self
+    }
+
+    /// Mail for these domains goes to this upstream alone, and it gets no other.
+    ///
+    /// # Panics
+    /// When no upstream of this name has been added.
+    pub fn only_for(mut self, name: &str, domains: impl IntoIterator<Item = DomainPattern>) -> Self {
+        let planned = self.upstreams.iter_mut().find(|planned| planned.name == name);
+        let planned = planned.unwrap_or_else(|| panic!("no upstream is called {name:?}"));
+        planned.domains = domains.into_iter().collect();
         self
     }
 
@@ -162,9 +177,8 @@ impl WorldBuilder {
         let Self { seed, start, mut settings, zone, upstreams: planned } = self;
         let clock = Clock::simulated(start, seed);
         let network = Network::Memory(MemoryNetwork::new());
-        if settings.routes.routes.is_empty() && !planned.is_empty() {
-            settings.routes = RouteTable::all_via(GROUP);
-            settings.route.groups.insert(GROUP.into(), group(&planned));
+        if settings.routes.routes.is_empty() {
+            route(&planned, &mut settings);
         }
         (settings.keep, settings.track, settings.memory) = (Keep::Memory, Track::Subscribers, None);
         let mut upstreams = BTreeMap::new();
@@ -185,8 +199,24 @@ impl WorldBuilder {
     }
 }
 
-fn group(planned: &[Planned]) -> Group {
-    let url = |planned: &Planned| {
+/// A route for each upstream that has domains of its own, and one to all the others together.
+fn route(planned: &[Planned], settings: &mut Settings) {
+    let (own, shared): (Vec<&Planned>, Vec<&Planned>) =
+        planned.iter().partition(|planned| !planned.domains.is_empty());
+    for planned in own {
+        let via = Via::Upstream(planned.name.clone());
+        settings.routes.routes.push(Route { domains: planned.domains.clone(), via });
+        settings.route.groups.insert(planned.name.clone(), group(&[planned]));
+    }
+    if !shared.is_empty() {
+        let via = Via::Upstream(GROUP.into());
+        settings.routes.routes.push(Route { domains: vec![DomainPattern::All], via });
+        settings.route.groups.insert(GROUP.into(), group(&shared));
+    }
+}
+
+fn group(planned: &[&Planned]) -> Group {
+    let url = |planned: &&Planned| {
         let tls = if planned.offers.starttls { "opportunistic" } else { "none" };
         format!("smtp://{}?tls={tls}", planned.address)
     };

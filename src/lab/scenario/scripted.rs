@@ -12,6 +12,7 @@ use crate::config::section::Section;
 use crate::config::tree::{Kind, Place, Value};
 use crate::lab::Rule;
 use crate::lab::script::RuleError;
+use crate::mail::DomainPattern;
 
 /// An upstream as the file describes it.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct Scripted {
     /// Whether it offers STARTTLS.
     pub starttls: bool,
     pub script: Vec<Line>,
+    /// Mail for these goes here alone; none where the upstream stands in for the others.
+    pub domains: Vec<DomainPattern>,
     pub(super) place: Place,
 }
 
@@ -49,10 +52,16 @@ pub(super) fn read(top: &mut Section<'_>) -> Vec<Scripted> {
         let starttls = section.word("tls", &TLS).unwrap_or(false);
         let rules = section.get("script", one_or_several).unwrap_or_default();
         let script = lines(&rules, section.report);
+        let domains = section.list("domains", domain).unwrap_or_default();
         section.done();
-        upstreams.push(Scripted { name: name.to_owned(), address, starttls, script, place });
+        upstreams.push(Scripted { name: name.to_owned(), address, starttls, script, domains, place });
     }
     upstreams
+}
+
+fn domain(value: &Value) -> Result<DomainPattern, Mismatch> {
+    let text = value.text().unwrap_or_default();
+    text.parse().map_err(|error: crate::mail::DomainPatternError| Mismatch::new(error.to_string()))
 }
 
 /// The hosts of documentation, .10 and on.

@@ -64,6 +64,11 @@ fn upstreams(scenario: &Scenario, report: &Report) {
         }
         return;
     }
+    for upstream in scenario.upstreams.iter().filter(|upstream| !upstream.domains.is_empty()) {
+        let problem =
+            format!("{} has domains, but with via = \"mx\" the zone says who takes what", upstream.name);
+        report.fault(&upstream.place, problem, None, Some("take domains out".into()));
+    }
     let named = addresses(scenario);
     for upstream in &scenario.upstreams {
         let (name, address) = (&upstream.name, upstream.address);
