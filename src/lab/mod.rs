@@ -6,6 +6,7 @@
 //! Not here: the relay that is rehearsed (`relay`); how a story looks on a terminal (the program).
 
 pub mod api;
+pub mod record;
 pub mod scenario;
 pub mod script;
 mod upstream;

@@ -146,7 +146,7 @@ impl Track {
     }
 }
 
-fn complain(damage: &tracking::Damage) {
+pub(crate) fn complain(damage: &tracking::Damage) {
     let mut text = damage.to_string();
     let mut cause = damage.source();
     while let Some(error) = cause {
@@ -202,7 +202,7 @@ fn details(event: &Event) -> Vec<String> {
     details
 }
 
-fn moment(text: &str) -> Result<Timestamp, String> {
+pub(crate) fn moment(text: &str) -> Result<Timestamp, String> {
     if let Ok(moment) = text.parse() {
         return Ok(moment);
     }

@@ -11,6 +11,7 @@ mod junit;
 mod meaning;
 mod narrate;
 mod notice_text;
+mod record;
 mod report;
 mod rules;
 mod run;
@@ -35,6 +36,7 @@ use crate::failed::Failed;
 Examples:
   posthouse lab up
   posthouse lab run config/scenarios
+  posthouse lab record --upstream mail.example.net:25 --output recorded.toml
   posthouse lab up --speed 60 --say 'rcpt *@example.com: 451 4.7.1 try later, 3 times'
   posthouse lab say 'rcpt *@example.com: 451 4.7.1 try later, for 2h'
   posthouse lab say --list
@@ -45,6 +47,7 @@ Examples:
 pub enum Lab {
     Up(up::Up),
     Run(run::Run),
+    Record(Box<record::Record>),
     Upstream(upstream::Alone),
     Say(say::Say),
     Inbox(inbox::Inbox),
@@ -56,6 +59,7 @@ impl Lab {
         match self {
             Self::Up(up) => up.run().await,
             Self::Run(run) => run.run(),
+            Self::Record(record) => record.run().await,
             Self::Upstream(upstream) => upstream.run().await,
             Self::Say(say) => say.run().await,
             Self::Inbox(inbox) => inbox.run().await,

@@ -1,0 +1,148 @@
+//! Which messages there were, from the tries to hand them over.
+//!
+//! Contract: tries that carry a message's own name are that message's. Without one, a try belongs to a message that is
+//! still under way when the sender is the same, all recipients of the try still wait, and the sizes don't speak against
+//! it; otherwise it is a new message. Two messages alike in all that, under way at the same time, are seen as one.
+//! A notice, which goes with the null reverse-path to a sender seen before, is the relay's own work and no message.
+//! Not here: masks.
+
+use super::observation::Transaction;
+use crate::clock::Timestamp;
+
+/// A message as a scenario submits it, with its real names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Message {
+    pub at: Timestamp,
+    pub sender: String,
+    pub recipients: Vec<String>,
+    pub size: Option<u64>,
+}
+
+struct UnderWay {
+    message: Message,
+    name: Option<String>,
+    /// The recipients that wait.
+    waiting: Vec<String>,
+}
+
+/// The messages in the order of their first tries, and how many notices were left out.
+pub(super) fn of_transactions(transactions: &[Transaction]) -> (Vec<Message>, usize) {
+    let mut tries: Vec<&Transaction> = transactions.iter().collect();
+    tries.sort_by_key(|transaction| transaction.at);
+    let mut all: Vec<UnderWay> = Vec::new();
+    let mut notices = 0;
+    for transaction in tries {
+        if is_notice(transaction, &all) {
+            notices += 1;
+            continue;
+        }
+        let index = all.iter().position(|known| belongs(transaction, known)).unwrap_or_else(|| {
+            all.push(begin(transaction));
+            all.len() - 1
+        });
+        all[index].tried(transaction);
+    }
+    (all.into_iter().map(|known| known.message).collect(), notices)
+}
+
+fn is_notice(transaction: &Transaction, all: &[UnderWay]) -> bool {
+    let sent = |recipient: &str| all.iter().any(|known| known.message.sender == recipient);
+    transaction.sender.is_empty() && transaction.recipients.iter().any(|(recipient, _)| sent(recipient))
+}
+
+fn belongs(transaction: &Transaction, known: &UnderWay) -> bool {
+    if transaction.message.is_some() {
+        return transaction.message == known.name;
+    }
+    // Whose recipients nobody has said yet: a client that does not pipeline stops at a refused MAIL.
+    let unnamed = known.message.recipients.is_empty();
+    let waits = |(recipient, _): &(String, bool)| known.waiting.contains(recipient);
+    // The relay's own field makes small differences.
+    let same_size = match (transaction.size, known.message.size) {
+        (Some(a), Some(b)) => a.abs_diff(b) < 64,
+        _ => true,
+    };
+    known.message.sender == transaction.sender
+        && same_size
+        && (unnamed || !known.waiting.is_empty() && transaction.recipients.iter().all(waits))
+}
+
+fn begin(transaction: &Transaction) -> UnderWay {
+    let message = Message {
+        at: transaction.at,
+        sender: transaction.sender.clone(),
+        recipients: Vec::new(),
+        size: transaction.size,
+    };
+    UnderWay { message, name: transaction.message.clone(), waiting: Vec::new() }
+}
+
+impl UnderWay {
+    fn tried(&mut self, transaction: &Transaction) {
+        for (recipient, settled) in &transaction.recipients {
+            if !self.message.recipients.contains(recipient) {
+                self.message.recipients.push(recipient.clone());
+                self.waiting.push(recipient.clone());
+            }
+            if *settled {
+                self.waiting.retain(|waiting| waiting != recipient);
+            }
+        }
+        self.message.size = transaction.size.or(self.message.size);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transaction(at: u64, sender: &str, recipients: &[(&str, bool)], size: Option<u64>) -> Transaction {
+        let recipients = recipients.iter().map(|(name, settled)| ((*name).to_owned(), *settled)).collect();
+        let at = Timestamp::from_millis(at);
+        Transaction { at, sender: sender.to_owned(), recipients, size, message: None }
+    }
+
+    fn found(transactions: &[Transaction]) -> Vec<String> {
+        let (messages, _) = of_transactions(transactions);
+        messages
+            .iter()
+            .map(|m| format!("{} {} {}", m.at.as_millis(), m.sender, m.recipients.join(",")))
+            .collect()
+    }
+
+    #[test]
+    fn the_tries_of_one_message_are_one_message() {
+        let tries = [
+            transaction(1, "a", &[("b", false), ("c", true)], None),
+            transaction(2, "a", &[("b", false)], Some(100)),
+            transaction(3, "a", &[("b", true)], Some(100)),
+            transaction(4, "a", &[("b", true)], Some(100)),
+        ];
+        assert_eq!(found(&tries), ["1 a b,c", "4 a b"]);
+    }
+
+    #[test]
+    fn other_sizes_senders_and_recipients_are_other_messages() {
+        let tries = [
+            transaction(1, "a", &[("b", false)], Some(100)),
+            transaction(2, "a", &[("b", false)], Some(5000)),
+            transaction(3, "x", &[("b", false)], Some(100)),
+            transaction(4, "a", &[("z", false)], Some(100)),
+            transaction(5, "a", &[("b", true)], Some(100)),
+        ];
+        assert_eq!(found(&tries), ["1 a b", "2 a b", "3 x b", "4 a z"]);
+    }
+
+    #[test]
+    fn a_message_whose_sender_was_refused_gets_its_recipients_later() {
+        let tries = [transaction(1, "a", &[], None), transaction(2, "a", &[("b", true)], Some(9))];
+        assert_eq!(found(&tries), ["1 a b"]);
+    }
+
+    #[test]
+    fn a_notice_is_no_message() {
+        let tries = [transaction(1, "a", &[("b", true)], None), transaction(2, "", &[("a", true)], None)];
+        assert_eq!(found(&tries), ["1 a b"]);
+        assert_eq!(of_transactions(&tries).1, 1);
+    }
+}
