@@ -2,8 +2,8 @@
 //!
 //! Contract: the same name always gives the same mask, and a different one a different mask: addresses become
 //! `sender1@example.org` and `recipient1@example.com`, with one masked domain for each real one; hosts, network
-//! addresses and queue ids within a reply's text become `main.example.net`, `192.0.2.1` and `ID1`. A name that is a part of a known
-//! domain keeps its relation to it.
+//! addresses and queue ids within a reply's text become `main.example.net`, `192.0.2.1` and `ID1`. A name that is a
+//! part of a known domain keeps its relation to it.
 //! Invariants: all addresses are introduced before a text is masked, so that a name is found wherever it stands.
 //! What cannot be recognised stays: a name in prose, a number of a customer. The file says that it should be read.
 //! Not here: which texts there are.
