@@ -1,7 +1,8 @@
 //! The folder of a running lab: where its socket is, and what is left of it afterwards.
 //!
 //! Contract: [`LabFolder::claim`] makes this process the one lab of a folder, or says who is. When it is dropped the
-//! folder is gone, or marked as kept. A folder that a killed lab has left is cleared first; a kept one is taken up.
+//! folder is gone, or marked as kept. A folder that a killed lab has left is cleared first; a kept one is taken up, and
+//! stays as it is when the lab on it does not come to run.
 //! Invariants: nothing is ever removed from a folder that no lab has marked as its own; the folder is ours alone
 //! (0700, our uid, no symbolic link), since its name in the shared folder for temporary files can be guessed.
 //! Not here: what is in the folder (spool, tracking log, control socket).
@@ -24,8 +25,10 @@ pub struct LabFolder {
     /// Unlocked when it is closed.
     _lock: fs::File,
     keep: bool,
-    /// Whether something of an earlier lab is there.
+    /// Whether something that an earlier lab has kept is there.
     taken_up: bool,
+    /// Whether this lab has come to run.
+    begun: bool,
     /// Whether the folder itself goes at the end.
     ours: bool,
 }
@@ -56,11 +59,16 @@ impl LabFolder {
         if was_lab && !taken_up {
             clear(path).map_err(|error| failed("cannot clear", error))?;
         }
-        Ok(Self { path: path.to_owned(), _lock: lock, keep, taken_up, ours: made || was_lab })
+        Ok(Self { path: path.to_owned(), _lock: lock, keep, taken_up, begun: false, ours: made || was_lab })
     }
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The lab runs: from now on, what was kept by an earlier one is this one's.
+    pub fn begin(&mut self) {
+        self.begun = true;
     }
 
     /// Whether an earlier lab has kept its mail here.
@@ -71,6 +79,10 @@ impl LabFolder {
 
 impl Drop for LabFolder {
     fn drop(&mut self) {
+        // A lab that could not start has no right to what another has kept.
+        if self.taken_up && !self.begun {
+            return;
+        }
         if self.keep {
             // Without the mark the next lab would clear what was to be kept.
             if let Err(error) = fs::write(self.path.join(KEPT), "") {
@@ -195,8 +207,10 @@ mod tests {
         assert!(!path.join("stale").exists() && !folder.taken_up());
         fs::write(path.join("mail"), "").unwrap();
         drop(folder);
-        let folder = LabFolder::claim(&path, false).ok().expect("it was kept");
+        drop(LabFolder::claim(&path, false).ok().expect("it was kept, and this lab does not come to run"));
+        let mut folder = LabFolder::claim(&path, false).ok().expect("it is still kept");
         assert!(path.join("mail").exists() && folder.taken_up());
+        folder.begin();
         drop(folder);
         assert!(!path.exists());
     }

@@ -80,7 +80,7 @@ impl Up {
         let ended = end_signal()?;
         let rules = self.rules.read()?;
         let path = self.dir.clone().unwrap_or_else(folder::well_known);
-        let folder = LabFolder::claim(&path, self.keep)?;
+        let mut folder = LabFolder::claim(&path, self.keep)?;
         let clock = super::clock(self.speed);
         let mut script = Script::new(clock.now(), clock.chance());
         for rule in rules {
@@ -98,6 +98,7 @@ impl Up {
             None => free(LISTEN),
         };
         let relay = self.relay(&folder, listen, &upstream, clock).await?;
+        folder.begin();
         let routes = admin::routes(relay.clone()).merge(lab::api::routes(upstream.clone()));
         let control = Control::serve(folder.path(), routes)?;
         let facts = Facts {

@@ -49,6 +49,7 @@ impl Alone {
         let ended = end_signal()?;
         let rules = self.rules.read()?;
         let path = self.dir.clone().unwrap_or_else(folder::well_known);
+        // What a whole lab may have kept there stays.
         let folder = LabFolder::claim(&path, false)?;
         let clock = super::clock(self.speed);
         let mut script = Script::new(clock.now(), clock.chance());
