@@ -73,8 +73,7 @@ fn main() -> ExitCode {
         Command::Queue(queue) => block_on(Level::INFO, queue.run()),
         Command::Why(why) => block_on(Level::INFO, why.run()),
         Command::Health(health) => block_on(Level::INFO, health.run()),
-        // A lab tells the same as a story.
-        Command::Lab(lab) => block_on(Level::ERROR, lab.run()),
+        Command::Lab(lab) => lab.run(),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

@@ -55,17 +55,22 @@ pub enum Lab {
 }
 
 impl Lab {
-    pub async fn run(self) -> Result<(), Failed> {
+    pub fn run(self) -> Result<(), Failed> {
         match self {
-            Self::Up(up) => up.run().await,
+            Self::Up(up) => live(up.run()),
             Self::Run(run) => run.run(),
-            Self::Record(record) => record.run().await,
-            Self::Upstream(upstream) => upstream.run().await,
-            Self::Say(say) => say.run().await,
-            Self::Inbox(inbox) => inbox.run().await,
-            Self::Asked(asked) => asked.run().await,
+            Self::Record(record) => live(record.run()),
+            Self::Upstream(upstream) => live(upstream.run()),
+            Self::Say(say) => live(say.run()),
+            Self::Inbox(inbox) => live(inbox.run()),
+            Self::Asked(asked) => live(asked.run()),
         }
     }
+}
+
+/// On real time. Of the program's log errors alone are shown: a lab tells the rest as a story.
+fn live(command: impl Future<Output = Result<(), Failed>>) -> Result<(), Failed> {
+    crate::block_on(tracing::Level::ERROR, command)
 }
 
 /// Which running lab is meant.

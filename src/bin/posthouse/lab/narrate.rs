@@ -7,6 +7,7 @@
 //! Not here: colours and the live table (`screen`), what codes mean (`meaning`), the text of a notice (`notice_text`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use posthouse::clock::Timestamp;
 use posthouse::mail::{QueueId, Reply};
@@ -71,6 +72,8 @@ pub struct Narrator {
     /// Reply codes that were explained.
     explained: BTreeSet<u16>,
     messages: BTreeMap<QueueId, Known>,
+    /// Destinations that sleep, and when that was told last.
+    asleep: BTreeMap<String, Timestamp>,
     tally: Tally,
 }
 
@@ -81,13 +84,21 @@ struct Known {
     waiting: BTreeMap<String, String>,
 }
 
+/// How long a destination sleeps before that is told again.
+const SLEEP_RETOLD: Duration = Duration::from_secs(3600);
 /// Lines of the same moment stand below each other.
 const INDENT: &str = "             ";
 
 impl Narrator {
     /// Times are told from `start` on.
     pub fn new(start: Timestamp) -> Self {
-        Self { start, explained: BTreeSet::new(), messages: BTreeMap::new(), tally: Tally::default() }
+        Self {
+            start,
+            explained: BTreeSet::new(),
+            messages: BTreeMap::new(),
+            asleep: BTreeMap::new(),
+            tally: Tally::default(),
+        }
     }
 
     pub fn tally(&self) -> Tally {
@@ -172,9 +183,6 @@ impl Narrator {
         let text = format!("{}: nobody knows", whom(event));
         let mut lines = vec![self.line(event, Tone::Wait, text)];
         lines.extend(self.words(event));
-        lines.push(aside(
-            "the whole message was sent, and no answer came: it may have arrived, or not".into(),
-        ));
         lines.push(aside(format!("better twice than never: {}", self.what_next(event))));
         lines
     }
@@ -254,15 +262,9 @@ impl Narrator {
         let messages = format!("{waiting} {}", plural(waiting, "message", "messages"));
         let destination = event.destination.as_deref().unwrap_or("the destination");
         match event.event {
-            EventName::Sleep => {
-                let text = format!("{destination} cannot be reached, and sleeps: {messages} behind it");
-                let mut lines = vec![self.line(event, Tone::Wait, text)];
-                lines.extend(self.words(event));
-                let knock = "the relay knocks now and then, with one message instead of all;";
-                lines.push(aside(format!("{knock} {}", self.what_next(event))));
-                lines
-            }
+            EventName::Sleep => self.slept(event, destination, &messages),
             EventName::Wake => {
+                self.asleep.remove(destination);
                 let slept = event.since.map(|since| format!(" after {}", rough(event.time.since(since))));
                 let slept = slept.unwrap_or_default();
                 let text = format!("{destination} answers again{slept}: {messages} behind it");
@@ -281,6 +283,27 @@ impl Narrator {
                 vec![self.line(event, Tone::Wait, format!("no way to {destination}: {reason}"))]
             }),
         }
+    }
+
+    /// Each knock without an answer is such an event: after the first, one an hour is told.
+    fn slept(&mut self, event: &Event, destination: &str, messages: &str) -> Vec<Line> {
+        let told = self.asleep.get(destination).copied();
+        if told.is_some_and(|told| event.time.since(told) < SLEEP_RETOLD) {
+            return Vec::new();
+        }
+        self.asleep.insert(destination.to_owned(), event.time);
+        if told.is_some() {
+            let time = event.since.map(|since| format!(" for {}", rough(event.time.since(since))));
+            let time = time.unwrap_or_default();
+            let text = format!("{destination} has not answered{time}: {messages} behind it");
+            return vec![self.line(event, Tone::Wait, text)];
+        }
+        let text = format!("{destination} cannot be reached, and sleeps: {messages} behind it");
+        let mut lines = vec![self.line(event, Tone::Wait, text)];
+        lines.extend(self.words(event));
+        let knock = "the relay knocks now and then, with one message instead of all";
+        lines.push(aside(format!("{knock}; {}", self.what_next(event))));
+        lines
     }
 
     fn rejected(&mut self, event: &Event) -> Vec<Line> {

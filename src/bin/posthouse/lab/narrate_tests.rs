@@ -1,7 +1,5 @@
 //! The story told from made events, without a relay or a terminal.
 
-use std::time::Duration;
-
 use posthouse::mail::{QueueId, Reply};
 
 use super::*;
@@ -114,6 +112,16 @@ fn a_destination_that_sleeps_says_why_and_when_it_is_tried_and_wakes() {
     for words in ["upstream cannot be reached", "3 messages", "because: connection refused", "in 1 minute"] {
         assert!(told.contains(words), "{words}: {told}");
     }
+    // Every knock is an event; one an hour is told.
+    let mut knock = |after: Duration| {
+        let mut again = sleep.clone();
+        again.time = START + HOUR + after;
+        again.since = Some(START + HOUR);
+        text(&narrator.tell(&again))
+    };
+    assert_eq!((knock(MINUTE), knock(30 * MINUTE)), (String::new(), String::new()));
+    assert_eq!(knock(HOUR), "+02:00:00    upstream has not answered for 1 hour: 3 messages behind it");
+    assert_eq!(knock(90 * MINUTE), "");
     let mut wake = Event::new(START + 2 * HOUR, EventName::Wake);
     wake.destination = Some("upstream".into());
     wake.since = Some(START + HOUR);

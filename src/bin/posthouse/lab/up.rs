@@ -13,6 +13,7 @@ use posthouse::accept::ListenerSettings;
 use posthouse::admin::{self, Control};
 use posthouse::clock::Clock;
 use posthouse::deliver::Timeouts;
+use posthouse::lab::script::Stage;
 use posthouse::lab::{self, Offers, Script, Upstream};
 use posthouse::mail::RouteTable;
 use posthouse::net::Network;
@@ -82,6 +83,8 @@ impl Up {
         let path = self.dir.clone().unwrap_or_else(folder::well_known);
         let mut folder = LabFolder::claim(&path, self.keep)?;
         let clock = super::clock(self.speed);
+        // TLS would only blur the story, unless it is a part of it.
+        let starttls = rules.iter().any(|rule| rule.stage() == Stage::StartTls);
         let mut script = Script::new(clock.now(), clock.chance());
         for rule in rules {
             script.add(rule);
@@ -89,8 +92,7 @@ impl Up {
         if !self.no_samples {
             script.add(samples::RULE.parse().expect("a rule"));
         }
-        // With STARTTLS, so that rules about it have something to spoil.
-        let offers = Offers { starttls: true, ..Offers::default() };
+        let offers = Offers { starttls, ..Offers::default() };
         let upstream =
             Upstream::start_with(&Network::System, self.upstream_listen, &clock, script, offers).await?;
         let (listen, instead) = match self.listen {
