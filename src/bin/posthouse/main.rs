@@ -81,16 +81,22 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs a command that waits for sockets. What the program itself has to say goes to standard error, by POSTHOUSE_LOG
-/// (such as `debug`, or `posthouse::spool=debug`; `level` by default).
+/// Runs a command that waits for sockets.
 fn block_on(level: Level, command: impl Future<Output = Result<(), Failed>>) -> Result<(), Failed> {
+    log(level)?;
+    tokio::runtime::Runtime::new()?.block_on(command)
+}
+
+/// What the program itself has to say goes to standard error, by POSTHOUSE_LOG (such as `debug`, or
+/// `posthouse::spool=debug`; `level` by default).
+fn log(level: Level) -> Result<(), Failed> {
     let filter = tracing_subscriber::EnvFilter::builder()
         .with_default_directive(level.into())
         .with_env_var("POSTHOUSE_LOG")
         .from_env()?;
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
-    tokio::runtime::Runtime::new()?.block_on(command)
+    Ok(())
 }
 
 #[cfg(test)]

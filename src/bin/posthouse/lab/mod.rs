@@ -36,14 +36,14 @@ use crate::failed::Failed;
 Examples:
   posthouse lab up
   posthouse lab run config/scenarios
-  posthouse lab record --upstream mail.example.net:25 --output recorded.toml
   posthouse lab up --speed 60 --say 'rcpt *@example.com: 451 4.7.1 try later, 3 times'
   posthouse lab say 'rcpt *@example.com: 451 4.7.1 try later, for 2h'
   posthouse lab say --list
   posthouse lab inbox
   posthouse lab inbox 1
   posthouse lab asked
-  posthouse lab upstream --listen 127.0.0.1:2526")]
+  posthouse lab upstream --listen 127.0.0.1:2526
+  posthouse lab record --upstream mail.example.net:25 --output recorded.toml")]
 pub enum Lab {
     Up(up::Up),
     Run(run::Run),
@@ -58,7 +58,10 @@ impl Lab {
     pub fn run(self) -> Result<(), Failed> {
         match self {
             Self::Up(up) => live(up.run()),
-            Self::Run(run) => run.run(),
+            Self::Run(run) => {
+                crate::log(LOG)?;
+                run.run()
+            }
             Self::Record(record) => live(record.run()),
             Self::Upstream(upstream) => live(upstream.run()),
             Self::Say(say) => live(say.run()),
@@ -68,9 +71,12 @@ impl Lab {
     }
 }
 
-/// On real time. Of the program's log errors alone are shown: a lab tells the rest as a story.
+/// Of the program's log errors alone are shown: a lab tells the rest itself.
+const LOG: tracing::Level = tracing::Level::ERROR;
+
+/// On real time; what is played on paused time makes its own.
 fn live(command: impl Future<Output = Result<(), Failed>>) -> Result<(), Failed> {
-    crate::block_on(tracing::Level::ERROR, command)
+    crate::block_on(LOG, command)
 }
 
 /// Which running lab is meant.

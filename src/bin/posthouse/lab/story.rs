@@ -201,9 +201,7 @@ impl Story {
             ));
         }
         if self.facts.taken_up {
-            let waiting = self.relay.queue().len() as u64;
-            let messages = plural(waiting, "message waits", "messages wait");
-            lines.push(plain(format!("            {waiting} {messages} there from an earlier lab")));
+            lines.push(plain("            what an earlier lab has kept there is tried again".into()));
         }
         let end =
             if self.facts.until_quiet { "It ends when nothing waits any more." } else { "Ctrl-C ends it." };
