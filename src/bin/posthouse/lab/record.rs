@@ -26,7 +26,7 @@ use crate::settings::ConfigFile;
 Examples:
   posthouse lab record --upstream mail.example.net:25 --output flaky.toml
   posthouse lab record --upstream 192.0.2.10:25 --listen 127.0.0.1:2600 --for 2h > flaky.toml
-  posthouse lab record --tracking /var/spool/posthouse --since 2d --output outage.toml
+  posthouse lab record --tracking posthouse-spool --since 2d --output outage.toml
 
 Point the relay at the address of --listen; Ctrl-C ends the recording and writes the scenario.
 Content is never kept; addresses and names are masked. STARTTLS is taken out of what the
