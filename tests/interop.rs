@@ -50,7 +50,7 @@ macro_rules! scenarios {
     };
 }
 
-scenarios! { bad_input commands crash delivery envelope failover flaky_upstream outcomes relaying stop tls }
+scenarios! { bad_input commands crash delivery envelope failover flaky_upstream lab outcomes relaying stop tls }
 
 #[test]
 fn every_file_of_scenarios_is_run() {
