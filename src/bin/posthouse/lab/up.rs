@@ -6,6 +6,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -18,6 +19,7 @@ use posthouse::lab::{self, Offers, Script, Upstream};
 use posthouse::mail::RouteTable;
 use posthouse::net::Network;
 use posthouse::relay::{Keep, Relay, Settings, Track};
+use posthouse::route::Zone;
 use posthouse::spool;
 
 use super::folder::{self, LabFolder};
@@ -149,7 +151,9 @@ impl Up {
             block: STEP_MAX,
             content: STEP_MAX,
         };
-        Ok(Relay::builder(settings).clock(clock).start().await?)
+        // The upstream is an address: no name is asked for, and a machine without DNS rehearses as well.
+        let names = Arc::new(Zone::default());
+        Ok(Relay::builder(settings).clock(clock).names(names).start().await?)
     }
 }
 

@@ -29,7 +29,11 @@ use crate::queue::plural;
 Examples:
   posthouse lab upstream --listen 127.0.0.1:2526
   posthouse lab upstream --listen 127.0.0.1:2526 --say 'dot: keep and close, once'
-  posthouse lab upstream --listen 127.0.0.1:2526 --script monday.rules --speed 60")]
+  posthouse lab upstream --listen 127.0.0.1:2526 --script monday.rules --speed 60
+  posthouse lab upstream --listen 127.0.0.1:2526 --say 'ehlo: without STARTTLS'
+
+STARTTLS is offered with a certificate that nobody trusts. A mailer that insists on a better one needs
+the last of these.")]
 pub struct Alone {
     /// Where it takes mail; port 0 takes a free one
     #[arg(long, value_name = "ADDR")]
