@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::Instant;
 
 use super::*;
 use crate::lab::FRIDAY_NOON;
@@ -125,17 +124,17 @@ async fn connections_are_refused_or_reset_as_the_script_says() {
 #[tokio::test(start_paused = true)]
 async fn delays_and_drips_take_their_time() {
     let bench = bench(&["greeting: delay 10s, accept", "ehlo: drip 1s, 250 hello"]).await;
-    let began = Instant::now();
+    let clock = Clock::simulated(FRIDAY_NOON, 7);
     let mut stream = bench.connect().await.unwrap();
     let mut said = [0; 512];
     let octets = stream.read(&mut said).await.unwrap();
     assert!(said[..octets].starts_with(b"220 "));
-    assert_eq!(began.elapsed().as_secs(), 10);
+    assert_eq!(clock.now().since(FRIDAY_NOON).as_secs(), 10);
     stream.write_all(b"EHLO client.example\r\n").await.unwrap();
     for octet in b"250 hello\r\n" {
         assert_eq!(stream.read_u8().await.unwrap(), *octet);
     }
-    assert_eq!(began.elapsed().as_secs(), 21);
+    assert_eq!(clock.now().since(FRIDAY_NOON).as_secs(), 21);
 }
 
 #[tokio::test(start_paused = true)]
