@@ -97,8 +97,9 @@ impl Run {
         match &self.output {
             None => print::text(&formatted)?,
             Some(output) => {
-                std::fs::write(output, formatted)
-                    .map_err(|error| Failed::Message(format!("cannot write {}: {error}", output.display())))?;
+                std::fs::write(output, formatted).map_err(|error| {
+                    Failed::Message(format!("cannot write {}: {error}", output.display()))
+                })?;
                 if self.format != Format::Text {
                     print::text(&report::text(&outcomes, self.story))?;
                 }
