@@ -30,11 +30,7 @@ class InFrontOfALab(Scenario):
 
 @needs_posthouse
 class AnApplicationThatTriesAgain(InFrontOfALab):
-    """retry.js: nodemailer and a loop. By default nodemailer takes up STARTTLS wherever it is offered, and then insists
-    on a certificate that it can trust."""
-
-    def upstream(self, *rules):
-        return super().upstream(*rules, "ehlo: without STARTTLS")
+    """retry.js: nodemailer and a loop."""
 
     def application(self, lab, recipient=RECIPIENT, attempts=5, timeout=20_000):
         """Its attempts, and whether the message was taken in the end."""
@@ -90,7 +86,7 @@ class AnApplicationThatTriesAgain(InFrontOfALab):
         self.assertEqual(lab.asked("rcpt"), [("timeout@example.com", "silence")] * 2)
 
     def test_gives_up_where_the_certificate_is_nobodys(self):
-        lab = super().upstream()
+        lab = self.upstream("starttls: accept")
         attempts, taken = self.application(lab, attempts=2)
         self.assertFalse(taken)
         self.assertEqual([attempt["error"] for attempt in attempts], ["ESOCKET"] * 2)
@@ -165,7 +161,7 @@ class TheUpstreamAsAServer(InFrontOfALab):
                 self.assertEqual(lab.content(number), contents.with_end(content))
 
     def test_starttls_with_a_certificate_that_nobody_trusts(self):
-        lab = self.upstream()
+        lab = self.upstream("starttls: accept")
         with smtplib.SMTP(HOST, lab.port, "client.example.org", 30) as smtp:
             with self.assertRaises(ssl.SSLCertVerificationError):
                 smtp.starttls(context=ssl.create_default_context())

@@ -80,7 +80,8 @@ pub struct Asked {
 pub struct Offers {
     /// The name in its greeting and in its certificate.
     pub hostname: String,
-    /// STARTTLS, with a certificate of the lab's own.
+    /// STARTTLS, with a certificate of the lab's own. Without it, STARTTLS is offered while the script has a rule for it
+    /// (`starttls: accept`), so that mailers which insist on a certificate that they trust are not turned away.
     pub starttls: bool,
     /// AUTH PLAIN and LOGIN, where every password is right.
     pub auth: bool,
@@ -141,7 +142,7 @@ impl Drop for Door {
 }
 
 impl Upstream {
-    /// Listens at `address` of `network` (port 0 takes a free one), without TLS.
+    /// Listens at `address` of `network` (port 0 takes a free one).
     pub async fn start(
         network: &Network,
         address: SocketAddr,
@@ -183,7 +184,7 @@ impl Upstream {
         Ok(Self { shared, _door: Arc::new(Door(task)) })
     }
 
-    /// On real time, at a free port of 127.0.0.1, with STARTTLS: for other people's mailers. A script is rules, the
+    /// On real time, at a free port of 127.0.0.1: for other people's mailers. A script is rules, the
     /// first that fits decides.
     pub async fn on_port<'a>(rules: impl IntoIterator<Item = &'a str>) -> Result<Self, OnPortError> {
         let clock = Clock::system();
@@ -192,9 +193,7 @@ impl Upstream {
             let rule = text.parse().map_err(|error| OnPortError::Rule(text.to_owned(), error))?;
             script.add(rule);
         }
-        let offers = Offers { starttls: true, ..Offers::default() };
-        let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        Ok(Self::start_with(&Network::System, address, &clock, script, offers).await?)
+        Ok(Self::start(&Network::System, SocketAddr::from(([127, 0, 0, 1], 0)), &clock, script).await?)
     }
 
     /// Where it listens, with the port that port 0 became.
@@ -260,6 +259,12 @@ impl Upstream {
 }
 
 impl Shared {
+    /// Whether a session that begins now offers STARTTLS.
+    fn offers_starttls(&self) -> bool {
+        let in_script = |standing: &Standing| standing.rule.stage() == Stage::StartTls;
+        self.offers.starttls || self.state().script.rules().iter().any(in_script)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder of an upstream's state panics")
     }

@@ -44,6 +44,7 @@ pub(super) struct Session {
     drip: Option<Duration>,
     /// What the machine says next is the answer to EHLO, and these extensions are left out.
     without: Option<Vec<String>>,
+    starttls: bool,
     certificate: Option<BadCertificate>,
     /// To be done as soon as content comes.
     amid_content: Option<Answer>,
@@ -63,6 +64,7 @@ enum Course {
 impl Session {
     pub fn new(shared: Arc<Shared>, stream: Stream, number: u64) -> Self {
         Self {
+            starttls: shared.offers_starttls(),
             shared,
             number,
             stream: Some(stream),
@@ -80,7 +82,7 @@ impl Session {
     /// Until either side ends it. Why is of no consequence: what happened is remembered.
     pub async fn run(mut self) {
         let mut settings = Settings::new(&self.shared.offers.hostname);
-        settings.starttls = self.shared.offers.starttls;
+        settings.starttls = self.starttls;
         // Clients under test may try as often as they like.
         settings.max_errors = u32::MAX;
         settings.max_commands = u32::MAX;
@@ -248,9 +250,7 @@ impl Session {
         let (verb, argument) = text.split_once(' ').unwrap_or((text, ""));
         let passes = match verb.to_ascii_uppercase().as_str() {
             "EHLO" => self.ehlo().await?,
-            "STARTTLS" if self.shared.offers.starttls && !machine.is_tls() => {
-                self.pass_or_say(Stage::StartTls).await?
-            }
+            "STARTTLS" if self.starttls && !machine.is_tls() => self.pass_or_say(Stage::StartTls).await?,
             "AUTH" if self.shared.offers.auth => {
                 if self.pass_or_say(Stage::Auth).await? {
                     self.authenticate(argument.trim()).await?;

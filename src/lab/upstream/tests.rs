@@ -185,6 +185,21 @@ async fn certificates_are_good_unless_the_script_says_otherwise() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn starttls_is_offered_while_a_rule_speaks_of_it() {
+    let network = Network::Memory(MemoryNetwork::new());
+    let clock = Clock::simulated(FRIDAY_NOON, 7);
+    let script = Script::new(FRIDAY_NOON, 7);
+    let upstream = Upstream::start(&network, "192.0.2.10:25".parse().unwrap(), &clock, script).await.unwrap();
+    let bench = Bench { network, upstream };
+    let offers = async || bench.talk("EHLO client.example\r\nQUIT\r\n").await.contains("STARTTLS");
+    assert!(!offers().await);
+    let rule = bench.upstream.say("starttls: accept".parse().unwrap());
+    assert!(offers().await);
+    bench.upstream.forget(rule);
+    assert!(!offers().await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_script_changes_while_it_runs() {
     let bench = bench(&["rcpt *: 550 5.1.1 nobody"]).await;
     let number = bench.upstream.say("rcpt bob@example.com: 451 4.7.1 later, 1 times".parse().unwrap());

@@ -27,7 +27,7 @@ Examples:
 pub struct Inbox {
     /// The number of one message; all are listed without it
     number: Option<u64>,
-    /// The content as it came, octet for octet
+    /// The content as it came; octets that are no UTF-8 are replaced
     #[arg(long, requires = "number", conflicts_with = "format")]
     raw: bool,
     #[arg(long, value_enum, default_value_t)]

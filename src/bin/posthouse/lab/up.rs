@@ -14,8 +14,7 @@ use posthouse::accept::ListenerSettings;
 use posthouse::admin::{self, Control};
 use posthouse::clock::Clock;
 use posthouse::deliver::Timeouts;
-use posthouse::lab::script::Stage;
-use posthouse::lab::{self, Offers, Script, Upstream};
+use posthouse::lab::{self, Script, Upstream};
 use posthouse::mail::RouteTable;
 use posthouse::net::Network;
 use posthouse::relay::{Keep, Relay, Settings, Track};
@@ -85,8 +84,6 @@ impl Up {
         let path = self.dir.clone().unwrap_or_else(folder::well_known);
         let mut folder = LabFolder::claim(&path, self.keep)?;
         let clock = super::clock(self.speed);
-        // TLS would only blur the story, unless it is a part of it.
-        let starttls = rules.iter().any(|rule| rule.stage() == Stage::StartTls);
         let mut script = Script::new(clock.now(), clock.chance());
         for rule in rules {
             script.add(rule);
@@ -94,9 +91,7 @@ impl Up {
         if !self.no_samples {
             script.add(samples::RULE.parse().expect("a rule"));
         }
-        let offers = Offers { starttls, ..Offers::default() };
-        let upstream =
-            Upstream::start_with(&Network::System, self.upstream_listen, &clock, script, offers).await?;
+        let upstream = Upstream::start(&Network::System, self.upstream_listen, &clock, script).await?;
         let (listen, instead) = match self.listen {
             Some(address) => (address, false),
             None => free(LISTEN),

@@ -12,7 +12,7 @@ use clap::Args;
 use posthouse::admin::Control;
 use posthouse::clock::Timestamp;
 use posthouse::lab::api::{self, InboxRow};
-use posthouse::lab::{Asked, Offers, Script, Upstream};
+use posthouse::lab::{Asked, Script, Upstream};
 use posthouse::net::Network;
 
 use super::dir_flag;
@@ -30,10 +30,9 @@ Examples:
   posthouse lab upstream --listen 127.0.0.1:2526
   posthouse lab upstream --listen 127.0.0.1:2526 --say 'dot: keep and close, once'
   posthouse lab upstream --listen 127.0.0.1:2526 --script monday.rules --speed 60
-  posthouse lab upstream --listen 127.0.0.1:2526 --say 'ehlo: without STARTTLS'
+  posthouse lab upstream --listen 127.0.0.1:2526 --say 'starttls: accept'
 
-STARTTLS is offered with a certificate that nobody trusts. A mailer that insists on a better one needs
-the last of these.")]
+STARTTLS is offered while a rule speaks of it, with a certificate of the lab's own.")]
 pub struct Alone {
     /// Where it takes mail; port 0 takes a free one
     #[arg(long, value_name = "ADDR")]
@@ -60,8 +59,7 @@ impl Alone {
         for rule in rules {
             script.add(rule);
         }
-        let offers = Offers { starttls: true, ..Offers::default() };
-        let upstream = Upstream::start_with(&Network::System, self.listen, &clock, script, offers).await?;
+        let upstream = Upstream::start(&Network::System, self.listen, &clock, script).await?;
         let _control = Control::serve(folder.path(), api::routes(upstream.clone()))?;
         let dir = dir_flag(folder.path());
         let mut log = Log { start: clock.now(), questions: 0, number: 0 };
