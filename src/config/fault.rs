@@ -68,13 +68,13 @@ pub struct Warning(pub Fault);
 
 impl Fault {
     fn show(&self, f: &mut fmt::Formatter<'_>, what: &str) -> fmt::Result {
-        let problem = &self.problem;
+        let problem = harmless(&self.problem);
         let margin = match &self.spot {
             Spot::File { path, line, column, text, width } => {
                 writeln!(f, "{}:{line}:{column}: {what}: {problem}", path.display())?;
                 let number = line.to_string();
                 let blank = " ".repeat(number.len());
-                writeln!(f, "  {number} | {}", text.replace('\t', " "))?;
+                writeln!(f, "  {number} | {}", harmless(&text.replace('\t', " ")))?;
                 writeln!(f, "  {blank} | {}{}", " ".repeat(column - 1), "^".repeat((*width).max(1)))?;
                 blank
             }
@@ -84,12 +84,12 @@ impl Fault {
             }
             Spot::Variable { name, value } => {
                 writeln!(f, "{name}: {what}: {problem}")?;
-                writeln!(f, "    | {name}={value}")?;
+                writeln!(f, "    | {name}={}", harmless(value))?;
                 " ".into()
             }
             Spot::Flag { name, value } => {
                 writeln!(f, "{name}: {what}: {problem}")?;
-                writeln!(f, "    | {name} {value}")?;
+                writeln!(f, "    | {name} {}", harmless(value))?;
                 " ".into()
             }
             Spot::Nowhere => {
@@ -99,11 +99,16 @@ impl Fault {
         };
         for (label, text) in [("expected", &self.expected), ("hint", &self.hint)] {
             if let Some(text) = text {
-                writeln!(f, "  {margin} = {label}: {text}")?;
+                writeln!(f, "  {margin} = {label}: {}", harmless(text))?;
             }
         }
         Ok(())
     }
+}
+
+/// What a file says may come to a terminal: control characters become question marks, but for line ends.
+fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
 }
 
 impl fmt::Display for Fault {
