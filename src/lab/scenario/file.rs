@@ -16,7 +16,7 @@ use super::{Change, Message, Settings};
 use crate::clock::Timestamp;
 use crate::config::fault::Report;
 use crate::config::load::{read_file, read_text};
-use crate::config::quantity::Mismatch;
+use crate::config::quantity::{self, Mismatch};
 use crate::config::section::Section;
 use crate::config::tree::{Kind, Place, Table, Value};
 use crate::config::{Faults, Warning};
@@ -48,6 +48,8 @@ pub struct Scenario {
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
+/// The longest story: ten years, as durations are read.
+const LIMIT_MAX: Duration = Duration::from_secs(315_576_000);
 const VIA: [(&str, bool); 2] = [("upstreams", false), ("mx", true)];
 const START: &str = "a moment, such as \"2026-11-20T12:00:00Z\"";
 
@@ -83,7 +85,7 @@ impl Scenario {
         let title = top.text("title").map_or_else(stem, |at| at.value);
         let seed = top.get("seed", seed).unwrap_or(1);
         let start = top.get("start", start).unwrap_or(FRIDAY_NOON);
-        let limit = top.duration("limit", Duration::from_secs(1));
+        let limit = top.get("limit", limit);
         let via_mx = top.word("via", &VIA).unwrap_or(false);
         let settings = Settings::read(top.section("settings"));
         let upstreams = scripted::read(&mut top);
@@ -114,7 +116,8 @@ impl Scenario {
             .collect();
         let last = messages.iter().map(|m| m.at).chain(changes.iter().map(|c| c.at)).max();
         let zone_place = top.place_of("zone").clone();
-        let limit = limit.unwrap_or(last.unwrap_or_default() + settings.expire_after() + DAY);
+        let enough = last.unwrap_or_default().saturating_add(settings.expire_after()).saturating_add(DAY);
+        let limit = limit.unwrap_or(enough.min(LIMIT_MAX));
         let known =
             Known { recipients, senders, upstreams: names.into_iter().map(str::to_owned).collect(), limit };
         let expectations = Expectations::read(top.section("expect"), &known);
@@ -142,6 +145,14 @@ impl Scenario {
 fn seed(value: &Value) -> Result<u64, Mismatch> {
     let seed = value.integer().and_then(|number| u64::try_from(number).ok());
     seed.ok_or_else(|| Mismatch::new("a whole number that is not negative"))
+}
+
+fn limit(value: &Value) -> Result<Duration, Mismatch> {
+    let limit = quantity::duration(value)?;
+    if (Duration::from_secs(1)..=LIMIT_MAX).contains(&limit) {
+        return Ok(limit);
+    }
+    Err(Mismatch::new("a duration from \"1s\" to \"10y\""))
 }
 
 fn start(value: &Value) -> Result<Timestamp, Mismatch> {
