@@ -45,7 +45,8 @@ pub(super) fn read(top: &mut Section<'_>) -> Vec<Scripted> {
         let address = given.map_or_else(|| default_address(index), |at| at.value);
         if let Some(other) = upstreams.iter().find(|other| other.address == address) {
             let problem = format!("{name} and {} both listen at {address}", other.name);
-            let free = (0..).map(default_address).find(|free| upstreams.iter().all(|u| u.address != *free));
+            let mut hosts = (0..256).map(default_address);
+            let free = hosts.find(|free| upstreams.iter().all(|u| u.address != *free));
             let hint = format!("give one of them another, such as {}", free.unwrap_or(address));
             section.report.fault(&place, problem, None, Some(hint));
         }
@@ -101,4 +102,18 @@ pub(super) fn lines(values: &[Value], report: &Report) -> Vec<Line> {
         }
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::lab::scenario::Scenario;
+
+    #[test]
+    fn more_upstreams_than_there_are_hosts_of_documentation_are_a_fault() {
+        let upstreams: String = (0..250).map(|number| format!("[upstream.u{number}]\n")).collect();
+        let faults = Scenario::read(Path::new("many.toml"), &upstreams).unwrap_err().to_string();
+        assert!(faults.contains("both listen at 192.0.2.255:25"), "{faults}");
+    }
 }
