@@ -67,6 +67,11 @@ impl Message {
             envid: section.get("envid", envid),
             at_place,
         };
+        if message.size.saturating_mul(count.into()) > TOTAL_MAX {
+            let problem = format!("{count} messages of this size are more than memory should hold");
+            let hint = "lower size or count: together they may come to 1GiB";
+            section.report.fault(section.place_of("size"), problem, None, Some(hint.into()));
+        }
         section.done();
         (from.is_some() && to.is_some_and(|to| !to.is_empty())).then_some(message)
     }
@@ -159,6 +164,8 @@ fn address(value: &Value, expected: &str) -> Result<String, Mismatch> {
 }
 
 const SIZE_MAX: u64 = 64 << 20;
+/// Of all messages of one `[[message]]`.
+const TOTAL_MAX: u64 = 1 << 30;
 
 fn size(value: &Value) -> Result<u64, Mismatch> {
     let size = quantity::size(value)?;
