@@ -29,6 +29,8 @@ pub enum Failure {
     NothingToActOn { at: String, act: String, reason: String },
     /// More happened than was noted, so that nothing can be said about it.
     TooMuch { missed: u64 },
+    /// An upstream has forgotten messages that it took, so that nothing can be said about them.
+    Forgotten { upstream: String, messages: u64 },
 }
 
 impl fmt::Display for Failure {
@@ -47,6 +49,10 @@ impl fmt::Display for Failure {
             Self::TooMuch { missed } => {
                 write!(f, "{missed} events came faster than they could be noted; play fewer messages")
             }
+            Self::Forgotten { upstream, messages } => write!(
+                f,
+                "{upstream} took so many messages that it has forgotten the first {messages}; play fewer messages"
+            ),
         }
     }
 }

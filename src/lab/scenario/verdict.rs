@@ -10,7 +10,7 @@ use super::file::span;
 use super::play::Said;
 use super::{Failure, Scenario};
 use crate::lab::script::Standing;
-use crate::lab::{Asked, Ended, Story, World};
+use crate::lab::{Asked, Ended, REMEMBERED_MAX, Story, World};
 use crate::queue::{Listed, ListedRecipient, ListedState, RecipientStanding};
 use crate::tracking::EventName;
 
@@ -27,7 +27,16 @@ pub(super) fn of_story(scenario: &Scenario, ended: Ended, story: &Story) -> Vec<
     if story.missed_events > 0 {
         failures.push(Failure::TooMuch { missed: story.missed_events });
     }
+    failures.extend(forgotten(story));
     failures
+}
+
+/// Upstreams that no longer know all that they took: messages are numbered from 1 on.
+fn forgotten(story: &Story) -> impl Iterator<Item = Failure> {
+    story.received.iter().filter_map(|(upstream, received)| {
+        let messages = received.first()?.number - 1;
+        (messages > 0).then(|| Failure::Forgotten { upstream: upstream.clone(), messages })
+    })
 }
 
 /// Who waits, what was said last, when it goes on.
@@ -36,6 +45,9 @@ fn waits(row: &Listed, story: &Story) -> Vec<String> {
     let line = |recipient: &ListedRecipient| {
         let mut line = format!("{} from {}: ", recipient.address, row.sender);
         line += &match recipient.attempts {
+            0 if recipient.last.is_some() => {
+                "no attempt of its own while its destination is asleep".to_owned()
+            }
             0 => "never tried".to_owned(),
             1 => "1 attempt".to_owned(),
             attempts => format!("{attempts} attempts"),
@@ -82,10 +94,15 @@ pub(super) fn of_rules(world: &World, said: &[Said], story: &Story) -> Vec<Failu
         failures.push(Failure::NeverDecided {
             upstream: said.upstream.clone(),
             rule: standing.rule.to_string(),
-            reason: why_never(standing, &asked, &rules),
+            reason: why_never(standing, &asked, &rules) + remembered(story.asked[&said.upstream].len()),
         });
     }
     failures
+}
+
+/// What must be said where the first questions are forgotten.
+fn remembered(questions: usize) -> &'static str {
+    if questions < REMEMBERED_MAX { "" } else { "; it has forgotten what it was asked before" }
 }
 
 /// What the upstream was asked instead.
@@ -139,4 +156,37 @@ pub(super) fn attempts(story: &Story) -> usize {
     // The time tells attempts apart that don't count against the message, since its destination is asleep.
     let each = attempts.map(|event| (event.time, event.id, event.destination.as_deref(), event.attempt));
     each.collect::<BTreeSet<_>>().len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::lab::Received;
+    use crate::mail::{Envelope, ReversePath};
+
+    #[test]
+    fn an_upstream_that_has_forgotten_messages_is_told() {
+        let story = |number| {
+            let (at, envelope) = (Timestamp::from_millis(0), Envelope::new(ReversePath::NULL, []));
+            let received = Received { number, at, envelope, content: String::new() };
+            Story {
+                start: at,
+                end: at,
+                ended: Ended::Quiet,
+                events: Vec::new(),
+                missed_events: 0,
+                addresses: Default::default(),
+                received: [("main".to_owned(), vec![received])].into(),
+                asked: Default::default(),
+                waiting: Vec::new(),
+            }
+        };
+        assert_eq!(forgotten(&story(1)).count(), 0);
+        let told: Vec<String> = forgotten(&story(21)).map(|failure| failure.to_string()).collect();
+        assert_eq!(
+            told,
+            ["main took so many messages that it has forgotten the first 20; play fewer messages"]
+        );
+    }
 }
