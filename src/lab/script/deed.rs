@@ -65,7 +65,9 @@ impl Deed {
                 | Self::KeepAndClose
                 | Self::KeepAndSilence
         );
-        stage != Stage::Connect && !mute
+        // Amid the content a good server says nothing.
+        let nothing_to_say = stage == Stage::Content && *self == Self::Accept;
+        stage != Stage::Connect && !mute && !nothing_to_say
     }
 }
 

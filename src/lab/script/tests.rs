@@ -103,6 +103,7 @@ const BAD: &[(&str, &str, &str)] = &[
     ("rcpt: delay {x}, close", "no duration", "5m"),
     ("rcpt: delay 1s, {delay} 2s, close", "said twice", ""),
     ("rcpt: drip 1s, {close}", "could drip", "a reply"),
+    ("content: drip 1s, {accept}", "could drip", "a reply"),
     ("rcpt: {closed}", "nothing an upstream does", "write \"close\""),
     ("rcpt: {timeout}", "nothing an upstream does", "write \"silence\""),
     ("rcpt: close {now}", "but a limit", "3 times"),
