@@ -118,7 +118,7 @@ fn speed(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         // Beyond that a real millisecond is more than a day, and no schedule means anything.
         Ok(speed) if speed > 0.0 && speed <= 1e8 => Ok(speed),
-        _ => Err("expected a number above 0, such as 3600 for an hour in a second".into()),
+        _ => Err("expected a number above 0 and up to 1e8, such as 3600 for an hour in a second".into()),
     }
 }
 
