@@ -47,7 +47,8 @@ pub(super) fn read(top: &mut Section<'_>) -> Vec<Scripted> {
             let problem = format!("{name} and {} both listen at {address}", other.name);
             let mut hosts = (0..256).map(default_address);
             let free = hosts.find(|free| upstreams.iter().all(|u| u.address != *free));
-            let hint = format!("give one of them another, such as {}", free.unwrap_or(address));
+            let example = free.map(|free| format!(", such as {free}")).unwrap_or_default();
+            let hint = format!("give one of them another address{example}");
             section.report.fault(&place, problem, None, Some(hint));
         }
         let starttls = section.word("tls", &TLS).unwrap_or(false);
@@ -62,7 +63,8 @@ pub(super) fn read(top: &mut Section<'_>) -> Vec<Scripted> {
 
 fn domain(value: &Value) -> Result<DomainPattern, Mismatch> {
     let text = value.text().unwrap_or_default();
-    text.parse().map_err(|error: crate::mail::DomainPatternError| Mismatch::new(error.to_string()))
+    let expected = "a domain such as \"example.org\", \"*.example.org\" for the domains below it, or \"*\"";
+    text.parse().map_err(|_| Mismatch::new(expected))
 }
 
 /// The hosts of documentation, .10 and on.
@@ -115,5 +117,6 @@ mod tests {
         let upstreams: String = (0..250).map(|number| format!("[upstream.u{number}]\n")).collect();
         let faults = Scenario::read(Path::new("many.toml"), &upstreams).unwrap_err().to_string();
         assert!(faults.contains("both listen at 192.0.2.255:25"), "{faults}");
+        assert!(faults.contains("= hint: give one of them another address\n"), "{faults}");
     }
 }

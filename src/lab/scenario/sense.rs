@@ -62,6 +62,7 @@ fn upstreams(scenario: &Scenario, report: &Report) {
             let place = Place::WholeFile(scenario.path.clone());
             report.fault(&place, "there is no upstream to send to", None, Some(hint.into()));
         }
+        domains(scenario, report);
         return;
     }
     for upstream in scenario.upstreams.iter().filter(|upstream| !upstream.domains.is_empty()) {
@@ -79,6 +80,20 @@ fn upstreams(scenario: &Scenario, report: &Report) {
             let problem = format!("no mail can come to {name}: no record of the zone names {}", address.ip());
             let record = if address.is_ipv4() { "A" } else { "AAAA" };
             let hint = format!("add \"mx.example.com {record} {}\" to zone", address.ip());
+            report.fault(&upstream.place, problem, None, Some(hint));
+        }
+    }
+}
+
+/// Domains that would go to the first of two upstreams, and never to the second.
+fn domains(scenario: &Scenario, report: &Report) {
+    for (index, upstream) in scenario.upstreams.iter().enumerate() {
+        for domain in &upstream.domains {
+            let earlier = scenario.upstreams[..index].iter().find(|earlier| earlier.domains.contains(domain));
+            let Some(earlier) = earlier else { continue };
+            let problem =
+                format!("mail for {domain} goes to {}, and never to {}", earlier.name, upstream.name);
+            let hint = format!("name {domain} for one of them, or take domains out of both");
             report.fault(&upstream.place, problem, None, Some(hint));
         }
     }
