@@ -209,9 +209,14 @@ fn route(planned: &[Planned], settings: &mut Settings) {
         settings.route.groups.insert(planned.name.clone(), group(&[planned]));
     }
     if !shared.is_empty() {
-        let via = Via::Upstream(GROUP.into());
+        let mut name = GROUP.to_owned();
+        // An upstream of its own domains may be called so.
+        while settings.route.groups.contains_key(&name) {
+            name.push('+');
+        }
+        let via = Via::Upstream(name.clone());
         settings.routes.routes.push(Route { domains: vec![DomainPattern::All], via });
-        settings.route.groups.insert(GROUP.into(), group(&shared));
+        settings.route.groups.insert(name, group(&shared));
     }
 }
 
@@ -460,6 +465,18 @@ mod tests {
         assert_eq!(notices.len(), 2);
         assert!(notices[0].content.contains("will keep trying for 1 day 20 hours"));
         assert_eq!(notices[1].at.since(story.start).as_secs() / 60, 48 * 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upstream_of_some_domains_may_have_any_name() {
+        let domains = ["example.com".parse().unwrap()];
+        let builder = World::builder().upstream(GROUP, []).only_for(GROUP, domains).upstream("main", []);
+        let mut world = builder.start().await.unwrap();
+        world.send("alice@example.org", ["bob@example.com", "carol@example.net"], LETTER).await.unwrap();
+        world.until_quiet(HOUR).await;
+        let taken =
+            |name: &str| world.upstream(name).received()[0].envelope.recipients[0].address.to_string();
+        assert_eq!((taken(GROUP), taken("main")), ("bob@example.com".into(), "carol@example.net".into()));
     }
 
     #[tokio::test(start_paused = true)]
