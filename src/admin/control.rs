@@ -20,10 +20,18 @@ pub struct Control {
 
 /// Why the API cannot be served.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {}; make its folder writable for posthouse", path.display())]
+#[error("cannot listen on {}; {}", path.display(), way_out(source))]
 pub struct ControlError {
     path: PathBuf,
     source: io::Error,
+}
+
+fn way_out(source: &io::Error) -> &'static str {
+    match source.kind() {
+        // Names of sockets hold about 100 octets.
+        io::ErrorKind::InvalidInput => "name a folder with a shorter path",
+        _ => "make its folder writable for posthouse",
+    }
 }
 
 impl Control {
@@ -102,5 +110,22 @@ impl axum::serve::Listener for Guarded {
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_path_that_is_too_long_for_a_socket_is_not_called_unwritable() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = folder.path().join("x".repeat(120));
+        std::fs::create_dir(&deep).unwrap();
+        let said = Control::serve(&deep, Router::new()).err().expect("too long").to_string();
+        assert!(said.ends_with("name a folder with a shorter path"), "{said}");
+        let said =
+            Control::serve(&folder.path().join("none"), Router::new()).err().expect("none").to_string();
+        assert!(said.ends_with("make its folder writable for posthouse"), "{said}");
     }
 }
