@@ -123,6 +123,7 @@ pub(crate) fn read_file(subject: &'static str, path: &Path) -> Result<(Report, T
         Err(error) => {
             let report = Report::new(subject, None);
             let hint = match subject {
+                _ if error.kind() == std::io::ErrorKind::InvalidData => "write the file in UTF-8",
                 "configuration" => {
                     "name a file that exists and that this user may read, or leave --config out"
                 }
