@@ -481,6 +481,8 @@ words = ["Delivery is delayed", "will keep trying for 1 day 20 hours"]
     assert_eq!(written, expected);
     holds(&written, &story);
     assert_eq!(write(&written, &story).unwrap(), written);
+    let dos = written.replace('\n', "\r\n");
+    assert_eq!(write(&dos, &story).unwrap(), dos, "line ends stay as they are");
 }
 
 #[test]

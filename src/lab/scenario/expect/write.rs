@@ -58,7 +58,9 @@ pub fn write(text: &str, story: &Story) -> Result<String, WriteError> {
     }
     let has_values = section.iter().any(|(_, item)| item.is_value());
     section.set_implicit(!has_values);
-    Ok(document.to_string())
+    let written = document.to_string();
+    // The writer ends every line with LF.
+    Ok(if text.contains("\r\n") { written.replace("\r\n", "\n").replace('\n', "\r\n") } else { written })
 }
 
 /// `[expect]`, at the end of the file where it is not there yet.
