@@ -116,7 +116,9 @@ impl Scenario {
             .collect();
         let last = messages.iter().map(|m| m.at).chain(changes.iter().map(|c| c.at)).max();
         let zone_place = top.place_of("zone").clone();
-        let enough = last.unwrap_or_default().saturating_add(settings.expire_after()).saturating_add(DAY);
+        // A message may wait for its whole time, and so may the notice of its end after it.
+        let whole_time = settings.expire_after().saturating_mul(2);
+        let enough = last.unwrap_or_default().saturating_add(whole_time).saturating_add(DAY);
         let limit = limit.unwrap_or(enough.min(LIMIT_MAX));
         let known =
             Known { recipients, senders, upstreams: names.into_iter().map(str::to_owned).collect(), limit };
