@@ -17,6 +17,14 @@ test:
 bench *ARGUMENTS:
     cargo bench --locked --bench relay -- {{ARGUMENTS}}
 
+# A flaky upstream with the relay in front of it, an hour in each second; Ctrl-C ends it.
+lab *ARGUMENTS:
+    cargo run --locked --release -- lab up {{ARGUMENTS}}
+
+# Every scenario, in well under a second.
+scenarios *ARGUMENTS:
+    cargo run --locked --release -- lab run {{ARGUMENTS}} config/scenarios
+
 # The relay with everything embedded; without arguments it says what it needs.
 run *ARGUMENTS:
     cargo run --locked --release -- run {{ARGUMENTS}}
