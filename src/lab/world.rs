@@ -32,7 +32,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use super::script::{Rule, Script};
 use super::upstream::{Asked, Offers, Received, Upstream};
@@ -44,7 +44,7 @@ use crate::net::{MemoryNetwork, Network};
 use crate::queue::{Listed, Matching};
 use crate::relay::{Keep, Relay, Settings, StartError, SubmitError, Track};
 use crate::route::{Group, Zone};
-use crate::tracking::{Event, Events};
+use crate::tracking::Event;
 
 /// 2026-11-20T12:00:00Z, a Friday: the weekend lies ahead.
 pub const FRIDAY_NOON: Timestamp = Timestamp::from_millis(1_795_176_000_000);
@@ -75,8 +75,6 @@ pub struct Story {
     pub ended: Ended,
     /// In order.
     pub events: Vec<Event>,
-    /// Events that came faster than they could be noted; 0 in any story that can be trusted.
-    pub missed_events: u64,
     /// Where each upstream is, by its name.
     pub addresses: BTreeMap<String, SocketAddr>,
     /// What each upstream has kept.
@@ -180,7 +178,8 @@ impl WorldBuilder {
         if settings.routes.routes.is_empty() {
             route(&planned, &mut settings);
         }
-        (settings.keep, settings.track, settings.memory) = (Keep::Memory, Track::Subscribers, None);
+        let (sender, events) = mpsc::unbounded_channel();
+        (settings.keep, settings.track, settings.memory) = (Keep::Memory, Track::Channel(sender), None);
         let mut upstreams = BTreeMap::new();
         for (index, planned) in planned.into_iter().enumerate() {
             let mut script = Script::new(start, seed.wrapping_add(index as u64 + 1));
@@ -194,7 +193,7 @@ impl WorldBuilder {
         let builder = Relay::builder(settings).clock(clock.clone()).network(network.clone());
         let relay = builder.names(Arc::clone(&zone) as _).start().await?;
         let notes = Arc::new(Notes::default());
-        tokio::spawn(Arc::clone(&notes).take(relay.events()));
+        tokio::spawn(Arc::clone(&notes).take(events));
         Ok(World { start, reached: start, clock, network, zone, relay, upstreams, notes, told: 0 })
     }
 }
@@ -361,7 +360,6 @@ impl World {
             end: self.clock.now(),
             ended: if self.relay.queue().is_empty() { Ended::Quiet } else { Ended::Limit },
             events: self.notes.all(),
-            missed_events: self.notes.missed(),
             addresses: each().map(|(name, upstream)| (name.clone(), upstream.address())).collect(),
             received: each().map(|(name, upstream)| (name.clone(), upstream.received())).collect(),
             asked: each().map(|(name, upstream)| (name.clone(), upstream.asked())).collect(),
@@ -402,39 +400,33 @@ fn parsed(address: &str) -> Result<Address, SendError> {
 /// The events so far.
 #[derive(Default)]
 struct Notes {
-    events: Mutex<(Vec<Event>, u64)>,
+    events: Mutex<Vec<Event>>,
     more: Notify,
 }
 
 impl Notes {
-    async fn take(self: Arc<Self>, mut events: Events) {
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(event) => self.lock().0.push((*event).clone()),
-                Err(lagged) => self.lock().1 += lagged.missed,
-            }
+    async fn take(self: Arc<Self>, mut events: mpsc::UnboundedReceiver<Arc<Event>>) {
+        while let Some(event) = events.recv().await {
+            // Nobody else holds it, unless somebody follows the relay's events as well.
+            self.lock().push(Arc::unwrap_or_clone(event));
             self.more.notify_waiters();
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, (Vec<Event>, u64)> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Event>> {
         self.events.lock().expect("no holder of the notes panics")
     }
 
     fn len(&self) -> usize {
-        self.lock().0.len()
+        self.lock().len()
     }
 
     fn get(&self, index: usize) -> Option<Event> {
-        self.lock().0.get(index).cloned()
+        self.lock().get(index).cloned()
     }
 
     fn all(&self) -> Vec<Event> {
-        self.lock().0.clone()
-    }
-
-    fn missed(&self) -> u64 {
-        self.lock().1
+        self.lock().clone()
     }
 }
 
@@ -460,7 +452,7 @@ mod tests {
         world.send("alice@example.org", ["bob@example.com"], LETTER).await.unwrap();
         assert_eq!(world.until_quiet(HOUR * 72).await, Ended::Quiet);
         let story = world.story().await;
-        assert_eq!((story.ended, story.missed_events, story.waiting.len()), (Ended::Quiet, 0, 0));
+        assert_eq!((story.ended, story.waiting.len()), (Ended::Quiet, 0));
         let notices = &story.received["main"];
         assert_eq!(notices.len(), 2);
         assert!(notices[0].content.contains("will keep trying for 1 day 20 hours"));

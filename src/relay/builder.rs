@@ -70,6 +70,7 @@ impl Builder {
         let (tracking, tracking_folder) = match settings.track {
             Track::Folder { path, keep } => (Tracking::to_folder(&path, keep, clock.clone())?, Some(path)),
             Track::Subscribers => (Tracking::in_memory(clock.clone()), None),
+            Track::Channel(channel) => (Tracking::to_channel(channel, clock.clone()), None),
         };
         let answers = Arc::new(Answers::new(settings.routes, settings.retry));
         let rules: Arc<dyn Rules> = answers.clone();

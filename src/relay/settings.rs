@@ -1,10 +1,14 @@
 //! Everything that a relay can be told, as the modules declare it for themselves.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::mail::RouteTable;
 use crate::queue::schedule::{Preset, Retry};
+use crate::tracking::Event;
 use crate::{accept, deliver, notice, queue, route, spool};
 
 /// Where accepted messages are kept.
@@ -23,6 +27,9 @@ pub enum Track {
     Folder { path: PathBuf, keep: Duration },
     /// Nowhere but to [`Relay::events`](super::Relay::events).
     Subscribers,
+    /// Into a channel, from the first event on and without a gap, and to [`Relay::events`](super::Relay::events). What
+    /// is not taken from it stays in memory: for simulations and tests.
+    Channel(UnboundedSender<Arc<Event>>),
 }
 
 /// The settings of one relay.

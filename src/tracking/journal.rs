@@ -15,7 +15,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc};
 
 use super::event::{Event, EventName};
 use super::folder::{Day, Folder};
@@ -44,6 +44,8 @@ impl std::fmt::Debug for Tracking {
 struct Inner {
     clock: Clock,
     subscribers: broadcast::Sender<Arc<Event>>,
+    /// Whoever must miss nothing, and takes all into his own memory.
+    channel: Option<mpsc::UnboundedSender<Arc<Event>>>,
     /// The one lock of the log: it orders stamps, lines and what subscribers see.
     order: Mutex<()>,
     writing: Option<Writing>,
@@ -103,17 +105,27 @@ impl Tracking {
                 move || shared.write_until_closed(folder)
             })
             .map_err(TrackingError::Thread)?;
-        Ok(Self::new(clock, Some(Writing { shared, thread: Some(thread) })))
+        Ok(Self::new(clock, Some(Writing { shared, thread: Some(thread) }), None))
     }
 
     /// A log without files: only subscribers see it.
     pub fn in_memory(clock: Clock) -> Self {
-        Self::new(clock, None)
+        Self::new(clock, None, None)
     }
 
-    fn new(clock: Clock, writing: Option<Writing>) -> Self {
+    /// A log into a channel, from the first event on and without a gap: for simulations. What is not taken from it
+    /// stays in memory.
+    pub fn to_channel(channel: mpsc::UnboundedSender<Arc<Event>>, clock: Clock) -> Self {
+        Self::new(clock, None, Some(channel))
+    }
+
+    fn new(
+        clock: Clock,
+        writing: Option<Writing>,
+        channel: Option<mpsc::UnboundedSender<Arc<Event>>>,
+    ) -> Self {
         let (subscribers, _) = broadcast::channel(SUBSCRIBER_EVENTS_MAX);
-        Self { inner: Arc::new(Inner { clock, subscribers, order: Mutex::new(()), writing }) }
+        Self { inner: Arc::new(Inner { clock, subscribers, channel, order: Mutex::new(()), writing }) }
     }
 
     /// All events from now on.
@@ -145,9 +157,18 @@ impl Tracking {
         if let Some(writing) = &inner.writing {
             writing.shared.push(&event);
         }
-        if inner.subscribers.receiver_count() > 0 {
+        let is_followed = inner.subscribers.receiver_count() > 0;
+        if !is_followed && inner.channel.is_none() {
+            return;
+        }
+        let event = Arc::new(event);
+        if let Some(channel) = &inner.channel {
+            // Nobody takes them any more: then nobody misses them.
+            let _ = channel.send(Arc::clone(&event));
+        }
+        if is_followed {
             // Fails only when the last subscriber has left meanwhile.
-            let _ = inner.subscribers.send(Arc::new(event));
+            let _ = inner.subscribers.send(event);
         }
     }
 }

@@ -27,8 +27,6 @@ pub enum Failure {
     NotTaken { message: usize, reason: String },
     /// The operator's act had nothing to act upon.
     NothingToActOn { at: String, act: String, reason: String },
-    /// More happened than was noted, so that nothing can be said about it.
-    TooMuch { missed: u64 },
     /// An upstream has forgotten messages that it took, so that nothing can be said about them.
     Forgotten { upstream: String, messages: u64 },
 }
@@ -46,9 +44,6 @@ impl fmt::Display for Failure {
             }
             Self::NotTaken { message, reason } => write!(f, "message {message} was not taken: {reason}"),
             Self::NothingToActOn { at, act, reason } => write!(f, "at {at}, {act}: {reason}"),
-            Self::TooMuch { missed } => {
-                write!(f, "{missed} events came faster than they could be noted; play fewer messages")
-            }
             Self::Forgotten { upstream, messages } => write!(
                 f,
                 "{upstream} took so many messages that it has forgotten the first {messages}; play fewer messages"

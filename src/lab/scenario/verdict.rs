@@ -24,9 +24,6 @@ pub(super) fn of_story(scenario: &Scenario, ended: Ended, story: &Story) -> Vec<
         let waiting = shortened(waiting.collect());
         failures.push(Failure::DoesNotEnd { limit: span(scenario.limit), waiting });
     }
-    if story.missed_events > 0 {
-        failures.push(Failure::TooMuch { missed: story.missed_events });
-    }
     failures.extend(forgotten(story));
     failures
 }
@@ -175,7 +172,6 @@ mod tests {
                 end: at,
                 ended: Ended::Quiet,
                 events: Vec::new(),
-                missed_events: 0,
                 addresses: Default::default(),
                 received: [("main".to_owned(), vec![received])].into(),
                 asked: Default::default(),

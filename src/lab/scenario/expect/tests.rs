@@ -34,7 +34,6 @@ impl Teller {
             end: start + Duration::from_secs(48 * HOUR),
             ended: Ended::Quiet,
             events: vec![],
-            missed_events: 0,
             received: BTreeMap::new(),
             asked: BTreeMap::new(),
             addresses: BTreeMap::from(addresses),
