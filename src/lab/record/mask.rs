@@ -174,6 +174,11 @@ impl Mask {
         if is_domain(&small) {
             return self.domain(&small, None);
         }
+        if let Some(at) = word.find([':', '=']) {
+            // `mx.provider.test:25`, `client-ip=203.0.113.9`: what is on either side may be a name.
+            let (before, behind) = (self.word(&word[..at]), self.word(&word[at + 1..]));
+            return format!("{before}{}{behind}", &word[at..=at]);
+        }
         if is_id(word) {
             let next = self.ids.len() + 1;
             return self.ids.entry(word.to_owned()).or_insert_with(|| format!("ID{next}")).clone();
@@ -258,6 +263,10 @@ mod tests {
             "4.7.0 [192.0.2.1 7] rate limited, see https://part5.example.com/x?id=1. ID1 - gsmtp"
         );
         assert_eq!(mask.text("host 2001:0db8:aa::9 and 203.0.113.9"), "host 2001:db8::2 and 192.0.2.1");
+        assert_eq!(
+            mask.text("mx1.provider.test:25 [203.0.113.9:25] client-ip=203.0.113.9 relay:host.new.test at 12:30:45"),
+            "main.example.net:25 [192.0.2.1:25] client-ip=192.0.2.1 relay:example6.test at 12:30:45"
+        );
         assert_eq!(mask.text("4XyZ12abcQ: queued 1700000000"), "ID2: queued ID3");
     }
 
