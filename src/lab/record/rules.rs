@@ -5,7 +5,7 @@
 //! by how often this stage was asked about him since a message of his was last taken; from DATA on about the first
 //! recipient. Equal answers to attempts in a row are one rule. Where the same sender or recipient was refused again
 //! after a message of his had been taken, attempt numbers say too little, and the answers stand as they came, each
-//! as often as it came (`, 2 times`).
+//! as often as it came (`, 2 times`). What was bad up to the end of the recording stays so: `attempt 3..`.
 //! Known limits: from DATA on a rule names the first recipient and fits every transaction in which he is accepted; a
 //! client that opens other connections than the recorded one meets the rules of connections elsewhere.
 //! Not here: the language (`script`), the file (`scenario`).
@@ -79,7 +79,8 @@ pub(super) fn of_upstream(questions: &[Observed], mask: &mut Mask) -> Vec<String
             }
         }
     }
-    let rules = order.iter().flat_map(|subject| of_subject(subject, &answers[subject]));
+    let connections = questions.iter().map(|question| question.connection).max().unwrap_or_default();
+    let rules = order.iter().flat_map(|subject| of_subject(subject, &answers[subject], connections));
     rules.chain(without(questions)).collect()
 }
 
@@ -168,17 +169,24 @@ fn is_like_limit(tail: &str) -> bool {
     }
 }
 
-fn of_subject(subject: &Subject, answers: &[Answer]) -> Vec<String> {
+/// `connections`: how many there were.
+fn of_subject(subject: &Subject, answers: &[Answer], connections: u64) -> Vec<String> {
     let about = format!("{} {}", subject.stage, subject.name).trim_end().to_owned();
     let Some(last) = answers.iter().rposition(|answer| !answer.deed.is_empty()) else { return Vec::new() };
     let several = answers[last].epoch > 0 || answers.iter().any(|answer| answer.epoch > 0);
     // On one connection a stage may be asked twice, EHLO and then HELO.
     let twice = answers.windows(2).any(|pair| pair[0].attempt == pair[1].attempt);
+    // A good answer to a connection or to content is seen only by what comes after it.
+    let to_the_end = match subject.stage {
+        "content" => false,
+        _ if subject.name.is_empty() => answers[last].attempt == connections && last + 1 == answers.len(),
+        _ => last + 1 == answers.len(),
+    };
     if several || twice && subject.name.is_empty() {
         let from = if subject.name.is_empty() { Some(first_bad(answers).attempt) } else { None };
-        return in_turn(&about, from, &answers[..=last]);
+        return in_turn(&about, from, &answers[..=last], to_the_end);
     }
-    by_attempt(&about, answers)
+    by_attempt(&about, answers, to_the_end)
 }
 
 fn first_bad(answers: &[Answer]) -> &Answer {
@@ -186,12 +194,16 @@ fn first_bad(answers: &[Answer]) -> &Answer {
 }
 
 /// `rcpt bob attempt 2..4: 451 later`
-fn by_attempt(about: &str, answers: &[Answer]) -> Vec<String> {
+fn by_attempt(about: &str, answers: &[Answer], to_the_end: bool) -> Vec<String> {
     let follows = |a: &Answer, b: &Answer| a.deed == b.deed && a.attempt + 1 == b.attempt;
     let runs = answers.chunk_by(follows).filter(|run| !run[0].deed.is_empty());
     let rule = |run: &[Answer]| {
         let (first, last) = (run[0].attempt, run[run.len() - 1].attempt);
-        let attempts = if first == last { first.to_string() } else { format!("{first}..{last}") };
+        let attempts = match last {
+            _ if to_the_end && run.as_ptr_range().end == answers.as_ptr_range().end => format!("{first}.."),
+            _ if first == last => first.to_string(),
+            _ => format!("{first}..{last}"),
+        };
         format!("{about} attempt {attempts}: {}", run[0].deed)
     };
     runs.map(rule).collect()
@@ -199,7 +211,7 @@ fn by_attempt(about: &str, answers: &[Answer]) -> Vec<String> {
 
 /// `rcpt bob: 451 later, 2 times`, then `rcpt bob: accept, once`: each answer in its turn, up to the last bad one.
 /// `from`: the connection with which they begin.
-fn in_turn(about: &str, from: Option<u64>, answers: &[Answer]) -> Vec<String> {
+fn in_turn(about: &str, from: Option<u64>, answers: &[Answer], to_the_end: bool) -> Vec<String> {
     let answers: Vec<&Answer> =
         answers.iter().filter(|a| from.is_none_or(|from| a.attempt >= from)).collect();
     let condition =
@@ -209,7 +221,12 @@ fn in_turn(about: &str, from: Option<u64>, answers: &[Answer]) -> Vec<String> {
         let times = if run.len() == 1 { "once".to_owned() } else { format!("{} times", run.len()) };
         format!("{about}{condition}: {deed}, {times}")
     };
-    answers.chunk_by(|a, b| a.deed == b.deed).map(rule).collect()
+    let mut rules: Vec<String> = answers.chunk_by(|a, b| a.deed == b.deed).map(rule).collect();
+    if to_the_end && let Some((rule, _times)) = rules.pop().as_deref().and_then(|rule| rule.rsplit_once(", "))
+    {
+        rules.push(rule.to_owned());
+    }
+    rules
 }
 
 /// What no EHLO offered; behind all other rules, as it decides always.
