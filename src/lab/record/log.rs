@@ -8,7 +8,7 @@
 //! Invariants: an attempt is counted once, in however many events it is told (SLEEP and DEFER, DEFER and EXPIRE).
 //! Not here: reading files (`tracking`), what reasons mean to a recipient (`deliver`).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use super::observation::{Did, Observations, Observed, ObservedUpstream, Transaction};
@@ -41,6 +41,8 @@ struct Reading {
     told: HashMap<(String, String), u32>,
     /// By queue id, for events that name no recipients.
     recipients: HashMap<String, Vec<String>>,
+    /// The queue ids of messages that a host which is read was asked to take.
+    attempted: HashSet<String>,
     slept: Option<(Timestamp, Option<String>, Option<String>)>,
     notes: BTreeSet<&'static str>,
 }
@@ -129,6 +131,7 @@ impl Reading {
             self.notes
                 .insert("the log does not tell at which command a connection was lost; it is taken for RCPT");
         }
+        self.message_of(event, &recipients);
         let key = format!("{}:{}", name.to_ascii_lowercase(), event.host_port.unwrap_or(25));
         let index = self.hosts.iter().position(|host| host.key == key).unwrap_or_else(|| {
             let seen = ObservedUpstream { names: vec![name.clone(), address], questions: Vec::new() };
@@ -137,6 +140,25 @@ impl Reading {
         });
         self.hosts[index].asked(event, stage, did, &recipients);
         true
+    }
+
+    /// A message that came before the log begins, or before the time that is read, begins with its first attempt.
+    fn message_of(&mut self, event: &Event, recipients: &[String]) {
+        let Some(id) = event.id.map(|id| id.to_string()) else { return };
+        let known = self.recipients.contains_key(&id);
+        self.attempted.insert(id.clone());
+        if known || recipients.is_empty() {
+            return;
+        }
+        self.recipients.insert(id.clone(), recipients.to_vec());
+        self.notes.insert("messages from before the time that was read begin with their first attempt in it");
+        self.transactions.push(Transaction {
+            at: event.time,
+            sender: sender(event),
+            recipients: recipients.iter().map(|recipient| (recipient.clone(), false)).collect(),
+            size: event.size,
+            message: Some(id),
+        });
     }
 
     fn recipients_of(&self, event: &Event) -> Vec<String> {
@@ -162,6 +184,10 @@ impl Reading {
     fn finish(mut self) -> Observations {
         for host in &mut self.hosts {
             host.seen.questions.sort_by_key(|question| question.at);
+        }
+        if self.only.is_some() {
+            let attempted = &self.attempted;
+            self.transactions.retain(|one| one.message.as_ref().is_some_and(|id| attempted.contains(id)));
         }
         let mut notes: Vec<String> = self.notes.into_iter().map(str::to_owned).collect();
         notes.push("the log does not hold how long answers took".to_owned());

@@ -143,3 +143,27 @@ fn only_the_host_that_was_asked_for_is_read() {
     assert_eq!(seen.upstreams.len(), 1);
     assert_eq!(told[0], "1: Mail  Accept");
 }
+
+#[test]
+fn a_message_from_before_the_time_that_is_read_begins_with_its_first_attempt() {
+    let mut story = Story(Vec::new());
+    for attempt in 4..6 {
+        story.add(u64::from(attempt), EventName::Defer, "the host refused RCPT", Some(attempt)).reply =
+            Some(Reply::new(450, None, "4.2.0 greylisted"));
+    }
+    let (seen, _) = story.read(None);
+    let [message] = &seen.transactions[..] else { panic!("{:?}", seen.transactions) };
+    assert_eq!((message.at.as_millis(), message.recipients.len()), (4000, 2));
+    assert!(seen.notes.iter().any(|note| note.contains("from before")), "{:?}", seen.notes);
+}
+
+#[test]
+fn of_one_host_only_its_own_messages_are_told() {
+    let mut story = Story::new();
+    story.add(1, EventName::Send, "delivered", Some(1));
+    story.add(2, EventName::Receive, "", None).id = Some(QueueId::from_u64(8));
+    let elsewhere = story.add(3, EventName::Send, "delivered", Some(1));
+    (elsewhere.id, elsewhere.host) = (Some(QueueId::from_u64(8)), Some("mx.other.test".into()));
+    let (seen, _) = story.read(Some("mx.real.test"));
+    assert_eq!(seen.transactions.len(), 1);
+}
