@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::mask::Mask;
 use super::messages::{self, Message};
-use super::observation::{Observations, ObservedUpstream};
+use super::observation::{Observations, Observed, ObservedUpstream};
 use super::rules;
 use crate::clock::Timestamp;
 
@@ -27,7 +27,7 @@ impl Observations {
         let _ = write!(text, "\ntitle = {}\nstart = \"{}\"\n", quoted(title), self.start);
         text += "\n# The relay's settings are at their defaults; the recorded one's go under [settings].\n";
         for (index, upstream) in self.upstreams.iter().enumerate() {
-            text += &script(&upstream_name(index), &rules::of_upstream(&upstream.questions, &mut mask));
+            text += &script(&upstream_name(index), &upstream.questions, &mut mask);
         }
         for message in &messages {
             text += &message_text(message, self.start, &mut mask);
@@ -84,13 +84,17 @@ fn upstream_name(index: usize) -> String {
     NAMES.get(index).map_or_else(|| format!("upstream{}", index + 1), |name| (*name).to_owned())
 }
 
-fn script(name: &str, rules: &[String]) -> String {
+fn script(name: &str, questions: &[Observed], mask: &mut Mask) -> String {
+    let rules = rules::of_upstream(questions, mask);
     let mut text = format!("\n[upstream.{name}]\n");
+    if questions.is_empty() {
+        return text + "# It was not asked anything.\nscript = []\n";
+    }
     if rules.is_empty() {
         return text + "# It did what a good server does.\nscript = []\n";
     }
     text += "script = [\n";
-    for rule in rules {
+    for rule in &rules {
         let _ = writeln!(text, "    {},", quoted(rule));
     }
     text + "]\n"

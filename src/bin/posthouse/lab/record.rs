@@ -64,21 +64,48 @@ pub struct Record {
     output: Option<PathBuf>,
 }
 
+/// Makes the file that will be written, so that nobody records for nothing; false if it is there and empty, or no file
+/// that could be lost, such as a pipe.
+fn claim(output: &Path) -> Result<bool, Failed> {
+    let cannot = |why: String| Failed::Message(format!("cannot write {}: {why}", output.display()));
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).open(output);
+    match made {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            let known = std::fs::metadata(output).map_err(|error| cannot(error.to_string()))?;
+            if known.is_file() && known.len() > 0 {
+                return Err(cannot("it exists; name another file, or move this one away".to_owned()));
+            }
+            if known.is_file() {
+                let open = std::fs::OpenOptions::new().append(true).open(output);
+                open.map_err(|error| cannot(error.to_string()))?;
+            } else if known.is_dir() {
+                return Err(cannot("it is a folder".to_owned()));
+            }
+            Ok(false)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(cannot("its folder does not exist; make it first".to_owned()))
+        }
+        Err(error) => Err(cannot(error.to_string())),
+    }
+}
+
 impl Record {
     pub async fn run(self) -> Result<(), Failed> {
         // Before hours of recording, not after.
-        if let Some(output) = &self.output {
-            std::fs::OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open(output)
-                .map_err(|error| Failed::Message(format!("cannot write {}: {error}", output.display())))?;
+        let claimed = self.output.as_deref().map(claim).transpose()?;
+        let seen = self.observe().await;
+        if let (Err(_), Some(true), Some(output)) = (&seen, claimed, &self.output) {
+            // Nothing will be written: what stays behind would be in the way of the next recording.
+            let _ = std::fs::remove_file(output);
         }
-        let seen = match (&self.upstream, &self.tracking) {
-            (Some(upstream), _) => self.listen(upstream).await?,
-            (None, Some(folder)) => self.read(folder)?,
-            (None, None) => unreachable!("clap wants one of them"),
-        };
+        let seen = seen?;
+        if seen.transactions.is_empty() {
+            eprintln!(
+                "note: no message was seen; add a [[message]] before `posthouse lab run` can play this"
+            );
+        }
         for note in &seen.notes {
             eprintln!("note: {note}");
         }
@@ -95,6 +122,14 @@ impl Record {
         }
     }
 
+    async fn observe(&self) -> Result<Observations, Failed> {
+        match (&self.upstream, &self.tracking) {
+            (Some(upstream), _) => self.listen(upstream).await,
+            (None, Some(folder)) => self.read(folder),
+            (None, None) => unreachable!("clap wants one of them"),
+        }
+    }
+
     async fn listen(&self, upstream: &str) -> Result<Observations, Failed> {
         let wrong = |why: String| {
             Failed::Message(format!(
@@ -105,6 +140,11 @@ impl Record {
             tokio::net::lookup_host(upstream).await.map_err(|error| wrong(error.to_string()))?.collect();
         if addresses.is_empty() {
             return Err(wrong("the name has no address".to_owned()));
+        }
+        if self.listen.port() != 0 && addresses.contains(&self.listen) {
+            return Err(Failed::Message(format!(
+                "--upstream {upstream} is where this listens, so that it would talk to itself; listen elsewhere (--listen)"
+            )));
         }
         let name = upstream.rsplit_once(':').map_or(upstream, |(name, _)| name).to_owned();
         let clock = Clock::system();
@@ -159,5 +199,27 @@ impl Record {
             )));
         }
         Ok(seen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_output_is_claimed_before_the_recording_and_never_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let why = |name: &str| match claim(&folder.path().join(name)) {
+            Err(Failed::Message(why)) => why,
+            other => panic!("{:?}", other.is_ok()),
+        };
+        assert!(why("none/x.toml").contains("its folder does not exist"));
+        assert!(why("").contains("it is a folder"));
+        let file = folder.path().join("x.toml");
+        assert!(claim(&file).is_ok_and(|made| made));
+        assert!(claim(&file).is_ok_and(|made| !made), "an empty one may be filled");
+        std::fs::write(&file, "title = \"by hand\"").unwrap();
+        assert!(why("x.toml").contains("it exists"));
+        assert!(claim(Path::new("/dev/null")).is_ok_and(|made| !made));
     }
 }
