@@ -37,6 +37,8 @@ pub(super) enum Ended {
     ServerClosed,
     ServerReset,
     ClientLeft,
+    /// It took no more octets for longer than any client waits.
+    ServerStuck,
     /// The recording is over, and the session was not.
     CutOff,
 }
@@ -321,6 +323,13 @@ impl Dialogue {
                 }
             }
             (Ended::ClientLeft, None) | (Ended::CutOff, _) => {}
+            (Ended::ServerStuck, None) if self.content.is_some() => {
+                self.push(Stage::Content, self.answered_at, now, Did::Silence)
+            }
+            (Ended::ServerStuck, None) => {}
+            (Ended::ServerStuck, Some((asked, at))) => {
+                self.observe(&asked, at.max(self.answered_at), now, Did::Silence)
+            }
             (_, _) if self.farewell => {}
             (_, Some((asked, at))) => self.observe(&asked, at.max(self.answered_at), now, dropped(how)),
             (_, None) if self.content.is_some() => {

@@ -204,6 +204,16 @@ fn what_is_no_reply_is_garbage_and_passes_as_it_is() {
     assert_eq!(passed.len(), "220 x\r\n".len() + endless.len() - 2);
 }
 
+#[test]
+fn a_server_that_takes_no_more_content_is_silent() {
+    let until_data =
+        ["s:220 x\r\n", "c:EHLO a\r\n", "s:250 x\r\n", "c:MAIL FROM:<a@b.test>\r\n", "s:250 ok\r\n"];
+    let recipient =
+        ["c:RCPT TO:<c@d.test>\r\n", "s:250 ok\r\n", "c:DATA\r\n", "s:354 go\r\n", "c:some content\r\n"];
+    let (told, _) = played(&[until_data, recipient].concat(), Some(Ended::ServerStuck));
+    assert_eq!(short(&told).last().expect("questions were asked"), "content c@d.test silence");
+}
+
 proptest! {
     #[test]
     fn any_octets_from_either_side_are_borne(

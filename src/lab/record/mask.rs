@@ -264,7 +264,9 @@ mod tests {
         );
         assert_eq!(mask.text("host 2001:0db8:aa::9 and 203.0.113.9"), "host 2001:db8::2 and 192.0.2.1");
         assert_eq!(
-            mask.text("mx1.provider.test:25 [203.0.113.9:25] client-ip=203.0.113.9 relay:host.new.test at 12:30:45"),
+            mask.text(
+                "mx1.provider.test:25 [203.0.113.9:25] client-ip=203.0.113.9 relay:host.new.test at 12:30:45"
+            ),
             "main.example.net:25 [192.0.2.1:25] client-ip=192.0.2.1 relay:example6.test at 12:30:45"
         );
         assert_eq!(mask.text("4XyZ12abcQ: queued 1700000000"), "ID2: queued ID3");

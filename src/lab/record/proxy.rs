@@ -29,6 +29,9 @@ const QUESTIONS_MAX: usize = 200_000;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a server may go on after its client has closed its side.
 const LAST_WORDS: Duration = Duration::from_secs(10);
+/// How long a server may leave octets of its client lie; clients wait for 3 to 5 minutes (RFC 5321 section 4.5.3.2), and
+/// who leaves meanwhile can't be seen.
+const STUCK_TIMEOUT: Duration = Duration::from_secs(360);
 const BUFFER_BYTES: usize = 16 << 10;
 
 /// Where sessions are passed on to.
@@ -262,9 +265,13 @@ impl Session {
         loop {
             if !octets.is_empty() {
                 self.look(dialogue, |dialogue, now| dialogue.client(&octets, now));
-                if to.write_all(&octets).await.is_err() {
+                match timeout(STUCK_TIMEOUT, to.write_all(&octets)).await {
+                    Ok(Ok(())) => {}
                     // The server is gone; its own direction says how.
-                    return std::future::pending().await;
+                    Ok(Err(_)) => return std::future::pending().await,
+                    Err(_) => {
+                        return self.look(dialogue, |dialogue, now| dialogue.ended(Ended::ServerStuck, now));
+                    }
                 }
                 octets.clear();
             }
