@@ -6,6 +6,8 @@
 //! A notice, which goes with the null reverse-path to a sender seen before, is the relay's own work and no message.
 //! Not here: masks.
 
+use std::collections::HashMap;
+
 use super::observation::Transaction;
 use crate::clock::Timestamp;
 
@@ -20,7 +22,6 @@ pub(super) struct Message {
 
 struct UnderWay {
     message: Message,
-    name: Option<String>,
     /// The recipients that wait.
     waiting: Vec<String>,
 }
@@ -30,14 +31,21 @@ pub(super) fn of_transactions(transactions: &[Transaction]) -> (Vec<Message>, us
     let mut tries: Vec<&Transaction> = transactions.iter().collect();
     tries.sort_by_key(|transaction| transaction.at);
     let mut all: Vec<UnderWay> = Vec::new();
+    // A log holds more messages than may be compared each with each.
+    let mut by_name: HashMap<&str, usize> = HashMap::new();
     let mut notices = 0;
     for transaction in tries {
         if is_notice(transaction, &all) {
             notices += 1;
             continue;
         }
-        let index = all.iter().position(|known| belongs(transaction, known)).unwrap_or_else(|| {
+        let known = match transaction.message.as_deref() {
+            Some(name) => by_name.get(name).copied(),
+            None => all.iter().position(|known| belongs(transaction, known)),
+        };
+        let index = known.unwrap_or_else(|| {
             all.push(begin(transaction));
+            by_name.extend(transaction.message.as_deref().map(|name| (name, all.len() - 1)));
             all.len() - 1
         });
         all[index].tried(transaction);
@@ -51,9 +59,6 @@ fn is_notice(transaction: &Transaction, all: &[UnderWay]) -> bool {
 }
 
 fn belongs(transaction: &Transaction, known: &UnderWay) -> bool {
-    if transaction.message.is_some() {
-        return transaction.message == known.name;
-    }
     // Whose recipients nobody has said yet: a client that does not pipeline stops at a refused MAIL.
     let unnamed = known.message.recipients.is_empty();
     let waits = |(recipient, _): &(String, bool)| known.waiting.contains(recipient);
@@ -74,7 +79,7 @@ fn begin(transaction: &Transaction) -> UnderWay {
         recipients: Vec::new(),
         size: transaction.size,
     };
-    UnderWay { message, name: transaction.message.clone(), waiting: Vec::new() }
+    UnderWay { message, waiting: Vec::new() }
 }
 
 impl UnderWay {
@@ -131,6 +136,15 @@ mod tests {
             transaction(5, "a", &[("b", true)], Some(100)),
         ];
         assert_eq!(found(&tries), ["1 a b", "2 a b", "3 x b", "4 a z"]);
+    }
+
+    #[test]
+    fn a_name_alone_says_which_message_a_try_belongs_to() {
+        let named = |at, name: &str| Transaction {
+            message: Some(name.to_owned()),
+            ..transaction(at, "a", &[("b", false)], Some(at * 1000))
+        };
+        assert_eq!(found(&[named(1, "first"), named(2, "second"), named(3, "first")]), ["1 a b", "2 a b"]);
     }
 
     #[test]
