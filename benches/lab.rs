@@ -5,7 +5,7 @@
 //! attempts per second tell what a message costs when there are many. Five runs of the small one, one of the large.
 //! Not here: how posthouse compares with others on real sockets (`benches/relay`).
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
 
 /// Attempts of the default schedule, as `posthouse plan` counts them.
@@ -40,12 +40,11 @@ fn scenario(messages: u32) -> String {
 #[allow(clippy::disallowed_methods)] // a stopwatch, and no clock of a relay
 fn seconds(file: &std::path::Path) -> f64 {
     let began = Instant::now();
-    let status = Command::new(env!("CARGO_BIN_EXE_posthouse"))
+    let played = Command::new(env!("CARGO_BIN_EXE_posthouse"))
         .args(["lab", "run"])
         .arg(file)
-        .stdout(Stdio::null())
-        .status()
+        .output()
         .expect("cargo has just built it");
-    assert!(status.success(), "the scenario must pass");
+    assert!(played.status.success(), "the scenario must pass:\n{}", String::from_utf8_lossy(&played.stdout));
     began.elapsed().as_secs_f64()
 }

@@ -146,13 +146,18 @@ fn count(number: usize, what: &str) -> String {
     }
 }
 
-/// Attempts at delivery in a story: one that ends differently for its recipients counts once.
+/// Attempts at delivery in a story, probes of destinations that are asleep among them: one that ends differently for
+/// its recipients counts once.
 pub(super) fn attempts(story: &Story) -> usize {
     let ends = [EventName::Send, EventName::SendUnknown, EventName::Defer, EventName::Fail];
     let attempts = story.events.iter().filter(|event| ends.contains(&event.event) && event.attempt.is_some());
-    // The time tells attempts apart that don't count against the message, since its destination is asleep.
-    let each = attempts.map(|event| (event.time, event.id, event.destination.as_deref(), event.attempt));
-    each.collect::<BTreeSet<_>>().len()
+    let each: BTreeSet<_> =
+        attempts.map(|event| (event.time, event.destination.as_deref(), event.id, event.attempt)).collect();
+    let told: BTreeSet<_> = each.iter().map(|(time, destination, ..)| (*time, *destination)).collect();
+    let probes = story.events.iter().filter(|event| event.event == EventName::Sleep);
+    let probes = probes.map(|event| (event.time, event.destination.as_deref()));
+    // The attempt that found out is told of its message as well.
+    each.len() + probes.filter(|probe| !told.contains(probe)).count()
 }
 
 #[cfg(test)]

@@ -220,7 +220,7 @@ impl Story {
         let sent = "printf 'Subject: hello\\n\\nWorld\\n' | posthouse send --from alice@example.org --to";
         [
             String::new(),
-            "Nothing waits any more, and the lab stays up. Join in from another terminal:".into(),
+            "Nothing waits, and the lab stays up. Join in from another terminal:".into(),
             format!("  {sent} 451-2times@example.com --server {relay}"),
             format!("  swaks --server {relay} --from alice@example.org --to bob@example.com"),
             format!("  posthouse lab say{dir} 'rcpt *@example.com: 451 4.7.1 try later, 3 times'"),
