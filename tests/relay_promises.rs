@@ -2,6 +2,7 @@
 
 mod world;
 use posthouse::clock::Clock;
+use posthouse::lab::{Offers, World};
 use posthouse::mail::*;
 use posthouse::net::{MemoryNetwork, Network};
 use posthouse::relay::{Relay, Settings};
@@ -171,4 +172,22 @@ async fn a_start_after_a_downtime_longer_than_delay_after_delivers_and_notifies(
     assert_eq!((relay.queue().len(), relay.queue().destinations().len()), (0, 0));
     let delivered = up.received().iter().filter(|received| !received.envelope.reverse_path.is_null()).count();
     assert_eq!(delivered, 5);
+}
+
+/// What a person reads in the log and in a notice is in our words, not in those of the TLS library.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_closes_under_tls_is_told_in_plain_words() {
+    let script = ["rcpt *: close, once", "starttls: accept"].map(|rule| rule.parse().unwrap());
+    let offers = Offers { starttls: true, ..Offers::default() };
+    let address = "192.0.2.10:25".parse().unwrap();
+    let mut world = World::builder().upstream_at("main", address, offers, script).start().await.unwrap();
+    world.send("alice@example.org", ["bob@example.com"], "Subject: x\r\n\r\n").await.unwrap();
+    world.until_quiet(Duration::from_secs(3600)).await;
+    let story = world.story().await;
+    let reasons: Vec<&str> = story.events.iter().filter_map(|event| event.reason.as_deref()).collect();
+    assert!(
+        reasons.iter().any(|reason| reason.contains("the other side closed the connection")),
+        "{reasons:?}"
+    );
+    assert!(!reasons.iter().any(|reason| reason.contains("close_notify")), "{reasons:?}");
 }

@@ -194,6 +194,8 @@ impl Connection {
         match timeout(limit, read).await {
             Err(_) => Err(Trouble::Silent(limit)),
             Ok(Ok(0)) => Err(Trouble::Closed),
+            // Under TLS, an end without a farewell; a reply that is whole has its CRLF, so nothing is cut unseen.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Err(Trouble::Closed),
             Ok(read) => read.map(|_| ()).map_err(Trouble::Io),
         }
     }
