@@ -61,6 +61,14 @@ enum Course {
     Garbage,
 }
 
+/// What becomes of a question of the machine.
+enum Decision {
+    Accept,
+    Refuse(Reply),
+    /// It stays unanswered, and what the machine says to that is not sent.
+    Leave,
+}
+
 impl Session {
     pub fn new(shared: Arc<Shared>, stream: Stream, number: u64) -> Self {
         Self {
@@ -113,33 +121,22 @@ impl Session {
 /// The script's questions, where the machine asks them.
 impl Session {
     async fn greet(&mut self, question: GreetQuestion<'_>) -> Result<(), Over> {
-        match self.ask(Stage::Greeting, None, &[]).await? {
-            Course::Pass => question.accept(),
-            Course::Say(reply) if is_refusal(&reply) => question.refuse(reply),
-            Course::Say(reply) => {
-                question.accept();
-                self.say_instead(&reply);
-            }
-            Course::Garbage => {
-                question.accept();
-                self.instead = Some(GARBAGE.into());
-            }
+        let course = self.ask(Stage::Greeting, None, &[]).await?;
+        match self.decide(course, ReplyClass::Completed) {
+            Decision::Refuse(reply) => question.refuse(reply),
+            // Unanswered, the machine would end the session.
+            Decision::Accept | Decision::Leave => question.accept(),
         }
         Ok(())
     }
 
     async fn mail(&mut self, question: MailQuestion<'_>) -> Result<(), Over> {
         let sender = question.mail().reverse_path.clone();
-        match self.ask(Stage::Mail, Some(&sender), &[]).await? {
-            Course::Pass => question.accept(),
-            Course::Say(reply) if is_refusal(&reply) => question.refuse(reply),
-            Course::Say(reply) => {
-                if reply.class() == ReplyClass::Completed {
-                    question.accept();
-                }
-                self.say_instead(&reply);
-            }
-            Course::Garbage => self.instead = Some(GARBAGE.into()),
+        let course = self.ask(Stage::Mail, Some(&sender), &[]).await?;
+        match self.decide(course, ReplyClass::Completed) {
+            Decision::Accept => question.accept(),
+            Decision::Refuse(reply) => question.refuse(reply),
+            Decision::Leave => {}
         }
         Ok(())
     }
@@ -147,16 +144,11 @@ impl Session {
     async fn recipient(&mut self, question: RecipientQuestion<'_>) -> Result<(), Over> {
         let sender = question.envelope().reverse_path.clone();
         let recipient = question.recipient().address.clone();
-        match self.ask(Stage::Rcpt, Some(&sender), &[recipient]).await? {
-            Course::Pass => question.accept(),
-            Course::Say(reply) if is_refusal(&reply) => question.refuse(reply),
-            Course::Say(reply) => {
-                if reply.class() == ReplyClass::Completed {
-                    question.accept();
-                }
-                self.say_instead(&reply);
-            }
-            Course::Garbage => self.instead = Some(GARBAGE.into()),
+        let course = self.ask(Stage::Rcpt, Some(&sender), &[recipient]).await?;
+        match self.decide(course, ReplyClass::Completed) {
+            Decision::Accept => question.accept(),
+            Decision::Refuse(reply) => question.refuse(reply),
+            Decision::Leave => {}
         }
         Ok(())
     }
@@ -164,24 +156,15 @@ impl Session {
     async fn content(&mut self, question: ContentQuestion<'_>) -> Result<(), Over> {
         let (sender, recipients) = parties(question.envelope());
         self.last = Some((sender.clone(), recipients.clone()));
-        match self.ask(Stage::Data, Some(&sender), &recipients).await? {
-            Course::Pass => question.accept(),
-            Course::Say(reply) if is_refusal(&reply) => {
+        let course = self.ask(Stage::Data, Some(&sender), &recipients).await?;
+        // Only 354 has the content come.
+        match self.decide(course, ReplyClass::Intermediate) {
+            Decision::Accept => question.accept(),
+            Decision::Refuse(reply) => {
                 question.refuse(reply);
                 return Ok(());
             }
-            Course::Say(reply) => {
-                self.say_instead(&reply);
-                // Only 354 has the content come.
-                if reply.class() != ReplyClass::Intermediate {
-                    return Ok(());
-                }
-                question.accept();
-            }
-            Course::Garbage => {
-                self.instead = Some(GARBAGE.into());
-                return Ok(());
-            }
+            Decision::Leave => return Ok(()),
         }
         self.at_line_start = true;
         let answer = self.shared.ask(self.number, Stage::Content, Some(&sender), &recipients);
@@ -203,14 +186,11 @@ impl Session {
         if taken {
             self.shared.take(envelope, &content, answer.deed != Deed::Lose);
         }
-        match self.follow(answer).await? {
-            Course::Pass => reply_to.accept("taken"),
-            Course::Say(reply) if is_refusal(&reply) => reply_to.refuse(reply),
-            Course::Say(reply) => {
-                reply_to.accept("taken");
-                self.say_instead(&reply);
-            }
-            Course::Garbage => self.instead = Some(GARBAGE.into()),
+        let course = self.follow(answer).await?;
+        match self.decide(course, ReplyClass::Completed) {
+            Decision::Accept => reply_to.accept("taken"),
+            Decision::Refuse(reply) => reply_to.refuse(reply),
+            Decision::Leave => {}
         }
         Ok(())
     }
@@ -405,6 +385,22 @@ impl Session {
                     stream.reset();
                 }
                 Err(Over)
+            }
+        }
+    }
+
+    /// A reply of class `goes_on` lets the transaction go on.
+    fn decide(&mut self, course: Course, goes_on: ReplyClass) -> Decision {
+        match course {
+            Course::Pass => Decision::Accept,
+            Course::Say(reply) if is_refusal(&reply) => Decision::Refuse(reply),
+            Course::Say(reply) => {
+                self.say_instead(&reply);
+                if reply.class() == goes_on { Decision::Accept } else { Decision::Leave }
+            }
+            Course::Garbage => {
+                self.instead = Some(GARBAGE.into());
+                Decision::Leave
             }
         }
     }
