@@ -471,12 +471,13 @@ async fn every_dialogue_goes_as_written_against_the_program_and_is_kept_in_its_s
 async fn kept_in(spool: &Path) -> BTreeMap<QueueId, Taken> {
     let mut found = Vec::new();
     let settings = spool::Settings { min_free: 0, ..spool::Settings::new(spool) };
-    let (log, recovery) = Log::open(&settings, &mut |stored| found.push(stored)).unwrap();
+    let (log, recovery) = Log::open(&settings, &mut |outline| found.push(outline.id)).unwrap();
     assert!(recovery.damages.is_empty(), "{:?}", recovery.damages);
     let mut kept = BTreeMap::new();
-    for stored in found {
-        let content = log.content(stored.id).await.unwrap().to_bytes().to_vec();
-        kept.insert(stored.id, Taken { envelope: stored.envelope, content });
+    for id in found {
+        let content = log.content(id).await.unwrap().to_bytes().to_vec();
+        let envelope = log.load(id).await.unwrap().envelope;
+        kept.insert(id, Taken { envelope, content });
     }
     kept
 }

@@ -297,12 +297,11 @@ async fn a_restart_goes_on_where_the_relay_stopped() {
     let story = bench.story(id);
     let count = |name| story.iter().filter(|event| event.event == name).count();
     use EventName::*;
-    assert_eq!((count(Receive), count(Load), count(Defer), count(Send)), (1, 2, 2, 2));
-    let load = story.iter().find(|event| event.event == Load).unwrap();
-    assert_eq!(load.recipients, ["busy@example.com"]);
+    assert_eq!((count(Receive), count(Defer), count(Send)), (1, 2, 2));
+    let all = bench.events();
+    let load = all.iter().find(|event| event.event == Load).unwrap();
+    assert_eq!((load.destination.as_deref(), load.waiting), (Some("main"), Some(1)));
     assert_eq!(load.next_attempt, before.recipients[1].next_attempt);
-    assert_eq!(load.expires, before.expires);
-    assert_eq!(load.sender.as_deref(), Some("alice@example.org"));
 }
 
 #[tokio::test]

@@ -20,11 +20,11 @@ struct Answers {
     by_domain: bool,
 }
 impl Rules for Answers {
-    fn destination(&self, r: &Address) -> Destination {
+    fn destination(&self, domain: &str) -> Destination {
         if self.moved.load(Ordering::SeqCst) {
             return Destination::Upstream("new".into());
         }
-        Destination::Upstream(if self.by_domain { r.domain().into() } else { "old".into() })
+        Destination::Upstream(if self.by_domain { domain.into() } else { "old".into() })
     }
     fn retry(&self) -> Arc<Retry> {
         Arc::new(self.retry.lock().unwrap().clone())

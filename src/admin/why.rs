@@ -65,7 +65,7 @@ fn events(
         .iter()
         .any(|event| matches!(event.event, EventName::Send | EventName::Fail | EventName::Expire));
     let sleeps = Filter {
-        events: vec![EventName::Sleep, EventName::Wake],
+        events: vec![EventName::Sleep, EventName::Wake, EventName::Load],
         since: Some(first),
         until: is_over.then(|| last + std::time::Duration::from_millis(1)),
         ..Filter::default()

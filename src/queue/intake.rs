@@ -11,11 +11,13 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::ledger::{Entrant, Ledger, Limits};
-use super::progress::{aged_from, is_over, is_waiting, owes_report};
+use super::progress::{aged_from, is_waiting, owes_report};
 use super::{Dispatch, Inner, Queue, Rules, Settings, State};
 use crate::clock::{Clock, Timestamp};
 use crate::mail::{Address, Content, Destination, Envelope, Origin, QueueId, Receipt};
-use crate::spool::{Accepted, Announcement, Commit, CommitError, Progress, Spool, Stored, Strike};
+use crate::spool::{
+    Accepted, Announcement, Commit, CommitError, Outline, Progress, Spool, Stored, Strike, WaitingDomain,
+};
 use crate::tracking::{Loaded, Message, Received, Tracking};
 
 /// A message that was not accepted: no promise was made.
@@ -56,6 +58,8 @@ pub struct Recovery {
     ledger: Ledger,
     /// Messages that are done with, and were not removed before the relay ended.
     over: Vec<QueueId>,
+    /// How many wait for each destination, and the earliest of their attempts.
+    loaded: BTreeMap<Destination, (u64, Timestamp)>,
     rules: Arc<dyn Rules>,
     tracking: Tracking,
     clock: Clock,
@@ -64,37 +68,47 @@ pub struct Recovery {
 impl Recovery {
     pub fn new(settings: Settings, rules: Arc<dyn Rules>, tracking: Tracking, clock: Clock) -> Self {
         let ledger = Ledger::new(limits(settings, &*rules));
-        Self { ledger, over: Vec::new(), rules, tracking, clock }
+        Self { ledger, over: Vec::new(), loaded: BTreeMap::new(), rules, tracking, clock }
     }
 
     /// Takes in a message that the spool has kept.
-    pub fn found(&mut self, stored: &Stored) {
-        if is_over(&stored.progress) {
-            self.over.push(stored.id);
+    pub fn found(&mut self, outline: &Outline) {
+        if outline.is_over() {
+            self.over.push(outline.id);
             return;
         }
         let now = self.clock.now();
-        let entrant = entrant(stored, &stored.progress, &*self.rules, now);
-        let next_attempt = entrant.shares.iter().map(|(_, due)| *due).min();
+        let mut shares: BTreeMap<Destination, Timestamp> = BTreeMap::new();
+        for WaitingDomain { domain, next_attempt } in &outline.waiting {
+            let due = next_attempt.unwrap_or(now);
+            let share = shares.entry(self.rules.destination(domain)).or_insert(due);
+            *share = due.min(*share);
+        }
+        for (destination, due) in &shares {
+            let (waiting, next) = self.loaded.entry(destination.clone()).or_insert((0, *due));
+            *waiting += 1;
+            *next = due.min(next).to_owned();
+        }
+        let entrant = Entrant {
+            id: outline.id,
+            aged_from: outline.arrived_at + Duration::from_millis(outline.held_for_ms),
+            shares: shares.into_iter().collect(),
+            held: outline.held_since.is_some(),
+            // Whether somebody is owed one stands in the envelope, which is read when it falls due.
+            may_owe_delay: !outline.delay_told,
+            owes_report: outline.owes_report,
+        };
         self.ledger.enter(entrant, now);
-        let waiting: Vec<&Address> = std::iter::zip(&stored.envelope.recipients, &stored.progress.recipients)
-            .filter_map(|(recipient, progress)| is_waiting(progress).then_some(&recipient.address))
-            .collect();
-        self.tracking.loaded(
-            message(stored),
-            &Loaded {
-                recipients: &waiting,
-                size: stored.size,
-                next_attempt,
-                expires: self.ledger.deadline(stored.id),
-            },
-        );
     }
 
     /// The queue, ready to hand out work.
     pub fn start(self, spool: Arc<dyn Spool>) -> Dispatch {
         for id in self.over {
             spool.remove(id);
+        }
+        for (destination, (waiting, next)) in &self.loaded {
+            let facts = Loaded { destination, waiting: *waiting, next_attempt: Some(*next) };
+            self.tracking.loaded(&facts);
         }
         let state = State { ledger: self.ledger, leased: Default::default() };
         let inner = Inner {
@@ -133,7 +147,7 @@ pub(super) fn entrant(stored: &Stored, progress: &Progress, rules: &dyn Rules, n
             continue;
         }
         let due = state.next_attempt.unwrap_or(now);
-        let share = shares.entry(rules.destination(&recipient.address)).or_insert(due);
+        let share = shares.entry(rules.destination(recipient.address.domain())).or_insert(due);
         *share = due.min(*share);
         may_owe_delay |= !progress.delay_told && rules.delay_owed(&stored.envelope, recipient);
     }

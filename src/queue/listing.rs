@@ -159,7 +159,7 @@ impl Queue {
         let held = stored.progress.held_since.is_some();
         let recipient =
             |(recipient, progress): (&crate::mail::Recipient, &crate::spool::RecipientProgress)| {
-                let destination = rules.destination(&recipient.address);
+                let destination = rules.destination(recipient.address.domain());
                 let waits = is_waiting(progress);
                 let sleep = state.ledger.sleep_of(&destination).filter(|_| waits).map(|sleep| &sleep.outcome);
                 let last = sleep.or_else(|| last_outcome(&stored.progress, progress));

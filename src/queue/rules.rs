@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::schedule::Retry;
-use crate::mail::{Address, Destination, Envelope, Recipient};
+use crate::mail::{Destination, Envelope, Recipient};
 
 /// How many deliveries may run at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +23,8 @@ impl Default for Settings {
 /// The relay's answers to the queue's questions. They may change while the relay runs; a message is asked about anew
 /// each time it is worked on.
 pub trait Rules: Send + Sync {
-    /// Where a recipient's mail goes. A recipient without a route still has a destination: one that says so.
-    fn destination(&self, recipient: &Address) -> Destination;
+    /// Where the mail for a domain goes. One without a route still has a destination: one that says so.
+    fn destination(&self, domain: &str) -> Destination;
 
     /// The schedule.
     fn retry(&self) -> Arc<Retry>;

@@ -166,7 +166,8 @@ impl Delivery {
         let waiting = std::iter::zip(&open.stored.envelope.recipients, &open.progress.recipients).enumerate();
         let mut mine: Vec<(Option<Timestamp>, u32)> = waiting
             .filter(|(_, (recipient, progress))| {
-                is_waiting(progress) && inner.rules.destination(&recipient.address) == self.destination
+                is_waiting(progress)
+                    && inner.rules.destination(recipient.address.domain()) == self.destination
             })
             .map(|(index, (_, progress))| (progress.next_attempt, index as u32))
             .collect();

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, RwLock};
 
-use crate::mail::{Address, Destination, Envelope, Recipient, RouteTable};
+use crate::mail::{Destination, Envelope, Recipient, RouteTable};
 use crate::notice;
 use crate::queue::Rules;
 use crate::queue::schedule::Retry;
@@ -37,8 +37,8 @@ impl Answers {
 }
 
 impl Rules for Answers {
-    fn destination(&self, recipient: &Address) -> Destination {
-        self.routes().destination(recipient).unwrap_or_else(|| Destination::Upstream(NO_ROUTE.to_owned()))
+    fn destination(&self, domain: &str) -> Destination {
+        self.routes().destination(domain).unwrap_or_else(|| Destination::Upstream(NO_ROUTE.to_owned()))
     }
 
     fn retry(&self) -> Arc<Retry> {

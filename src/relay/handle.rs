@@ -88,7 +88,9 @@ impl Relay {
             return Err(SubmitError::NoRecipients);
         }
         let routes = self.inner.answers.routes();
-        if let Some(lost) = envelope.recipients.iter().find(|r| routes.destination(&r.address).is_none()) {
+        if let Some(lost) =
+            envelope.recipients.iter().find(|r| routes.destination(r.address.domain()).is_none())
+        {
             return Err(SubmitError::NoRoute(lost.address.clone()));
         }
         let content = content.into();

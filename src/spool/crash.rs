@@ -14,8 +14,9 @@ use super::log::{Opened, open};
 use super::lying_disk::{Fault, LyingDisk};
 use super::read::{self, Wait};
 use super::request::Request;
+use super::shared::Shared;
 use super::writer::Habits;
-use super::{Accepted, Commit, CommitError, Durability, Progress, Stored, Strike};
+use super::{Accepted, Commit, CommitError, Durability, Outline, Progress, Stored, Strike};
 use crate::clock::Timestamp;
 use crate::mail::{Content, Envelope, Origin, QueueId, ReversePath};
 
@@ -44,9 +45,21 @@ pub(super) fn progress(attempts: u32) -> Progress {
 }
 
 pub(super) fn reopen(disk: &LyingDisk) -> (Opened, Vec<Stored>) {
-    let mut living = Vec::new();
-    let opened = open(Arc::new(disk.clone()), 0, HABITS, &mut |stored| living.push(stored)).unwrap();
+    let mut outlines = Vec::new();
+    let opened = open(Arc::new(disk.clone()), 0, HABITS, &mut |outline| outlines.push(outline)).unwrap();
+    let living = read_back(&opened.shared, outlines);
     (opened, living)
+}
+
+/// The messages of these outlines, which say the same as what is on disk.
+pub(super) fn read_back(shared: &Shared, outlines: Vec<Outline>) -> Vec<Stored> {
+    let read = |outline: Outline| {
+        let lookup = shared.lock().index.lookup(outline.id).unwrap();
+        let stored = read::stored(&lookup, Wait::Yes).unwrap().unwrap();
+        assert_eq!(Outline::of(&stored), outline);
+        stored
+    };
+    outlines.into_iter().map(read).collect()
 }
 
 /// What is known of one message from outside.

@@ -20,8 +20,8 @@ use super::segment::SEGMENT_TARGET;
 use super::shared::{Names, Shared, State};
 use super::writer::{Habits, Writer};
 use super::{
-    Accepted, Announcement, BoxFuture, Commit, Durability, LoadError, OpenError, Progress, Recovery, Spool,
-    SpoolStatus, Stored, TimeBase,
+    Accepted, Announcement, BoxFuture, Commit, Durability, LoadError, OpenError, Outline, Progress, Recovery,
+    Spool, SpoolStatus, Stored, TimeBase,
 };
 use crate::clock::Timestamp;
 use crate::mail::{Content, QueueId, Receipt};
@@ -60,7 +60,7 @@ const INLINE_MAX: u32 = 256 << 10;
 
 impl Log {
     /// Recovers what the folder holds, and begins a fresh segment. Blocks the thread while it reads all segments.
-    pub fn open(settings: &Settings, living: &mut dyn FnMut(Stored)) -> Result<(Self, Recovery), OpenError> {
+    pub fn open(settings: &Settings, living: &mut dyn FnMut(Outline)) -> Result<(Self, Recovery), OpenError> {
         let folder = Folder::open(&settings.path)?;
         let lock = folder.lock()?;
         let habits = Habits { segment_target: SEGMENT_TARGET, speed: settings.speed };
@@ -78,6 +78,11 @@ impl Log {
     /// The time by which this spool ran before it was opened; `None`: it is new.
     pub fn time_base(&self) -> Option<TimeBase> {
         self.time_base
+    }
+
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     fn lookup(&self, id: QueueId) -> Result<Lookup, LoadError> {
@@ -137,7 +142,7 @@ pub(super) fn open(
     disk: Arc<dyn Disk>,
     min_free: u64,
     habits: Habits,
-    living: &mut dyn FnMut(Stored),
+    living: &mut dyn FnMut(Outline),
 ) -> Result<Opened, OpenError> {
     let mut found = recover(disk.as_ref(), habits.speed)?;
     call_back(&mut found, living)?;
@@ -152,11 +157,11 @@ pub(super) fn open(
 }
 
 /// Reads envelope and progress of each living message. One that does not read back is damage like any other.
-fn call_back(found: &mut Found, living: &mut dyn FnMut(Stored)) -> Result<(), OpenError> {
+fn call_back(found: &mut Found, living: &mut dyn FnMut(Outline)) -> Result<(), OpenError> {
     for id in found.index.ids() {
         let lookup = found.index.lookup(id).expect("the index was not changed for this id");
         match read::stored(&lookup, Wait::Yes) {
-            Ok(stored) => living(stored.expect("a read that may wait always yields")),
+            Ok(stored) => living(Outline::of(&stored.expect("a read that may wait always yields"))),
             Err(ReadError::Io(source)) => {
                 let file = format!("segment {}", lookup.accepted.place.segment);
                 return Err(OpenError::Read { file, source });

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::shared::Names;
 use super::{
-    Accepted, Announcement, BoxFuture, Commit, CommitError, Durability, LoadError, Progress, Spool,
+    Accepted, Announcement, BoxFuture, Commit, CommitError, Durability, LoadError, Outline, Progress, Spool,
     SpoolStatus, Stored,
 };
 use crate::clock::Timestamp;
@@ -45,13 +45,13 @@ impl Memory {
     }
 
     /// Opens it again after a close, and calls back once for each living message in the order of ids.
-    pub fn recover(&self, living: &mut dyn FnMut(Stored)) {
-        let stored: Vec<Stored> = {
+    pub fn recover(&self, living: &mut dyn FnMut(Outline)) {
+        let outlines: Vec<Outline> = {
             let mut kept = self.lock();
             kept.closed = false;
-            kept.messages.values().map(|(stored, _)| stored.clone()).collect()
+            kept.messages.values().map(|(stored, _)| Outline::of(stored)).collect()
         };
-        stored.into_iter().for_each(living);
+        outlines.into_iter().for_each(living);
     }
 
     /// From now on `accept` is refused for this reason; `None` ends it.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::crash::{HABITS, body, message, progress, reopen};
+use super::crash::{HABITS, body, message, progress, read_back, reopen};
 use super::lying_disk::LyingDisk;
 use super::record::{RECORD_MAX, Record};
 use super::request::Request;
@@ -17,8 +17,9 @@ fn settings(folder: &tempfile::TempDir) -> Settings {
 }
 
 fn open(settings: &Settings) -> (Log, Recovery, Vec<Stored>) {
-    let mut living = Vec::new();
-    let (log, recovery) = Log::open(settings, &mut |stored| living.push(stored)).unwrap();
+    let mut outlines = Vec::new();
+    let (log, recovery) = Log::open(settings, &mut |outline| outlines.push(outline)).unwrap();
+    let living = read_back(log.shared(), outlines);
     (log, recovery, living)
 }
 

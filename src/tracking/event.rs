@@ -54,7 +54,7 @@ event_names! {
     Cancel = "CANCEL",
     /// An attempt was asked for by the operator.
     Retry = "RETRY",
-    /// Found again in the spool at the start.
+    /// A start found messages that wait for this destination.
     Load = "LOAD",
     /// Next hops were looked up: every candidate, and what was decided about it.
     Route = "ROUTE",

@@ -77,14 +77,13 @@ pub struct Operated<'a> {
     pub reason: &'a str,
 }
 
-/// A message was found again at the start.
+/// A start found messages that wait for this destination.
 #[derive(Clone, Copy, Debug)]
 pub struct Loaded<'a> {
-    /// Those that still wait.
-    pub recipients: &'a [&'a Address],
-    pub size: u64,
+    pub destination: &'a Destination,
+    pub waiting: u64,
+    /// The earliest of their next attempts.
     pub next_attempt: Option<Timestamp>,
-    pub expires: Option<Timestamp>,
 }
 
 /// Next hops were looked up.
@@ -251,14 +250,12 @@ impl Tracking {
         });
     }
 
-    /// LOAD: found again in the spool.
-    pub fn loaded(&self, message: Message<'_>, facts: &Loaded<'_>) {
+    /// LOAD: found again in the spool, all that waits for one destination.
+    pub fn loaded(&self, facts: &Loaded<'_>) {
         self.tell(EventName::Load, |event| {
-            about(event, message);
-            event.recipients = texts(facts.recipients);
-            event.size = Some(facts.size);
+            event.destination = Some(facts.destination.to_string());
+            event.waiting = Some(facts.waiting);
             event.next_attempt = facts.next_attempt;
-            event.expires = facts.expires;
         });
     }
 

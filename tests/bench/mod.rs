@@ -91,7 +91,14 @@ impl Bench {
 
     /// Everything that stands in the tracking log about this message.
     pub fn story(&self, id: QueueId) -> Vec<Event> {
-        let filter = tracking::Filter { id: Some(id), ..Default::default() };
+        self.read(tracking::Filter { id: Some(id), ..Default::default() })
+    }
+
+    pub fn events(&self) -> Vec<Event> {
+        self.read(tracking::Filter::default())
+    }
+
+    fn read(&self, filter: tracking::Filter) -> Vec<Event> {
         let records = tracking::read(&self.folder.path().join("tracking"), &filter).unwrap();
         records.map(|record| record.unwrap()).collect()
     }

@@ -156,7 +156,9 @@ fn told(event: &Event) -> String {
             let _ = write!(text, "{destination} cannot be reached: {host}: {said}");
         }
         EventName::Load => {
-            let _ = write!(text, "found again at a start, for {who}");
+            let waiting = event.waiting.unwrap_or(0);
+            let s = if waiting == 1 { "" } else { "s" };
+            let _ = write!(text, "posthouse started, with {waiting} message{s} for {destination}");
         }
         EventName::Wake => {
             let _ = write!(text, "{destination} answers again");

@@ -160,9 +160,11 @@ impl Narrator {
         ]
     }
 
-    fn found_again(&mut self, event: &Event) -> Vec<Line> {
-        self.remember(event, event.time);
-        let text = format!("a message from {} to {} is still here", sender(event), to(event));
+    fn found_again(&self, event: &Event) -> Vec<Line> {
+        let (waiting, destination) =
+            (event.waiting.unwrap_or(0), event.destination.as_deref().unwrap_or("?"));
+        let s = if waiting == 1 { "" } else { "s" };
+        let text = format!("{waiting} message{s} for {destination} still here after the start");
         vec![self.line(event, Tone::Plain, text)]
     }
 

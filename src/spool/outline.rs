@@ -1,0 +1,74 @@
+//! What the schedule needs of a living message, as a start finds it: neither envelope nor content.
+//!
+//! Contract: an [`Outline`] says for which domains a message waits and since when it ages; a million of them are read
+//! at a start without reading a million envelopes.
+//! Invariants: it follows from what [`Stored`] holds ([`Outline::of`]), and says nothing that `Stored` doesn't.
+//! Not here: where the mail for a domain goes (`queue` asks its rules), how outlines lie on disk (`hint`).
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::message::{RecipientState, Stored};
+use crate::clock::Timestamp;
+use crate::mail::QueueId;
+
+/// A living message in outline.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outline {
+    pub id: QueueId,
+    pub arrived_at: Timestamp,
+    /// Since when an operator holds it.
+    pub held_since: Option<Timestamp>,
+    /// Milliseconds of former holds.
+    pub held_for_ms: u64,
+    /// The delay notice has gone out.
+    pub delay_told: bool,
+    /// A notice about a final outcome is still owed.
+    pub owes_report: bool,
+    /// The domains of the recipients that wait.
+    pub waiting: SmallVec<[WaitingDomain; 1]>,
+}
+
+/// Recipients of one domain that wait.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WaitingDomain {
+    /// In lower case. Outlines of one start share the text.
+    pub domain: Arc<str>,
+    /// The earliest of their next attempts; `None`: one of them was never tried.
+    pub next_attempt: Option<Timestamp>,
+}
+
+impl Outline {
+    pub fn of(stored: &Stored) -> Self {
+        let progress = &stored.progress;
+        let mut waiting: SmallVec<[WaitingDomain; 1]> = SmallVec::new();
+        for (recipient, state) in std::iter::zip(&stored.envelope.recipients, &progress.recipients) {
+            if state.state != RecipientState::Waiting {
+                continue;
+            }
+            let domain = recipient.address.domain().to_ascii_lowercase();
+            match waiting.iter_mut().find(|known| *known.domain == *domain) {
+                // `None` is the least.
+                Some(known) => known.next_attempt = known.next_attempt.min(state.next_attempt),
+                None => {
+                    waiting.push(WaitingDomain { domain: domain.into(), next_attempt: state.next_attempt });
+                }
+            }
+        }
+        Self {
+            id: stored.id,
+            arrived_at: stored.arrived_at,
+            held_since: progress.held_since,
+            held_for_ms: progress.held_for_ms,
+            delay_told: progress.delay_told,
+            owes_report: progress.recipients.iter().any(|recipient| recipient.owed),
+            waiting,
+        }
+    }
+
+    /// Nothing is left to do for this message: no attempt, no notice, no hold.
+    pub fn is_over(&self) -> bool {
+        self.waiting.is_empty() && !self.owes_report
+    }
+}
