@@ -79,7 +79,11 @@ impl Limits {
 
 impl Delivery {
     pub(crate) fn queue(&self) -> queue::Settings {
-        queue::Settings { per_destination: self.concurrency, total: self.total as usize }
+        queue::Settings {
+            per_destination: self.concurrency,
+            total: self.total as usize,
+            ..queue::Settings::default()
+        }
     }
 
     pub(crate) fn deliver(&self, timeouts: &Timeouts) -> deliver::Settings {

@@ -19,6 +19,7 @@ mod lines;
 mod listing;
 mod operate;
 mod owed;
+mod pace;
 
 pub mod plan;
 mod progress;
@@ -46,6 +47,7 @@ pub use line::Sleep;
 pub use listing::{DestinationState, Listed, ListedRecipient, ListedState, Matching, RecipientStanding};
 pub use operate::OperateError;
 pub use owed::{Debt, Owed, OwedMessage};
+pub use pace::Rate;
 pub use rules::{Rules, Settings};
 pub use work::{Delivery, Expiry, Job, Work};
 

@@ -2,21 +2,26 @@
 
 use std::sync::Arc;
 
+use super::pace::Rate;
 use super::schedule::Retry;
 use crate::mail::{Destination, Envelope, Recipient};
 
-/// How many deliveries may run at once.
+/// What the queue lets run at once, and hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// To one destination, once its window has opened; at least 1.
     pub per_destination: u32,
     /// To all destinations together; at least 1.
     pub total: usize,
+    /// Messages that may wait; further ones are refused. Notices are taken all the same.
+    pub messages: usize,
+    /// How fast notices are written, and messages given up, whatever falls due at once.
+    pub notices: Rate,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { per_destination: 20, total: 200 }
+        Self { per_destination: 20, total: 200, messages: 2_000_000, notices: Rate::per_second(100) }
     }
 }
 

@@ -6,6 +6,7 @@
 //! Memory: about 70 octets for each living message (see `index`).
 //! Not here: the order of writing (`writer`), what is found at the start (`recovery`).
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -20,8 +21,8 @@ use super::segment::SEGMENT_TARGET;
 use super::shared::{Names, Shared, State};
 use super::writer::{Habits, Writer};
 use super::{
-    Accepted, Announcement, BoxFuture, Commit, Durability, LoadError, OpenError, Outline, Progress, Recovery,
-    Spool, SpoolStatus, Stored, TimeBase,
+    Accepted, Announcement, BoxFuture, Commit, Durability, LoadError, OpenError, Outline, Progress,
+    Quarantined, Recovery, Spool, SpoolStatus, Stored, TimeBase,
 };
 use crate::clock::Timestamp;
 use crate::mail::{Content, QueueId, Receipt};
@@ -144,7 +145,7 @@ pub(super) fn open(
     habits: Habits,
     living: &mut dyn FnMut(Outline),
 ) -> Result<Opened, OpenError> {
-    let mut found = recover(disk.as_ref(), habits.speed)?;
+    let mut found = recover(disk.as_ref(), Some(habits.speed))?;
     call_back(&mut found, living)?;
     let Found { index, mut recovery, next_number, follows, id_floor, base, void } = found;
     recovery.messages = index.messages() as u64;
@@ -211,6 +212,11 @@ impl Spool for Log {
 
     fn content(&self, id: QueueId) -> BoxFuture<'_, Result<Content, LoadError>> {
         Box::pin(self.read(id, |lookup| lookup.content_len <= INLINE_MAX, read::content))
+    }
+
+    fn quarantined(&self) -> BoxFuture<'_, io::Result<Vec<Quarantined>>> {
+        // TODO on this branch: reads the folder.
+        Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
     fn status(&self) -> SpoolStatus {

@@ -6,13 +6,14 @@
 //! Not here: any file (`log`).
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::shared::Names;
 use super::{
-    Accepted, Announcement, BoxFuture, Commit, CommitError, Durability, LoadError, Outline, Progress, Spool,
-    SpoolStatus, Stored,
+    Accepted, Announcement, BoxFuture, Commit, CommitError, Durability, LoadError, Outline, Progress,
+    Quarantined, Spool, SpoolStatus, Stored,
 };
 use crate::clock::Timestamp;
 use crate::mail::{Content, QueueId, Receipt};
@@ -139,6 +140,10 @@ impl Spool for Memory {
     fn content(&self, id: QueueId) -> BoxFuture<'_, Result<Content, LoadError>> {
         let content = self.find(id, |(_, content)| content.clone());
         Box::pin(std::future::ready(content))
+    }
+
+    fn quarantined(&self) -> BoxFuture<'_, io::Result<Vec<Quarantined>>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
     fn status(&self) -> SpoolStatus {

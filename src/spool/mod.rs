@@ -43,6 +43,7 @@ mod lying_disk;
 mod memory;
 mod message;
 mod outline;
+mod quarantine;
 mod read;
 mod record;
 mod recovery;
@@ -56,6 +57,7 @@ mod tests;
 mod writer;
 
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 
 use crate::clock::Timestamp;
@@ -67,6 +69,7 @@ pub use log::{Log, Settings};
 pub use memory::Memory;
 pub use message::{Accepted, Progress, RecipientProgress, RecipientState, Stored, Strike};
 pub use outline::{Outline, WaitingDomain};
+pub use quarantine::{Kind as QuarantinedKind, Quarantined};
 pub use read::LoadError;
 pub use recovery::{Damage, OpenError, Recovery, TimeBase};
 pub use shared::SpoolStatus;
@@ -110,6 +113,9 @@ pub trait Spool: Send + Sync + 'static {
 
     /// The content, read from disk at every call.
     fn content(&self, id: QueueId) -> BoxFuture<'_, Result<Content, LoadError>>;
+
+    /// What was set aside as damaged, the oldest first.
+    fn quarantined(&self) -> BoxFuture<'_, io::Result<Vec<Quarantined>>>;
 
     fn status(&self) -> SpoolStatus;
 

@@ -132,8 +132,8 @@ struct Candidate {
     header: Option<Header>,
 }
 
-/// Reads all segments of `disk`. `speed`: what the caller runs at; another one is refused.
-pub(super) fn recover(disk: &dyn Disk, speed: f64) -> Result<Found, OpenError> {
+/// Reads all segments of `disk`. `speed`: what the caller runs at, and another one is refused; `None`: any will do.
+pub(super) fn recover(disk: &dyn Disk, speed: Option<f64>) -> Result<Found, OpenError> {
     let (candidates, strangers) = candidates(disk)?;
     let mut found = Found {
         index: Index::default(),
@@ -145,13 +145,15 @@ pub(super) fn recover(disk: &dyn Disk, speed: f64) -> Result<Found, OpenError> {
         void: Vec::new(),
     };
     for header in candidates.iter().filter_map(|candidate| candidate.header) {
-        if header.speed != speed {
-            return Err(OpenError::Speed { spool: header.speed, asked: speed });
+        if let Some(asked) = speed.filter(|asked| *asked != header.speed) {
+            return Err(OpenError::Speed { spool: header.speed, asked });
         }
         found.id_floor = found.id_floor.max(header.id_floor);
-        found.saw(header.last, speed);
+        found.saw(header.last, header.speed);
     }
     let ends = Ends::of(&candidates);
+    // Where no header is whole, the caller's is as good as any.
+    let speed = found.base.map(|base| base.speed).or(speed).unwrap_or(1.0);
     for candidate in candidates {
         if ends.is_void(candidate.number.get()) {
             found.void.push(candidate.name);

@@ -185,7 +185,7 @@ fn a_file_of_a_later_program_stops_the_opening() {
         let crc = crc32c::crc32c(&octets[..64]);
         octets[64..68].copy_from_slice(&crc.to_le_bytes());
     });
-    let refused = recovery::recover(&disk, 1.0).err().unwrap();
+    let refused = recovery::recover(&disk, Some(1.0)).err().unwrap();
     assert!(refused.to_string().contains("has format 9 and this program knows formats up to 1"), "{refused}");
 }
 
