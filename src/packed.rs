@@ -169,7 +169,7 @@ impl<K: Ord + Copy, V> PackedMap<K, V> {
     }
 
     /// The entries with keys greater than this one, in order.
-    pub fn iter_after(&self, key: &K) -> impl Iterator<Item = (&K, &V)> {
+    pub fn iter_after<'a>(&'a self, key: &K) -> impl Iterator<Item = (&'a K, &'a V)> + use<'a, K, V> {
         let own = self.blocks.range(..=key).next_back();
         let rest = self.blocks.range((Excluded(*key), Unbounded));
         let own = own.map(|(_, block)| (block.keys.partition_point(|other| other <= key), block));

@@ -7,17 +7,18 @@
 //! Not here: when hints are written (`keeper`), what they save at a start (`recovery`).
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, IoSlice};
 use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use super::disk::{File, read_up_to};
+use super::disk::{Disk, File, read_up_to, write_all_at};
 use super::index::Place;
 use super::note::{DomainId, Domains, Note, States};
 use super::record::{self, ContentPlace};
 use super::segment::{self, Marker};
+use super::walk;
 use crate::clock::Timestamp;
 use crate::mail::QueueId;
 
@@ -80,6 +81,9 @@ enum Line {
     },
 }
 
+/// The ending of a hint that is not whole yet.
+pub(super) const UNFINISHED: &str = ".hint-unfinished";
+
 /// The name of a segment's hint.
 pub(super) fn name(segment: &str) -> String {
     format!("{}.hint", segment.strip_suffix(".segment").unwrap_or(segment))
@@ -141,7 +145,8 @@ impl Hint {
         };
         let lines = self.notes.iter().filter_map(line).collect();
         let Self { marker, end, last, id_floor, .. } = *self;
-        let written = Written { number: self.number.get(), marker, end, last, id_floor, domains: texts, lines };
+        let written =
+            Written { number: self.number.get(), marker, end, last, id_floor, domains: texts, lines };
         let mut octets = [MAGIC.as_slice(), &FORMAT.to_le_bytes()].concat();
         octets = postcard::to_extend(&written, octets).expect("plain values of known length always encode");
         let crc = crc32c::crc32c(&octets);
@@ -186,17 +191,7 @@ impl Line {
             QueueId::from_u64(*before as u64)
         };
         Some(match self {
-            Self::Lives {
-                id,
-                offset,
-                body_len,
-                content_len,
-                in_file,
-                moved,
-                arrived,
-                domains,
-                states,
-            } => {
+            Self::Lives { id, offset, body_len, content_len, in_file, moved, arrived, domains, states } => {
                 let id = id_of(id);
                 let domains = domains.iter().map(|number| texts.get(*number as usize).copied());
                 Note::Lives {
@@ -215,6 +210,28 @@ impl Line {
             Self::Removed { id } => Note::Removed { id: id_of(id) },
         })
     }
+}
+
+/// Makes and writes the hint of a sealed segment.
+pub(super) fn write(
+    disk: &dyn Disk,
+    file: &dyn File,
+    (number, marker, end): (NonZeroU32, &Marker, u32),
+) -> io::Result<()> {
+    let mut domains = Domains::default();
+    let notes = walk::notes(file, number, marker, end, &mut domains)?;
+    let octets = Hint::of(number, *marker, end, notes).encode(&domains);
+    let segment = segment::name(number.get(), marker);
+    let (name, unfinished) = (name(&segment), format!("{segment}{UNFINISHED}"));
+    match disk.remove(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let file = disk.create(&unfinished)?;
+    write_all_at(file.as_ref(), &mut [IoSlice::new(&octets)], 0)?;
+    // Synced before it has its name, so that a hint which does not read is damage, and no trace of a power cut.
+    file.sync_data()?;
+    disk.rename(&unfinished, &name)
 }
 
 /// What notes come to, by themselves and in their order.

@@ -16,6 +16,7 @@ use super::disk::{Disk, File};
 use super::record::{ContentPlace, FRAME_LEN, Frame};
 use super::segment::Marker;
 use crate::mail::QueueId;
+use crate::packed::PackedMap;
 
 /// Where a record begins, and how long its body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +61,10 @@ pub(super) struct Segment {
     pinned: bool,
     /// Messages whose end is told here, and the segments in which they stand.
     buried: Vec<(QueueId, NonZeroU32)>,
-    /// Segments that must go first.
-    outlives: BTreeSet<u32>,
+    /// Those segments: they must go first.
+    buried_of: BTreeSet<u32>,
+    /// Segments with former places of messages that stand, or stood, here: they must go first, too.
+    copies_of: BTreeSet<u32>,
 }
 
 impl Segment {
@@ -77,12 +80,22 @@ impl Segment {
             uses: 0,
             pinned: false,
             buried: Vec::new(),
-            outlives: BTreeSet::new(),
+            buried_of: BTreeSet::new(),
+            copies_of: BTreeSet::new(),
         }
     }
 
     pub fn is_pinned(&self) -> bool {
         self.pinned
+    }
+
+    pub fn is_used(&self) -> bool {
+        self.uses > 0
+    }
+
+    /// How many ends it tells of messages that still stand elsewhere.
+    pub fn buried(&self) -> usize {
+        self.buried.len()
     }
 }
 
@@ -126,7 +139,7 @@ pub(super) enum Unsynced {
 
 pub(super) struct Index {
     disk: Arc<dyn Disk>,
-    messages: BTreeMap<QueueId, Entry>,
+    messages: PackedMap<QueueId, Entry>,
     segments: BTreeMap<u32, Segment>,
     /// What was settled or removed since the last sync.
     pub unsynced: BTreeMap<QueueId, Unsynced>,
@@ -139,7 +152,7 @@ impl Index {
     pub fn new(disk: Arc<dyn Disk>) -> Self {
         Self {
             disk,
-            messages: BTreeMap::new(),
+            messages: PackedMap::new(),
             segments: BTreeMap::new(),
             unsynced: BTreeMap::new(),
             content_files: Vec::new(),
@@ -157,6 +170,11 @@ impl Index {
 
     pub fn messages(&self) -> usize {
         self.messages.len()
+    }
+
+    /// In the order of ids, behind this one; none is [`QueueId::MIN`].
+    pub fn entries_after(&self, id: QueueId) -> impl Iterator<Item = (&QueueId, &Entry)> {
+        self.messages.iter_after(&id)
     }
 
     pub fn entries(&self) -> impl Iterator<Item = (&QueueId, &Entry)> {
@@ -222,14 +240,14 @@ impl Index {
         if told_in != stood_in && self.segments.contains_key(&stood_in.get()) {
             let segment = self.segments.get_mut(&told_in.get()).expect("it was just written or read");
             segment.buried.push((id, stood_in));
-            segment.outlives.insert(stood_in.get());
+            segment.buried_of.insert(stood_in.get());
         }
     }
 
     fn must_outlive(&mut self, newer: NonZeroU32, older: NonZeroU32) {
-        if newer != older {
+        if newer != older && self.segments.contains_key(&older.get()) {
             let segment = self.segments.get_mut(&newer.get()).expect("it was just written or read");
-            segment.outlives.insert(older.get());
+            segment.copies_of.insert(older.get());
         }
     }
 
@@ -241,9 +259,8 @@ impl Index {
     /// All that was buried in `from` is told again in later segments.
     pub fn buried_elsewhere(&mut self, from: NonZeroU32) {
         let Some(segment) = self.segments.get_mut(&from.get()) else { return };
-        for (_, stood_in) in std::mem::take(&mut segment.buried) {
-            segment.outlives.remove(&stood_in.get());
-        }
+        segment.buried = Vec::new();
+        segment.buried_of.clear();
     }
 
     fn take_out(&mut self, id: QueueId) -> Option<Entry> {
@@ -264,7 +281,8 @@ impl Index {
     }
 
     fn hold(&mut self, place: Place, content: ContentPlace) {
-        let segment = self.segments.get_mut(&place.segment.get()).expect("records lie in segments that are there");
+        let segment =
+            self.segments.get_mut(&place.segment.get()).expect("records lie in segments that are there");
         segment.uses += 1;
         segment.live_bytes += place.record_len(content);
     }
@@ -289,7 +307,8 @@ impl Index {
         let dead = |(number, segment): (&u32, &Segment)| {
             let goes = segment.uses == 0
                 && !segment.pinned
-                && segment.outlives.iter().all(|older| !self.segments.contains_key(older));
+                && segment.buried_of.is_empty()
+                && segment.copies_of.is_empty();
             goes.then(|| (NonZeroU32::new(*number).expect("numbers start at 1"), segment.name.clone()))
         };
         self.segments.range(..active.get()).filter_map(dead).collect()
@@ -299,7 +318,8 @@ impl Index {
     pub fn forget_segment(&mut self, number: NonZeroU32) {
         self.segments.remove(&number.get());
         for segment in self.segments.values_mut() {
-            if segment.outlives.remove(&number.get()) {
+            segment.copies_of.remove(&number.get());
+            if segment.buried_of.remove(&number.get()) {
                 segment.buried.retain(|(_, stood_in)| *stood_in != number);
             }
         }

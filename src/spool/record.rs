@@ -264,11 +264,6 @@ pub(super) fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
     postcard::from_bytes(body).ok()
 }
 
-/// When the message of an accepted record arrived, without decoding the rest.
-pub(super) fn arrived_at(body: &[u8]) -> Option<Timestamp> {
-    postcard::take_from_bytes(body).ok().map(|(moment, _)| moment)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
