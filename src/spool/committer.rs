@@ -167,7 +167,7 @@ pub(super) fn start<T: Send + 'static>(
         announced: Arc::new(AtomicUsize::new(0)),
     });
     let bell = Arc::new(Bell::default());
-    let keeper = keeper::start(disk, writer.shared(), door.clone(), bell.clone())?;
+    let keeper = keeper::start(disk, writer.shared(), door.clone(), bell.clone(), writer.habits().rest)?;
     let inside = Ending { door: door.clone(), bell, keeper: Some(keeper), owned: Some(owned) };
     let thread = std::thread::Builder::new().name("spool".to_owned()).spawn(move || {
         let inside = inside;

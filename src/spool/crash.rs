@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot::error::TryRecvError;
 
@@ -26,7 +27,7 @@ use crate::clock::Timestamp;
 use crate::mail::{Content, Envelope, Origin, QueueId, ReversePath};
 
 /// Small, so that the script rotates and unlinks.
-pub(super) const HABITS: Habits = Habits { segment_target: 1500, speed: 1.0 };
+pub(super) const HABITS: Habits = Habits { segment_target: 1500, speed: 1.0, rest: Duration::ZERO };
 
 pub(super) fn message(id: u64, strikes: Option<Strike>) -> Accepted {
     let recipient = format!("r{id}@example.org").parse().unwrap();
@@ -69,10 +70,10 @@ pub(super) fn read_back(shared: &Shared, outlines: Vec<Outline>) -> Vec<Stored> 
 
 /// What is known of one message from outside.
 #[derive(Default, Debug)]
-struct Known {
+pub(super) struct Known {
     receipt: bool,
     refused: bool,
-    removal_asked: bool,
+    pub removal_asked: bool,
     removal_synced: bool,
     /// Attempts that a reopening may show: the last synced, and all asked for since.
     attempts: Vec<u32>,
@@ -84,12 +85,12 @@ struct Known {
 }
 
 /// One life: the writer, and the book that is kept beside it.
-struct Life {
-    disk: LyingDisk,
+pub(super) struct Life {
+    pub disk: LyingDisk,
     opened: Opened,
-    book: BTreeMap<u64, Known>,
+    pub book: BTreeMap<u64, Known>,
     /// What compaction has put down again.
-    put_down: BTreeSet<&'static str>,
+    pub put_down: BTreeSet<&'static str>,
 }
 
 /// Whether a commit has been answered with `Ok`; the writer answers before it returns.
@@ -100,6 +101,12 @@ fn done<T>(commit: Commit<T>) -> Result<T, CommitError> {
 }
 
 impl Life {
+    /// Begins with what is on `disk`; `None`: the power went meanwhile.
+    pub fn begin(disk: &LyingDisk) -> Option<Self> {
+        let opened = open(Arc::new(disk.clone()), 0, HABITS, &mut |_| {}).ok()?;
+        Some(Self { disk: disk.clone(), opened, book: BTreeMap::new(), put_down: BTreeSet::new() })
+    }
+
     fn synced(&mut self) {
         for known in self.book.values_mut().filter(|known| known.unsynced) {
             known.unsynced = false;
@@ -117,7 +124,7 @@ impl Life {
     }
 
     /// As [`Log`](super::Log) does with a large content: its file first.
-    fn accept_large(&mut self, id: u64) {
+    pub fn accept_large(&mut self, id: u64) {
         self.book.insert(id, Known { attempts: vec![0], ..Known::default() });
         let (mut request, commit) = Request::accept(message(id, None), body(id).into());
         let content = request.record.part_content();
@@ -137,7 +144,7 @@ impl Life {
     }
 
     /// What the keeper does: hints for all that is sealed.
-    fn write_hints(&mut self) {
+    pub fn write_hints(&mut self) {
         let segments: Vec<_> = {
             let state = self.opened.shared.lock();
             let sealed = state.index.segments().iter().filter(|(_, segment)| !segment.hinted);
@@ -155,7 +162,7 @@ impl Life {
     }
 
     /// What the keeper does: moves the living out of all segments that are worth it.
-    fn compact(&mut self) {
+    pub fn compact(&mut self) {
         let mut last_look = LastLook::new();
         for _ in 0..2 {
             let (wasteful, _) = wasteful(&self.opened.shared.lock().index, &mut last_look);
@@ -184,7 +191,7 @@ impl Life {
         self.tick();
     }
 
-    fn accept(&mut self, ids: &[u64], strikes: Option<Strike>) {
+    pub fn accept(&mut self, ids: &[u64], strikes: Option<Strike>) {
         let target = strikes.as_ref().map(|strike| (strike.id.as_u64(), strike.progress.clone()));
         let mut batch = Vec::new();
         let mut commits = Vec::new();
@@ -224,7 +231,7 @@ impl Life {
         self.look();
     }
 
-    fn settle(&mut self, id: u64, attempts: u32, durability: Durability) {
+    pub fn settle(&mut self, id: u64, attempts: u32, durability: Durability) {
         let known = self.book.get_mut(&id).unwrap();
         known.attempts.push(attempts);
         let (request, commit) = Request::settle(QueueId::from_u64(id), &progress(attempts), durability);
@@ -237,7 +244,7 @@ impl Life {
         self.look();
     }
 
-    fn remove(&mut self, id: u64) {
+    pub fn remove(&mut self, id: u64) {
         let known = self.book.get_mut(&id).unwrap();
         known.removal_asked = true;
         known.unsynced = true;
@@ -245,7 +252,7 @@ impl Life {
         self.look();
     }
 
-    fn tick(&mut self) {
+    pub fn tick(&mut self) {
         self.opened.writer.tick();
         self.look();
     }
@@ -294,8 +301,7 @@ fn name_of_again(request: &Request) -> &'static str {
 
 /// The script. Ends early when the power goes.
 fn live(disk: &LyingDisk) -> Option<Life> {
-    let opened = open(Arc::new(disk.clone()), 0, HABITS, &mut |_| {}).ok()?;
-    let mut life = Life { disk: disk.clone(), opened, book: BTreeMap::new(), put_down: BTreeSet::new() };
+    let mut life = Life::begin(disk)?;
     let strike = |id, progress| Some(Strike { id: QueueId::from_u64(id), progress });
     let steps: &[&dyn Fn(&mut Life)] = &[
         // One old message keeps several segments, which then go together.
@@ -351,6 +357,15 @@ fn live(disk: &LyingDisk) -> Option<Life> {
         &|life| life.remove(30),
         &|life| life.accept(&[46, 47, 48], None),
         &|life| life.compact(),
+        // A synced progress, alone in its segment, is overtaken by one that is not synced yet.
+        &|life| life.accept(&[50, 51, 52], None),
+        &|life| life.accept(&[53, 54, 55], None),
+        &|life| life.settle(50, 11, Durability::Synced),
+        &|life| life.accept(&[56, 57, 58], None),
+        &|life| (51..=58).for_each(|id| life.remove(id)),
+        &|life| life.tick(),
+        &|life| life.settle(50, 12, Durability::Soon),
+        &|life| life.tick(),
     ];
     for step in steps {
         step(&mut life);
@@ -362,7 +377,7 @@ fn live(disk: &LyingDisk) -> Option<Life> {
 }
 
 /// Opens what one power cut left, checks it, and does so once more: recovery itself must change nothing.
-fn check_after_cut(life: &Life, seed: u64, healed: bool, what: &str) {
+pub(super) fn check_after_cut(life: &Life, seed: u64, healed: bool, what: &str) {
     let mut chance = fastrand::Rng::with_seed(seed);
     let left = life.disk.after_power_cut(&mut chance);
     let what = format!("{what}, seed {seed}");

@@ -21,8 +21,8 @@ use super::hint;
 use super::request::Request;
 use super::shared::Shared;
 
-/// How long after a change it looks around.
-const REST: Duration = Duration::from_secs(5);
+/// How long after a change it looks around, if it is told nothing else.
+pub(super) const REST: Duration = Duration::from_secs(5);
 /// Between two batches while intakes are under way.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -90,6 +90,7 @@ struct Keeper {
     door: Arc<Door>,
     bell: Arc<Bell>,
     last_look: LastLook,
+    rest: Duration,
 }
 
 /// Starts the thread. It ends after [`Bell::close`].
@@ -98,8 +99,9 @@ pub(super) fn start(
     shared: Arc<Shared>,
     door: Arc<Door>,
     bell: Arc<Bell>,
+    rest: Duration,
 ) -> io::Result<JoinHandle<()>> {
-    let mut keeper = Keeper { disk, shared, door, bell, last_look: LastLook::new() };
+    let mut keeper = Keeper { disk, shared, door, bell, last_look: LastLook::new(), rest };
     std::thread::Builder::new().name("spool-keeper".to_owned()).spawn(move || keeper.run())
 }
 
@@ -108,7 +110,7 @@ impl Keeper {
         loop {
             self.write_hints();
             let again = self.compact();
-            if !self.bell.wait(again.then_some(REST)) || !self.bell.rest(REST) {
+            if !self.bell.wait(again.then_some(self.rest)) || !self.bell.rest(self.rest) {
                 return;
             }
         }

@@ -17,6 +17,7 @@ use super::compaction;
 use super::content_file;
 use super::disk::{Disk, Folder};
 use super::index::Lookup;
+use super::keeper;
 use super::read::{self, ReadError, Wait};
 use super::recovery::{Found, Manner, quarantine_failed, recover};
 use super::request::Request;
@@ -67,9 +68,18 @@ impl Log {
     /// Recovers what the folder holds, and begins a fresh segment. Blocks the thread while it reads hints, and the
     /// segments that have none.
     pub fn open(settings: &Settings, living: &mut dyn FnMut(Outline)) -> Result<(Self, Recovery), OpenError> {
+        let habits = Habits { segment_target: SEGMENT_TARGET, speed: settings.speed, rest: keeper::REST };
+        Self::open_as(settings, habits, living)
+    }
+
+    /// As [`Log::open`], with other habits.
+    pub(super) fn open_as(
+        settings: &Settings,
+        habits: Habits,
+        living: &mut dyn FnMut(Outline),
+    ) -> Result<(Self, Recovery), OpenError> {
         let folder = Folder::open(&settings.path)?;
         let lock = folder.lock()?;
-        let habits = Habits { segment_target: SEGMENT_TARGET, speed: settings.speed };
         let disk: Arc<dyn Disk> = Arc::new(folder);
         let opened = open(disk.clone(), settings.min_free, habits, living)?;
         let (door, thread) =

@@ -7,9 +7,14 @@
 //!
 //! # The log
 //!
-//! A folder with segment files of about 64 MiB, `lock`, and `quarantine/`. Records are only ever appended, and every
-//! opening begins a fresh segment. One thread writes: it takes all that waits, makes one write and, when anybody
-//! waits for it, one fdatasync, then answers. A segment goes when it is the oldest and nothing living uses it.
+//! A folder with segment files of about 64 MiB, each with a hint file once it is sealed; a content file for each content
+//! above 1 MiB; `lock`; and `quarantine/`. Records are only ever appended, and every opening begins a fresh segment.
+//! One thread writes: it takes all that waits, makes one write and, when anybody waits for it, one fdatasync, then
+//! answers. Another keeps house: it writes hints, and moves what still lives out of segments that are mostly dead. A
+//! segment goes when nothing living uses it, and nothing is left on disk of which it alone tells the end.
+//!
+//! Versions: every file says its format. An older one is read; a later one is refused with a sentence, and never guessed
+//! at. What a program writes anew is of its own format. (A hint of another format is made anew from its segment.)
 //!
 //! # What a crash leaves, and why each case is safe
 //!
@@ -25,11 +30,17 @@
 //! | 8 | an accepted record without the removed or settled one that was written later | power cut before the lazy sync (at most about 1 s) | the message lives with its former progress | at worst a second delivery or an early retry; `kill -9` loses nothing that was written |
 //! | 9 | a notice without the strike of its debt, or the other way round | never: they are one record | | |
 //! | 10 | a removed record whose message is in no segment | the message's segment was unlinked | ignored | |
-//! | 11 | a segment that was unlinked | cut before the folder's sync | read again; its removed records are still there, since unlinking goes from the oldest on, each synced before the next | nothing rises again |
+//! | 11 | a segment that was unlinked | cut before the folder's sync | read again; the segments that tell the ends of its messages are still there, since they go only after that sync | nothing rises again |
 //! | 12 | a damaged accepted record in an older segment | the medium | set aside, reported with the id where it can be told; the rest lives | loss by the medium is never silent |
 //! | 13 | a damaged settled or removed record in an older segment | the medium | set aside; the former progress counts | at worst a second delivery |
 //! | 14 | a damaged header | the medium | the file's name has number and marker: the records are found; the header is set aside | |
 //! | 15 | a segment that is shorter than the next header says | the medium, or people | reported | loss is never silent |
+//! | 16 | a message in two segments | cut between the sync of its move and the unlinking of where it stood | the later one counts | one record holds message and progress, and was made from the latest |
+//! | 17 | a moved record behind the last sync | cut during compaction | as 2 or 4 | where it stood goes only after the sync |
+//! | 18 | a content file of which no record speaks | cut between the two, or between the end of its message and the unlinking | unlinked; while anything is quarantined, set aside | its record is not on disk, so nothing was promised; or it may be what was damaged |
+//! | 19 | a message without its content file, or with a damaged one | the medium, or people: the file is synced, with its name, before the record is written, and unlinked only after its end is synced | the record is set aside, the message removed, and reported | loss by the medium is never silent |
+//! | 20 | no hint, or one of another length or format | cut before it was written; or bytes were cut off or added behind the segment | the segment is read, and its hint made anew | a hint says nothing that its segment does not |
+//! | 21 | a damaged hint | the medium: a hint gets its name when it is synced | set aside, reported; as 20 | |
 
 mod commit;
 mod committer;
@@ -37,6 +48,8 @@ mod compaction;
 mod content_file;
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod crash_by_chance;
 mod damage;
 mod disk;
 mod hint;

@@ -1,6 +1,7 @@
 //! What the spool promises its callers, on the real disk and in memory; and what it makes of damaged segments.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -207,6 +208,148 @@ fn a_file_of_a_later_program_stops_the_opening() {
 }
 
 #[test]
+fn a_spool_of_format_1_is_read_and_goes_on_in_format_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(&folder);
+    std::fs::create_dir(&settings.path).unwrap();
+    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/spool/format-1");
+    let segment = std::fs::read_dir(kept).unwrap().next().unwrap().unwrap();
+    std::fs::copy(segment.path(), settings.path.join(segment.file_name())).unwrap();
+    for _ in 0..2 {
+        let (log, recovery, living) = open(&settings);
+        assert_eq!(recovery.damages, []);
+        // Of three messages one was cancelled and one is held.
+        let held: Vec<bool> = living.iter().map(|stored| stored.progress.held_since.is_some()).collect();
+        assert_eq!(held, [true, false]);
+        let to: Vec<&str> = living.iter().map(|s| s.envelope.recipients[0].address.as_str()).collect();
+        assert_eq!(to, ["bob2@example.com", "bob3@example.com"]);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let content = runtime.block_on(log.content(living[1].id)).unwrap().to_bytes();
+        assert!(content.ends_with(b"Subject: message 3\r\n\r\nHello 3.\r\n"));
+    }
+}
+
+#[test]
+fn damage_that_a_read_finds_goes_to_the_quarantine_and_the_rest_lives() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(&folder);
+    let large = vec![b'x'; 2 << 20];
+    let ids: Vec<QueueId> = {
+        let (log, ..) = open(&settings);
+        let accept = |n: u64, content: Content| {
+            let id = log.next_id(Timestamp::from_millis(n));
+            log.accept(Accepted { id, ..message(n, None) }, content).wait().unwrap().id()
+        };
+        let large = || Content::from(large.clone());
+        vec![accept(1, body(1).into()), accept(2, large()), accept(3, large()), accept(4, body(4).into())]
+    };
+    let file = |end: &str| {
+        let mut names = std::fs::read_dir(&settings.path).unwrap().map(|entry| entry.unwrap().path());
+        names.find(|path| path.to_str().unwrap().ends_with(end)).unwrap()
+    };
+    let flip = |path: std::path::PathBuf, at: usize| {
+        let mut octets = std::fs::read(&path).unwrap();
+        octets[at] ^= 1;
+        std::fs::write(path, octets).unwrap();
+    };
+    // The body of the first record; the content of the second message; all of the third's.
+    flip(file(".segment"), HEADER_LEN as usize + 45);
+    flip(file(&content_file::name(ids[1])), 1000);
+    std::fs::remove_file(file(&content_file::name(ids[2]))).unwrap();
+
+    let mut outlines = Vec::new();
+    let (log, recovery) = Log::open(&settings, &mut |outline| outlines.push(outline.id)).unwrap();
+    // By its hint the segment is good: only the missing file is noticed.
+    assert_eq!(recovery.damages.iter().map(|damage| damage.id).collect::<Vec<_>>(), [Some(ids[2])]);
+    assert_eq!(outlines, [ids[0], ids[1], ids[3]]);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        for id in &ids[..2] {
+            let refused = log.content(*id).await;
+            assert!(matches!(refused, Err(LoadError::Damaged { .. })), "{refused:?}");
+        }
+        assert_eq!(log.content(ids[3]).await.unwrap().to_bytes(), body(4));
+        let pieces = log.quarantined().await.unwrap();
+        let about: Vec<(QuarantinedKind, Option<QueueId>)> =
+            pieces.iter().map(|piece| (piece.kind, piece.id)).collect();
+        use QuarantinedKind::{Content, Record};
+        for expected in [(Record, ids[0]), (Content, ids[1]), (Content, ids[2])] {
+            assert!(about.contains(&(expected.0, Some(expected.1))), "{expected:?} in {pieces:?}");
+        }
+        assert_eq!(log.status().quarantined, pieces.len() as u64);
+        log.close().await;
+    });
+    drop(log);
+    let (_, recovery, living) = open(&settings);
+    assert_eq!((recovery.damages, living.len()), (vec![], 1), "it is told once");
+}
+
+#[test]
+fn the_space_of_dead_messages_comes_back_while_the_spool_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(&folder);
+    let habits = writer::Habits { segment_target: 64 << 10, speed: 1.0, rest: Duration::from_millis(10) };
+    let (log, _) = Log::open_as(&settings, habits, &mut |_| {}).unwrap();
+    let accept = |n: u64| {
+        let id = log.next_id(Timestamp::from_millis(n));
+        log.accept(Accepted { id, ..message(n, None) }, vec![n as u8; 2048].into()).wait().unwrap().id()
+    };
+    let ids: Vec<QueueId> = (0..600).map(accept).collect();
+    let (kept, gone): (Vec<QueueId>, Vec<QueueId>) = ids.iter().partition(|id| id.as_u64() % 19 == 0);
+    assert!((20..60).contains(&kept.len()) && log.status().segments > 15);
+    log.settle(kept[0], &progress(3), Durability::Soon).wait().unwrap();
+    gone.iter().for_each(|id| log.remove(*id));
+    let octets = || -> u64 {
+        let files =
+            std::fs::read_dir(&settings.path).unwrap().map(|entry| entry.unwrap().metadata().unwrap());
+        files.filter(|file| file.is_file()).map(|file| file.len()).sum()
+    };
+    let enough = || octets() <= 3 * log.status().live_bytes + 2 * (64 << 10);
+    // A disk's time: it can't be moved.
+    (0..2000).take_while(|_| !enough()).for_each(|_| std::thread::park_timeout(Duration::from_millis(10)));
+    assert!(enough(), "{} octets for {} living", octets(), log.status().live_bytes);
+    let whole = |log: &Log| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for (n, id) in ids.iter().enumerate().filter(|(_, id)| kept.contains(id)) {
+            assert_eq!(runtime.block_on(log.content(*id)).unwrap().to_bytes(), vec![n as u8; 2048]);
+        }
+        assert_eq!(runtime.block_on(log.load(kept[0])).unwrap().progress, progress(3));
+    };
+    whole(&log);
+    drop(log);
+    let (log, recovery, living) = open(&settings);
+    assert_eq!((recovery.damages, living.len()), (vec![], kept.len()));
+    assert!(recovery.hinted > 0 && recovery.read_bytes < 64 << 10, "{} octets read", recovery.read_bytes);
+    whole(&log);
+}
+
+#[test]
+fn a_lost_or_damaged_hint_costs_nothing_but_time() {
+    let (disk, name) = three_messages();
+    let (before, living) = reopen(&disk.after_kill());
+    assert_eq!((before.recovery.hinted, living.len()), (1, 3));
+    let hint = hint::name(&name);
+    let len = {
+        let mut len = 0;
+        disk.edit(&hint, |octets| len = octets.len());
+        len
+    };
+    for at in 0..len {
+        let disk = disk.after_kill();
+        disk.edit(&hint, |octets| octets[at] ^= 0x40);
+        let (opened, found) = reopen(&disk);
+        assert_eq!((opened.recovery.hinted, &found), (0, &living), "octet {at}");
+        assert_eq!(opened.recovery.damages.len(), 1, "octet {at}");
+        assert_eq!(opened.recovery.damages[0].kind, QuarantinedKind::Hint);
+    }
+    // Of a segment that has become longer since: not damage, and not good for it.
+    disk.edit(&name, |octets| octets.extend([0; 50]));
+    let (opened, found) = reopen(&disk);
+    assert_eq!((opened.recovery.hinted, found), (0, living));
+    assert_eq!((opened.recovery.damages, opened.recovery.torn_bytes), (vec![], 50));
+}
+
+#[test]
 fn a_record_that_is_too_large_is_refused() {
     let mut content = Content::new();
     let chunk = bytes::Bytes::from(vec![0; 1 << 20]);
@@ -234,7 +377,59 @@ fn ids(octets: &[u8]) -> Vec<u64> {
     records.collect()
 }
 
+/// Messages of chance lives: each accepted, perhaps settled, perhaps removed, in any order that keeps its own.
+fn lives() -> impl Strategy<Value = Vec<(u64, u8)>> {
+    proptest::collection::vec((1u64..12, 0u8..4), 1..60)
+}
+
 proptest! {
+    #[test]
+    fn a_hint_says_what_its_segments_say(lives in lives()) {
+        let disk = LyingDisk::new();
+        let mut writer = reopen(&disk).0.writer;
+        let mut known = std::collections::BTreeSet::new();
+        for (id, act) in lives {
+            let request = match act {
+                _ if known.insert(id) => Request::accept(message(id, None), body(id).into()).0,
+                0 => Request::remove(QueueId::from_u64(id)),
+                attempts => Request::settle(QueueId::from_u64(id), &progress(u32::from(attempts)), Durability::Soon).0,
+            };
+            writer.commit(vec![request]);
+        }
+        writer.close();
+        let without = disk.after_kill();
+        for name in without.list_names().iter().filter(|name| name.ends_with(".hint")) {
+            without.remove(name).unwrap();
+        }
+        let (read, living) = reopen(&without);
+        prop_assert_eq!(read.recovery.hinted, 0);
+        // With the hint of the last segment only, and with one for each.
+        prop_assert_eq!(&reopen(&disk.after_kill()).1, &living);
+        let rewritten = disk.after_kill();
+        {
+            let opened = reopen(&rewritten).0;
+            let state = opened.shared.lock();
+            for (number, segment) in state.index.segments() {
+                let Some(end) = segment.end else { continue };
+                let number = std::num::NonZeroU32::new(*number).unwrap();
+                hint::write(&rewritten, segment.file.as_ref(), (number, &segment.marker, end)).unwrap();
+            }
+        }
+        let (hinted, found) = reopen(&rewritten);
+        prop_assert_eq!(hinted.recovery.damages, vec![]);
+        prop_assert_eq!(&found, &living);
+    }
+
+    #[test]
+    fn any_octets_are_read_as_a_hint_without_a_panic(octets in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let mut domains = note::Domains::default();
+        let _ = hint::Hint::decode(&octets, &mut domains);
+        // Also when its checksum is right.
+        let whole = [b"PHSHINT\n\x01\0".as_slice(), &octets].concat();
+        let crc = crc32c::crc32c(&whole).to_le_bytes();
+        let _ = hint::Hint::decode(&[whole.as_slice(), &crc].concat(), &mut domains);
+    }
+
     #[test]
     fn any_octets_behind_any_header_are_read_without_a_panic(
         octets in proptest::collection::vec(any::<u8>(), 0..400),

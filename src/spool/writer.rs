@@ -7,12 +7,13 @@
 //! Invariants: a file in which a write or sync failed is never written or synced again. What it may have lost of
 //! settled and removed records since its last sync is written again at the head of the next segment, whose header
 //! also says that the failed one ends at its last sync. A segment is sealed only when all of it is synced. A file is
-//! unlinked only when all that was written is synced, oldest first, each with a sync of the folder before the next.
+//! unlinked only when all that was written is synced, and after the sync of the folder for all that it must outlive.
 //! Not here: who waits for whom (`committer`), the table of crashes (`spool`).
 
 use std::io;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::commit::CommitError;
 use super::content_file;
@@ -30,6 +31,8 @@ use super::staged::{Staged, write_records};
 pub(super) struct Habits {
     pub segment_target: u32,
     pub speed: f64,
+    /// How long after a change the keeper looks around (real time).
+    pub rest: Duration,
 }
 
 pub(super) struct Writer {
@@ -82,6 +85,10 @@ impl Writer {
 
     pub fn shared(&self) -> Arc<Shared> {
         self.shared.clone()
+    }
+
+    pub fn habits(&self) -> Habits {
+        self.habits
     }
 
     /// Writes `batch` and answers it.
