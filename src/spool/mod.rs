@@ -36,7 +36,9 @@ mod committer;
 #[cfg(test)]
 mod crash;
 mod disk;
+mod export;
 mod index;
+mod inspect;
 mod log;
 #[cfg(test)]
 mod lying_disk;
@@ -45,6 +47,7 @@ mod message;
 mod outline;
 mod quarantine;
 mod read;
+mod read_only;
 mod record;
 mod recovery;
 mod request;
@@ -65,12 +68,15 @@ use crate::mail::{Content, QueueId, Receipt};
 
 pub use commit::{Announcement, Commit, CommitError};
 pub use disk::Owner;
+pub use export::{ExportError, export};
+pub use inspect::{Fault, Files, InspectedSegment, Inspection, SetAside, inspect};
 pub use log::{Log, Settings};
 pub use memory::Memory;
 pub use message::{Accepted, Progress, RecipientProgress, RecipientState, Stored, Strike};
 pub use outline::{Outline, WaitingDomain};
 pub use quarantine::{Kind as QuarantinedKind, Quarantined};
 pub use read::LoadError;
+pub use read_only::LookError;
 pub use recovery::{Damage, OpenError, Recovery, TimeBase};
 pub use shared::SpoolStatus;
 
