@@ -77,7 +77,7 @@ mod tests {
         let settings = Settings { min_free: 0, ..Settings::new(folder.path().join("spool")) };
         let (log, _) = Log::open(&settings, &mut |_| {}).unwrap();
         let ids: Vec<QueueId> = (1..=3).map(|n| QueueId::first_at(n * 1000)).collect();
-        let text: Vec<u8> = (0..100_000u32).map(|at| (at * 7 >> 3) as u8).collect();
+        let text: Vec<u8> = (0..100_000u32).map(|at| ((at * 7) >> 3) as u8).collect();
         for id in &ids {
             let accepted = Accepted { id: *id, ..message(9, None) };
             let _ = log.accept(accepted, text.clone().into()).wait().unwrap();
