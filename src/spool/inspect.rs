@@ -13,6 +13,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::disk::{Disk, read_up_to};
+use super::quarantine::Quarantined;
 use super::read::{self, ReadError, Wait};
 use super::read_only::{LookError, ReadOnly};
 use super::recovery::{Damage, Found, OpenError, recover};
@@ -35,7 +36,7 @@ pub struct Inspection {
     /// Hint files of sealed segments.
     pub hints: Files,
     /// What was set aside by former starts; not damage any more.
-    pub quarantine: Vec<SetAside>,
+    pub quarantine: Vec<Quarantined>,
     /// Octets that may still be written to this disk.
     pub free_octets: u64,
     /// What is not as it was written, and not set aside yet.
@@ -73,13 +74,6 @@ pub struct Files {
     pub octets: u64,
 }
 
-/// A file in the folder `quarantine`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct SetAside {
-    pub file: String,
-    pub octets: u64,
-}
-
 /// Something that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fault {
@@ -102,14 +96,13 @@ pub fn inspect(path: &Path) -> Result<Inspection, LookError> {
     let damages = std::mem::take(&mut found.recovery.damages);
     let mut damages: Vec<Fault> = damages.iter().map(|damage| fault(damage, &segments)).collect();
     read_living(&found, &mut segments, &mut damages)?;
-    let quarantine = folder.quarantine().map_err(failed)?;
     Ok(Inspection {
         messages: segments.values().map(|segment| segment.messages).sum(),
         live_octets: segments.values().map(|segment| segment.live_octets).sum(),
         torn_octets: found.recovery.torn_bytes,
         contents: files(&folder, &names, ".content").map_err(failed)?,
         hints: files(&folder, &names, ".hint").map_err(failed)?,
-        quarantine: quarantine.into_iter().filter_map(set_aside).collect(),
+        quarantine: folder.quarantine().map_err(failed)?,
         free_octets: folder.free_space().map_err(failed)?,
         segments: segments.into_values().map(InspectedSegment::with_the_rest_dead).collect(),
         damages,
@@ -212,19 +205,14 @@ fn files(folder: &ReadOnly, names: &[String], ending: &str) -> io::Result<Files>
     Ok(files)
 }
 
-/// `None`: the description of another file, or what was left of a copy that was not finished.
-fn set_aside((file, octets): (String, u64)) -> Option<SetAside> {
-    let is_piece = !file.ends_with(".json") && !file.ends_with(".unfinished");
-    is_piece.then_some(SetAside { file, octets })
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::path::PathBuf;
 
     use super::super::crash::{message, progress};
-    use super::super::{Accepted, Durability, Log, Settings, Spool};
+    use super::super::disk::LOCK;
+    use super::super::{Accepted, Durability, Log, QuarantinedKind, Settings, Spool};
     use super::*;
 
     /// A spool with three messages that live, one of which was settled, and one that has left.
@@ -278,13 +266,11 @@ mod tests {
         assert_eq!(segment.octets, fs::metadata(path.join(&segment.file)).unwrap().len());
         assert!(segment.format.is_some() && !segment.void);
         // Nor does it need what a relay makes: this is a copy in another place.
-        fs::remove_file(path.join(LOCK_FILE)).unwrap();
+        fs::remove_file(path.join(LOCK)).unwrap();
         fs::remove_dir(path.join("quarantine")).unwrap();
         assert_eq!(inspect(&path).unwrap().segments, found.segments);
-        assert!(!path.join(LOCK_FILE).exists() && !path.join("quarantine").exists());
+        assert!(!path.join(LOCK).exists() && !path.join("quarantine").exists());
     }
-
-    const LOCK_FILE: &str = "lock";
 
     #[test]
     fn each_flipped_octet_of_a_record_is_found_with_its_place_and_message() {
@@ -347,13 +333,26 @@ mod tests {
         let (path, ids) = spool(&folder);
         fs::write(path.join(format!("{}.content", ids[0])), "12345").unwrap();
         fs::write(path.join("notes.txt"), "of somebody").unwrap();
-        for name in ["a.damaged", "a.damaged.json", "b.unfinished"] {
-            fs::write(path.join("quarantine").join(name), "123").unwrap();
+        let piece = Quarantined {
+            file: "a.damaged".into(),
+            kind: QuarantinedKind::Record,
+            id: Some(ids[0]),
+            octets: 3,
+            reason: "a wrong checksum".into(),
+            found: None,
+        };
+        let quarantine = path.join("quarantine");
+        for name in ["a.damaged", "b.unfinished", "c.of-somebody"] {
+            fs::write(quarantine.join(name), "123").unwrap();
         }
+        fs::write(quarantine.join("a.damaged.json"), serde_json::to_vec(&piece).unwrap()).unwrap();
         let found = inspect(&path).unwrap();
         assert_eq!(found.contents, Files { files: 1, octets: 5 });
         assert_eq!(found.hints, Files::default());
-        assert_eq!(found.quarantine, [SetAside { file: "a.damaged".into(), octets: 3 }]);
+        let at = found.quarantine[0].found;
+        assert!(at.is_some(), "the file has a moment");
+        assert_eq!(found.quarantine, [Quarantined { found: at, ..piece }]);
+        assert!(found.in_order(), "what was set aside is no damage any more");
     }
 
     #[test]

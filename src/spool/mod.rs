@@ -69,7 +69,7 @@ use crate::mail::{Content, QueueId, Receipt};
 pub use commit::{Announcement, Commit, CommitError};
 pub use disk::Owner;
 pub use export::{ExportError, export};
-pub use inspect::{Fault, Files, InspectedSegment, Inspection, SetAside, inspect};
+pub use inspect::{Fault, Files, InspectedSegment, Inspection, inspect};
 pub use log::{Log, Settings};
 pub use memory::Memory;
 pub use message::{Accepted, Progress, RecipientProgress, RecipientState, Stored, Strike};

@@ -8,10 +8,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::disk::{Disk, File, LOCK, Owner, QUARANTINE};
+use super::quarantine::Quarantined;
 use super::recovery::OpenError;
 use super::segment;
+use crate::clock::Timestamp;
 
 /// Why a spool can't be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -84,23 +87,32 @@ impl ReadOnly {
         Ok(fs::metadata(self.path.join(name))?.len())
     }
 
-    /// The files in the folder `quarantine`, with their lengths, by name.
-    pub fn quarantine(&self) -> io::Result<Vec<(String, u64)>> {
-        let entries = match fs::read_dir(self.path.join(QUARANTINE)) {
+    /// The pieces in the folder `quarantine`, the oldest first.
+    pub fn quarantine(&self) -> io::Result<Vec<Quarantined>> {
+        let folder = self.path.join(QUARANTINE);
+        let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
-        let mut files = Vec::new();
+        let mut pieces = Vec::new();
         for entry in entries {
             let entry = entry?;
-            if let Ok(name) = entry.file_name().into_string() {
-                files.push((name, entry.metadata()?.len()));
-            }
+            let Ok(file) = entry.file_name().into_string() else { continue };
+            let found = entry.metadata()?.modified().ok().and_then(moment);
+            let description = fs::read(folder.join(format!("{file}.json"))).ok();
+            let piece = description.and_then(|text| serde_json::from_slice::<Quarantined>(&text).ok());
+            // A file without a description is somebody else's, or a description itself.
+            pieces.extend(piece.map(|piece| Quarantined { file, found, ..piece }));
         }
-        files.sort();
-        Ok(files)
+        pieces.sort_by(|a, b| (a.found, &a.file).cmp(&(b.found, &b.file)));
+        Ok(pieces)
     }
+}
+
+fn moment(time: SystemTime) -> Option<Timestamp> {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some(Timestamp::from_millis(since.as_millis() as u64))
 }
 
 fn refused() -> io::Error {

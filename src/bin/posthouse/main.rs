@@ -12,6 +12,7 @@ mod lab;
 mod place;
 mod plan;
 mod print;
+mod quarantine;
 mod queue;
 mod run;
 mod send;

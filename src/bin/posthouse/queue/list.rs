@@ -12,12 +12,13 @@ use clap::Args;
 use posthouse::admin::{Client, Status};
 use posthouse::clock::Timestamp;
 use posthouse::queue::{DestinationState, Listed, ListedRecipient, RecipientStanding};
-use posthouse::spool::{Quarantined, QuarantinedKind};
+use posthouse::spool::Quarantined;
 
 use super::{age, encoded, plural, size, standing, until};
 use crate::failed::Failed;
 use crate::place::{Format, Place};
 use crate::print;
+use crate::quarantine;
 use crate::table::Table;
 
 /// Rows of one request, at most.
@@ -56,7 +57,7 @@ impl List {
             let pieces: Vec<Quarantined> = client.get("/v1/quarantine").await?;
             return match self.format {
                 Format::Json => print::json(&pieces),
-                Format::Table => print::text(&quarantine(&pieces, &self.place.places()?.spool)),
+                Format::Table => print::text(&quarantine_told(&pieces, &self.place.places()?.spool)),
             };
         }
         match self.format {
@@ -207,21 +208,11 @@ fn closing(shown: usize, destinations: &[DestinationState], status: &Status) -> 
 }
 
 /// What was set aside, for people.
-fn quarantine(pieces: &[Quarantined], spool: &Path) -> String {
+fn quarantine_told(pieces: &[Quarantined], spool: &Path) -> String {
     if pieces.is_empty() {
         return "Nothing is quarantined.\n".to_owned();
     }
-    let mut table = Table::new(["found", "kind", "id", "size", "file", "reason"]);
-    for piece in pieces {
-        table.row([
-            piece.found.map(|found| found.to_string()).unwrap_or_default(),
-            kind(piece.kind).to_owned(),
-            piece.id.map(|id| id.to_string()).unwrap_or_default(),
-            size(piece.octets),
-            piece.file.clone(),
-            piece.reason.clone(),
-        ]);
-    }
+    let table = quarantine::table(pieces);
     let count = pieces.len() as u64;
     format!(
         "{table}\n{count} {} in {}; the queue does without.\nA message that is named here and still waits can be \
@@ -232,22 +223,15 @@ fn quarantine(pieces: &[Quarantined], spool: &Path) -> String {
     )
 }
 
-fn kind(kind: QuarantinedKind) -> &'static str {
-    match kind {
-        QuarantinedKind::Record => "record",
-        QuarantinedKind::Header => "header",
-        QuarantinedKind::Hint => "hint",
-        QuarantinedKind::Content => "content",
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use posthouse::spool::QuarantinedKind;
+
     use super::*;
 
     #[test]
     fn a_quarantine_is_told_with_its_folder_and_what_to_do() {
-        assert_eq!(quarantine(&[], Path::new("/spool")), "Nothing is quarantined.\n");
+        assert_eq!(quarantine_told(&[], Path::new("/spool")), "Nothing is quarantined.\n");
         let piece = Quarantined {
             file: "0000000003-0000001204.damaged".into(),
             kind: QuarantinedKind::Record,
@@ -257,7 +241,7 @@ mod tests {
             found: Some(Timestamp::from_millis(1_795_000_000_000)),
         };
         let bare = Quarantined { id: None, found: None, kind: QuarantinedKind::Hint, ..piece.clone() };
-        let said = quarantine(&[piece, bare], Path::new("/spool"));
+        let said = quarantine_told(&[piece, bare], Path::new("/spool"));
         let lines: Vec<&str> = said.lines().collect();
         assert_eq!(
             lines[..5],

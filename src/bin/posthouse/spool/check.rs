@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::failed::{Failed, chain};
 use crate::place::{Format, Place};
 use crate::print;
+use crate::quarantine;
 use crate::queue::{plural, size};
 use crate::table::Table;
 
@@ -93,11 +94,13 @@ fn told(found: &Inspection, spool: &Path, min_free: u64) -> String {
         let _ = write!(text, "\n{}", segments(found));
     }
     if !found.quarantine.is_empty() {
-        let mut table = Table::new(["set aside before", "size"]);
-        for piece in &found.quarantine {
-            table.row([piece.file.clone(), size(piece.octets)]);
-        }
-        let _ = write!(text, "\n{table}");
+        let folder = spool.join("quarantine");
+        let _ = write!(
+            text,
+            "\nSet aside before, in {}:\n{}",
+            folder.display(),
+            quarantine::table(&found.quarantine)
+        );
     }
     if !found.damages.is_empty() {
         let mut table = Table::new(["damaged", "offset", "octets", "id", "reason"]);
@@ -156,7 +159,7 @@ fn verdict(found: &Inspection) -> String {
 
 #[cfg(test)]
 mod tests {
-    use posthouse::spool::{Fault, InspectedSegment, SetAside};
+    use posthouse::spool::{Fault, InspectedSegment, Quarantined, QuarantinedKind};
 
     use super::*;
 
@@ -206,7 +209,14 @@ The spool is in order.
         let mut found = inspection();
         (found.free_octets, found.torn_octets) = (1 << 20, 12);
         found.segments[0].format = None;
-        found.quarantine.push(SetAside { file: "old.damaged".into(), octets: 9 });
+        found.quarantine.push(Quarantined {
+            file: "old.damaged".into(),
+            kind: QuarantinedKind::Header,
+            id: None,
+            octets: 9,
+            reason: "a wrong checksum".into(),
+            found: None,
+        });
         found.damages.push(Fault {
             file: "0000000001-0.segment".into(),
             offset: 68,
@@ -219,7 +229,8 @@ The spool is in order.
             "Free disk   1.0 MiB: less than 512.0 MiB (min_free)",
             "Cut short   12 B at the end of the log, by a crash; nothing in it was promised",
             "0000000001-0.segment  ?       2.0 KiB  1         1.0 KiB  956 B",
-            "old.damaged       9 B",
+            "Set aside before, in /spool/quarantine:",
+            "       header      9 B   old.damaged  a wrong checksum",
             "0000000001-0.segment  68      300     38G1V25TJ000  the record has a wrong checksum",
             "The spool is damaged in 1 place: the next start of posthouse sets that aside and goes on with the rest.",
         ] {
