@@ -262,6 +262,11 @@ async fn a_spool_is_checked_when_nobody_runs_on_it_and_each_damage_is_named() {
     assert!(err(&export).contains(&format!("message {} is damaged on disk", ids[1])), "{}", err(&export));
     assert_eq!(code(&posthouse(&["spool", "export", &ids[2], "--spool", at])), 0);
     assert_eq!(snapshot(&spool), before, "a look at damage changes nothing either");
+
+    Program::start(&spool).stop();
+    let after = posthouse(&["spool", "check", "--spool", at]);
+    assert_eq!(code(&after), 0, "the start has set it aside: {}", out(&after));
+    assert!(out(&after).contains("\nMessages    2 wait, "), "{}", out(&after));
 }
 
 #[test]

@@ -94,7 +94,9 @@ pub fn inspect(path: &Path) -> Result<Inspection, LookError> {
     let names = folder.list().map_err(failed)?;
     let mut segments = segments(&folder, &names, &found.void).map_err(failed)?;
     let damages = std::mem::take(&mut found.recovery.damages);
-    let mut damages: Vec<Fault> = damages.iter().map(|damage| fault(damage, &segments)).collect();
+    // What has a copy was reported by the start that made it, and stands in the quarantine's list.
+    let fresh = damages.iter().filter(|damage| !damage.copied);
+    let mut damages: Vec<Fault> = fresh.map(|damage| fault(damage, &segments)).collect();
     read_living(&found, &mut segments, &mut damages)?;
     Ok(Inspection {
         messages: segments.values().map(|segment| segment.messages).sum(),
@@ -298,6 +300,17 @@ mod tests {
         };
         assert_eq!((found.messages, found.damages), (2, vec![expected]));
         assert!(!path.join("quarantine").read_dir().unwrap().any(|_| true), "nothing was set aside");
+
+        // Once a start has set it aside it is reported no more.
+        drop(Log::open(&Settings { min_free: 0, ..Settings::new(&path) }, &mut |_| {}).unwrap());
+        let found = inspect(&path).unwrap();
+        assert!(found.in_order() && found.messages == 2, "{found:?}");
+        let copies: Vec<_> = path.join("quarantine").read_dir().unwrap().collect();
+        assert!(!copies.is_empty());
+        for copy in copies {
+            fs::remove_file(copy.unwrap().path()).unwrap();
+        }
+        assert!(!inspect(&path).unwrap().in_order(), "it is still there");
 
         let mut octets = whole;
         octets[20] ^= 1;
