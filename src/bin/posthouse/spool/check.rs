@@ -29,7 +29,7 @@ Examples:
   posthouse spool check --format json --spool /var/spool/posthouse
 
 Every octet is read. No relay may run on the folder meanwhile, since the figures would move. What is
-damaged is set aside by the next start of posthouse, which goes on with the rest; from then on it is
+damaged is set aside by posthouse when it comes upon it, and the rest goes on; from then on it is
 listed as set aside, and the spool is in order.
 Exit codes: 0 the spool is in order, 1 something in it is damaged, 2 it cannot be read.")]
 pub struct Check {
@@ -152,7 +152,7 @@ fn verdict(found: &Inspection) -> String {
     match found.damages.len() as u64 {
         0 => "The spool is in order.".to_owned(),
         count => format!(
-            "The spool is damaged in {count} {}: the next start of posthouse sets aside what it can, and goes on with the rest.",
+            "The spool is damaged in {count} {}: posthouse sets aside what it comes upon, and goes on with the rest.",
             plural(count, "place", "places")
         ),
     }
@@ -233,7 +233,7 @@ The spool is in order.
             "Set aside before, in /spool/quarantine:",
             "       header      9 B   old.damaged  a wrong checksum",
             "0000000001-0.segment  68      300     38G1V25TJ000  the record has a wrong checksum",
-            "The spool is damaged in 1 place: the next start of posthouse sets aside what it can, and goes on with the rest.",
+            "The spool is damaged in 1 place: posthouse sets aside what it comes upon, and goes on with the rest.",
         ] {
             assert!(said.lines().any(|is| is == line), "{line}\n{said}");
         }
