@@ -270,10 +270,35 @@ async fn a_spool_is_checked_when_nobody_runs_on_it_and_each_damage_is_named() {
     files
         .filter(|file| file.extension().is_some_and(|is| is == "hint"))
         .for_each(|file| fs::remove_file(file).unwrap());
-    Program::start(&spool).stop();
+    let relay = Program::start(&spool);
+    let listed = json(&posthouse(&["queue", "list", "--quarantined", "--spool", at, "--format", "json"]));
+    let [piece] = &listed.as_array().unwrap()[..] else { panic!("{listed}") };
+    assert_eq!((&piece["id"], &piece["kind"]), (&ids[1].as_str().into(), &"record".into()));
+    let told = out(&posthouse(&["queue", "list", "--quarantined", "--spool", at]));
+    assert!(told.contains(&format!("\n1 piece lies in {at}/quarantine; ")), "{told}");
+    let queue = out(&posthouse(&["queue", "list", "--spool", at]));
+    assert!(queue.contains("\n1 damaged piece of the spool was set aside; "), "{queue}");
+    relay.stop();
     let after = posthouse(&["spool", "check", "--spool", at]);
     assert_eq!(code(&after), 0, "the start has set it aside: {}", out(&after));
     assert!(out(&after).contains("\nMessages    3 wait, "), "{}", out(&after));
+    assert!(out(&after).contains(piece["file"].as_str().unwrap()), "{}", out(&after));
+
+    let content = spool.join(format!("{}.content", ids[3]));
+    let mut octets = fs::read(&content).unwrap();
+    octets[1_000_000] ^= 1;
+    fs::write(&content, &octets).unwrap();
+    let bad = json(&posthouse(&["spool", "check", "--spool", at, "--format", "json"]));
+    assert_eq!((&bad["messages"], &bad["contents"]["files"]), (&2.into(), &1.into()));
+    let [fault] = &bad["damages"].as_array().unwrap()[..] else { panic!("{bad}") };
+    assert_eq!(fault["file"], content.file_name().unwrap().to_str().unwrap());
+    assert_eq!(fault["reason"], "the content file is missing, or has a wrong checksum");
+    let export = posthouse(&["spool", "export", &ids[3], "--spool", at]);
+    assert_eq!((code(&export), export.stdout.len()), (1, 0), "{}", err(&export));
+    fs::remove_file(&content).unwrap();
+    let bad = json(&posthouse(&["spool", "check", "--spool", at, "--format", "json"]));
+    assert_eq!((&bad["messages"], bad["damages"].as_array().unwrap().len()), (&2.into(), 1));
+    assert!(!content.exists());
 }
 
 #[test]

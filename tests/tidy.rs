@@ -16,6 +16,7 @@ use std::path::Path;
 const RANKS: &[(&str, u8)] = &[
     ("clock", 0),
     ("mail", 0),
+    ("packed", 0),
     ("smtp", 1),
     ("spool", 1),
     ("net", 1),

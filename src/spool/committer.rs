@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::commit::CommitError;
+use super::disk::Disk;
+use super::keeper::{self, Bell};
 use super::request::Request;
 use super::writer::Writer;
 
@@ -44,6 +46,8 @@ struct Inbox {
     /// The committer sleeps until there are so many members, or, at 0, until there is any request.
     wake_at: usize,
     closing: bool,
+    /// The writer has something to look at, though nobody has asked for anything.
+    nudged: bool,
     /// Called when all is written.
     closed: Vec<oneshot::Sender<()>>,
     ended: bool,
@@ -73,6 +77,12 @@ impl Door {
         }
     }
 
+    /// Has the writer look around: something may be unlinked.
+    pub fn nudge(&self) {
+        self.lock().nudged = true;
+        self.knock.notify_one();
+    }
+
     /// Yields when all that was handed over before is written and synced.
     pub fn close(&self) -> oneshot::Receiver<()> {
         let (closed, receiver) = oneshot::channel();
@@ -96,6 +106,9 @@ impl Door {
         let mut inbox = self.lock();
         inbox.wake_at = 0;
         while inbox.requests.is_empty() && !inbox.closing {
+            if std::mem::take(&mut inbox.nudged) {
+                return Some(Vec::new());
+            }
             let Some(left) = until.map(left) else {
                 inbox = self.knock.wait(inbox).expect("no holder of the inbox panics");
                 continue;
@@ -141,51 +154,66 @@ fn left(until: Instant) -> Duration {
     until.saturating_duration_since(now())
 }
 
-/// Starts the thread. It ends after [`Door::close`]; `owned` (the lock of the folder) lives as long.
-pub(super) fn start<T: Send + 'static>(writer: Writer, owned: T) -> io::Result<(Arc<Door>, JoinHandle<()>)> {
+/// Starts the thread, and the keeper beside it. It ends after [`Door::close`]; `owned` (the lock of the folder) lives as
+/// long.
+pub(super) fn start<T: Send + 'static>(
+    writer: Writer,
+    disk: Arc<dyn Disk>,
+    owned: T,
+) -> io::Result<(Arc<Door>, JoinHandle<()>)> {
     let door = Arc::new(Door {
         inbox: Mutex::default(),
         knock: Condvar::new(),
         announced: Arc::new(AtomicUsize::new(0)),
     });
-    let inside = Ending(door.clone());
+    let bell = Arc::new(Bell::default());
+    let keeper = keeper::start(disk, writer.shared(), door.clone(), bell.clone())?;
+    let inside = Ending { door: door.clone(), bell, keeper: Some(keeper), owned: Some(owned) };
     let thread = std::thread::Builder::new().name("spool".to_owned()).spawn(move || {
-        // Dropped in this order at the end: the lock, then the door, which answers those who wait for the closing.
         let inside = inside;
-        let owned = owned;
-        run(&inside.0, writer);
-        drop(owned);
+        run(&inside.door, writer, &inside.bell);
     })?;
     Ok((door, thread))
 }
 
-fn run(door: &Door, mut writer: Writer) {
+fn run(door: &Door, mut writer: Writer, bell: &Bell) {
     let mut ticked = now();
     loop {
         let until = writer.wants_tick().then(|| ticked + TICK);
         let Some(batch) = door.take(until) else { break };
-        if left(ticked + TICK).is_zero() {
+        if batch.is_empty() || left(ticked + TICK).is_zero() {
             writer.tick();
             ticked = now();
         }
         if !batch.is_empty() {
             writer.commit(batch);
+            bell.ring();
         }
     }
     writer.close();
 }
 
-/// Answers all who still wait when the thread ends, also by a panic.
-struct Ending(Arc<Door>);
+/// What is left to do when the thread ends, also by a panic: answer all who still wait, end the keeper, give up what was
+/// owned, and then tell those who wait for the closing.
+struct Ending<T> {
+    door: Arc<Door>,
+    bell: Arc<Bell>,
+    keeper: Option<JoinHandle<()>>,
+    owned: Option<T>,
+}
 
-impl Drop for Ending {
+impl<T> Drop for Ending<T> {
     fn drop(&mut self) {
-        let mut inbox = self.0.lock();
+        let mut inbox = self.door.lock();
         inbox.closing = true;
         inbox.ended = true;
         let (requests, closed) = (std::mem::take(&mut inbox.requests), std::mem::take(&mut inbox.closed));
         drop(inbox);
         requests.into_iter().for_each(|request| request.decline(CommitError::Closed));
+        self.bell.close();
+        // A panic in the keeper was reported when it happened.
+        let _ = self.keeper.take().map(JoinHandle::join);
+        drop(self.owned.take());
         for closed in closed {
             // Who no longer waits needs no answer.
             let _ = closed.send(());

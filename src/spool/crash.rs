@@ -5,15 +5,20 @@
 //! accept was refused and a later segment has synced; nothing is there that was never handed over.
 //! Not here: the disk's model (`lying_disk`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use tokio::sync::oneshot::error::TryRecvError;
 
+use super::compaction::{Compaction, LastLook, Step, wasteful};
+use super::content_file;
+use super::disk::Disk;
+use super::hint;
 use super::log::{Opened, open};
 use super::lying_disk::{Fault, LyingDisk};
 use super::read::{self, Wait};
-use super::request::Request;
+use super::request::{Again, Promise, Request};
 use super::shared::Shared;
 use super::writer::Habits;
 use super::{Accepted, Commit, CommitError, Durability, Outline, Progress, Stored, Strike};
@@ -83,6 +88,8 @@ struct Life {
     disk: LyingDisk,
     opened: Opened,
     book: BTreeMap<u64, Known>,
+    /// What compaction has put down again.
+    put_down: BTreeSet<&'static str>,
 }
 
 /// Whether a commit has been answered with `Ok`; the writer answers before it returns.
@@ -107,6 +114,74 @@ impl Life {
         if self.opened.shared.lock().index.unsynced.is_empty() && !self.opened.writer.wants_tick() {
             self.synced();
         }
+    }
+
+    /// As [`Log`](super::Log) does with a large content: its file first.
+    fn accept_large(&mut self, id: u64) {
+        self.book.insert(id, Known { attempts: vec![0], ..Known::default() });
+        let (mut request, commit) = Request::accept(message(id, None), body(id).into());
+        let content = request.record.part_content();
+        let known = match content_file::write(&self.disk, QueueId::from_u64(id), &content) {
+            Ok(()) => {
+                self.opened.writer.commit(vec![request]);
+                done(commit).is_ok()
+            }
+            Err(_) => {
+                let _ = self.disk.remove(&content_file::name(QueueId::from_u64(id)));
+                false
+            }
+        };
+        let book = self.book.get_mut(&id).unwrap();
+        (book.receipt, book.refused) = (known, !known);
+        self.look();
+    }
+
+    /// What the keeper does: hints for all that is sealed.
+    fn write_hints(&mut self) {
+        let segments: Vec<_> = {
+            let state = self.opened.shared.lock();
+            let sealed = state.index.segments().iter().filter(|(_, segment)| !segment.hinted);
+            let sealed = sealed.filter_map(|(number, segment)| {
+                Some((NonZeroU32::new(*number)?, segment.marker, segment.end?, segment.file.clone()))
+            });
+            sealed.collect()
+        };
+        for (number, marker, end, file) in segments {
+            let written = hint::write(&self.disk, file.as_ref(), (number, &marker, end));
+            if written.is_ok() {
+                self.opened.shared.lock().index.segment_mut(number).unwrap().hinted = true;
+            }
+        }
+    }
+
+    /// What the keeper does: moves the living out of all segments that are worth it.
+    fn compact(&mut self) {
+        let mut last_look = LastLook::new();
+        for _ in 0..2 {
+            let (wasteful, _) = wasteful(&self.opened.shared.lock().index, &mut last_look);
+            for number in wasteful {
+                let mut compaction = Compaction::of(number);
+                loop {
+                    match compaction.next(&self.opened.shared) {
+                        Step::Batch(requests, commits) => {
+                            let names: Vec<_> = requests.iter().map(name_of_again).collect();
+                            self.opened.writer.commit(requests);
+                            let answers: Vec<_> = commits.into_iter().map(done).collect();
+                            let put_down =
+                                std::iter::zip(names, &answers).filter(|(_, answer)| answer.is_ok());
+                            self.put_down.extend(put_down.map(|(name, _)| name));
+                            if !answers.iter().all(|a| matches!(a, Ok(()) | Err(CommitError::Unknown(_)))) {
+                                break;
+                            }
+                        }
+                        Step::Done => break,
+                        Step::Damaged(..) | Step::Failed(_) => panic!("nothing is damaged"),
+                    }
+                }
+            }
+            self.look();
+        }
+        self.tick();
     }
 
     fn accept(&mut self, ids: &[u64], strikes: Option<Strike>) {
@@ -204,10 +279,23 @@ impl Life {
     }
 }
 
+fn name_of_again(request: &Request) -> &'static str {
+    match &request.promise {
+        Promise::Again { what: Again::Message(_), .. } if request.record.frame.content().in_file() => {
+            "in a file"
+        }
+        Promise::Again { what: Again::Message(seen), .. } if seen.settled.is_some() => "settled",
+        Promise::Again { what: Again::Message(_), .. } => "untried",
+        Promise::Again { what: Again::Progress(_), .. } => "progress",
+        Promise::Again { what: Again::End(_), .. } => "end",
+        _ => panic!("compaction puts down nothing else"),
+    }
+}
+
 /// The script. Ends early when the power goes.
 fn live(disk: &LyingDisk) -> Option<Life> {
     let opened = open(Arc::new(disk.clone()), 0, HABITS, &mut |_| {}).ok()?;
-    let mut life = Life { disk: disk.clone(), opened, book: BTreeMap::new() };
+    let mut life = Life { disk: disk.clone(), opened, book: BTreeMap::new(), put_down: BTreeSet::new() };
     let strike = |id, progress| Some(Strike { id: QueueId::from_u64(id), progress });
     let steps: &[&dyn Fn(&mut Life)] = &[
         // One old message keeps several segments, which then go together.
@@ -239,6 +327,30 @@ fn live(disk: &LyingDisk) -> Option<Life> {
         &|life| life.tick(),
         &|life| life.settle(12, 5, Durability::Synced),
         &|life| life.tick(),
+        // Few live on in each of several segments: progress in its own record, in another segment, in a notice; ends that
+        // are told elsewhere than where the message stands; contents in files.
+        &|life| life.write_hints(),
+        &|life| life.accept_large(30),
+        &|life| life.accept(&[31, 32, 33], None),
+        &|life| life.accept_large(34),
+        &|life| life.accept(&[35, 36, 37], None),
+        &|life| [31, 33, 35, 36].into_iter().for_each(|id| life.remove(id)),
+        &|life| life.settle(32, 6, Durability::Synced),
+        &|life| life.accept(&[38, 39, 40], None),
+        &|life| life.accept(&[41], strike(37, Some(progress(8)))),
+        &|life| [7, 9, 10, 11, 13, 38, 39, 34].into_iter().for_each(|id| life.remove(id)),
+        &|life| life.accept(&[42], strike(40, None)),
+        &|life| life.write_hints(),
+        &|life| life.compact(),
+        &|life| life.settle(30, 9, Durability::Soon),
+        &|life| life.remove(32),
+        &|life| life.accept(&[43, 44, 45], None),
+        &|life| [41, 42, 43, 12].into_iter().for_each(|id| life.remove(id)),
+        &|life| life.compact(),
+        &|life| life.write_hints(),
+        &|life| life.remove(30),
+        &|life| life.accept(&[46, 47, 48], None),
+        &|life| life.compact(),
     ];
     for step in steps {
         step(&mut life);
@@ -268,8 +380,10 @@ fn check_after_cut(life: &Life, seed: u64, healed: bool, what: &str) {
 fn operations_of_the_script() -> usize {
     let disk = LyingDisk::new();
     let life = live(&disk).unwrap();
-    assert!(life.opened.shared.lock().index.segments() > 2, "the script rotates");
+    assert!(life.opened.shared.lock().index.segments().len() > 2, "the script rotates");
     assert!(!disk.list_names().iter().any(|name| name.starts_with("0000000001")), "the script unlinks");
+    let put_down: Vec<&str> = life.put_down.iter().copied().collect();
+    assert_eq!(put_down, ["end", "in a file", "progress", "settled", "untried"], "the script compacts");
     disk.operations()
 }
 

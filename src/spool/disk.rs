@@ -11,6 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::quarantine::{QuarantineFolder, Quarantined};
 use super::recovery::OpenError;
 
 /// An open file, read and written at offsets by several threads.
@@ -33,10 +34,16 @@ pub(super) trait Disk: Send + Sync {
     /// For reading.
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>>;
     fn remove(&self, name: &str) -> io::Result<()>;
+    /// Gives a file another name, over whatever has it.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Names created and removed so far are durable when this is `Ok`.
     fn sync_folder(&self) -> io::Result<()>;
-    /// Keeps a durable copy of damaged octets under `name`; does nothing when it is there already.
-    fn set_aside(&self, name: &str, octets: &[u8]) -> io::Result<()>;
+    /// Keeps a durable copy of damaged octets; does nothing when the piece is there already.
+    fn set_aside(&self, piece: &Quarantined, octets: &[u8]) -> io::Result<()>;
+    /// Moves a whole file to the quarantine; its old name goes for good with the next sync of the folder.
+    fn move_aside(&self, name: &str, piece: &Quarantined) -> io::Result<()>;
+    /// All that was set aside and is still there.
+    fn quarantined(&self) -> io::Result<Vec<Quarantined>>;
     /// Octets that this process may still write.
     fn free_space(&self) -> io::Result<u64>;
 }
@@ -52,7 +59,7 @@ pub(super) const LOCK: &str = "lock";
 pub(super) struct Folder {
     path: PathBuf,
     handle: fs::File,
-    quarantine: fs::File,
+    quarantine: QuarantineFolder,
 }
 
 impl Folder {
@@ -62,7 +69,7 @@ impl Folder {
         make_folder(path).map_err(failed)?;
         make_folder(&path.join(QUARANTINE)).map_err(failed)?;
         let handle = fs::File::open(path).map_err(failed)?;
-        let quarantine = fs::File::open(path.join(QUARANTINE)).map_err(failed)?;
+        let quarantine = QuarantineFolder::open(path.join(QUARANTINE)).map_err(failed)?;
         Ok(Self { path: path.to_owned(), handle, quarantine })
     }
 
@@ -143,23 +150,24 @@ impl Disk for Folder {
         fs::remove_file(self.path.join(name))
     }
 
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path.join(from), self.path.join(to))
+    }
+
     fn sync_folder(&self) -> io::Result<()> {
         self.handle.sync_all()
     }
 
-    fn set_aside(&self, name: &str, octets: &[u8]) -> io::Result<()> {
-        let path = self.path.join(QUARANTINE).join(name);
-        if path.exists() {
-            return Ok(());
-        }
-        // Under its name only once it is whole: a copy cut short must not count as made.
-        let unfinished = path.with_extension("unfinished");
-        let file =
-            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-        file.write_all_at(octets, 0)?;
-        file.sync_all()?;
-        fs::rename(&unfinished, &path)?;
-        self.quarantine.sync_all()
+    fn set_aside(&self, piece: &Quarantined, octets: &[u8]) -> io::Result<()> {
+        self.quarantine.copy(piece, octets)
+    }
+
+    fn move_aside(&self, name: &str, piece: &Quarantined) -> io::Result<()> {
+        self.quarantine.take(&self.path.join(name), piece)
+    }
+
+    fn quarantined(&self) -> io::Result<Vec<Quarantined>> {
+        self.quarantine.list()
     }
 
     fn free_space(&self) -> io::Result<u64> {

@@ -6,10 +6,13 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
-use super::read::{self, ReadError, Wait};
+use super::damage::Damage;
+use super::disk::Disk;
+use super::read::{self, DamagedPlace, ReadError, Wait};
 use super::read_only::{LookError, ReadOnly};
-use super::recovery::{Found, OpenError, recover};
+use super::recovery::{Found, Manner, OpenError, recover};
 use super::{LoadError, Stored};
 use crate::mail::{Content, QueueId};
 
@@ -27,35 +30,40 @@ const TRIES: u32 = 5;
 
 /// Envelope, progress and content of a living message of the spool in `path`.
 pub fn export(path: &Path, id: QueueId) -> Result<(Stored, Content), ExportError> {
-    let folder = ReadOnly::running_or_not(path)?;
+    let disk: Arc<dyn Disk> = Arc::new(ReadOnly::running_or_not(path)?);
     let mut tries = 1;
-    let found = loop {
-        match recover(&folder, None) {
-            Err(OpenError::Read { source, .. })
-                if source.kind() == io::ErrorKind::NotFound && tries < TRIES =>
-            {
-                tries += 1;
-            }
-            found => break found.map_err(LookError::Open)?,
+    loop {
+        let found = recover(&disk, Manner { speed: None, hints: true });
+        let gone = match found.map(|found| message(&found, id)) {
+            Ok(Err(error @ LoadError::Damaged { place: DamagedPlace::ContentFile, .. })) => error.into(),
+            Err(error @ OpenError::Read { .. }) if is_gone(&error) => LookError::Open(error).into(),
+            Ok(read) => return Ok(read?),
+            Err(error) => return Err(LookError::Open(error).into()),
+        };
+        if tries == TRIES {
+            return Err(gone);
         }
-    };
-    Ok(message(&found, id)?)
+        tries += 1;
+    }
+}
+
+fn is_gone(error: &OpenError) -> bool {
+    matches!(error, OpenError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }
 
 fn message(found: &Found, id: QueueId) -> Result<(Stored, Content), LoadError> {
     let Some(lookup) = found.index.lookup(id) else {
         // Its record may be there, and not as it was written.
         let damage = found.recovery.damages.iter().find(|damage| damage.id == Some(id));
-        let damaged = |damage: &super::Damage| LoadError::Damaged {
-            id,
-            segment: damage.segment,
-            offset: damage.offset,
+        let damaged = |damage: &Damage| {
+            let place = DamagedPlace::Record { segment: damage.segment, offset: damage.offset };
+            LoadError::Damaged { id, place }
         };
         return Err(damage.map_or(LoadError::Unknown(id), damaged));
     };
     let failed = |error| match error {
         ReadError::Io(source) => LoadError::Io { id, source },
-        ReadError::Damaged { segment, offset } => LoadError::Damaged { id, segment: segment.get(), offset },
+        ReadError::Damaged(place) => LoadError::Damaged { id, place },
     };
     let always = "a read that may wait always yields";
     let stored = read::stored(&lookup, Wait::Yes).map_err(failed)?.expect(always);

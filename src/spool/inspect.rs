@@ -6,17 +6,20 @@
 //! Memory: about 80 octets for each living message, and one segment at a time.
 //! Not here: mending (a start sets damage aside by itself).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::content_file;
+use super::damage::Damage;
 use super::disk::{Disk, read_up_to};
-use super::quarantine::Quarantined;
-use super::read::{self, ReadError, Wait};
+use super::quarantine::{Kind, Quarantined};
+use super::read::{self, DamagedPlace, ReadError, Wait};
 use super::read_only::{LookError, ReadOnly};
-use super::recovery::{Damage, Found, OpenError, recover};
+use super::recovery::{Found, Manner, OpenError, recover};
 use super::segment::{self, HEADER_LEN, Header, HeaderFound};
 use crate::mail::QueueId;
 
@@ -59,7 +62,7 @@ pub struct InspectedSegment {
     pub octets: u64,
     /// Living messages whose accepted record stands here.
     pub messages: u64,
-    /// Octets of those records, contents included.
+    /// Octets of those records, contents included that have no file of their own.
     pub live_octets: u64,
     /// All others but the header: records that were overtaken, and messages that have left.
     pub dead_octets: u64,
@@ -88,23 +91,27 @@ pub struct Fault {
 
 /// Looks at the spool in `path`, which no relay may own.
 pub fn inspect(path: &Path) -> Result<Inspection, LookError> {
-    let folder = ReadOnly::stopped(path)?;
-    let mut found = recover(&folder, None)?;
+    let folder = Arc::new(ReadOnly::stopped(path)?);
+    let disk: Arc<dyn Disk> = folder.clone();
+    let mut found = recover(&disk, Manner { speed: None, hints: false })?;
     let failed = |source| LookError::Folder { path: path.to_owned(), source };
     let names = folder.list().map_err(failed)?;
     let mut segments = segments(&folder, &names, &found.void).map_err(failed)?;
     let damages = std::mem::take(&mut found.recovery.damages);
+    // They can't be read, and are told already.
+    let contents = damages.iter().filter(|damage| damage.kind == Kind::Content);
+    let lost: BTreeSet<QueueId> = contents.filter_map(|damage| damage.id).collect();
     // What has a copy was reported by the start that made it, and stands in the quarantine's list.
     let fresh = damages.iter().filter(|damage| !damage.copied);
     let mut damages: Vec<Fault> = fresh.map(|damage| fault(damage, &segments)).collect();
-    read_living(&found, &mut segments, &mut damages)?;
+    let live_octets = read_living(&found, &lost, &mut segments, &mut damages)?;
     Ok(Inspection {
         messages: segments.values().map(|segment| segment.messages).sum(),
-        live_octets: segments.values().map(|segment| segment.live_octets).sum(),
+        live_octets,
         torn_octets: found.recovery.torn_bytes,
         contents: files(&folder, &names, ".content").map_err(failed)?,
         hints: files(&folder, &names, ".hint").map_err(failed)?,
-        quarantine: folder.quarantine().map_err(failed)?,
+        quarantine: folder.quarantined().map_err(failed)?,
         free_octets: folder.free_space().map_err(failed)?,
         segments: segments.into_values().map(InspectedSegment::with_the_rest_dead).collect(),
         damages,
@@ -148,53 +155,73 @@ fn segments(
     Ok(segments)
 }
 
-/// Counts each living message where it lies, and reads it as a delivery would.
+/// Counts each living message where it lies, and reads it as a delivery would. Gives the octets of all of them.
 fn read_living(
     found: &Found,
+    lost: &BTreeSet<QueueId>,
     segments: &mut BTreeMap<u32, InspectedSegment>,
     damages: &mut Vec<Fault>,
-) -> Result<(), LookError> {
-    for id in found.index.ids() {
-        let lookup = found.index.lookup(id).expect("the index does not change");
-        let place = lookup.accepted.place;
-        match read::stored(&lookup, Wait::Yes) {
-            Ok(_) => {}
-            Err(ReadError::Damaged { segment, offset }) => {
-                let damage = Damage {
-                    segment: segment.get(),
-                    offset,
-                    octets: place.record_len(lookup.content_len),
-                    id: Some(id),
-                    copied: false,
-                };
-                let reason = "its octets are as they were written, but make no sense".into();
-                damages.push(Fault { reason, ..fault(&damage, segments) });
+) -> Result<u64, LookError> {
+    let mut live_octets = 0;
+    for (id, entry) in found.index.entries().filter(|(id, _)| !lost.contains(id)) {
+        let lookup = found.index.lookup(*id).expect("the index does not change");
+        let (place, content) = (entry.accepted, entry.content);
+        let octets = place.record_len(content);
+        let read = read::stored(&lookup, Wait::Yes).and_then(|stored| match content.in_file() {
+            true => read::content(&lookup, Wait::Yes).map(|_| stored),
+            false => Ok(stored),
+        });
+        let damage = match read {
+            Ok(_) => {
+                if let Some(segment) = segments.get_mut(&place.segment.get()) {
+                    segment.messages += 1;
+                    segment.live_octets += octets;
+                    live_octets += octets + u64::from(content.len() - content.inline());
+                }
                 continue;
+            }
+            Err(ReadError::Damaged(DamagedPlace::Record { segment, offset })) => {
+                Damage::of_record(segment, offset, octets, Some(*id))
+            }
+            Err(ReadError::Damaged(DamagedPlace::ContentFile)) => {
+                Damage::new(Kind::Content, place.segment, place.offset, u64::from(content.len()), Some(*id))
             }
             Err(ReadError::Io(source)) => {
                 let file = segments.get(&place.segment.get()).map(|segment| segment.file.clone());
                 return Err(OpenError::Read { file: file.unwrap_or_default(), source }.into());
             }
+        };
+        let mut told = fault(&damage, segments);
+        if damage.kind == Kind::Record {
+            told.reason = "its octets are as they were written, but make no sense".to_owned();
         }
-        if let Some(segment) = segments.get_mut(&place.segment.get()) {
-            segment.messages += 1;
-            segment.live_octets += place.record_len(lookup.content_len);
-        }
+        damages.push(told);
     }
-    Ok(())
+    Ok(live_octets)
 }
 
 fn fault(damage: &Damage, segments: &BTreeMap<u32, InspectedSegment>) -> Fault {
-    let segment = segments.get(&damage.segment);
+    let segment = segments.get(&damage.segment.get());
     let (offset, octets) = (u64::from(damage.offset), damage.octets);
-    let reason = match segment {
-        Some(segment) if offset + octets > segment.octets => "the segment behind it says that it was longer",
-        _ if offset == 0 && octets <= u64::from(HEADER_LEN) => "the header has a wrong checksum",
-        _ if offset == 0 => "another segment has the same number; this one counts for nothing",
-        _ if damage.id.is_some() => "the record has a wrong checksum",
-        _ => "no record can be read here",
+    let reason = match (damage.kind, segment) {
+        (Kind::Content, _) => "the content file is missing, or has a wrong checksum",
+        (Kind::Hint, _) => "the hint has a wrong checksum; its segment counts",
+        (Kind::Header, _) => "the header has a wrong checksum",
+        (Kind::Record, Some(segment)) if offset + octets > segment.octets => {
+            "the segment behind it says that it was longer"
+        }
+        (Kind::Record, _) if offset == 0 => {
+            "another segment has the same number; this one counts for nothing"
+        }
+        (Kind::Record, _) if damage.id.is_some() => "the record has a wrong checksum",
+        (Kind::Record, _) => "no record can be read here",
     };
-    let file = segment.map_or_else(|| format!("segment {}", damage.segment), |segment| segment.file.clone());
+    let segment =
+        segment.map_or_else(|| format!("segment {}", damage.segment), |segment| segment.file.clone());
+    let (file, offset) = match (damage.kind, damage.id) {
+        (Kind::Content, Some(id)) => (content_file::name(id), 0),
+        _ => (segment, offset),
+    };
     Fault { file, offset, octets, id: damage.id, reason: reason.to_owned() }
 }
 

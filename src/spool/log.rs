@@ -11,15 +11,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use super::commit::CommitError;
 use super::committer::{self, Door};
+use super::compaction;
+use super::content_file;
 use super::disk::{Disk, Folder};
 use super::index::Lookup;
 use super::read::{self, ReadError, Wait};
-use super::recovery::{Damage, Found, recover};
+use super::recovery::{Found, Manner, quarantine_failed, recover};
 use super::request::Request;
 use super::segment::SEGMENT_TARGET;
 use super::shared::{Names, Shared, State};
-use super::writer::{Habits, Writer};
+use super::writer::{Habits, Writer, trouble};
 use super::{
     Accepted, Announcement, BoxFuture, Commit, Durability, LoadError, OpenError, Outline, Progress,
     Quarantined, Recovery, Spool, SpoolStatus, Stored, TimeBase,
@@ -50,6 +53,7 @@ impl Settings {
 
 /// The spool on disk.
 pub struct Log {
+    disk: Arc<dyn Disk>,
     shared: Arc<Shared>,
     door: Arc<Door>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -60,14 +64,18 @@ pub struct Log {
 const INLINE_MAX: u32 = 256 << 10;
 
 impl Log {
-    /// Recovers what the folder holds, and begins a fresh segment. Blocks the thread while it reads all segments.
+    /// Recovers what the folder holds, and begins a fresh segment. Blocks the thread while it reads hints, and the
+    /// segments that have none.
     pub fn open(settings: &Settings, living: &mut dyn FnMut(Outline)) -> Result<(Self, Recovery), OpenError> {
         let folder = Folder::open(&settings.path)?;
         let lock = folder.lock()?;
         let habits = Habits { segment_target: SEGMENT_TARGET, speed: settings.speed };
-        let opened = open(Arc::new(folder), settings.min_free, habits, living)?;
-        let (door, thread) = committer::start(opened.writer, lock).map_err(OpenError::Thread)?;
+        let disk: Arc<dyn Disk> = Arc::new(folder);
+        let opened = open(disk.clone(), settings.min_free, habits, living)?;
+        let (door, thread) =
+            committer::start(opened.writer, disk.clone(), lock).map_err(OpenError::Thread)?;
         let log = Self {
+            disk,
             shared: opened.shared,
             door,
             thread: Mutex::new(Some(thread)),
@@ -98,34 +106,50 @@ impl Log {
         read: fn(&Lookup, Wait) -> Result<Option<T>, ReadError>,
     ) -> Result<T, LoadError> {
         let lookup = self.lookup(id)?;
-        if inline(&lookup) {
-            match read(&lookup, Wait::No) {
-                Ok(Some(value)) => return Ok(value),
-                Ok(None) => {}
-                Err(error) => return Err(self.load_error(id, error)),
+        if inline(&lookup)
+            && let Ok(Some(value)) = read(&lookup, Wait::No)
+        {
+            return Ok(value);
+        }
+        let (shared, door) = (self.shared.clone(), self.door.clone());
+        let waited = tokio::task::spawn_blocking(move || match read(&lookup, Wait::Yes) {
+            Ok(value) => Ok(value.expect("a read that may wait always yields")),
+            Err(ReadError::Io(source)) => Err(LoadError::Io { id, source }),
+            Err(ReadError::Damaged(place)) => {
+                if compaction::set_aside(&shared, &lookup, place) {
+                    // What there is of it is in the quarantine: nothing is left to deliver.
+                    door.push(Request::remove(id));
+                }
+                Err(LoadError::Damaged { id, place })
             }
-        }
-        let waited = tokio::task::spawn_blocking(move || read(&lookup, Wait::Yes)).await;
-        match waited {
-            Ok(Ok(value)) => Ok(value.expect("a read that may wait always yields")),
-            Ok(Err(error)) => Err(self.load_error(id, error)),
-            // The runtime is shutting down.
-            Err(error) => Err(LoadError::Io { id, source: std::io::Error::other(error) }),
-        }
+        });
+        // The runtime is shutting down.
+        let ended = |error| LoadError::Io { id, source: io::Error::other(error) };
+        waited.await.map_err(ended)?
     }
 
-    /// Damage is counted once for each message, and its segment is kept.
-    fn load_error(&self, id: QueueId, error: ReadError) -> LoadError {
-        match error {
-            ReadError::Io(source) => LoadError::Io { id, source },
-            ReadError::Damaged { segment, offset } => {
-                let mut state = self.shared.lock();
-                if state.damaged.insert(id) {
-                    state.quarantined += 1;
-                    state.index.pin(segment);
-                }
-                LoadError::Damaged { id, segment: segment.get(), offset }
+    /// Makes the content durable in a file of its own, by a thread of its own, and then hands the record over.
+    fn accept_large(&self, mut request: Request) {
+        let id = request.id();
+        let content = request.record.part_content();
+        let (disk, shared, door) = (self.disk.clone(), self.shared.clone(), self.door.clone());
+        let write = move || {
+            let room = disk.free_space().map(|free| free.checked_sub(content.len() as u64));
+            if room.is_ok_and(|left| left.is_none_or(|left| left < shared.min_free)) {
+                return request.decline(CommitError::Full);
             }
+            match content_file::write(disk.as_ref(), id, &content) {
+                Ok(()) => door.push(request),
+                Err(error) => {
+                    // Nothing speaks of it; should it stay, the next start finds it.
+                    let _ = disk.remove(&content_file::name(id));
+                    request.decline(trouble(error));
+                }
+            }
+        };
+        // Without a thread the request is dropped, and whoever waits for it is told that the spool is closed.
+        if let Err(error) = std::thread::Builder::new().name("spool-content".to_owned()).spawn(write) {
+            tracing::error!(%error, "no thread for a large content");
         }
     }
 }
@@ -145,38 +169,19 @@ pub(super) fn open(
     habits: Habits,
     living: &mut dyn FnMut(Outline),
 ) -> Result<Opened, OpenError> {
-    let mut found = recover(disk.as_ref(), Some(habits.speed))?;
-    call_back(&mut found, living)?;
-    let Found { index, mut recovery, next_number, follows, id_floor, base, void } = found;
-    recovery.messages = index.messages() as u64;
-    let quarantined = recovery.damages.len() as u64;
-    let state = State { index, quarantined, ..State::default() };
+    let found = recover(&disk, Manner { speed: Some(habits.speed), hints: true })?;
+    let quarantined = disk.quarantined().map_err(quarantine_failed)?.len() as u64;
+    let Found { index, sketches, recovery, next_number, follows, id_floor, base, void, lost, domains } =
+        found;
+    sketches.into_outlines(&domains).for_each(living);
+    let state = State { quarantined, ..State::new(index) };
     let shared = Arc::new(Shared::new(state, Names::above(id_floor, base), min_free));
     let writer = Writer::start(disk, shared.clone(), habits, next_number, follows, void);
-    let writer = writer.map_err(OpenError::Write)?;
-    Ok(Opened { writer, shared, recovery, time_base: base })
-}
-
-/// Reads envelope and progress of each living message. One that does not read back is damage like any other.
-fn call_back(found: &mut Found, living: &mut dyn FnMut(Outline)) -> Result<(), OpenError> {
-    for id in found.index.ids() {
-        let lookup = found.index.lookup(id).expect("the index was not changed for this id");
-        match read::stored(&lookup, Wait::Yes) {
-            Ok(stored) => living(Outline::of(&stored.expect("a read that may wait always yields"))),
-            Err(ReadError::Io(source)) => {
-                let file = format!("segment {}", lookup.accepted.place.segment);
-                return Err(OpenError::Read { file, source });
-            }
-            Err(ReadError::Damaged { segment, offset }) => {
-                found.index.pin(segment);
-                found.index.remove(id);
-                let octets = lookup.accepted.place.record_len(lookup.content_len);
-                let segment = segment.get();
-                found.recovery.damages.push(Damage { segment, offset, octets, id: Some(id), copied: false });
-            }
-        }
+    let mut writer = writer.map_err(OpenError::Write)?;
+    if !lost.is_empty() {
+        writer.commit(lost.into_iter().map(Request::remove).collect());
     }
-    Ok(())
+    Ok(Opened { writer, shared, recovery, time_base: base })
 }
 
 impl Spool for Log {
@@ -191,8 +196,16 @@ impl Spool for Log {
     fn accept(&self, message: Accepted, content: Content) -> Commit<Receipt> {
         self.shared.names.used(message.id);
         self.shared.names.saw(message.arrived_at);
+        // A notice is kept in the log, whatever its size: it strikes a debt, and that must not be overtaken by later calls.
+        let large = content.len() > content_file::ABOVE && message.strikes.is_none();
         let (request, commit) = Request::accept(message, content);
-        self.door.push(request);
+        if request.record.too_large() {
+            request.decline(CommitError::TooLarge);
+        } else if large {
+            self.accept_large(request);
+        } else {
+            self.door.push(request);
+        }
         commit
     }
 
@@ -211,12 +224,15 @@ impl Spool for Log {
     }
 
     fn content(&self, id: QueueId) -> BoxFuture<'_, Result<Content, LoadError>> {
-        Box::pin(self.read(id, |lookup| lookup.content_len <= INLINE_MAX, read::content))
+        Box::pin(self.read(id, |lookup| lookup.entry.content.len() <= INLINE_MAX, read::content))
     }
 
     fn quarantined(&self) -> BoxFuture<'_, io::Result<Vec<Quarantined>>> {
-        // TODO on this branch: reads the folder.
-        Box::pin(std::future::ready(Ok(Vec::new())))
+        let disk = self.disk.clone();
+        Box::pin(async move {
+            let listed = tokio::task::spawn_blocking(move || disk.quarantined()).await;
+            listed.map_err(io::Error::other)?
+        })
     }
 
     fn status(&self) -> SpoolStatus {

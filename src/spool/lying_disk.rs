@@ -10,6 +10,7 @@ use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::disk::{Disk, File};
+use super::quarantine::Quarantined;
 
 /// What goes wrong at one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +36,7 @@ struct World {
     nodes: Vec<Node>,
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
-    set_aside: BTreeMap<String, Vec<u8>>,
+    set_aside: BTreeMap<String, (Quarantined, Vec<u8>)>,
     operations: usize,
     cut_at: Option<usize>,
     faults: BTreeMap<usize, Fault>,
@@ -124,7 +125,7 @@ impl LyingDisk {
     pub fn after_kill(&self) -> Self {
         let world = self.world();
         let names = world.names.iter().map(|(name, node)| (name.clone(), world.nodes[*node].cached.clone()));
-        Self::holding(names.collect())
+        Self::holding(names.collect(), world.set_aside.clone())
     }
 
     /// What a power cut leaves, one way of many.
@@ -170,12 +171,17 @@ impl LyingDisk {
             }
             octets
         };
-        Self::holding(names.iter().map(|(name, node)| (name.clone(), survive(node, chance))).collect())
+        let files = names.iter().map(|(name, node)| (name.clone(), survive(node, chance))).collect();
+        Self::holding(files, world.set_aside.clone())
     }
 
-    fn holding(files: BTreeMap<String, Vec<u8>>) -> Self {
+    fn holding(
+        files: BTreeMap<String, Vec<u8>>,
+        set_aside: BTreeMap<String, (Quarantined, Vec<u8>)>,
+    ) -> Self {
         let disk = Self::new();
         let mut world = disk.world();
+        world.set_aside = set_aside;
         for (name, octets) in files {
             let node = world.nodes.len();
             world.nodes.push(Node { cached: octets.clone(), durable: octets, ..Node::default() });
@@ -217,6 +223,15 @@ impl Disk for LyingDisk {
         world.names.remove(name).map(drop).ok_or(io::ErrorKind::NotFound.into())
     }
 
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut world = self.world();
+        let fault = world.operate()?;
+        broken(fault)?;
+        let node = world.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        world.names.insert(to.to_owned(), node);
+        Ok(())
+    }
+
     fn sync_folder(&self) -> io::Result<()> {
         let mut world = self.world();
         let fault = world.operate()?;
@@ -225,9 +240,26 @@ impl Disk for LyingDisk {
         Ok(())
     }
 
-    fn set_aside(&self, name: &str, octets: &[u8]) -> io::Result<()> {
-        self.world().set_aside.insert(name.to_owned(), octets.to_vec());
+    fn set_aside(&self, piece: &Quarantined, octets: &[u8]) -> io::Result<()> {
+        let mut world = self.world();
+        let fault = world.operate()?;
+        broken(fault)?;
+        world.set_aside.entry(piece.file.clone()).or_insert((piece.clone(), octets.to_vec()));
         Ok(())
+    }
+
+    fn move_aside(&self, name: &str, piece: &Quarantined) -> io::Result<()> {
+        let mut world = self.world();
+        let fault = world.operate()?;
+        broken(fault)?;
+        let node = world.names.remove(name).ok_or(io::ErrorKind::NotFound)?;
+        let octets = world.nodes[node].cached.clone();
+        world.set_aside.insert(piece.file.clone(), (piece.clone(), octets));
+        Ok(())
+    }
+
+    fn quarantined(&self) -> io::Result<Vec<Quarantined>> {
+        Ok(self.world().set_aside.values().map(|(piece, _)| piece.clone()).collect())
     }
 
     fn free_space(&self) -> io::Result<u64> {

@@ -33,17 +33,23 @@
 
 mod commit;
 mod committer;
+mod compaction;
+mod content_file;
 #[cfg(test)]
 mod crash;
+mod damage;
 mod disk;
 mod export;
+mod hint;
 mod index;
 mod inspect;
+mod keeper;
 mod log;
 #[cfg(test)]
 mod lying_disk;
 mod memory;
 mod message;
+mod note;
 mod outline;
 mod quarantine;
 mod read;
@@ -54,9 +60,11 @@ mod request;
 mod scan;
 mod segment;
 mod shared;
+mod sketch;
 mod staged;
 #[cfg(test)]
 mod tests;
+mod walk;
 mod writer;
 
 use std::future::Future;
@@ -67,6 +75,7 @@ use crate::clock::Timestamp;
 use crate::mail::{Content, QueueId, Receipt};
 
 pub use commit::{Announcement, Commit, CommitError};
+pub use damage::Damage;
 pub use disk::Owner;
 pub use export::{ExportError, export};
 pub use inspect::{Fault, Files, InspectedSegment, Inspection, inspect};
@@ -75,9 +84,9 @@ pub use memory::Memory;
 pub use message::{Accepted, Progress, RecipientProgress, RecipientState, Stored, Strike};
 pub use outline::{Outline, WaitingDomain};
 pub use quarantine::{Kind as QuarantinedKind, Quarantined};
-pub use read::LoadError;
+pub use read::{DamagedPlace, LoadError};
 pub use read_only::LookError;
-pub use recovery::{Damage, OpenError, Recovery, TimeBase};
+pub use recovery::{OpenError, Recovery, TimeBase};
 pub use shared::SpoolStatus;
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

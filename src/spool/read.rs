@@ -4,15 +4,18 @@
 //! anything else is damage. [`Wait::No`] never waits for the disk and says `None` where it would have to.
 //! Not here: finding records without an index (`recovery`).
 
+use std::fmt;
 use std::io;
 use std::num::NonZeroU32;
 
 use bytes::Bytes;
 
+use super::content_file;
 use super::disk::read_up_to;
 use super::index::{LatestProgress, Located, Lookup};
 use super::message::{Progress, Stored};
-use super::record::{self, AcceptedBody, FRAME_LEN, Frame, Kind};
+use super::record::{self, AcceptedBody, FRAME_LEN, Frame, Kind, MovedBody, Record};
+use super::segment;
 use crate::mail::{Content, QueueId};
 
 /// Whether a read may wait for the disk.
@@ -25,21 +28,15 @@ pub(super) enum Wait {
 #[derive(Debug)]
 pub(super) enum ReadError {
     Io(io::Error),
-    Damaged { segment: NonZeroU32, offset: u32 },
+    Damaged(DamagedPlace),
 }
 
 type Read<T> = Result<Option<T>, ReadError>;
 
 /// Envelope, origin and progress.
 pub(super) fn stored(lookup: &Lookup, wait: Wait) -> Read<Stored> {
-    let Some(body) = body(&lookup.accepted, wait)? else { return Ok(None) };
-    let damaged = || damaged(&lookup.accepted);
-    let accepted: AcceptedBody = match body {
-        (frame, body) if frame.id == lookup.id && frame.kind() == Some(Kind::Accepted) => {
-            record::decode(&body).ok_or_else(damaged)?
-        }
-        _ => return Err(damaged()),
-    };
+    let Some((frame, body)) = body(&lookup.accepted, wait)? else { return Ok(None) };
+    let accepted = accepted(lookup, &frame, &body)?;
     let Some(progress) = progress(lookup, wait)? else { return Ok(None) };
     let recipients = accepted.envelope.recipients.len();
     Ok(Some(Stored {
@@ -47,13 +44,23 @@ pub(super) fn stored(lookup: &Lookup, wait: Wait) -> Read<Stored> {
         arrived_at: accepted.arrived_at,
         envelope: accepted.envelope,
         origin: accepted.origin,
-        size: u64::from(lookup.content_len),
+        size: u64::from(lookup.entry.content.len()),
         progress: progress.unwrap_or_else(|| Progress::untried(recipients)),
     }))
 }
 
+fn accepted(lookup: &Lookup, frame: &Frame, body: &[u8]) -> Result<AcceptedBody, ReadError> {
+    let accepted = match frame.kind() {
+        _ if frame.id != lookup.id => None,
+        Some(Kind::Accepted) => record::decode(body),
+        Some(Kind::Moved) => record::decode(body).map(|moved: MovedBody| moved.accepted),
+        _ => None,
+    };
+    accepted.ok_or_else(|| damaged(&lookup.accepted))
+}
+
 /// The inner `None`: never settled.
-fn progress(lookup: &Lookup, wait: Wait) -> Read<Option<Progress>> {
+pub(super) fn progress(lookup: &Lookup, wait: Wait) -> Read<Option<Progress>> {
     let at = match &lookup.progress {
         LatestProgress::Untried => return Ok(Some(None)),
         LatestProgress::Unsynced(body) => {
@@ -64,6 +71,9 @@ fn progress(lookup: &Lookup, wait: Wait) -> Read<Option<Progress>> {
     let Some((frame, body)) = body(at, wait)? else { return Ok(None) };
     let progress = match frame.kind() {
         Some(Kind::Settled) if frame.id == lookup.id => record::decode(&body),
+        Some(Kind::Moved) if frame.id == lookup.id => {
+            record::decode(&body).and_then(|moved: MovedBody| moved.progress)
+        }
         Some(Kind::Accepted) => {
             let notice: Option<AcceptedBody> = record::decode(&body);
             let strike = notice.and_then(|notice| notice.strikes).filter(|strike| strike.id == lookup.id);
@@ -77,13 +87,43 @@ fn progress(lookup: &Lookup, wait: Wait) -> Read<Option<Progress>> {
 /// The content, without a copy after the read.
 pub(super) fn content(lookup: &Lookup, wait: Wait) -> Read<Content> {
     let at = &lookup.accepted;
-    let Some(octets) = octets(at, lookup.content_len, wait)? else { return Ok(None) };
+    let in_file = lookup.entry.content.in_file();
+    if in_file && wait == Wait::No {
+        return Ok(None);
+    }
+    let Some(octets) = octets(at, lookup.entry.content.inline(), wait)? else { return Ok(None) };
     let frame = checked(at, &octets)?;
-    let content = Bytes::from(octets).slice((FRAME_LEN + at.place.body_len) as usize..);
-    let right = frame.id == lookup.id
-        && frame.content_len == lookup.content_len
-        && crc32c::crc32c(&content) == frame.content_crc;
-    if right { Ok(Some(content.into())) } else { Err(damaged(at)) }
+    if frame.id != lookup.id || frame.content() != lookup.entry.content {
+        return Err(damaged(at));
+    }
+    let (content, elsewhere) = if in_file {
+        let read = content_file::read(lookup.disk.as_ref(), lookup.id, lookup.entry.content.len());
+        let damaged = || ReadError::Damaged(DamagedPlace::ContentFile);
+        (read.map_err(ReadError::Io)?.ok_or_else(damaged)?, Some(DamagedPlace::ContentFile))
+    } else {
+        (Bytes::from(octets).slice((FRAME_LEN + at.place.body_len) as usize..), None)
+    };
+    if crc32c::crc32c(&content) == frame.content_crc {
+        return Ok(Some(content.into()));
+    }
+    Err(elsewhere.map_or_else(|| damaged(at), ReadError::Damaged))
+}
+
+/// All of a message as it goes into a record anew. A content in a file stays there.
+pub(super) fn whole(lookup: &Lookup) -> Result<Record, ReadError> {
+    let at = &lookup.accepted;
+    let octets = octets(at, lookup.entry.content.inline(), Wait::Yes)?.expect("it may wait");
+    let frame = checked(at, &octets)?;
+    let content_at = (FRAME_LEN + at.place.body_len) as usize;
+    let accepted = accepted(lookup, &frame, &octets[FRAME_LEN as usize..content_at])?;
+    let content = Bytes::from(octets).slice(content_at..);
+    if !lookup.entry.content.in_file() && crc32c::crc32c(&content) != frame.content_crc {
+        return Err(damaged(at));
+    }
+    let progress = progress(lookup, Wait::Yes)?.expect("it may wait");
+    // What it struck once is struck.
+    let body = MovedBody { accepted: AcceptedBody { strikes: None, ..accepted }, progress };
+    Ok(Record::moved(&frame, &body, content.into()))
 }
 
 fn body(at: &Located, wait: Wait) -> Read<(Frame, Vec<u8>)> {
@@ -92,9 +132,9 @@ fn body(at: &Located, wait: Wait) -> Read<(Frame, Vec<u8>)> {
     Ok(Some((frame, octets.split_off(FRAME_LEN as usize))))
 }
 
-/// Frame, body and `content_len` octets more.
-fn octets(at: &Located, content_len: u32, wait: Wait) -> Read<Vec<u8>> {
-    let mut octets = vec![0; at.place.record_len(content_len) as usize];
+/// Frame, body and `more` octets.
+fn octets(at: &Located, more: u32, wait: Wait) -> Read<Vec<u8>> {
+    let mut octets = vec![0; (FRAME_LEN + at.place.body_len + more) as usize];
     let offset = u64::from(at.place.offset);
     if wait == Wait::No {
         return Ok(at.file.read_cached_at(&mut octets, offset).then_some(octets));
@@ -108,7 +148,8 @@ fn octets(at: &Located, content_len: u32, wait: Wait) -> Read<Vec<u8>> {
 
 /// The frame, when it and the body behind it are as written.
 fn checked(at: &Located, octets: &[u8]) -> Result<Frame, ReadError> {
-    let frame = Frame::decode(octets, &at.marker, at.place.offset).ok_or_else(|| damaged(at))?;
+    let frame = Frame::decode(octets, segment::frame_marker(&at.marker), at.place.offset)
+        .ok_or_else(|| damaged(at))?;
     let body = octets.get(FRAME_LEN as usize..(FRAME_LEN + at.place.body_len) as usize);
     let right = frame.body_len == at.place.body_len
         && body.is_some_and(|body| crc32c::crc32c(body) == frame.body_crc);
@@ -116,7 +157,27 @@ fn checked(at: &Located, octets: &[u8]) -> Result<Frame, ReadError> {
 }
 
 fn damaged(at: &Located) -> ReadError {
-    ReadError::Damaged { segment: at.place.segment, offset: at.place.offset }
+    ReadError::Damaged(DamagedPlace::Record { segment: at.place.segment, offset: at.place.offset })
+}
+
+/// Where damage was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DamagedPlace {
+    Record {
+        segment: NonZeroU32,
+        offset: u32,
+    },
+    /// The file that the content has for itself, which is missing or not as it was written.
+    ContentFile,
+}
+
+impl fmt::Display for DamagedPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Record { segment, offset } => write!(f, "segment {segment}, offset {offset}"),
+            Self::ContentFile => f.write_str("its content file"),
+        }
+    }
 }
 
 /// Why a message can't be read.
@@ -124,9 +185,9 @@ fn damaged(at: &Located) -> ReadError {
 pub enum LoadError {
     #[error("the spool holds no message {0}")]
     Unknown(QueueId),
-    /// It stays in its segment, which is kept from now on.
-    #[error("message {id} is damaged on disk (segment {segment}, offset {offset})")]
-    Damaged { id: QueueId, segment: u32, offset: u32 },
+    /// It is set aside: see `posthouse queue list --quarantined`.
+    #[error("message {id} is damaged on disk ({place})")]
+    Damaged { id: QueueId, place: DamagedPlace },
     #[error("cannot read message {id} from the spool")]
     Io {
         id: QueueId,

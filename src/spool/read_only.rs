@@ -8,13 +8,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use super::disk::{Disk, File, LOCK, Owner, QUARANTINE};
-use super::quarantine::Quarantined;
+use super::quarantine::{QuarantineFolder, Quarantined};
 use super::recovery::OpenError;
 use super::segment;
-use crate::clock::Timestamp;
 
 /// Why a spool can't be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -86,33 +84,6 @@ impl ReadOnly {
     pub fn octets(&self, name: &str) -> io::Result<u64> {
         Ok(fs::metadata(self.path.join(name))?.len())
     }
-
-    /// The pieces in the folder `quarantine`, the oldest first.
-    pub fn quarantine(&self) -> io::Result<Vec<Quarantined>> {
-        let folder = self.path.join(QUARANTINE);
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        let mut pieces = Vec::new();
-        for entry in entries {
-            let entry = entry?;
-            let Ok(file) = entry.file_name().into_string() else { continue };
-            let found = entry.metadata()?.modified().ok().and_then(moment);
-            let description = fs::read(folder.join(format!("{file}.json"))).ok();
-            let piece = description.and_then(|text| serde_json::from_slice::<Quarantined>(&text).ok());
-            // A file without a description is somebody else's, or a description itself.
-            pieces.extend(piece.map(|piece| Quarantined { file, found, ..piece }));
-        }
-        pieces.sort_by(|a, b| (a.found, &a.file).cmp(&(b.found, &b.file)));
-        Ok(pieces)
-    }
-}
-
-fn moment(time: SystemTime) -> Option<Timestamp> {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    Some(Timestamp::from_millis(since.as_millis() as u64))
 }
 
 fn refused() -> io::Error {
@@ -140,13 +111,29 @@ impl Disk for ReadOnly {
         Err(refused())
     }
 
+    fn rename(&self, _from: &str, _to: &str) -> io::Result<()> {
+        Err(refused())
+    }
+
     fn sync_folder(&self) -> io::Result<()> {
         Err(refused())
     }
 
     /// `Ok`: a former start has done it.
-    fn set_aside(&self, name: &str, _octets: &[u8]) -> io::Result<()> {
-        if self.path.join(QUARANTINE).join(name).exists() { Ok(()) } else { Err(refused()) }
+    fn set_aside(&self, piece: &Quarantined, _octets: &[u8]) -> io::Result<()> {
+        if self.path.join(QUARANTINE).join(&piece.file).exists() { Ok(()) } else { Err(refused()) }
+    }
+
+    fn move_aside(&self, _name: &str, _piece: &Quarantined) -> io::Result<()> {
+        Err(refused())
+    }
+
+    fn quarantined(&self) -> io::Result<Vec<Quarantined>> {
+        match QuarantineFolder::open(self.path.join(QUARANTINE)) {
+            Ok(folder) => folder.list(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
     }
 
     fn free_space(&self) -> io::Result<u64> {

@@ -1,8 +1,8 @@
 //! The frame of a record, and what stands in it.
 //!
 //! Contract: a frame is 40 octets (marker, kind, version, flags, lengths, id, checksums), then the body (postcard),
-//! then the content as it is. Header, body and content have a CRC-32C each; the header's also covers the frame's own
-//! offset, so that a frame counts only where it was written.
+//! then the content as it is, unless it lies in a file of its own. Header, body and content have a CRC-32C each; the
+//! header's also covers the frame's own offset, so that a frame counts only where it was written.
 //! Invariants: a frame is found by the first 8 octets of its segment's random marker, and skipped by its lengths, so
 //! no content can pose as a record. Numbers are little-endian.
 //! Versions: a kind or version that is not known here stops the opening of the spool; it is never guessed at. Kinds
@@ -24,8 +24,11 @@ pub(super) const RECORD_MAX: u64 = 1 << 30;
 /// The version written by this program, for all kinds.
 const VERSION: u8 = 1;
 
-/// The accepted record also strikes a debt; recovery must look into its body.
-pub(super) const FLAG_STRIKES: u16 = 1;
+/// The accepted record also strikes a debt.
+const FLAG_STRIKES: u16 = 1;
+
+/// The content lies in a file of its own; length and checksum in the frame are those of that content.
+const FLAG_FILE: u16 = 2;
 
 /// The octets by which a segment's frames are found.
 pub(super) type FrameMarker = [u8; 8];
@@ -40,6 +43,9 @@ pub(super) enum Kind {
     Removed = 3,
     /// The latest moment that the spool has seen, written by a clean close.
     Time = 4,
+    /// Envelope, latest progress and content once more, as compaction puts a message down again. In one record, so that
+    /// no cut can part a message from its progress.
+    Moved = 5,
 }
 
 /// The fixed part of a record.
@@ -47,9 +53,9 @@ pub(super) enum Kind {
 pub(super) struct Frame {
     kind: u8,
     version: u8,
-    pub flags: u16,
+    flags: u16,
     pub body_len: u32,
-    pub content_len: u32,
+    content_len: u32,
     pub id: QueueId,
     pub body_crc: u32,
     pub content_crc: u32,
@@ -63,13 +69,18 @@ impl Frame {
             (VERSION, 2) => Some(Kind::Settled),
             (VERSION, 3) => Some(Kind::Removed),
             (VERSION, 4) => Some(Kind::Time),
+            (VERSION, 5) => Some(Kind::Moved),
             _ => None,
         }
     }
 
     /// Octets of the whole record.
     pub fn record_len(&self) -> u64 {
-        u64::from(FRAME_LEN) + u64::from(self.body_len) + u64::from(self.content_len)
+        u64::from(FRAME_LEN) + u64::from(self.body_len) + u64::from(self.content().inline())
+    }
+
+    pub fn content(&self) -> ContentPlace {
+        ContentPlace::new(self.content_len, self.flags & FLAG_FILE != 0)
     }
 
     pub fn encode(&self, marker: &FrameMarker, offset: u32) -> [u8; FRAME_LEN as usize] {
@@ -108,6 +119,40 @@ impl Frame {
     }
 }
 
+/// How long a content is, and whether it stands in the record or in a file of its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct ContentPlace(u32);
+
+impl ContentPlace {
+    pub const NONE: Self = Self(0);
+
+    /// No content is that long: see [`RECORD_MAX`].
+    const IN_FILE: u32 = 1 << 31;
+
+    pub fn new(len: u32, in_file: bool) -> Self {
+        Self(len & !Self::IN_FILE | if in_file { Self::IN_FILE } else { 0 })
+    }
+
+    pub fn len(self) -> u32 {
+        self.0 & !Self::IN_FILE
+    }
+
+    pub fn in_file(self) -> bool {
+        self.0 & Self::IN_FILE != 0
+    }
+
+    /// Octets of it in the record.
+    pub fn inline(self) -> u32 {
+        if self.in_file() { 0 } else { self.len() }
+    }
+}
+
+impl std::fmt::Debug for ContentPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} octets{}", self.len(), if self.in_file() { " in a file" } else { "" })
+    }
+}
+
 fn header_crc(header: &[u8], offset: u32) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&offset.to_le_bytes()), header)
 }
@@ -123,6 +168,14 @@ pub(super) struct AcceptedBody {
     pub envelope: Envelope,
     pub origin: Origin,
     pub strikes: Option<Strike>,
+}
+
+/// The body of a moved record. The accepted part comes first, as in an accepted record; it strikes nothing any more.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct MovedBody {
+    pub accepted: AcceptedBody,
+    /// `None`: never settled.
+    pub progress: Option<Progress>,
 }
 
 /// A record ready to be written anywhere: only marker and offset are missing.
@@ -159,6 +212,21 @@ impl Record {
         Self::new(Kind::Accepted, flags, id, encode(&body), content)
     }
 
+    /// The content goes to a file of its own, and is given back for that.
+    pub fn part_content(&mut self) -> Content {
+        self.frame.flags |= FLAG_FILE;
+        std::mem::take(&mut self.content)
+    }
+
+    /// A message put down again. `content`: what stood in its former record, which had this frame.
+    pub fn moved(former: &Frame, body: &MovedBody, content: Content) -> Self {
+        let mut record = Self::new(Kind::Moved, former.flags & FLAG_FILE, former.id, encode(body), content);
+        // Of the content as a whole, wherever it lies: it was checked when it was read, or is when it will be.
+        record.frame.content_len = former.content_len;
+        record.frame.content_crc = former.content_crc;
+        record
+    }
+
     pub fn settled(id: QueueId, progress: &Progress) -> Self {
         Self::resettled(id, encode(progress))
     }
@@ -177,7 +245,8 @@ impl Record {
     }
 
     pub fn too_large(&self) -> bool {
-        self.frame.record_len() > RECORD_MAX
+        let Frame { body_len, content_len, .. } = self.frame;
+        u64::from(FRAME_LEN) + u64::from(body_len) + u64::from(content_len) > RECORD_MAX
     }
 
     /// Octets on disk; right for records that are not too large.
@@ -193,11 +262,6 @@ fn encode<T: Serialize>(value: &T) -> Vec<u8> {
 /// A body, or nothing when it does not decode: its checksum was right, so another program wrote it.
 pub(super) fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
     postcard::from_bytes(body).ok()
-}
-
-/// When the message of an accepted record arrived, without decoding the rest.
-pub(super) fn arrived_at(body: &[u8]) -> Option<Timestamp> {
-    postcard::take_from_bytes(body).ok().map(|(moment, _)| moment)
 }
 
 #[cfg(test)]

@@ -1,29 +1,33 @@
-//! What the segments hold at the start: the index again, and all that is damaged.
+//! What the segments hold at the start: the index again, an outline of each living message, and all that is damaged.
 //!
-//! Contract: reads every octet of every segment once, oldest first, and never panics on any. A damaged record is
-//! skipped by searching the next frame marker, counted, and copied to `quarantine`; where no copy can be made, its
-//! segment is kept for good. Not damage: what lies behind the place at which the next segment's header says that the
-//! log went on, whole segments between the two, and what follows the last whole record of the newest segment.
-//! Memory: one segment at a time.
+//! Contract: takes in segment by segment, oldest first, and never panics on any octets. Of a sealed segment with a good
+//! hint only the hint is read; of any other, every octet once. A damaged record is skipped by searching the next frame
+//! marker, counted, and copied to `quarantine`; where no copy can be made, its segment is kept for good. Not damage:
+//! what lies behind the place at which the next segment's header says that the log went on, whole segments between the
+//! two, and what follows the last whole record of the newest segment.
+//! Memory: one segment at a time, and about 50 octets for each living message until it is called back.
 //! Not here: writing (`writer`); the table of what a crash leaves (`spool`).
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::content_file;
+use super::damage::{Damage, set_aside};
 use super::disk::{Disk, File, Owner, read_up_to};
+use super::hint::{self, Hint};
 use super::index::{Index, Place, Segment};
-use super::record::{self, AcceptedBody, FLAG_STRIKES, Frame, Kind, RECORD_MAX};
+use super::note::{Domains, Note, notes_of};
+use super::quarantine::Kind;
+use super::read::DamagedPlace;
 use super::scan::{Piece, scan};
-use super::segment::{self, FORMAT, HEADER_LEN, Header, HeaderFound, Marker, SEGMENT_TARGET};
+use super::segment::{self, FORMAT, HEADER_LEN, Header, HeaderFound, Marker};
+use super::sketch::Sketches;
+use super::walk::read_whole;
 use crate::clock::Timestamp;
 use crate::mail::QueueId;
-
-/// No segment of ours is longer.
-const SEGMENT_MAX: u64 = SEGMENT_TARGET as u64 + RECORD_MAX;
 
 /// Why a spool does not open.
 #[derive(Debug, thiserror::Error)]
@@ -74,53 +78,44 @@ pub struct TimeBase {
     pub last: Timestamp,
 }
 
-/// A stretch of a segment that is not as it was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damage {
-    pub segment: u32,
-    pub offset: u32,
-    pub octets: u64,
-    /// The message it was about, where the frame still tells.
-    pub id: Option<QueueId>,
-    /// There is a copy in `quarantine`.
-    pub copied: bool,
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { segment, offset, octets, .. } = self;
-        write!(f, "{octets} octets of segment {segment} at offset {offset} are damaged")?;
-        f.write_str(if self.copied {
-            "; a copy is in the folder quarantine"
-        } else {
-            "; they could not be copied"
-        })
-    }
-}
-
 /// What an opening found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
     /// Living messages.
     pub messages: u64,
-    /// Octets of segments read.
+    /// Octets read of segments and hints.
     pub read_bytes: u64,
+    /// Segments of which only the hint was read.
+    pub hinted: u64,
     /// Octets behind the last whole record: a write that a crash cut short. Not damage.
     pub torn_bytes: u64,
     pub damages: Vec<Damage>,
 }
 
+/// How a spool is taken in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manner {
+    /// What the caller runs at, and another speed is refused; `None`: any will do.
+    pub speed: Option<f64>,
+    /// Hints are trusted; otherwise every octet is read.
+    pub hints: bool,
+}
+
 /// All that the writer needs to go on.
 pub(super) struct Found {
     pub index: Index,
+    pub sketches: Sketches,
     pub recovery: Recovery,
     pub next_number: u32,
     /// Where the log ends.
     pub follows: (u32, u32),
     pub id_floor: QueueId,
     pub base: Option<TimeBase>,
-    /// Segments that count for nothing.
+    /// Files that count for nothing.
     pub void: Vec<String>,
+    /// Messages that are set aside for want of their content, and must be written off.
+    pub lost: Vec<QueueId>,
+    pub domains: Domains,
 }
 
 /// A file that is named like a segment.
@@ -132,58 +127,70 @@ struct Candidate {
     header: Option<Header>,
 }
 
-/// Reads all segments of `disk`. `speed`: what the caller runs at, and another one is refused; `None`: any will do.
-pub(super) fn recover(disk: &dyn Disk, speed: Option<f64>) -> Result<Found, OpenError> {
-    let (candidates, strangers) = candidates(disk)?;
+/// Takes in what `disk` holds.
+pub(super) fn recover(disk: &Arc<dyn Disk>, manner: Manner) -> Result<Found, OpenError> {
+    let names = disk.list().map_err(|source| OpenError::Read { file: "(the folder)".into(), source })?;
+    let (candidates, strangers) = candidates(disk.as_ref(), &names)?;
     let mut found = Found {
-        index: Index::default(),
+        index: Index::new(disk.clone()),
+        sketches: Sketches::default(),
         recovery: Recovery { damages: strangers, ..Recovery::default() },
         next_number: candidates.last().map_or(1, |last| last.number.get().saturating_add(1)),
         follows: (0, 0),
         id_floor: QueueId::MIN,
         base: None,
-        void: Vec::new(),
+        void: names.iter().filter(|name| name.ends_with(hint::UNFINISHED)).cloned().collect(),
+        lost: Vec::new(),
+        domains: Domains::default(),
     };
     for header in candidates.iter().filter_map(|candidate| candidate.header) {
-        if let Some(asked) = speed.filter(|asked| *asked != header.speed) {
+        if let Some(asked) = manner.speed.filter(|asked| *asked != header.speed) {
             return Err(OpenError::Speed { spool: header.speed, asked });
         }
         found.id_floor = found.id_floor.max(header.id_floor);
-        found.saw(header.last, header.speed);
+        found.base.get_or_insert(TimeBase { speed: header.speed, last: header.last });
+        found.saw(header.last);
     }
     let ends = Ends::of(&candidates);
-    // Where no header is whole, the caller's is as good as any.
-    let speed = found.base.map(|base| base.speed).or(speed).unwrap_or(1.0);
+    let mut hints: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+    hints.retain(|name| hint::parse_name(name).is_some());
     for candidate in candidates {
+        let end = ends.cut.get(&candidate.number.get()).copied();
+        let hint = hint::name(&candidate.name);
+        let has_hint = hints.remove(hint.as_str());
         if ends.is_void(candidate.number.get()) {
             found.void.push(candidate.name);
-        } else {
-            let end = ends.cut.get(&candidate.number.get()).copied();
-            found.read(disk, candidate, end, speed)?;
+            found.void.extend(has_hint.then_some(hint));
+        } else if !(has_hint && manner.hints && found.take_hint(disk.as_ref(), &candidate, &hint, end)?) {
+            found.read(disk.as_ref(), candidate, end)?;
         }
     }
+    // Hints whose segments are gone.
+    found.void.extend(hints.into_iter().map(str::to_owned));
+    found.take_content_files(disk.as_ref(), &names)?;
+    found.recovery.messages = found.sketches.len() as u64;
     Ok(found)
 }
 
 /// The segments in order, and the files that bear the number of another one: those are reported and left alone.
-fn candidates(disk: &dyn Disk) -> Result<(Vec<Candidate>, Vec<Damage>), OpenError> {
-    let read = |file: &str, source| OpenError::Read { file: file.to_owned(), source };
+fn candidates(disk: &dyn Disk, names: &[String]) -> Result<(Vec<Candidate>, Vec<Damage>), OpenError> {
     let mut candidates = Vec::new();
-    for name in disk.list().map_err(|source| read("(the folder)", source))? {
-        let Some((number, marker)) = segment::parse_name(&name) else { continue };
+    for name in names {
+        let Some((number, marker)) = segment::parse_name(name) else { continue };
+        let failed = |source| OpenError::Read { file: name.clone(), source };
         let number = NonZeroU32::new(number).expect("names with number 0 don't parse");
-        let file = disk.open(&name).map_err(|source| read(&name, source))?;
+        let file = disk.open(name).map_err(failed)?;
         // A later format may have a longer header.
         let mut start = vec![0; 4096];
-        let len = read_up_to(file.as_ref(), &mut start, 0).map_err(|source| read(&name, source))?;
+        let len = read_up_to(file.as_ref(), &mut start, 0).map_err(failed)?;
         let header = match Header::decode(&start[..len]) {
             HeaderFound::Whole(header) if header.number == number.get() && header.marker == marker => {
                 Some(header)
             }
-            HeaderFound::Newer(found) => return Err(OpenError::Newer { file: name, found }),
+            HeaderFound::Newer(found) => return Err(OpenError::Newer { file: name.clone(), found }),
             HeaderFound::Whole(_) | HeaderFound::Damaged => None,
         };
-        candidates.push(Candidate { number, marker, name, file, header });
+        candidates.push(Candidate { number, marker, name: name.clone(), file, header });
     }
     candidates.sort_by_key(|candidate| (candidate.number, candidate.header.is_none(), candidate.marker));
     let mut strangers = Vec::new();
@@ -191,13 +198,7 @@ fn candidates(disk: &dyn Disk) -> Result<(Vec<Candidate>, Vec<Damage>), OpenErro
         let same = later.number == kept.number;
         if same {
             let octets = later.file.len().unwrap_or(0);
-            strangers.push(Damage {
-                segment: later.number.get(),
-                offset: 0,
-                octets,
-                id: None,
-                copied: false,
-            });
+            strangers.push(Damage::of_record(later.number, 0, octets, None));
         }
         same
     });
@@ -230,25 +231,66 @@ impl Ends {
 }
 
 impl Found {
-    fn saw(&mut self, moment: Timestamp, speed: f64) {
-        let last = self.base.map_or(moment, |base| base.last.max(moment));
-        self.base = Some(TimeBase { speed, last });
+    fn saw(&mut self, moment: Timestamp) {
+        // Without a whole header the speed is not known; real time is as good as any.
+        let base = self.base.get_or_insert(TimeBase { speed: 1.0, last: moment });
+        base.last = base.last.max(moment);
+    }
+
+    /// Takes in a segment by its hint; `false` when the hint is not good for it.
+    fn take_hint(
+        &mut self,
+        disk: &dyn Disk,
+        candidate: &Candidate,
+        name: &str,
+        end: Option<u32>,
+    ) -> Result<bool, OpenError> {
+        let Candidate { number, marker, file, header, .. } = candidate;
+        let failed = |source| OpenError::Read { file: name.to_owned(), source };
+        let written = disk.open(name).map_err(failed)?;
+        let octets = written.len().map_err(failed)?;
+        let Some(hint) = Hint::read(written.as_ref(), &mut self.domains).map_err(failed)? else {
+            self.set_hint_aside(disk, *number, name, octets);
+            return Ok(false);
+        };
+        let len = file.len().map_err(failed)?;
+        let good = hint.number == *number
+            && hint.marker == *marker
+            && header.is_some()
+            && end.map_or(len == u64::from(hint.end), |end| end == hint.end && len >= u64::from(end));
+        if !good {
+            // Of another length: made before something was cut off, or the file has changed.
+            return Ok(false);
+        }
+        self.recovery.read_bytes += octets;
+        self.recovery.hinted += 1;
+        self.id_floor = self.id_floor.max(hint.id_floor);
+        self.saw(hint.last);
+        let mut segment =
+            Segment::new(candidate.name.clone(), *marker, candidate.file.clone(), Some(hint.end));
+        segment.hinted = true;
+        self.index.add_segment(*number, segment);
+        for note in hint.notes {
+            self.apply(*number, note);
+        }
+        self.follows = (number.get(), hint.end);
+        Ok(true)
+    }
+
+    fn set_hint_aside(&mut self, disk: &dyn Disk, number: NonZeroU32, name: &str, octets: u64) {
+        let mut damage = Damage::new(Kind::Hint, number, 0, octets, None);
+        damage.copied = disk.move_aside(name, &damage.piece()).is_ok();
+        self.recovery.damages.push(damage);
     }
 
     /// Takes in one segment up to `end`; without an end it is the newest, and what is torn at its end was never
     /// promised.
-    fn read(
-        &mut self,
-        disk: &dyn Disk,
-        candidate: Candidate,
-        end: Option<u32>,
-        speed: f64,
-    ) -> Result<(), OpenError> {
+    fn read(&mut self, disk: &dyn Disk, candidate: Candidate, end: Option<u32>) -> Result<(), OpenError> {
         let Candidate { number, marker, name, file, header } = candidate;
         let octets = read_whole(file.as_ref(), end)
             .map_err(|source| OpenError::Read { file: name.clone(), source })?;
-        let marker = *segment::frame_marker(&marker);
-        let pieces: Vec<Piece> = scan(&octets, &marker).collect();
+        let frame_marker = *segment::frame_marker(&marker);
+        let pieces: Vec<Piece> = scan(&octets, &frame_marker).collect();
         let records = pieces.iter().any(|piece| matches!(piece, Piece::Record { .. }));
         if header.is_none() && !records && end.is_none() {
             // It never got as far as a synced header.
@@ -257,99 +299,122 @@ impl Found {
             return Ok(());
         }
         self.recovery.read_bytes += octets.len() as u64;
-        self.index.add_segment(number, Segment::new(name.clone(), marker, file));
+        self.index.add_segment(number, Segment::new(name.clone(), marker, file, end));
         let mut damages = Vec::new();
         if header.is_none() {
-            damages.push((0, octets.len().min(HEADER_LEN as usize), None));
+            let len = octets.len().min(HEADER_LEN as usize);
+            damages.push((Damage::new(Kind::Header, number, 0, len as u64, None), 0));
         }
         let mut valid = HEADER_LEN;
         for piece in pieces {
             match piece {
                 Piece::Record { offset, frame, body } => {
                     valid = offset + frame.record_len() as u32;
-                    self.apply(number, offset, &frame, body, speed)
+                    self.id_floor = self.id_floor.max(frame.id);
+                    let place = Place::of(&frame, number, offset);
+                    let notes = notes_of(&frame, body, place, &mut self.domains)
                         .ok_or_else(|| OpenError::NewerRecord { file: name.clone(), offset })?;
+                    notes.into_iter().for_each(|note| self.apply(number, note));
                 }
                 Piece::Damaged { from, to, id } => {
                     self.id_floor = self.id_floor.max(id.unwrap_or(QueueId::MIN));
-                    damages.push((from, to, id));
+                    damages.push((Damage::of_record(number, from as u32, (to - from) as u64, id), from));
                 }
                 Piece::Tail { from, id: _ } if end.is_none() => {
                     self.recovery.torn_bytes += (octets.len() - from) as u64;
                 }
-                Piece::Tail { from, id } => damages.push((from, octets.len(), id)),
+                Piece::Tail { from, id } => {
+                    let len = (octets.len() - from) as u64;
+                    damages.push((Damage::of_record(number, from as u32, len, id), from));
+                }
             }
         }
-        for (from, to, id) in damages {
-            self.set_aside(disk, number, from, &octets[from..to], id);
+        for (damage, from) in damages {
+            let to = from + damage.octets as usize;
+            self.set_aside(disk, damage, &octets[from..to]);
         }
         if let Some(end) = end.filter(|end| (octets.len() as u64) < u64::from(*end)) {
-            self.missing(number, octets.len(), end);
+            // The file is shorter than the log knows it to have been.
+            let (len, missing) = (octets.len() as u32, u64::from(end) - octets.len() as u64);
+            self.recovery.damages.push(Damage::of_record(number, len, missing, None));
         }
-        self.follows = (number.get(), end.unwrap_or(valid));
+        let end = end.unwrap_or(valid);
+        self.index.segment_mut(number).expect("it was just added").end = Some(end);
+        self.follows = (number.get(), end);
         Ok(())
     }
 
-    /// `None`: a record that this program does not know.
-    fn apply(
-        &mut self,
-        segment: NonZeroU32,
-        offset: u32,
-        frame: &Frame,
-        body: &[u8],
-        speed: f64,
-    ) -> Option<()> {
-        let place = Place::of(frame, segment, offset);
-        self.id_floor = self.id_floor.max(frame.id);
-        match frame.kind()? {
-            Kind::Accepted => {
-                self.index.accept(frame.id, place, frame.content_len);
-                self.saw(record::arrived_at(body)?, speed);
-                if frame.flags & FLAG_STRIKES != 0 {
-                    let strike = record::decode::<AcceptedBody>(body)?.strikes?;
-                    match strike.progress {
-                        Some(_) => self.index.settle(strike.id, place),
-                        None => _ = self.index.remove(strike.id),
-                    }
-                }
+    fn apply(&mut self, segment: NonZeroU32, note: Note) {
+        match note {
+            Note::Lives { id, place, content, moved: _, arrived_at, domains, states } => {
+                self.saw(arrived_at);
+                self.index.accept(id, place, content, states.is_some());
+                self.sketches.begin(id, arrived_at, domains, states);
             }
-            Kind::Settled => self.index.settle(frame.id, place),
-            Kind::Removed => _ = self.index.remove(frame.id),
-            Kind::Time => self.saw(record::decode(body)?, speed),
+            Note::Settled { id, place, states } => {
+                self.index.settle(id, place);
+                self.sketches.settle(id, states);
+            }
+            Note::Removed { id } => {
+                self.index.remove(id, Some(segment));
+                self.sketches.end(id);
+            }
+            Note::Time(moment) => self.saw(moment),
         }
-        Some(())
     }
 
-    fn set_aside(
-        &mut self,
-        disk: &dyn Disk,
-        number: NonZeroU32,
-        from: usize,
-        octets: &[u8],
-        id: Option<QueueId>,
-    ) {
-        let name = format!("{:010}-{from:010}.damaged", number.get());
-        let copied = disk.set_aside(&name, octets).is_ok();
-        if !copied {
-            self.index.pin(number);
+    /// Each content file must have its message, and each message its content.
+    fn take_content_files(&mut self, disk: &dyn Disk, names: &[String]) -> Result<(), OpenError> {
+        // Those of messages that ended are found by their names.
+        self.index.content_files.clear();
+        let files: BTreeSet<QueueId> =
+            names.iter().filter_map(|name| content_file::parse_name(name)).collect();
+        let in_file = self.index.entries().filter(|(_, entry)| entry.content.in_file());
+        let living: BTreeSet<QueueId> = in_file.map(|(id, _)| *id).collect();
+        let doubt =
+            !self.recovery.damages.is_empty() || !disk.quarantined().map_err(quarantine_failed)?.is_empty();
+        for id in files.difference(&living).copied() {
+            if doubt {
+                set_orphan_aside(disk, id);
+            } else {
+                self.void.push(content_file::name(id));
+            }
         }
-        let (segment, offset) = (number.get(), from as u32);
-        self.recovery.damages.push(Damage { segment, offset, octets: octets.len() as u64, id, copied });
+        for id in living.difference(&files).copied() {
+            self.set_lost_aside(id);
+        }
+        Ok(())
     }
 
-    /// The file is shorter than the log knows it to have been.
-    fn missing(&mut self, number: NonZeroU32, len: usize, end: u32) {
-        let octets = u64::from(end) - len as u64;
-        let damage = Damage { segment: number.get(), offset: len as u32, octets, id: None, copied: false };
+    fn set_lost_aside(&mut self, id: QueueId) {
+        let lookup = self.index.lookup(id).expect("it was just found to live");
+        let damage = set_aside(&lookup, DamagedPlace::ContentFile);
+        if damage.copied {
+            self.lost.push(id);
+        } else {
+            self.index.pin(lookup.entry.accepted.segment);
+        }
+        self.sketches.end(id);
+        self.recovery.damages.push(damage);
+    }
+
+    fn set_aside(&mut self, disk: &dyn Disk, mut damage: Damage, octets: &[u8]) {
+        damage.copied = disk.set_aside(&damage.piece(), octets).is_ok();
+        if !damage.copied {
+            self.index.pin(damage.segment);
+        }
         self.recovery.damages.push(damage);
     }
 }
 
-/// The file up to `end`, and never more than a segment can have.
-fn read_whole(file: &dyn File, end: Option<u32>) -> io::Result<Vec<u8>> {
-    let len = file.len()?.min(SEGMENT_MAX).min(end.map_or(u64::MAX, u64::from));
-    let mut octets = vec![0; len as usize];
-    let read = read_up_to(file, &mut octets, 0)?;
-    octets.truncate(read);
-    Ok(octets)
+/// A content that no message speaks of is kept, for the record that does may be what was damaged.
+fn set_orphan_aside(disk: &dyn Disk, id: QueueId) {
+    let name = content_file::name(id);
+    let octets = disk.open(&name).and_then(|file| file.len()).unwrap_or(0);
+    // What can't be moved stays where it is, and is found again at the next start.
+    let _ = disk.move_aside(&name, &Damage::orphan_piece(id, octets));
+}
+
+pub(super) fn quarantine_failed(source: io::Error) -> OpenError {
+    OpenError::Read { file: "(the folder quarantine)".into(), source }
 }

@@ -3,8 +3,11 @@
 //! Contract: a request is made complete in the caller's thread (encoded, checksummed); the committer only places it.
 //! Not here: what becomes of it (`writer`).
 
+use std::num::NonZeroU32;
+
 use super::Durability;
 use super::commit::{Commit, CommitError, Reply};
+use super::index::Entry;
 use super::message::{Accepted, Progress};
 use super::record::Record;
 use crate::clock::Timestamp;
@@ -28,6 +31,22 @@ pub(super) enum Promise {
     Remove,
     /// The closing moment.
     Time,
+    /// Compaction puts something down again.
+    Again {
+        what: Again,
+        reply: Reply<()>,
+    },
+}
+
+/// What compaction puts down again. It counts only while that is still as it was seen.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Again {
+    /// A whole message, found like this.
+    Message(Entry),
+    /// The progress of a message that was found like this.
+    Progress(Entry),
+    /// The end of a message that stands in this segment.
+    End(NonZeroU32),
 }
 
 /// What an accepted record does to another message.
@@ -56,6 +75,11 @@ impl Request {
         Self { record: Record::removed(id), promise: Promise::Remove }
     }
 
+    pub fn again(record: Record, what: Again) -> (Self, Commit<()>) {
+        let (reply, commit) = Commit::pending();
+        (Self { record, promise: Promise::Again { what, reply } }, commit)
+    }
+
     pub fn time(last: Timestamp) -> Self {
         Self { record: Record::time(last), promise: Promise::Time }
     }
@@ -67,7 +91,8 @@ impl Request {
     /// Somebody waits for the sync.
     pub fn needs_sync(&self) -> bool {
         match &self.promise {
-            Promise::Accept { .. } | Promise::Time => true,
+            // What stands elsewhere may go only when this is safe.
+            Promise::Accept { .. } | Promise::Time | Promise::Again { .. } => true,
             Promise::Settle { durability, .. } => *durability == Durability::Synced,
             Promise::Remove => false,
         }
@@ -78,7 +103,7 @@ impl Request {
         // Who dropped the future has no use for the answer.
         match self.promise {
             Promise::Accept { reply, .. } => _ = reply.send(Err(why)),
-            Promise::Settle { reply, .. } => _ = reply.send(Err(why)),
+            Promise::Settle { reply, .. } | Promise::Again { reply, .. } => _ = reply.send(Err(why)),
             Promise::Remove | Promise::Time => {}
         }
     }
@@ -88,7 +113,7 @@ impl Request {
         let id = self.id();
         match self.promise {
             Promise::Accept { reply, .. } => _ = reply.send(Ok(Receipt::of_commit(id))),
-            Promise::Settle { reply, .. } => _ = reply.send(Ok(())),
+            Promise::Settle { reply, .. } | Promise::Again { reply, .. } => _ = reply.send(Ok(())),
             Promise::Remove | Promise::Time => {}
         }
     }

@@ -1,7 +1,7 @@
 //! Records in the octets of a segment, also between damage: a pure function.
 //!
 //! Contract: every octet behind the header belongs to exactly one piece, in order. A record counts when its frame,
-//! body and content all have their checksums. A frame that is whole is skipped by its lengths even when what it frames
+//! body and content all have their checksums; a content in a file of its own is not looked at. A frame that is whole is skipped by its lengths even when what it frames
 //! is damaged, so the octets of a content are never looked at as frames; only when the frame itself is damaged is the
 //! next one searched by the segment's marker.
 //! Not here: what the records say, and whether a tail is damage (`recovery`).
@@ -71,7 +71,8 @@ fn framed(octets: &[u8], at: usize, frame: Frame) -> Piece<'_> {
     }
     let body_at = at + FRAME_LEN as usize;
     let (body, content) = octets[body_at..end as usize].split_at(frame.body_len as usize);
-    if crc32c::crc32c(body) != frame.body_crc || crc32c::crc32c(content) != frame.content_crc {
+    let content_good = frame.content().in_file() || crc32c::crc32c(content) == frame.content_crc;
+    if crc32c::crc32c(body) != frame.body_crc || !content_good {
         return Piece::Damaged { from: at, to: end as usize, id };
     }
     Piece::Record { offset: at as u32, frame, body }

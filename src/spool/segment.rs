@@ -17,7 +17,9 @@ pub(super) const HEADER_LEN: u32 = 68;
 /// Segments are opened anew above this; a larger record gets one of its own.
 pub(super) const SEGMENT_TARGET: u32 = 64 << 20;
 
-pub(super) const FORMAT: u16 = 1;
+/// 2: messages may be moved, and contents may have files of their own. The header is that of format 1, which is still
+/// read; a later format is refused.
+pub(super) const FORMAT: u16 = 2;
 
 const MAGIC: &[u8; 8] = b"PHSPOOL\n";
 
@@ -84,7 +86,7 @@ impl Header {
         if version > FORMAT {
             return HeaderFound::Newer(version);
         }
-        if version != FORMAT || len != HEADER_LEN as usize {
+        if version == 0 || len != HEADER_LEN as usize {
             return HeaderFound::Damaged;
         }
         let number32 = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four octets"));
@@ -145,11 +147,11 @@ mod tests {
     #[test]
     fn a_later_format_is_told_from_damage_whatever_its_length() {
         let mut bytes = [header().encode().as_slice(), &[0; 32]].concat();
-        bytes[8] = 2;
+        bytes[8] = 3;
         bytes[10] = 100;
         let crc = crc32c::crc32c(&bytes[..96]);
         bytes[96..100].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(Header::decode(&bytes), HeaderFound::Newer(2));
+        assert_eq!(Header::decode(&bytes), HeaderFound::Newer(3));
     }
 
     #[test]

@@ -3,7 +3,6 @@
 //! Contract: the state is behind one lock that is never held over a disk operation.
 //! Not here: who changes it (`writer`), who asks (`log`).
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
@@ -13,7 +12,6 @@ use super::recovery::TimeBase;
 use crate::clock::Timestamp;
 use crate::mail::QueueId;
 
-#[derive(Default)]
 pub(super) struct State {
     pub index: Index,
     /// Why there is no segment to write to; `None`: there is one.
@@ -21,11 +19,15 @@ pub(super) struct State {
     /// Free octets by the last look, less what was written since.
     pub free_bytes: u64,
     pub quarantined: u64,
-    /// Messages whose damage was found by a read.
-    pub damaged: BTreeSet<QueueId>,
     pub batches: u64,
     pub syncs: u64,
     pub written_bytes: u64,
+}
+
+impl State {
+    pub fn new(index: Index) -> Self {
+        Self { index, trouble: None, free_bytes: 0, quarantined: 0, batches: 0, syncs: 0, written_bytes: 0 }
+    }
 }
 
 /// Counters and state of a spool, for people and metrics.
@@ -37,7 +39,7 @@ pub struct SpoolStatus {
     pub live_bytes: u64,
     /// Segment files.
     pub segments: u64,
-    /// Damaged stretches: those set aside at the start, and messages found damaged since.
+    /// Damaged pieces that were set aside and are still there.
     pub quarantined: u64,
     /// Free disk, as of the last second in which anything was written; `None`: there is no disk.
     pub free_bytes: Option<u64>,
@@ -120,7 +122,7 @@ impl Shared {
         SpoolStatus {
             messages: state.index.messages() as u64,
             live_bytes: state.index.live_bytes(),
-            segments: state.index.segments() as u64,
+            segments: state.index.segments().len() as u64,
             quarantined: state.quarantined,
             free_bytes: Some(state.free_bytes),
             refusal: state.trouble.clone().or(low),

@@ -32,11 +32,23 @@ impl Staged {
                 }
             }
             Promise::Remove => _ = self.living.insert(request.id(), false),
-            Promise::Settle { .. } | Promise::Time => {}
+            Promise::Settle { .. } | Promise::Time | Promise::Again { .. } => {}
         }
         self.len += request.record.len();
         self.requests.push(request);
     }
+
+    /// Something staged changes where this message or its progress stands.
+    pub fn touches(&self, id: QueueId) -> bool {
+        self.requests.iter().any(|request| {
+            let struck = match &request.promise {
+                Promise::Accept { struck, .. } => struck.map(|struck| struck.id),
+                _ => None,
+            };
+            request.id() == id || struck == Some(id)
+        })
+    }
+
     /// Whether a message will live then; `None`: nothing staged decides it.
     pub fn lives(&self, id: QueueId) -> Option<bool> {
         self.living.get(&id).copied()

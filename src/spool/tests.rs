@@ -5,6 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::crash::{HABITS, body, message, progress, read_back, reopen};
+use super::disk::Disk;
 use super::lying_disk::LyingDisk;
 use super::record::{RECORD_MAX, Record};
 use super::request::Request;
@@ -74,7 +75,11 @@ fn a_message_of_36_mib_and_its_progress_survive_a_restart() {
         let _ = log.accept(Accepted { id, ..message(9, None) }, large.clone().into()).wait().unwrap();
     }
     log.settle(id, &progress(2), Durability::Soon).wait().unwrap();
-    assert_eq!(log.status().segments, 2, "two do not fit into 64 MiB");
+    let contents = || {
+        let names = std::fs::read_dir(&settings.path).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_str().unwrap().ends_with(".content")).count()
+    };
+    assert_eq!((log.status().segments, contents()), (1, 2), "large contents have files of their own");
     drop(log);
 
     let (log, recovery, living) = open(&settings);
@@ -85,6 +90,9 @@ fn a_message_of_36_mib_and_its_progress_survive_a_restart() {
     assert!(log.next_id(Timestamp::from_millis(0)) > id.next());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     assert_eq!(runtime.block_on(log.content(id)).unwrap().to_bytes(), large);
+    log.remove(id);
+    runtime.block_on(log.close());
+    assert_eq!(contents(), 1, "a content goes with its message");
 }
 
 #[test]
@@ -137,21 +145,29 @@ fn three_messages() -> (LyingDisk, String) {
         let _ = commit.try_now().unwrap().unwrap();
     }
     writer.close();
-    let name = disk.list_names().remove(0);
+    let names = disk.list_names();
+    let name = names.into_iter().find(|name| name.ends_with(".segment")).unwrap();
+    (disk, name)
+}
+
+/// As [`three_messages`], without the hint: all of the segment is read.
+fn three_messages_without_hint() -> (LyingDisk, String) {
+    let (disk, name) = three_messages();
+    disk.remove(&hint::name(&name)).unwrap();
     (disk, name)
 }
 
 #[test]
 fn sets_a_damaged_message_aside_once_and_keeps_the_rest() {
     let len = {
-        let (disk, name) = three_messages();
+        let (disk, name) = three_messages_without_hint();
         let mut len = 0;
         disk.edit(&name, |octets| len = octets.len());
         len
     };
     // The closing moment stands last; damage to it is torn or noticed, and costs no message.
     for at in (0..len).step_by(3) {
-        let (disk, name) = three_messages();
+        let (disk, name) = three_messages_without_hint();
         disk.edit(&name, |octets| octets[at] ^= 0xff);
         let (opened, living) = reopen(&disk);
         let lost = 3 - living.len();
@@ -171,7 +187,8 @@ fn damage_found_by_a_read_is_counted_and_not_handed_out() {
     let (disk, name) = three_messages();
     let (opened, _) = reopen(&disk);
     let lookup = opened.shared.lock().index.lookup(QueueId::from_u64(2)).unwrap();
-    let end = u64::from(lookup.accepted.place.offset) + lookup.accepted.place.record_len(lookup.content_len);
+    let end =
+        u64::from(lookup.accepted.place.offset) + lookup.accepted.place.record_len(lookup.entry.content);
     disk.edit(&name, |octets| octets[end as usize - 1] ^= 1);
     assert!(matches!(read::content(&lookup, read::Wait::Yes), Err(read::ReadError::Damaged { .. })));
     assert!(read::stored(&lookup, read::Wait::Yes).is_ok(), "the envelope is still good");
@@ -185,8 +202,8 @@ fn a_file_of_a_later_program_stops_the_opening() {
         let crc = crc32c::crc32c(&octets[..64]);
         octets[64..68].copy_from_slice(&crc.to_le_bytes());
     });
-    let refused = recovery::recover(&disk, Some(1.0)).err().unwrap();
-    assert!(refused.to_string().contains("has format 9 and this program knows formats up to 1"), "{refused}");
+    let refused = log::open(Arc::new(disk), 0, HABITS, &mut |_| {}).err().unwrap();
+    assert!(refused.to_string().contains("has format 9 and this program knows formats up to 2"), "{refused}");
 }
 
 #[test]
@@ -194,10 +211,10 @@ fn a_record_that_is_too_large_is_refused() {
     let mut content = Content::new();
     let chunk = bytes::Bytes::from(vec![0; 1 << 20]);
     (0..RECORD_MAX >> 20).for_each(|_| content.push(chunk.clone()));
-    let mut writer = reopen(&LyingDisk::new()).0.writer;
-    let (request, commit) = Request::accept(message(1, None), content);
-    writer.commit(vec![request]);
-    assert!(matches!(commit.try_now().unwrap(), Err(CommitError::TooLarge)));
+    let folder = tempfile::tempdir().unwrap();
+    let (log, ..) = open(&settings(&folder));
+    let refused = log.accept(message(1, None), content).wait();
+    assert!(matches!(refused, Err(CommitError::TooLarge)), "{refused:?}");
 }
 
 const MARKER: [u8; 8] = *b"\x01marker\xfe";
@@ -225,7 +242,7 @@ proptest! {
         at in 0usize..1200,
     ) {
         let _ = Header::decode(&octets);
-        let (disk, name) = three_messages();
+        let (disk, name) = three_messages_without_hint();
         disk.edit(&name, |segment| {
             segment.truncate(keep);
             let at = at.min(segment.len());

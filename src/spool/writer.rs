@@ -15,10 +15,12 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::commit::CommitError;
+use super::content_file;
 use super::disk::{Disk, File};
-use super::index::{Place, Segment};
+use super::hint;
+use super::index::{Place, Segment, Unsynced};
 use super::record::Record;
-use super::request::{Promise, Request};
+use super::request::{Again, Promise, Request};
 use super::segment::{self, HEADER_LEN, Header, Marker};
 use super::shared::Shared;
 use super::staged::{Staged, write_records};
@@ -78,6 +80,10 @@ impl Writer {
         }
     }
 
+    pub fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
+    }
+
     /// Writes `batch` and answers it.
     pub fn commit(&mut self, batch: Vec<Request>) {
         self.shared.lock().batches += 1;
@@ -122,6 +128,10 @@ impl Writer {
         }
         let last = self.shared.names.last_moment();
         self.commit(vec![Request::time(last)]);
+        if let Some(Active { number, marker, file, len, .. }) = self.active.take() {
+            // Without it the next start reads the segment.
+            let _ = hint::write(self.disk.as_ref(), file.as_ref(), (number, &marker, len));
+        }
         self.shared.lock().trouble = Some(CommitError::Closed);
     }
 
@@ -131,10 +141,6 @@ impl Writer {
         if let Some(why) = state.trouble.clone() {
             drop(state);
             self.refuse(request, why);
-            return None;
-        }
-        if request.record.too_large() {
-            request.decline(CommitError::TooLarge);
             return None;
         }
         let id = request.id();
@@ -148,11 +154,25 @@ impl Writer {
             Promise::Settle { .. } | Promise::Remove if lives() => None,
             Promise::Settle { .. } | Promise::Remove => Some(CommitError::Unknown(id)),
             Promise::Time => None,
+            Promise::Again { what, .. } => {
+                let room = u64::from(staged.len) + u64::from(request.record.len()) + COMPACTION_RESERVE;
+                let stands = match what {
+                    Again::Message(seen) | Again::Progress(seen) => {
+                        state.index.entry(id) == Some(seen) && !staged.touches(id)
+                    }
+                    Again::End(stood_in) => state.index.segments().contains_key(&stood_in.get()),
+                };
+                match (stands, state.free_bytes < room) {
+                    (false, _) => Some(CommitError::Unknown(id)),
+                    (true, true) => Some(CommitError::Full),
+                    (true, false) => None,
+                }
+            }
         };
         match why {
             None => Some(request),
             Some(why) => {
-                if matches!(why, CommitError::Full) {
+                if matches!((&why, &request.promise), (CommitError::Full, Promise::Accept { .. })) {
                     // Seen by `wants_tick` and `status`, so that the next look is not far.
                     state.free_bytes = state.free_bytes.min(self.shared.min_free.saturating_sub(1));
                 }
@@ -161,10 +181,18 @@ impl Writer {
                     // The answer tells of a removal that has yet to take effect.
                     self.flush(staged);
                 }
-                request.decline(why);
+                self.decline(request, why);
                 None
             }
         }
+    }
+
+    /// Answers that nothing is promised. A content file that was written for it goes, once that is safe.
+    fn decline(&self, request: Request, why: CommitError) {
+        if matches!(request.promise, Promise::Accept { .. }) && request.record.frame.content().in_file() {
+            self.shared.lock().index.content_files.push(request.id());
+        }
+        request.decline(why);
     }
 
     /// Promises nothing; but what was settled or removed is remembered for the next segment.
@@ -173,13 +201,17 @@ impl Writer {
         let id = request.id();
         match &request.promise {
             Promise::Settle { .. } if state.index.contains(id) => {
-                state.index.unsynced.insert(id, Some(request.record.body.clone()));
+                state.index.unsynced.insert(id, Unsynced::Settled(request.record.body.clone()));
             }
-            Promise::Remove if state.index.remove(id) => _ = state.index.unsynced.insert(id, None),
+            Promise::Remove => {
+                if let Some(stood_in) = state.index.remove(id, None) {
+                    state.index.unsynced.insert(id, Unsynced::Removed(stood_in));
+                }
+            }
             _ => {}
         }
         drop(state);
-        request.decline(why);
+        self.decline(request, why);
     }
 
     fn fits(&self, request: &Request, staged: &Staged) -> bool {
@@ -224,22 +256,32 @@ impl Writer {
             offset += request.record.len();
             match &request.promise {
                 Promise::Accept { struck, .. } => {
-                    state.index.accept(id, place, frame.content_len);
+                    state.index.accept(id, place, frame.content(), false);
                     match struck {
-                        Some(struck) if struck.removed => _ = state.index.remove(struck.id),
+                        Some(struck) if struck.removed => {
+                            state.index.remove(struck.id, Some(active.number));
+                        }
                         Some(struck) => state.index.settle(struck.id, place),
                         None => {}
                     }
                 }
                 Promise::Settle { .. } => {
                     state.index.settle(id, place);
-                    state.index.unsynced.insert(id, Some(request.record.body.clone()));
+                    state.index.unsynced.insert(id, Unsynced::Settled(request.record.body.clone()));
                 }
                 Promise::Remove => {
-                    state.index.remove(id);
-                    state.index.unsynced.insert(id, None);
+                    if let Some(stood_in) = state.index.remove(id, Some(active.number)) {
+                        state.index.unsynced.insert(id, Unsynced::Removed(stood_in));
+                    }
                 }
                 Promise::Time => {}
+                Promise::Again { what: Again::Message(seen), .. } => {
+                    state.index.accept(id, place, frame.content(), seen.settled.is_some());
+                }
+                Promise::Again { what: Again::Progress(_), .. } => state.index.settle(id, place),
+                Promise::Again { what: Again::End(stood_in), .. } => {
+                    state.index.bury(id, active.number, *stood_in);
+                }
             }
         }
         active.len = end;
@@ -270,7 +312,7 @@ impl Writer {
     fn rotate(&mut self) {
         self.sync();
         if let Some(active) = self.active.take() {
-            self.follows = (active.number.get(), active.len);
+            self.seal(&active, active.len);
             self.open_segment();
         }
     }
@@ -278,9 +320,17 @@ impl Writer {
     /// The active segment has failed and is never touched again; the log ends at its last sync.
     fn abandon(&mut self, error: io::Error) {
         if let Some(active) = self.active.take() {
-            self.follows = (active.number.get(), active.synced);
+            self.seal(&active, active.synced);
         }
         self.shared.lock().trouble = Some(trouble(error));
+    }
+
+    /// The log goes on elsewhere; of this segment all counts up to `end`.
+    fn seal(&mut self, active: &Active, end: u32) {
+        self.follows = (active.number.get(), end);
+        if let Some(segment) = self.shared.lock().index.segment_mut(active.number) {
+            segment.end = Some(end);
+        }
     }
 
     /// Opens a new segment, which begins with what the one before may have lost. After a failure there is none, and
@@ -330,23 +380,26 @@ impl Writer {
             last: names.last_moment(),
         };
         let unsynced = self.shared.lock().index.unsynced.clone();
-        let again = unsynced.into_iter().map(|(id, body)| match body {
-            Some(body) => Record::resettled(id, body),
-            None => Record::removed(id),
-        });
-        let again: Vec<Record> = again.collect();
+        let again: Vec<Record> = unsynced
+            .iter()
+            .map(|(id, unsynced)| match unsynced {
+                Unsynced::Settled(body) => Record::resettled(*id, body.clone()),
+                Unsynced::Removed(_) => Record::removed(*id),
+            })
+            .collect();
         let records: Vec<&Record> = again.iter().collect();
         let end = write_records(file.as_ref(), &marker, &header.encode(), 0, &records)?;
         file.sync_data()?;
         self.disk.sync_folder()?;
 
         let mut state = self.shared.lock();
-        let segment = Segment::new(name.to_owned(), *segment::frame_marker(&marker), file.clone());
+        let segment = Segment::new(name.to_owned(), marker, file.clone(), None);
         state.index.add_segment(number, segment);
         let mut offset = HEADER_LEN;
-        for record in records {
-            if !record.body.is_empty() {
-                state.index.settle(record.frame.id, Place::of(&record.frame, number, offset));
+        for (record, (id, unsynced)) in std::iter::zip(records, unsynced) {
+            match unsynced {
+                Unsynced::Settled(_) => state.index.settle(id, Place::of(&record.frame, number, offset)),
+                Unsynced::Removed(stood_in) => state.index.bury(id, number, stood_in),
             }
             offset += record.len();
         }
@@ -375,25 +428,49 @@ impl Writer {
         self.may_unlink &= self.disk.sync_folder().is_ok();
     }
 
-    /// Unlinks dead segments from the oldest end on.
+    /// Unlinks what nothing speaks of any more, once all that says so is synced: content files, then dead segments. What
+    /// one segment says of another must outlive it, so each round of unlinking is synced before the next.
     fn unlink_dead(&mut self) {
         let Some(active) = self.active.as_ref().map(|active| active.number) else { return };
         while self.may_unlink {
-            let state = self.shared.lock();
-            let dead = state.index.oldest_dead(active).filter(|_| state.index.unsynced.is_empty());
-            drop(state);
-            let Some((number, name)) = dead else { return };
-            match self.disk.remove(&name) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return,
-                Ok(()) | Err(_) => {}
+            let mut state = self.shared.lock();
+            if !state.index.unsynced.is_empty() {
+                return;
             }
-            self.shared.lock().index.forget_segment(number);
+            let contents = std::mem::take(&mut state.index.content_files);
+            let dead = state.index.dead(active);
+            drop(state);
+            for id in contents {
+                // One that stays is found by the next start.
+                let _ = self.disk.remove(&content_file::name(id));
+            }
+            let gone: Vec<NonZeroU32> =
+                dead.iter().filter(|(_, name)| self.unlink(name)).map(|(number, _)| *number).collect();
+            if gone.is_empty() {
+                return;
+            }
             self.may_unlink = self.disk.sync_folder().is_ok();
+            if self.may_unlink {
+                let mut state = self.shared.lock();
+                gone.into_iter().for_each(|number| state.index.forget_segment(number));
+            }
+        }
+    }
+
+    /// Unlinks a segment and its hint; a hint that stays is found by the next start.
+    fn unlink(&self, segment: &str) -> bool {
+        let _ = self.disk.remove(&hint::name(segment));
+        match self.disk.remove(segment) {
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+            Ok(()) => true,
         }
     }
 }
 
-fn trouble(error: io::Error) -> CommitError {
+/// Left free by compaction, for what can't wait.
+const COMPACTION_RESERVE: u64 = 16 << 20;
+
+pub(super) fn trouble(error: io::Error) -> CommitError {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => CommitError::Full,
         _ => CommitError::Failing(Arc::new(error)),

@@ -1,0 +1,123 @@
+//! Damage: what is not as it was written, and how it is set aside.
+//!
+//! Contract: a [`Damage`] says what is wrong and where; [`set_aside`] keeps what there is of a message that can't be
+//! read. Loss by the medium is never silent, and never spreads to what is whole.
+//! Not here: how damage is found (`recovery`, `read`), the folder (`quarantine`).
+
+use std::fmt;
+use std::num::NonZeroU32;
+
+use super::content_file;
+use super::disk::read_up_to;
+use super::index::Lookup;
+use super::quarantine::{Kind, Quarantined};
+use super::read::DamagedPlace;
+use crate::mail::QueueId;
+
+/// A piece of the spool that is not as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    pub kind: Kind,
+    pub segment: NonZeroU32,
+    pub offset: u32,
+    pub octets: u64,
+    /// The message it was about, where the frame still tells.
+    pub id: Option<QueueId>,
+    /// What there was of it is in `quarantine`.
+    pub copied: bool,
+}
+
+impl Damage {
+    pub(super) fn new(
+        kind: Kind,
+        segment: NonZeroU32,
+        offset: u32,
+        octets: u64,
+        id: Option<QueueId>,
+    ) -> Self {
+        Self { kind, segment, offset, octets, id, copied: false }
+    }
+
+    pub(super) fn of_record(segment: NonZeroU32, offset: u32, octets: u64, id: Option<QueueId>) -> Self {
+        Self::new(Kind::Record, segment, offset, octets, id)
+    }
+
+    /// As it goes into the quarantine.
+    pub(super) fn piece(&self) -> Quarantined {
+        let Self { kind, segment, offset, octets, id, .. } = *self;
+        let ending = match kind {
+            Kind::Hint => "hint",
+            Kind::Record | Kind::Header | Kind::Content => "damaged",
+        };
+        let file = format!("{segment:010}-{offset:010}.{ending}");
+        Quarantined { file, kind, id, octets, reason: self.what(), found: None }
+    }
+
+    /// A content file that no message speaks of, while something else is damaged.
+    pub(super) fn orphan_piece(id: QueueId, octets: u64) -> Quarantined {
+        let reason = "no record speaks of this content, and other pieces of the spool are damaged".to_owned();
+        let file = content_file::name(id);
+        Quarantined { file, kind: Kind::Content, id: Some(id), octets, reason, found: None }
+    }
+
+    fn what(&self) -> String {
+        let Self { segment, offset, octets, .. } = self;
+        match self.kind {
+            Kind::Record => format!("{octets} octets of segment {segment} at offset {offset} are damaged"),
+            Kind::Header => format!("the header of segment {segment} is damaged"),
+            Kind::Hint => format!("the hint of segment {segment} is damaged; the segment was read instead"),
+            Kind::Content => format!(
+                "the content file is missing or damaged of the message in segment {segment} at offset {offset}"
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what())?;
+        f.write_str(match (self.kind, self.copied) {
+            (_, true) => "; what there is of it is in the folder quarantine",
+            (Kind::Hint, false) => "",
+            (_, false) => "; it could not be copied",
+        })
+    }
+}
+
+/// Keeps what there is of a message that can't be read: its record, and its content file if it has one.
+pub(super) fn set_aside(lookup: &Lookup, place: DamagedPlace) -> Damage {
+    let (kind, segment, offset) = match place {
+        DamagedPlace::Record { segment, offset } => (Kind::Record, segment, offset),
+        DamagedPlace::ContentFile => {
+            (Kind::Content, lookup.entry.accepted.segment, lookup.entry.accepted.offset)
+        }
+    };
+    let at = &lookup.accepted;
+    let mut octets = vec![0; at.place.record_len(lookup.entry.content) as usize];
+    let read = read_up_to(at.file.as_ref(), &mut octets, u64::from(at.place.offset));
+    octets.truncate(*read.as_ref().unwrap_or(&0));
+    let mut damage = Damage::new(kind, segment, offset, octets.len() as u64, Some(lookup.id));
+    let kept = read.is_ok() && lookup.disk.set_aside(&damage.piece(), &octets).is_ok();
+    let content = content_file::name(lookup.id);
+    let content_kept = !lookup.entry.content.in_file() || {
+        let file = lookup.disk.open(&content).and_then(|file| file.len());
+        match file {
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+            Ok(octets) => {
+                let reason = damage.what();
+                let id = Some(lookup.id);
+                let piece = Quarantined {
+                    file: content.clone(),
+                    kind: Kind::Content,
+                    id,
+                    octets,
+                    reason,
+                    found: None,
+                };
+                lookup.disk.move_aside(&content, &piece).is_ok()
+            }
+        }
+    };
+    damage.copied = kept && content_kept;
+    damage
+}

@@ -1,0 +1,267 @@
+//! Hint files: what a sealed segment comes to, in tens of octets for each message that it leaves waiting.
+//!
+//! Contract: a hint says what its segment says by itself, and nothing else: messages that begin and end within the
+//! segment are left out, and so is all that was overtaken within it. It is made from the segment alone, so it can be
+//! made again at any time; one that is missing, damaged, of another segment or of another format counts for nothing.
+//! Invariants: the file is named after its segment; its last four octets are a CRC-32C of all before them.
+//! Not here: when hints are written (`keeper`), what they save at a start (`recovery`).
+
+use std::collections::HashMap;
+use std::io::{self, IoSlice};
+use std::num::NonZeroU32;
+
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+use super::disk::{Disk, File, read_up_to, write_all_at};
+use super::index::Place;
+use super::note::{DomainId, Domains, Note, States};
+use super::record::{self, ContentPlace};
+use super::segment::{self, Marker};
+use super::walk;
+use crate::clock::Timestamp;
+use crate::mail::QueueId;
+
+const MAGIC: &[u8; 8] = b"PHSHINT\n";
+const FORMAT: u16 = 1;
+const PREFIX: usize = MAGIC.len() + 2;
+const CRC: usize = 4;
+
+/// No hint of ours is longer: a segment of nothing but notes.
+const HINT_MAX: u64 = 256 << 20;
+
+/// What a segment comes to.
+#[derive(Debug, PartialEq)]
+pub(super) struct Hint {
+    pub number: NonZeroU32,
+    pub marker: Marker,
+    /// Where the segment ends: the hint is good for no other length.
+    pub end: u32,
+    /// The latest moment in it.
+    pub last: Timestamp,
+    /// The largest id in it.
+    pub id_floor: QueueId,
+    pub notes: Vec<Note>,
+}
+
+/// As it lies on disk.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    number: u32,
+    marker: Marker,
+    end: u32,
+    last: Timestamp,
+    id_floor: QueueId,
+    domains: Vec<String>,
+    lines: Vec<Line>,
+}
+
+/// A note on disk. Ids count from that of the line before, moments from that of the id: both are small then.
+#[derive(Serialize, Deserialize)]
+enum Line {
+    Lives {
+        id: i64,
+        offset: u32,
+        body_len: u32,
+        content_len: u32,
+        in_file: bool,
+        moved: bool,
+        arrived: i64,
+        domains: SmallVec<[u32; 1]>,
+        states: Option<States>,
+    },
+    Settled {
+        id: i64,
+        offset: u32,
+        body_len: u32,
+        states: States,
+    },
+    Removed {
+        id: i64,
+    },
+}
+
+/// The ending of a hint that is not whole yet.
+pub(super) const UNFINISHED: &str = ".hint-unfinished";
+
+/// The name of a segment's hint.
+pub(super) fn name(segment: &str) -> String {
+    format!("{}.hint", segment.strip_suffix(".segment").unwrap_or(segment))
+}
+
+/// The segment of a hint's file name; `None` when it is no hint's.
+pub(super) fn parse_name(text: &str) -> Option<(u32, Marker)> {
+    segment::parse_name(&format!("{}.segment", text.strip_suffix(".hint")?))
+}
+
+impl Hint {
+    /// `notes`: all of the segment, in their order.
+    pub fn of(number: NonZeroU32, marker: Marker, end: u32, notes: Vec<Note>) -> Self {
+        let moment = |note: &Note| match note {
+            Note::Lives { arrived_at, .. } => *arrived_at,
+            Note::Time(moment) => *moment,
+            Note::Settled { .. } | Note::Removed { .. } => Timestamp::default(),
+        };
+        let last = notes.iter().map(moment).max().unwrap_or_default();
+        let id_floor = notes.iter().filter_map(Note::id).max().unwrap_or(QueueId::MIN);
+        Self { number, marker, end, last, id_floor, notes: net(notes) }
+    }
+
+    pub fn encode(&self, domains: &Domains) -> Vec<u8> {
+        let mut own: HashMap<DomainId, u32> = HashMap::new();
+        let mut texts = Vec::new();
+        let mut number = |domain: &DomainId| {
+            *own.entry(*domain).or_insert_with(|| {
+                texts.push(domains.text(*domain).to_string());
+                texts.len() as u32 - 1
+            })
+        };
+        let mut before = 0;
+        let mut step = |id: &QueueId| {
+            let id = id.as_u64() as i64;
+            id - std::mem::replace(&mut before, id)
+        };
+        let line = |note: &Note| match note {
+            Note::Lives { id, place, content, moved, arrived_at, domains, states } => Some(Line::Lives {
+                id: step(id),
+                offset: place.offset,
+                body_len: place.body_len,
+                content_len: content.len(),
+                in_file: content.in_file(),
+                moved: *moved,
+                arrived: (arrived_at.as_millis() as i64).wrapping_sub(id.millis() as i64),
+                domains: domains.iter().map(&mut number).collect(),
+                states: states.clone(),
+            }),
+            Note::Settled { id, place, states } => Some(Line::Settled {
+                id: step(id),
+                offset: place.offset,
+                body_len: place.body_len,
+                states: states.clone(),
+            }),
+            Note::Removed { id } => Some(Line::Removed { id: step(id) }),
+            // Said by `last`.
+            Note::Time(_) => None,
+        };
+        let lines = self.notes.iter().filter_map(line).collect();
+        let Self { marker, end, last, id_floor, .. } = *self;
+        let written =
+            Written { number: self.number.get(), marker, end, last, id_floor, domains: texts, lines };
+        let mut octets = [MAGIC.as_slice(), &FORMAT.to_le_bytes()].concat();
+        octets = postcard::to_extend(&written, octets).expect("plain values of known length always encode");
+        let crc = crc32c::crc32c(&octets);
+        octets.extend(crc.to_le_bytes());
+        octets
+    }
+
+    /// `None`: it is damaged, or of another format.
+    pub fn decode(octets: &[u8], domains: &mut Domains) -> Option<Self> {
+        let (octets, crc) = octets.split_at_checked(octets.len().checked_sub(CRC)?)?;
+        if crc32c::crc32c(octets).to_le_bytes() != crc {
+            return None;
+        }
+        let (prefix, body) = octets.split_at_checked(PREFIX)?;
+        if prefix[..MAGIC.len()] != *MAGIC || prefix[MAGIC.len()..] != FORMAT.to_le_bytes() {
+            return None;
+        }
+        let written: Written = record::decode(body)?;
+        let number = NonZeroU32::new(written.number)?;
+        let texts: Vec<DomainId> = written.domains.iter().map(|text| domains.id(text)).collect();
+        let mut before: i64 = 0;
+        let mut notes = Vec::with_capacity(written.lines.len());
+        for line in written.lines {
+            notes.push(line.note(number, &mut before, &texts)?);
+        }
+        let Written { marker, end, last, id_floor, .. } = written;
+        Some(Self { number, marker, end, last, id_floor, notes })
+    }
+
+    /// The hint in `file`; `Ok(None)` when it counts for nothing.
+    pub fn read(file: &dyn File, domains: &mut Domains) -> io::Result<Option<Self>> {
+        let mut octets = vec![0; file.len()?.min(HINT_MAX) as usize];
+        let len = read_up_to(file, &mut octets, 0)?;
+        Ok(Self::decode(&octets[..len], domains))
+    }
+}
+
+impl Line {
+    fn note(self, segment: NonZeroU32, before: &mut i64, texts: &[DomainId]) -> Option<Note> {
+        let mut id_of = |step: i64| {
+            *before = before.wrapping_add(step);
+            QueueId::from_u64(*before as u64)
+        };
+        Some(match self {
+            Self::Lives { id, offset, body_len, content_len, in_file, moved, arrived, domains, states } => {
+                let id = id_of(id);
+                let domains = domains.iter().map(|number| texts.get(*number as usize).copied());
+                Note::Lives {
+                    id,
+                    place: Place { segment, offset, body_len },
+                    content: ContentPlace::new(content_len, in_file),
+                    moved,
+                    arrived_at: Timestamp::from_millis((id.millis() as i64).wrapping_add(arrived) as u64),
+                    domains: domains.collect::<Option<_>>()?,
+                    states,
+                }
+            }
+            Self::Settled { id, offset, body_len, states } => {
+                Note::Settled { id: id_of(id), place: Place { segment, offset, body_len }, states }
+            }
+            Self::Removed { id } => Note::Removed { id: id_of(id) },
+        })
+    }
+}
+
+/// Makes and writes the hint of a sealed segment.
+pub(super) fn write(
+    disk: &dyn Disk,
+    file: &dyn File,
+    (number, marker, end): (NonZeroU32, &Marker, u32),
+) -> io::Result<()> {
+    let mut domains = Domains::default();
+    let notes = walk::notes(file, number, marker, end, &mut domains)?;
+    let octets = Hint::of(number, *marker, end, notes).encode(&domains);
+    let segment = segment::name(number.get(), marker);
+    let (name, unfinished) = (name(&segment), format!("{segment}{UNFINISHED}"));
+    match disk.remove(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let file = disk.create(&unfinished)?;
+    write_all_at(file.as_ref(), &mut [IoSlice::new(&octets)], 0)?;
+    // Synced before it has its name, so that a hint which does not read is damage, and no trace of a power cut.
+    file.sync_data()?;
+    disk.rename(&unfinished, &name)
+}
+
+/// What notes come to, by themselves and in their order.
+fn net(notes: Vec<Note>) -> Vec<Note> {
+    #[derive(Default)]
+    struct Last {
+        lives: Option<(usize, bool)>,
+        settled: Option<usize>,
+        removed: Option<usize>,
+    }
+    let mut lasts: HashMap<QueueId, Last> = HashMap::new();
+    for (at, note) in notes.iter().enumerate() {
+        let Some(id) = note.id() else { continue };
+        let last = lasts.entry(id).or_default();
+        match note {
+            Note::Lives { moved, .. } => *last = Last { lives: Some((at, *moved)), ..Last::default() },
+            Note::Settled { .. } => last.settled = Some(at),
+            // Only one that began here, and is in no older segment, needs no word of its end.
+            Note::Removed { .. } if matches!(last.lives, Some((_, false))) => *last = Last::default(),
+            Note::Removed { .. } => *last = Last { removed: Some(at), ..Last::default() },
+            Note::Time(_) => {}
+        }
+    }
+    let mut keep: Vec<usize> = lasts
+        .into_values()
+        .flat_map(|last| [last.lives.map(|(at, _)| at), last.settled, last.removed])
+        .flatten()
+        .collect();
+    keep.sort_unstable();
+    let mut keep = keep.into_iter().peekable();
+    let kept = notes.into_iter().enumerate().filter(|(at, _)| keep.next_if_eq(at).is_some());
+    kept.map(|(_, note)| note).collect()
+}

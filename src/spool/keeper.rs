@@ -1,0 +1,189 @@
+//! The thread that keeps house: hint files for sealed segments, and compaction of mostly dead ones.
+//!
+//! Contract: it looks around a few seconds after anything was written, and sleeps while nothing is. What it does is never
+//! waited for. While intakes are under way it puts down at most about ten MiB a second, and otherwise as fast as the
+//! disk goes.
+//! Time: a disk's, and not the schedule's, as in `committer`.
+//! Not here: what is worth being moved (`compaction`), who writes the log (`writer`, by way of the committer's door).
+
+use std::io;
+use std::num::NonZeroU32;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::commit::CommitError;
+use super::committer::Door;
+use super::compaction::{self, Compaction, LastLook, Step};
+use super::disk::Disk;
+use super::hint;
+use super::request::Request;
+use super::shared::Shared;
+
+/// How long after a change it looks around.
+const REST: Duration = Duration::from_secs(5);
+/// Between two batches while intakes are under way.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Calls the keeper.
+#[derive(Default)]
+pub(super) struct Bell {
+    state: Mutex<Rung>,
+    rings: Condvar,
+}
+
+#[derive(Default)]
+struct Rung {
+    /// Something was written.
+    changed: bool,
+    closing: bool,
+}
+
+impl Bell {
+    /// Something was written.
+    pub fn ring(&self) {
+        let mut state = self.lock();
+        if !std::mem::replace(&mut state.changed, true) {
+            drop(state);
+            self.rings.notify_one();
+        }
+    }
+
+    /// The spool closes.
+    pub fn close(&self) {
+        self.lock().closing = true;
+        self.rings.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Rung> {
+        self.state.lock().expect("no holder of the bell panics")
+    }
+
+    /// Sleeps until something was written, at most `at_most`. `false`: the spool closes.
+    fn wait(&self, at_most: Option<Duration>) -> bool {
+        let asleep = |state: &mut Rung| !state.changed && !state.closing;
+        let mut state = match at_most {
+            None => self.rings.wait_while(self.lock(), asleep).expect("no holder of the bell panics"),
+            Some(time) => {
+                self.rings
+                    .wait_timeout_while(self.lock(), time, asleep)
+                    .expect("no holder of the bell panics")
+                    .0
+            }
+        };
+        state.changed = false;
+        !state.closing
+    }
+
+    /// Sleeps, whatever is written meanwhile. `false`: the spool closes.
+    fn rest(&self, time: Duration) -> bool {
+        let awake = |state: &mut Rung| !state.closing;
+        let rested = self.rings.wait_timeout_while(self.lock(), time, awake);
+        !rested.expect("no holder of the bell panics").0.closing
+    }
+}
+
+struct Keeper {
+    disk: Arc<dyn Disk>,
+    shared: Arc<Shared>,
+    door: Arc<Door>,
+    bell: Arc<Bell>,
+    last_look: LastLook,
+}
+
+/// Starts the thread. It ends after [`Bell::close`].
+pub(super) fn start(
+    disk: Arc<dyn Disk>,
+    shared: Arc<Shared>,
+    door: Arc<Door>,
+    bell: Arc<Bell>,
+) -> io::Result<JoinHandle<()>> {
+    let mut keeper = Keeper { disk, shared, door, bell, last_look: LastLook::new() };
+    std::thread::Builder::new().name("spool-keeper".to_owned()).spawn(move || keeper.run())
+}
+
+impl Keeper {
+    fn run(&mut self) {
+        loop {
+            self.write_hints();
+            let again = self.compact();
+            if !self.bell.wait(again.then_some(REST)) || !self.bell.rest(REST) {
+                return;
+            }
+        }
+    }
+
+    fn write_hints(&self) {
+        let without = || {
+            let state = self.shared.lock();
+            let mut sealed = state.index.segments().iter().filter_map(|(number, segment)| {
+                let end = segment.end.filter(|_| !segment.hinted)?;
+                Some((NonZeroU32::new(*number)?, segment.marker, end, segment.file.clone()))
+            });
+            sealed.next()
+        };
+        while let Some((number, marker, end, file)) = without() {
+            if let Err(error) = hint::write(self.disk.as_ref(), file.as_ref(), (number, &marker, end)) {
+                tracing::warn!(segment = number, %error, "no hint file: the next start reads the whole segment");
+            }
+            // Once only: what failed would fail again, and costs nothing but time at the next start.
+            if let Some(segment) = self.shared.lock().index.segment_mut(number) {
+                segment.hinted = true;
+            }
+        }
+    }
+
+    /// Moves what is worth it; says whether a later look may find more.
+    fn compact(&mut self) -> bool {
+        let (wasteful, later) = compaction::wasteful(&self.shared.lock().index, &mut self.last_look);
+        for number in &wasteful {
+            match self.empty(*number) {
+                Ok(()) => {}
+                Err(CommitError::Closed) => return false,
+                Err(error) => {
+                    // A full disk is told by whoever is refused.
+                    if !matches!(error, CommitError::Full) {
+                        tracing::warn!(segment = number, %error, "dead messages keep their space for now");
+                    }
+                    return true;
+                }
+            }
+        }
+        later || !wasteful.is_empty()
+    }
+
+    fn empty(&self, number: NonZeroU32) -> Result<(), CommitError> {
+        let mut compaction = Compaction::of(number);
+        loop {
+            match compaction.next(&self.shared) {
+                Step::Batch(requests, commits) => {
+                    requests.into_iter().for_each(|request| self.door.push(request));
+                    for commit in commits {
+                        match commit.wait() {
+                            Ok(()) | Err(CommitError::Unknown(_)) => {}
+                            Err(error) => return Err(error),
+                        }
+                    }
+                }
+                Step::Damaged(lookup, place) => {
+                    if compaction::set_aside(&self.shared, &lookup, place) {
+                        self.door.push(Request::remove(lookup.id));
+                        self.door.nudge();
+                    } else {
+                        // It is pinned now, and no longer wasteful.
+                        return Ok(());
+                    }
+                }
+                Step::Done => {
+                    self.door.nudge();
+                    return Ok(());
+                }
+                Step::Failed(error) => return Err(CommitError::Failing(Arc::new(error))),
+            }
+            if self.door.announced.load(Ordering::Relaxed) > 0 && !self.bell.rest(PAUSE) {
+                return Err(CommitError::Closed);
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What one record changes, without its body: all that a start must know of it.
+//!
+//! Contract: the notes of a record follow from its frame and body alone ([`notes_of`]); taken together in the order of
+//! the log they give the index and an outline of every living message.
+//! Memory: a note of an ordinary message is about a hundred octets, and lives only while its segment is taken in.
+//! Not here: how notes lie in a hint file (`hint`), what they add up to (`recovery`).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+use super::index::Place;
+use super::message::{Progress, RecipientState};
+use super::record::{self, AcceptedBody, ContentPlace, Frame, Kind, MovedBody};
+use crate::clock::Timestamp;
+use crate::mail::QueueId;
+
+/// One change.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Note {
+    /// A message stands here.
+    Lives {
+        id: QueueId,
+        place: Place,
+        content: ContentPlace,
+        /// Compaction put it here: an older segment may have it, too.
+        moved: bool,
+        arrived_at: Timestamp,
+        /// Of each recipient.
+        domains: SmallVec<[DomainId; 1]>,
+        /// `None`: it was never settled.
+        states: Option<States>,
+    },
+    /// The latest progress of a message stands here.
+    Settled { id: QueueId, place: Place, states: States },
+    /// A message is forgotten.
+    Removed { id: QueueId },
+    /// The spool has seen this moment.
+    Time(Timestamp),
+}
+
+/// What the schedule needs of a progress.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct States {
+    pub held_since: Option<Timestamp>,
+    pub held_for_ms: u64,
+    pub delay_told: bool,
+    pub owes_report: bool,
+    pub recipients: SmallVec<[Standing; 1]>,
+}
+
+/// How far a recipient is, as far as the schedule minds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Standing {
+    Done,
+    Waits(Option<Timestamp>),
+}
+
+impl Note {
+    pub fn id(&self) -> Option<QueueId> {
+        match self {
+            Self::Lives { id, .. } | Self::Settled { id, .. } | Self::Removed { id } => Some(*id),
+            Self::Time(_) => None,
+        }
+    }
+}
+
+impl States {
+    pub fn of(progress: &Progress) -> Self {
+        let standing = |recipient: &super::RecipientProgress| match recipient.state {
+            RecipientState::Waiting => Standing::Waits(recipient.next_attempt),
+            _ => Standing::Done,
+        };
+        Self {
+            held_since: progress.held_since,
+            held_for_ms: progress.held_for_ms,
+            delay_told: progress.delay_told,
+            owes_report: progress.recipients.iter().any(|recipient| recipient.owed),
+            recipients: progress.recipients.iter().map(standing).collect(),
+        }
+    }
+}
+
+/// The number of a domain in [`Domains`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct DomainId(u32);
+
+/// Domains by number, each kept once.
+#[derive(Default)]
+pub(super) struct Domains {
+    texts: Vec<Arc<str>>,
+    ids: HashMap<Arc<str>, DomainId>,
+}
+
+impl Domains {
+    /// The number of a domain, whatever the case of its letters.
+    pub fn id(&mut self, domain: &str) -> DomainId {
+        let domain = domain.to_ascii_lowercase();
+        if let Some(id) = self.ids.get(domain.as_str()) {
+            return *id;
+        }
+        let (id, text) = (DomainId(self.texts.len() as u32), Arc::<str>::from(domain));
+        self.texts.push(Arc::clone(&text));
+        self.ids.insert(text, id);
+        id
+    }
+
+    pub fn text(&self, id: DomainId) -> &Arc<str> {
+        &self.texts[id.0 as usize]
+    }
+}
+
+/// The notes of a record; `None` when this program does not know it.
+pub(super) fn notes_of(
+    frame: &Frame,
+    body: &[u8],
+    place: Place,
+    domains: &mut Domains,
+) -> Option<SmallVec<[Note; 2]>> {
+    let id = frame.id;
+    let mut notes = SmallVec::new();
+    let mut lives = |accepted: &AcceptedBody, states| Note::Lives {
+        id,
+        place,
+        content: frame.content(),
+        moved: frame.kind() == Some(Kind::Moved),
+        arrived_at: accepted.arrived_at,
+        domains: accepted.envelope.recipients.iter().map(|r| domains.id(r.address.domain())).collect(),
+        states,
+    };
+    match frame.kind()? {
+        Kind::Accepted => {
+            let accepted: AcceptedBody = record::decode(body)?;
+            notes.push(lives(&accepted, None));
+            if let Some(strike) = accepted.strikes {
+                notes.push(match strike.progress {
+                    Some(progress) => Note::Settled { id: strike.id, place, states: States::of(&progress) },
+                    None => Note::Removed { id: strike.id },
+                });
+            }
+        }
+        Kind::Moved => {
+            let MovedBody { accepted, progress } = record::decode(body)?;
+            notes.push(lives(&accepted, progress.as_ref().map(States::of)));
+        }
+        Kind::Settled => {
+            let progress: Progress = record::decode(body)?;
+            notes.push(Note::Settled { id, place, states: States::of(&progress) });
+        }
+        Kind::Removed => notes.push(Note::Removed { id }),
+        Kind::Time => notes.push(Note::Time(record::decode(body)?)),
+    }
+    Some(notes)
+}

@@ -1,0 +1,94 @@
+//! The living messages while a start takes them in: what their outlines will say, packed.
+//!
+//! Contract: `begin`, `settle` and `end` follow the log; [`Sketches::into_outlines`] then gives an outline of each, in the
+//! order of ids, and gives the memory back as it goes.
+//! Not here: where messages lie (`index`).
+
+use smallvec::SmallVec;
+
+use super::note::{DomainId, Domains, Standing, States};
+use super::outline::{Outline, WaitingDomain};
+use crate::clock::Timestamp;
+use crate::mail::QueueId;
+use crate::packed::PackedMap;
+
+struct Sketch {
+    arrived_at: Timestamp,
+    domains: SmallVec<[DomainId; 1]>,
+    /// `None`: never settled. Few are, of those that wait behind a dead destination.
+    states: Option<Box<States>>,
+}
+
+#[derive(Default)]
+pub(super) struct Sketches(PackedMap<QueueId, Sketch>);
+
+impl Sketches {
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn begin(
+        &mut self,
+        id: QueueId,
+        arrived_at: Timestamp,
+        domains: SmallVec<[DomainId; 1]>,
+        states: Option<States>,
+    ) {
+        self.0.insert(id, Sketch { arrived_at, domains, states: states.map(Box::new) });
+    }
+
+    /// Nothing happens when no such message lives.
+    pub fn settle(&mut self, id: QueueId, states: States) {
+        if let Some(sketch) = self.0.get_mut(&id) {
+            sketch.states = Some(Box::new(states));
+        }
+    }
+
+    pub fn end(&mut self, id: QueueId) {
+        self.0.remove(&id);
+    }
+
+    pub fn into_outlines(mut self, domains: &Domains) -> impl Iterator<Item = Outline> {
+        std::iter::from_fn(move || self.0.pop_first().map(|(id, sketch)| sketch.outline(id, domains)))
+    }
+}
+
+impl Sketch {
+    fn outline(self, id: QueueId, domains: &Domains) -> Outline {
+        let Self { arrived_at, domains: of_recipients, states } = self;
+        let mut outline = Outline {
+            id,
+            arrived_at,
+            held_since: None,
+            held_for_ms: 0,
+            delay_told: false,
+            owes_report: false,
+            waiting: SmallVec::new(),
+        };
+        if let Some(states) = &states {
+            outline.held_since = states.held_since;
+            outline.held_for_ms = states.held_for_ms;
+            outline.delay_told = states.delay_told;
+            outline.owes_report = states.owes_report;
+        }
+        let mut known: SmallVec<[DomainId; 1]> = SmallVec::new();
+        for (at, domain) in of_recipients.into_iter().enumerate() {
+            let standing =
+                states.as_ref().map_or(Some(&Standing::Waits(None)), |states| states.recipients.get(at));
+            let Some(Standing::Waits(next_attempt)) = standing else { continue };
+            match known.iter().position(|known| *known == domain) {
+                // `None` is the least.
+                Some(at) => {
+                    let waiting = &mut outline.waiting[at];
+                    waiting.next_attempt = waiting.next_attempt.min(*next_attempt);
+                }
+                None => {
+                    known.push(domain);
+                    let domain = domains.text(domain).clone();
+                    outline.waiting.push(WaitingDomain { domain, next_attempt: *next_attempt });
+                }
+            }
+        }
+        outline
+    }
+}
