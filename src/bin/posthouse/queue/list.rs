@@ -217,7 +217,7 @@ fn quarantine_told(pieces: &[Quarantined], spool: &Path) -> String {
     format!(
         "{table}\n{count} {} in {}; the queue does without.\nA message that is named here and still waits can be \
          saved by `posthouse spool export ID`; of one\nthat does not, the file holds what is left. When you have \
-         looked, delete the files: nothing reads them.\n",
+         looked, delete the file and its .json.\n",
         plural(count, "piece lies", "pieces lie"),
         spool.join("quarantine").display(),
     )
