@@ -14,6 +14,7 @@ use crate::clock::Timestamp;
 use crate::mail::{Destination, QueueId};
 use crate::queue::{DestinationState, Listed, Matching, OperateError};
 use crate::relay::Relay;
+use crate::spool::Quarantined;
 
 /// How the relay is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,6 +39,9 @@ pub struct Status {
     pub written_bytes: u64,
     pub syncs: u64,
 }
+
+/// Rows of one answer, at most: some megabytes of JSON.
+pub const ROWS_MAX: usize = 10_000;
 
 /// What an act did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +103,7 @@ pub fn routes(relay: Relay) -> Router {
         .route("/v1/queue/{id}", get(show))
         .route("/v1/queue/{id}/{act}", post(act))
         .route("/v1/destinations", get(destinations))
+        .route("/v1/quarantine", get(quarantine))
         .route("/v1/why/{id}", get(why))
         .with_state(relay)
 }
@@ -129,7 +134,18 @@ async fn list(
     State(relay): State<Relay>,
     matching: Result<Query<Matching>, QueryRejection>,
 ) -> Answer<Vec<Listed>> {
-    Ok(Json(relay.queue().list(&matching?.0).await))
+    let Query(mut matching) = matching?;
+    matching.most = match matching.most {
+        0 => ROWS_MAX,
+        most => most.min(ROWS_MAX),
+    };
+    Ok(Json(relay.queue().list(&matching).await))
+}
+
+async fn quarantine(State(relay): State<Relay>) -> Answer<Vec<Quarantined>> {
+    let read = relay.quarantined().await;
+    let failed = |error| format!("cannot read the folder quarantine of the spool: {error}");
+    Ok(Json(read.map_err(|error| Failure(StatusCode::INTERNAL_SERVER_ERROR, failed(error)))?))
 }
 
 async fn show(State(relay): State<Relay>, id: Id) -> Answer<Listed> {

@@ -9,12 +9,16 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /v1/status` | [`Status`] |
-//! | `GET /v1/queue?sender=&recipient=&destination=&held=&most=` | a list of [`Listed`](crate::queue::Listed) |
+//! | `GET /v1/queue?sender=&recipient=&destination=&held=&after=ID&most=` | a list of [`Listed`](crate::queue::Listed), the oldest first |
 //! | `GET /v1/queue/ID` | [`Listed`](crate::queue::Listed) |
 //! | `POST /v1/queue/ID/retry`, `hold`, `release`, `cancel` | [`Done`] |
 //! | `POST /v1/queue/retry?destination=` | [`Done`] |
 //! | `GET /v1/destinations` | a list of [`DestinationState`](crate::queue::DestinationState) |
+//! | `GET /v1/quarantine` | a list of [`Quarantined`](crate::spool::Quarantined), the oldest first |
 //! | `GET /v1/why/ID` | [`Why`] |
+//!
+//! A listing has at most [`ROWS_MAX`] rows, whatever `most` says, and 0 or nothing stands for that; the id of its last row
+//! as `after` gives the next ones.
 //!
 //! An error is a status of 4xx or 5xx with [`Refused`].
 
@@ -23,7 +27,7 @@ mod client;
 mod control;
 mod why;
 
-pub use api::{Done, Refused, Status, routes};
+pub use api::{Done, ROWS_MAX, Refused, Status, routes};
 pub use client::{Client, ClientError};
 pub use control::{Control, ControlError};
 pub use why::Why;

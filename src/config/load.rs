@@ -57,6 +57,8 @@ pub fn load(
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Places {
     pub spool: PathBuf,
+    /// Octets of free disk below which the relay accepts nothing.
+    pub min_free: u64,
     pub tracking: PathBuf,
 }
 
@@ -69,10 +71,12 @@ pub fn places(
     let (report, tree) = gather(file, environment, flags)?;
     report.forget();
     let mut top = Section::top(&tree, &report);
-    let spool = Spool::read(top.section("spool"), folder_of(file)).path;
-    let tracking = Tracking::read(top.section("tracking"), &spool).path;
+    let spool = Spool::read(top.section("spool"), folder_of(file));
+    let tracking = Tracking::read(top.section("tracking"), &spool.path).path;
     match report.finish() {
-        (faults, _) if faults.0.is_empty() => Ok(Places { spool, tracking }),
+        (faults, _) if faults.0.is_empty() => {
+            Ok(Places { spool: spool.path, min_free: spool.min_free, tracking })
+        }
         (faults, _) => Err(faults),
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Configuration;
-use super::elements::{Delivery, Limits, Listener, ListenerTls, Timeouts, Upstream};
+use super::elements::{Delivery, Limits, Listener, ListenerTls, Notices, Timeouts, Upstream};
 use crate::accept;
 use crate::deliver;
 use crate::notice;
@@ -40,7 +40,7 @@ impl Configuration {
                 ..route::Settings::new(&self.hostname)
             },
             retry: self.retry.schedule(&self.notices),
-            queue: self.delivery.queue(),
+            queue: self.delivery.queue(&self.limits, &self.notices),
             deliver: self.delivery.deliver(&self.timeouts),
             notices,
             dns_servers: self.dns.servers.clone(),
@@ -78,11 +78,12 @@ impl Limits {
 }
 
 impl Delivery {
-    pub(crate) fn queue(&self) -> queue::Settings {
+    pub(crate) fn queue(&self, limits: &Limits, notices: &Notices) -> queue::Settings {
         queue::Settings {
             per_destination: self.concurrency,
             total: self.total as usize,
-            ..queue::Settings::default()
+            messages: limits.queued_messages as usize,
+            notices: notices.rate,
         }
     }
 

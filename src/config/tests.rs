@@ -154,6 +154,20 @@ fn a_container_is_configured_by_its_environment_alone() {
 }
 
 #[test]
+fn the_queue_is_told_how_much_may_wait_and_how_fast_notices_go() {
+    let file = "[limits]\nqueued_messages = 500\n[notices]\nrate = \"6000/min\"\n\
+                [upstream.main]\nhosts = [\"smtp://a.example\"]\n";
+    let queue = settings(file, &[], &Flags::default()).relay().queue;
+    assert_eq!(queue.messages, 500);
+    assert_eq!((queue.notices.count, queue.notices.per), (6000, Duration::from_secs(60)));
+    let variables = [("POSTHOUSE_LIMITS__QUEUED_MESSAGES", "7"), ("POSTHOUSE_NOTICES__RATE", "10/h")];
+    let queue = settings(file, &variables, &Flags::default()).relay().queue;
+    assert_eq!((queue.messages, queue.notices.count), (7, 10));
+    let default = load(None, [], &upstream_flag()).unwrap().settings.relay().queue;
+    assert_eq!(default, crate::queue::Settings::default(), "the library has the same defaults");
+}
+
+#[test]
 fn a_fault_in_the_environment_names_its_variable() {
     let good = "[upstream.main]\nhosts = [\"smtp://a.example\"]\n";
     let message = faults(good, &[("POSTHOUSE_TIMEOUTS__CONNECT", "30")]);

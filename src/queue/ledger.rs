@@ -135,6 +135,15 @@ impl Ledger {
         ids
     }
 
+    /// At most `most` ids behind `after` (from the first one on without it), in order.
+    pub fn ids_after(&self, after: Option<QueueId>, most: usize) -> Vec<QueueId> {
+        let behind = |id: &QueueId| after.is_none_or(|after| *id > after);
+        let mut ids: Vec<QueueId> = self.entries.keys().copied().filter(behind).collect();
+        ids.sort_unstable();
+        ids.truncate(most);
+        ids
+    }
+
     pub fn lines(&self) -> impl Iterator<Item = &Line> {
         self.lines.iter().map(|(_, line)| line)
     }

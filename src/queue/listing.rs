@@ -97,9 +97,14 @@ pub struct Matching {
     pub recipient: Option<String>,
     pub destination: Option<String>,
     pub held: bool,
+    /// Only messages behind this one: the last row of a page gives the next page.
+    pub after: Option<QueueId>,
     /// At most this many rows, the oldest first; 0 is no limit.
     pub most: usize,
 }
+
+/// Ids that are taken out of the ledger under one lock.
+const STEP: usize = 500;
 
 impl Matching {
     fn takes(&self, row: &Listed) -> bool {
@@ -116,21 +121,26 @@ impl Matching {
 }
 
 impl Queue {
-    /// The messages that match, the oldest first.
+    /// The messages that match, the oldest first. The answer holds every row: whoever looks at a queue of any size asks
+    /// for pages, by `most` and `after`.
     pub async fn list(&self, matching: &Matching) -> Vec<Listed> {
-        let ids = self.inner.state().ledger.ids();
         let mut rows = Vec::new();
-        for id in ids {
-            // One that has left the queue meanwhile is simply not there any more.
-            let Ok(row) = self.show(id).await else { continue };
-            if matching.takes(&row) {
-                rows.push(row);
-            }
-            if matching.most > 0 && rows.len() >= matching.most {
-                break;
+        let mut after = matching.after;
+        loop {
+            let ids = self.inner.state().ledger.ids_after(after, STEP);
+            let Some(last) = ids.last() else { return rows };
+            after = Some(*last);
+            for id in ids {
+                // One that has left the queue meanwhile is simply not there any more.
+                let Ok(row) = self.show(id).await else { continue };
+                if matching.takes(&row) {
+                    rows.push(row);
+                }
+                if matching.most > 0 && rows.len() >= matching.most {
+                    return rows;
+                }
             }
         }
-        rows
     }
 
     /// One message.

@@ -15,7 +15,7 @@ use crate::mail::{Content, Envelope, Origin, QueueId};
 use crate::notice;
 use crate::queue::{AcceptError, Dispatch, Incoming, Queue};
 use crate::route::Router;
-use crate::spool::{Spool, SpoolStatus};
+use crate::spool::{Quarantined, Spool, SpoolStatus};
 use crate::tracking::{Events, Tracking};
 
 /// A running relay. Cheap to clone; clones share everything. Dropping the last one does not stop the relay: its tasks
@@ -162,6 +162,11 @@ impl Relay {
 
     pub fn spool_status(&self) -> SpoolStatus {
         self.inner.spool.status()
+    }
+
+    /// What the spool has set aside as damaged, the oldest first.
+    pub async fn quarantined(&self) -> std::io::Result<Vec<Quarantined>> {
+        self.inner.spool.quarantined().await
     }
 
     pub fn clock(&self) -> &Clock {

@@ -51,8 +51,8 @@ pub(super) trait Disk: Send + Sync {
 /// At most so many pieces in one call (IOV_MAX of Linux).
 const PIECES_MAX: usize = 1024;
 
-const QUARANTINE: &str = "quarantine";
-const LOCK: &str = "lock";
+pub(super) const QUARANTINE: &str = "quarantine";
+pub(super) const LOCK: &str = "lock";
 
 /// The real disk: one folder.
 #[derive(Debug)]
@@ -83,8 +83,7 @@ impl Folder {
         match file.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
-                let pid = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok());
-                return Err(OpenError::Locked { path: self.path.clone(), owner: Owner(pid) });
+                return Err(OpenError::Locked { path: self.path.clone(), owner: Owner::named_in(&path) });
             }
             Err(fs::TryLockError::Error(source)) => return Err(failed(source)),
         }
@@ -98,6 +97,13 @@ impl Folder {
 /// Who holds the lock, as far as the lock file tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner(pub Option<u32>);
+
+impl Owner {
+    /// As the lock file says.
+    pub(super) fn named_in(lock: &Path) -> Self {
+        Self(fs::read_to_string(lock).ok().and_then(|text| text.trim().parse().ok()))
+    }
+}
 
 impl std::fmt::Display for Owner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -93,7 +93,7 @@ async fn of_server(address: SocketAddr) -> Finding {
 
 impl Finding {
     fn of(status: Status) -> Self {
-        let summary = match (status.accepting, &status.not_accepting) {
+        let mut summary = match (status.accepting, &status.not_accepting) {
             (true, _) => format!(
                 "{} accepts new mail; {} in the queue, {}",
                 status.hostname,
@@ -105,6 +105,11 @@ impl Finding {
                 format!("{} runs, but accepts no new mail: {why}", status.hostname)
             }
         };
+        // No reason to call it ill: the rest of the queue does not suffer from it.
+        if status.quarantined > 0 {
+            let pieces = counted(status.quarantined, "damaged piece was", "damaged pieces were");
+            summary.push_str(&format!("; {pieces} set aside, see posthouse queue list --quarantined"));
+        }
         Self { healthy: status.accepting, summary, status: Some(status) }
     }
 
@@ -160,6 +165,19 @@ mod tests {
             "relay.example.org accepts new mail; 0 messages in the queue, 0 sessions"
         );
         assert_eq!(finding.status.unwrap().hostname, "relay.example.org");
+    }
+
+    #[tokio::test]
+    async fn what_was_set_aside_is_told_and_makes_no_relay_ill() {
+        let folder = tempfile::tempdir().unwrap();
+        let _relay = relay(folder.path(), 0).await;
+        let mut status = found(folder.path()).await.status.unwrap();
+        assert_eq!(status.quarantined, 0);
+        status.quarantined = 2;
+        let finding = Finding::of(status);
+        assert!(finding.healthy);
+        let told = "; 2 damaged pieces were set aside, see posthouse queue list --quarantined";
+        assert!(finding.summary.ends_with(told), "{}", finding.summary);
     }
 
     #[tokio::test]

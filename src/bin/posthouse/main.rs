@@ -12,10 +12,12 @@ mod lab;
 mod place;
 mod plan;
 mod print;
+mod quarantine;
 mod queue;
 mod run;
 mod send;
 mod settings;
+mod spool;
 mod table;
 mod track;
 mod why;
@@ -56,6 +58,8 @@ enum Command {
     Track(track::Track),
     Health(health::Health),
     #[command(subcommand)]
+    Spool(spool::Spool),
+    #[command(subcommand)]
     Config(config::Config),
     #[command(subcommand)]
     Lab(lab::Lab),
@@ -68,6 +72,7 @@ fn main() -> ExitCode {
         Command::Track(track) => return track.run(),
         Command::Config(config) => return config.run(),
         Command::Plan(plan) => plan.run(),
+        Command::Spool(spool) => spool.run(),
         Command::Run(run) => block_on(Level::INFO, run.run()),
         Command::Send(send) => block_on(Level::INFO, send.run()),
         Command::Queue(queue) => block_on(Level::INFO, queue.run()),

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use posthouse::admin::Client;
-use posthouse::config::Flags;
+use posthouse::config::{Flags, Places};
 
 use crate::failed::Failed;
 use crate::settings::ConfigFile;
@@ -18,9 +18,13 @@ pub struct Place {
 
 impl Place {
     pub fn client(&self) -> Result<Client, Failed> {
+        Ok(Client::new(&self.places()?.spool))
+    }
+
+    /// The folders of that relay, whether it runs or not.
+    pub fn places(&self) -> Result<Places, Failed> {
         let flags = Flags { spool: self.spool.clone(), ..Flags::default() };
-        let places = self.config.places(&flags).map_err(Failed::Said)?;
-        Ok(Client::new(&places.spool))
+        self.config.places(&flags).map_err(Failed::Said)
     }
 }
 

@@ -8,9 +8,16 @@ use crate::failed::Failed;
 
 /// What was asked for. A reader that has seen enough (`head`) is no failure.
 pub fn text(text: &str) -> Result<(), Failed> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
+    octets(text.as_bytes()).map(|_| ())
+}
+
+/// Says whether anybody still reads: whoever has more to print may stop then.
+pub fn octets(octets: &[u8]) -> Result<bool, Failed> {
+    let mut out = io::stdout().lock();
+    match out.write_all(octets).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -1,5 +1,7 @@
 //! `posthouse queue`: what waits, and the operator's acts on it.
 
+mod list;
+
 use std::fmt::Write;
 
 use clap::{Args, Subcommand};
@@ -7,18 +9,19 @@ use posthouse::admin::{Client, Done, Status};
 use posthouse::clock::Timestamp;
 use posthouse::mail::QueueId;
 use posthouse::notice::Language;
-use posthouse::queue::{DestinationState, Listed, ListedRecipient, ListedState, RecipientStanding};
+use posthouse::queue::{Listed, ListedState, RecipientStanding};
 
 use crate::failed::Failed;
 use crate::place::{Format, Place};
 use crate::print;
-use crate::table::Table;
 
 /// Look at what waits in a running relay, and interfere
 #[derive(Subcommand, Debug)]
 #[command(after_help = "Examples:
   posthouse queue list
   posthouse queue list --recipient @example.com --format json
+  posthouse queue list --most 0 --format json > all.json
+  posthouse queue list --quarantined
   posthouse queue show 3A0S3EDZ1T00
   posthouse queue retry 3A0S3EDZ1T00
   posthouse queue retry --destination main
@@ -27,7 +30,7 @@ use crate::table::Table;
   posthouse queue cancel 3A0S3EDZ1T00")]
 pub enum Queue {
     /// List the messages that wait, the oldest first, and the destinations that they wait for
-    List(List),
+    List(list::List),
     /// Show one message: each recipient, what was said last, when it is tried next
     Show(One),
     /// Try now: one message, one destination, or everything
@@ -38,29 +41,6 @@ pub enum Queue {
     Release(One),
     /// Give a message up, without a notice to its sender
     Cancel(One),
-}
-
-#[derive(Args, Debug)]
-pub struct List {
-    /// Only messages whose reverse-path contains this
-    #[arg(long, value_name = "TEXT")]
-    sender: Option<String>,
-    /// Only messages with a recipient that contains this
-    #[arg(long, value_name = "TEXT")]
-    recipient: Option<String>,
-    /// Only messages that wait for this destination, as the listing names it
-    #[arg(long, value_name = "NAME")]
-    destination: Option<String>,
-    /// Only messages that are held
-    #[arg(long)]
-    held: bool,
-    /// At most so many messages; 0 for all
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    most: usize,
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
-    #[command(flatten)]
-    place: Place,
 }
 
 #[derive(Args, Debug)]
@@ -101,27 +81,6 @@ impl Queue {
     }
 }
 
-impl List {
-    async fn run(self) -> Result<(), Failed> {
-        let client = self.place.client()?;
-        let mut query = format!("/v1/queue?most={}&held={}", self.most, self.held);
-        for (key, value) in
-            [("sender", &self.sender), ("recipient", &self.recipient), ("destination", &self.destination)]
-        {
-            if let Some(value) = value {
-                let _ = write!(query, "&{key}={}", encoded(value));
-            }
-        }
-        let rows: Vec<Listed> = client.get(&query).await?;
-        if self.format == Format::Json {
-            return print::json(&rows);
-        }
-        let status: Status = client.get("/v1/status").await?;
-        let destinations: Vec<DestinationState> = client.get("/v1/destinations").await?;
-        print::text(&listing(&rows, &destinations, &status))
-    }
-}
-
 /// A word of a query, percent-encoded.
 pub fn encoded(text: &str) -> String {
     let mut encoded = String::new();
@@ -134,64 +93,6 @@ pub fn encoded(text: &str) -> String {
         }
     }
     encoded
-}
-
-fn listing(rows: &[Listed], destinations: &[DestinationState], status: &Status) -> String {
-    let now = status.now;
-    let mut text = String::new();
-    if rows.is_empty() {
-        text.push_str(if status.messages == 0 { "The queue is empty.\n" } else { "No message matches.\n" });
-    } else {
-        let mut table =
-            Table::new(["id", "state", "age", "size", "sender", "recipient", "next attempt", "last"]);
-        for row in rows {
-            for (index, recipient) in row.recipients.iter().filter(|r| is_open(r)).enumerate() {
-                let first = |cell: String| if index == 0 { cell } else { String::new() };
-                table.row([
-                    first(row.id.to_string()),
-                    standing(row.state, recipient.state).into(),
-                    first(age(now, row.arrived)),
-                    first(size(row.size)),
-                    first(row.sender.clone()),
-                    recipient.address.clone(),
-                    recipient.next_attempt.map(|at| until(now, at)).unwrap_or_default(),
-                    recipient.last.clone().unwrap_or_default(),
-                ]);
-            }
-        }
-        text.push_str(&table.to_string());
-        let (shown, all) = (rows.len() as u64, status.messages);
-        let _ = writeln!(text, "\n{shown} of {all} {}", plural(all, "message", "messages"));
-    }
-    for destination in destinations {
-        let (Some(since), Some(next)) = (destination.asleep_since, destination.next_probe) else { continue };
-        let _ = writeln!(
-            text,
-            "\n{} cannot be reached since {since}: {}\n  {} {} for it; next probe {}; now: posthouse queue retry --destination {}",
-            destination.destination,
-            destination.reason.as_deref().unwrap_or_default(),
-            destination.waiting,
-            plural(destination.waiting, "message waits", "messages wait"),
-            until(now, next),
-            destination.destination,
-        );
-    }
-    if let Some(why) = &status.not_accepting {
-        let _ = writeln!(text, "\nNew mail is not accepted now: {why}");
-    }
-    if status.quarantined > 0 {
-        let _ = writeln!(
-            text,
-            "\n{} damaged pieces of the spool were set aside in its folder quarantine",
-            status.quarantined
-        );
-    }
-    text
-}
-
-/// Something is still to happen for him.
-fn is_open(recipient: &ListedRecipient) -> bool {
-    recipient.state != RecipientStanding::Delivered
 }
 
 impl One {
@@ -310,10 +211,11 @@ pub fn rough(duration: std::time::Duration) -> String {
     }
 }
 
-fn size(octets: u64) -> String {
+pub fn size(octets: u64) -> String {
     match octets {
         0..1024 => format!("{octets} B"),
         1024..1_048_576 => format!("{:.1} KiB", octets as f64 / 1024.0),
-        _ => format!("{:.1} MiB", octets as f64 / 1_048_576.0),
+        1_048_576..1_073_741_824 => format!("{:.1} MiB", octets as f64 / 1_048_576.0),
+        _ => format!("{:.1} GiB", octets as f64 / 1_073_741_824.0),
     }
 }

@@ -1,15 +1,19 @@
 //! Tables for a terminal: columns as wide as what stands in them, the last one free.
+//!
+//! A long table goes out in pages, so that it is never held whole: columns then only get wider from page to page.
 
 use std::fmt;
 
 /// A table with a head.
 pub struct Table {
     rows: Vec<Vec<String>>,
+    /// Of the pages that have gone out.
+    widths: Vec<usize>,
 }
 
 impl Table {
     pub fn new<const N: usize>(head: [&str; N]) -> Self {
-        Self { rows: vec![head.iter().map(|cell| cell.to_uppercase()).collect()] }
+        Self { rows: vec![head.iter().map(|cell| cell.to_uppercase()).collect()], widths: vec![0; N] }
     }
 
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
@@ -17,14 +21,27 @@ impl Table {
         let harmless = |cell: String| cell.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
         self.rows.push(cells.into_iter().map(harmless).collect());
     }
+
+    /// The rows so far, which are then forgotten; the head stands on the first page only.
+    pub fn page(&mut self) -> String {
+        let text = self.to_string();
+        self.widths = self.widths();
+        self.rows.clear();
+        text
+    }
+
+    fn widths(&self) -> Vec<usize> {
+        let wide = |cells: &Vec<String>, column: usize| cells[column].chars().count();
+        let widest = |(column, known): (usize, &usize)| {
+            self.rows.iter().map(|cells| wide(cells, column)).max().unwrap_or(0).max(*known)
+        };
+        self.widths.iter().enumerate().map(widest).collect()
+    }
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let columns = self.rows[0].len();
-        let width =
-            |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let widths = self.widths();
         for row in &self.rows {
             let mut line = String::new();
             for (cell, width) in row.iter().zip(&widths) {
@@ -34,5 +51,22 @@ impl fmt::Display for Table {
             writeln!(f, "{}", line.trim_end())?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_make_one_table() {
+        let mut table = Table::new(["id", "last"]);
+        table.row(["12345".into(), "a\u{1b}b".into()]);
+        assert_eq!(table.page(), "ID     LAST\n12345  a?b\n");
+        table.row(["1".into(), "c".into()]);
+        assert_eq!(table.page(), "1      c\n", "as wide as before, and no second head");
+        table.row(["1234567".into(), "d".into()]);
+        assert_eq!(table.page(), "1234567  d\n");
+        assert_eq!(table.page(), "");
     }
 }

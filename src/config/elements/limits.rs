@@ -1,4 +1,4 @@
-//! `[limits]`: how much is taken in at once, over all listeners.
+//! `[limits]`: how much is taken in at once, over all listeners, and how much may wait.
 //!
 //! Contract: every limit has a default and is enforced with a reply of its own (`accept`).
 //! Not here: the size of one message (`[[listener]]`).
@@ -19,6 +19,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Received fields that make a loop (RFC 5321 section 6.3).
     pub received_fields: u32,
+    /// Messages that wait at one time, beyond which none are accepted.
+    pub queued_messages: u32,
 }
 
 impl Default for Limits {
@@ -29,6 +31,7 @@ impl Default for Limits {
             bytes_in_flight: 256 << 20,
             idle_timeout: Duration::from_secs(300),
             received_fields: 50,
+            queued_messages: 2_000_000,
         }
     }
 }
@@ -44,6 +47,9 @@ impl Limits {
                 .duration("idle_timeout", Duration::from_secs(1))
                 .unwrap_or(default.idle_timeout),
             received_fields: section.count("received_fields", 1, 1_000).unwrap_or(default.received_fields),
+            queued_messages: section
+                .count("queued_messages", 1, 100_000_000)
+                .unwrap_or(default.queued_messages),
         };
         section.done();
         limits

@@ -1,4 +1,4 @@
-//! `[notices]`: what senders are told, and in which language.
+//! `[notices]`: what senders are told, in which language and how fast.
 //!
 //! Contract: a delay notice that would come after the end is a warning, because it never comes.
 //! Not here: the words (`notice`).
@@ -9,17 +9,24 @@ use super::Retry;
 use crate::config::quantity::{self, Mismatch};
 use crate::config::section::Section;
 use crate::notice::{Language, LanguageChoice};
+use crate::queue::{self, Rate};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notices {
     /// After which age the sender is told of the delay; nothing: never. The preset's where it was not given.
     pub delay_after: Option<Duration>,
     pub language: LanguageChoice,
+    /// How fast notices are written, and messages given up, whatever falls due at once.
+    pub rate: Rate,
 }
 
 impl Default for Notices {
     fn default() -> Self {
-        Self { delay_after: Retry::default().preset.retry().delay_after, language: LanguageChoice::default() }
+        Self {
+            delay_after: Retry::default().preset.retry().delay_after,
+            language: LanguageChoice::default(),
+            rate: queue::Settings::default().notices,
+        }
     }
 }
 
@@ -40,6 +47,7 @@ impl Notices {
         });
         let delay_after = given.unwrap_or(retry.preset.retry().delay_after);
         let language = section.word("language", &LANGUAGES).unwrap_or_default();
+        let rate = section.get("rate", quantity::rate).unwrap_or(Self::default().rate);
         if let Some(delay) = delay_after
             && delay >= retry.expire_after
         {
@@ -52,6 +60,6 @@ impl Notices {
             section.report.warn(section.place_of("delay_after"), problem, hint);
         }
         section.done();
-        Self { delay_after, language }
+        Self { delay_after, language, rate }
     }
 }

@@ -55,7 +55,7 @@ impl Settings {
         }
         settings.notices.language = self.notices.language;
         settings.retry = self.retry.schedule(&self.notices);
-        settings.queue = self.delivery.queue();
+        settings.queue = self.delivery.queue(&self.limits, &self.notices);
         settings.deliver = self.delivery.deliver(&self.timeouts);
         settings.accept.limits = self.limits.accept();
         settings.route.refuse = self.dns.refuse.clone();
