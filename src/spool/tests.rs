@@ -324,6 +324,36 @@ fn the_space_of_dead_messages_comes_back_while_the_spool_runs() {
 }
 
 #[test]
+fn what_changes_while_it_is_moved_is_not_put_back() {
+    let (disk, _) = three_messages();
+    let mut opened = reopen(&disk).0;
+    let number =
+        std::num::NonZeroU32::new(*opened.shared.lock().index.segments().keys().next().unwrap()).unwrap();
+    let mut compaction = compaction::Compaction::of(number);
+    let compaction::Step::Batch(requests, commits) = compaction.next(&opened.shared) else {
+        panic!("three messages live in it")
+    };
+    assert_eq!(requests.len(), 3);
+    // In the same batch, and before it: one is tried, one is forgotten.
+    let settled = Request::settle(QueueId::from_u64(1), &progress(7), Durability::Soon).0;
+    opened.writer.commit(vec![Request::remove(QueueId::from_u64(2))]);
+    opened.writer.commit(std::iter::once(settled).chain(requests).collect());
+    let answers: Vec<bool> = commits.into_iter().map(|commit| commit.try_now().unwrap().is_ok()).collect();
+    assert_eq!(answers, [false, false, true]);
+    let look = |opened: &log::Opened| {
+        let (shared, ids) = (&opened.shared, [1, 2, 3].map(QueueId::from_u64));
+        let lookups = ids.map(|id| shared.lock().index.lookup(id));
+        lookups.map(|lookup| {
+            let stored = read::stored(&lookup?, read::Wait::Yes).unwrap().unwrap();
+            Some(stored.progress.recipients[0].attempts)
+        })
+    };
+    assert_eq!(look(&opened), [Some(7), None, Some(0)]);
+    opened.writer.close();
+    assert_eq!(look(&reopen(&disk.after_kill()).0), [Some(7), None, Some(0)]);
+}
+
+#[test]
 fn a_lost_or_damaged_hint_costs_nothing_but_time() {
     let (disk, name) = three_messages();
     let (before, living) = reopen(&disk.after_kill());
