@@ -25,11 +25,16 @@ needs_posthouse = unittest.skipIf(UNDER_TEST != "posthouse", "speaks of posthous
 
 
 class Posthouse:
-    """One relay. `hosts` are upstream URLs in order of preference."""
+    """One relay. `hosts` are upstream URLs in order of preference; `beside` leads single domains to other upstreams.
 
-    def __init__(self, folder, hosts, speed=None, settings="", networks=("127.0.0.1/32",), retry='preset = "default"'):
+    `spool` and `tracking` are folders on a disk of the test's choice, with `min_free` to be left on the spool's.
+    """
+
+    def __init__(self, folder, hosts, speed=None, settings="", networks=("127.0.0.1/32",), retry='preset = "default"',
+                 spool=None, tracking=None, min_free="16MiB", beside=None):
         self.folder, self.port, self.speed, self.process = pathlib.Path(folder), free_port(), speed, None
-        self.spool, self.tracking = self.folder / "spool", self.folder / "tracking"
+        self.spool, self.tracking = spool or self.folder / "spool", tracking or self.folder / "tracking"
+        self.min_free, self.beside = min_free, beside or {}
         self.config, self.out = self.folder / "posthouse.toml", self.folder / "posthouse.out"
         self.program = os.environ.get("INTEROP_POSTHOUSE")
         if not self.program:
@@ -39,12 +44,15 @@ class Posthouse:
 
     def configure(self, hosts):
         """Writes the configuration file; a running relay reads it anew on SIGHUP."""
+        beside = "".join(f"[[route]]\ndomains = [{json.dumps(domain)}]\nvia = \"beside-{number}\"\n"
+                         f"[upstream.beside-{number}]\nhosts = [{json.dumps(url)}]\n\n"
+                         for number, (domain, url) in enumerate(self.beside.items()))
         self.config.write_text(f"""\
 hostname = "relay.example.org"
 
 [spool]
 path = {json.dumps(str(self.spool))}
-min_free = "16MiB"
+min_free = "{self.min_free}"
 
 [[listener]]
 address = "{HOST}:{self.port}"
@@ -52,7 +60,7 @@ address = "{HOST}:{self.port}"
 [relaying]
 networks = {json.dumps(list(self.networks))}
 
-[[route]]
+{beside}[[route]]
 domains = ["*"]
 via = "main"
 
@@ -69,6 +77,12 @@ path = {json.dumps(str(self.tracking))}
 """)
 
     def start(self, timeout=20):
+        self.launch()
+        wait_for(self._greets, timeout, lambda: f"the relay did not greet:\n{self.log()}")
+        return self
+
+    def launch(self):
+        """Starts the program and waits for nothing."""
         command = [self.program, "run", "--config", str(self.config)]
         if self.speed:
             command += ["--speed", str(self.speed)]
@@ -76,8 +90,6 @@ path = {json.dumps(str(self.tracking))}
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                                             cwd=self.folder, start_new_session=True,
                                             preexec_fn=postfix.ends_with_parent)
-        wait_for(self._greets, timeout, lambda: f"the relay did not greet:\n{self.log()}")
-        return self
 
     def _greets(self):
         if self.process.poll() is not None:
@@ -121,6 +133,15 @@ path = {json.dumps(str(self.tracking))}
         if done.returncode:
             raise AssertionError(f"posthouse {' '.join(words)} ended with {done.returncode}: {done.stderr}{done.stdout}")
         return done.stdout
+
+    def health(self):
+        """Whether it takes mail by its own account, and the line for people."""
+        done = subprocess.run([self.program, "health", "--spool", str(self.spool), "--format", "json"],
+                              capture_output=True, text=True, timeout=30, cwd=self.folder)
+        finding = json.loads(done.stdout)
+        if (done.returncode == 0) != finding["healthy"]:
+            raise AssertionError(f"posthouse health ended with {done.returncode} and says {finding}")
+        return finding["healthy"], finding["summary"]
 
     def queue(self):
         return json.loads(self.command("queue", "list", "--format", "json"))
