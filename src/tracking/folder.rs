@@ -63,15 +63,19 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Makes the folder where it is missing and deletes what is too old.
+    /// Makes the folder where it is missing and deletes what is too old. A full disk is no error here: what waits in
+    /// the spool must be delivered all the same, and may be what fills the disk. `append` tells of it.
     pub fn open(path: &Path, keep: Duration, now: Timestamp) -> io::Result<Self> {
         // Who wrote to whom is nobody else's business; and it may lie in the spool, which is 0700 too.
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         let mut folder = Self { path: path.to_owned(), keep, open: None, tidied: Day::of(now) };
         // That the file can be opened is worth knowing at the start, not at the first message.
-        folder.file_of(Day::of(now))?;
+        let opened = folder.file_of(Day::of(now)).map(|_| ());
         folder.delete_old(now);
-        Ok(folder)
+        match opened {
+            Err(error) if !is_full(&error) => Err(error),
+            Ok(()) | Err(_) => Ok(folder),
+        }
     }
 
     /// Appends whole lines that all belong to `day`.
@@ -136,6 +140,10 @@ impl Folder {
             }
         }
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Opens for appending, and ends the last line if it was cut short.

@@ -121,8 +121,13 @@ path = {json.dumps(str(self.tracking))}
         self.configure([getattr(host, "url", host) for host in hosts])
         self.process.send_signal(signal.SIGHUP)
 
+    def said(self):
+        """The program's own log, over all its starts."""
+        return self.out.read_text(errors="replace") if self.out.exists() else ""
+
     def log(self):
-        return self.out.read_text(errors="replace")[-4000:] if self.out.exists() else ""
+        """The end of it, for a complaint."""
+        return self.said()[-4000:]
 
     def command(self, *words):
         """Runs the program's command line against this relay's spool; returns what it printed."""
@@ -146,14 +151,14 @@ path = {json.dumps(str(self.tracking))}
     def queue(self):
         return json.loads(self.command("queue", "list", "--format", "json"))
 
-    def events(self):
-        """The tracking log, oldest first."""
+    def events(self, cut=False):
+        """The tracking log, oldest first. `cut`: a full disk may have cut lines short, and they are passed over."""
         records = []
         for path in sorted(self.tracking.rglob("*")):
             if path.is_file():
                 # The last line may still be being written.
                 records += [json.loads(line) for line in path.read_text().splitlines(keepends=True)
-                            if line.endswith("\n") and line.strip()]
+                            if line.endswith("}\n" if cut else "\n") and line.strip()]
         return records
 
 
