@@ -3,7 +3,6 @@
 Contract: every content is bytes with CRLF line ends that any server may receive.
 """
 
-import hashlib
 import random
 import re
 
@@ -50,18 +49,6 @@ def without_traces(content, count):
             raise AssertionError(f"the trace field has a line longer than RFC 5322 allows: {field.group()!r}")
         content = content[field.end():]
     return content
-
-
-def sealed(name, size, chance):
-    """A content that names its own digest, so that a torn or mixed one shows."""
-    body = b"".join(b"%s\r\n" % chance.randbytes(36).hex().encode() for _ in range(max(1, size // 74)))
-    return (b"Message-ID: <%s>\r\nSubject: sealed\r\nX-Digest: %s\r\n\r\n" %
-            (name.encode(), hashlib.sha256(body).hexdigest().encode())) + body
-
-
-def is_whole(content):
-    digest = re.search(rb"(?m)^X-Digest: ([0-9a-f]{64})\r\n", content).group(1).decode()
-    return hashlib.sha256(content.split(b"\r\n\r\n", 1)[1]).hexdigest() == digest
 
 
 def chance(seed):
