@@ -32,7 +32,7 @@ class Books:
 
     def __init__(self, seed):
         self.seed, self.digests, self.recipients, self.sizes = seed, {}, {}, {}
-        self.promised, self.refused = [], []
+        self.promised, self.refused, self.loads = [], [], 0
         self.settled = collections.Counter()
         self.torn, self.strange = [], []
 
@@ -141,6 +141,8 @@ class Load:
         # Daemons: a failing test must not wait for them.
         self.threads = [threading.Thread(target=self._submit, args=(number,), daemon=True) for number in range(threads)]
         self.ended = threading.Event()
+        books.loads += 1
+        self.number = books.loads
 
     def __enter__(self):
         for thread in self.threads:
@@ -159,7 +161,7 @@ class Load:
                 with smtplib.SMTP(HOST, self.port, "client.example.org", timeout=20) as client:
                     while not self.ended.is_set():
                         count += 1
-                        self._offer(client, f"{number}.{count}.{id(self):x}@load.example.org", chance)
+                        self._offer(client, f"{self.number}.{number}.{count}@load.example.org", chance)
                         self.ended.wait(self.pause)
             except OSError:
                 # smtplib's own exceptions too. The relay was killed or breaks off: nothing was promised.

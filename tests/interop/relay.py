@@ -78,7 +78,7 @@ path = {json.dumps(str(self.tracking))}
 
     def start(self, timeout=20):
         self.launch()
-        wait_for(self._greets, timeout, lambda: f"the relay did not greet:\n{self.log()}")
+        wait_for(self._is_ready, timeout, lambda: f"the relay did not greet:\n{self.log()}")
         return self
 
     def launch(self):
@@ -86,15 +86,17 @@ path = {json.dumps(str(self.tracking))}
         command = [self.program, "run", "--config", str(self.config)]
         if self.speed:
             command += ["--speed", str(self.speed)]
+        self.before = len(self.said())
         with open(self.out, "ab") as out:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                                             cwd=self.folder, start_new_session=True,
                                             preexec_fn=postfix.ends_with_parent)
 
-    def _greets(self):
+    def _is_ready(self):
+        """It greets, and the command line reaches it."""
         if self.process.poll() is not None:
             raise AssertionError(f"the relay ended with {self.process.returncode} while starting:\n{self.log()}")
-        return postfix.greets(self.port)
+        return " ready spool=" in self.said()[self.before:] and postfix.greets(self.port)
 
     def stop(self, timeout=30):
         """SIGTERM; returns the exit status and the seconds it took."""

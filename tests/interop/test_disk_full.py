@@ -84,6 +84,15 @@ class DiskFull(Scenario):
             self.takes_mail_again(relay)
         self.found_again_after_a_crash(relay, 2)
 
+    def test_a_first_start_on_a_full_disk(self):
+        self.disk.fill()
+        relay = self.on_disk(min_free="16MiB", tracking=self.disk.folder / "tracking")
+        with Load(relay, self.books, pause=0.2):
+            self.refuses(relay)
+            self.takes_mail_again(relay)
+            self.accepts(relay, 20)
+        self.found_again_after_a_crash(relay, 1)
+
     def accepts(self, relay, count):
         wait_for(lambda: len(self.books.promised) >= count, 60, lambda: f"{count} accepted expected\n{relay.log()}")
 
