@@ -205,6 +205,54 @@ class SpoolFolder(Scenario):
         self.says_damage(relay)
         self.delivers_all_but(relay)
 
+    def test_spoilt_hints_cost_nothing(self):
+        chance = contents.chance(4)
+        for spoil in (lambda octets: octets[:len(octets) // 2] + bytes([octets[len(octets) // 2] ^ 1])
+                      + octets[len(octets) // 2 + 1:], lambda octets: octets[:-7], lambda octets: b"",
+                      lambda octets: chance.randbytes(len(octets))):
+            self.setUp()
+            relay = self.start()
+            self.waiting(relay, 4)
+            self.waiting(relay, 1, 2 * MIB)
+            self.after_a_crash(relay)
+            self.waiting(relay, 4)
+            self.after_a_crash(relay)
+            wait_for(lambda: len(hints(relay)) >= 2, 10, "hints of sealed segments expected")
+            relay.kill()
+            for path in hints(relay):
+                path.write_bytes(spoil(path.read_bytes()))
+            relay.start()
+            self.delivers_all_but(relay)
+            relay.stop()
+
+    def test_hints_that_change_places_cost_nothing(self):
+        relay = self.start()
+        for _ in range(2):
+            self.waiting(relay, 4)
+            self.after_a_crash(relay)
+        wait_for(lambda: len(hints(relay)) >= 2, 10, "hints of sealed segments expected")
+        relay.kill()
+        first, second, *_ = hints(relay)
+        octets = first.read_bytes()
+        first.write_bytes(second.read_bytes())
+        second.write_bytes(octets)
+        relay.start()
+        self.delivers_all_but(relay)
+
+    def test_a_content_file_that_is_gone_or_cut_costs_its_message_and_is_told(self):
+        for spoil in (lambda path: path.unlink(), lambda path: truncate(path, 1_000_000), lambda path: truncate(path, 0)):
+            self.setUp()
+            relay = self.start()
+            names = self.waiting(relay, 3, 2 * MIB)
+            relay.kill()
+            path, _ = place_of(relay.spool, names[1])
+            self.assertLess(path.stat().st_size, 3 * MIB, "a large content should have a file of its own")
+            spoil(path)
+            relay.start()
+            self.delivers_all_but(relay, names[1])
+            self.says_damage(relay, names[1])
+            relay.stop()
+
     # Today it counts as one that was cut at its birth, and is unlinked without a word.
     @unittest.expectedFailure
     def test_a_newest_file_of_nothing_but_noise_is_told(self):
@@ -226,6 +274,10 @@ def as_nobody_special():
     drop_from_bounding_set, dac_override, dac_read_search = 24, 1, 2
     for right in (dac_override, dac_read_search):
         ctypes.CDLL(None).prctl(drop_from_bounding_set, right, 0, 0, 0)
+
+
+def hints(relay):
+    return sorted(relay.spool.glob("*.hint"))
 
 
 def place_of(folder, name):
