@@ -13,7 +13,7 @@ import unittest
 import clients
 import contents
 from disk import Tmpfs, mount
-from load import EVERYBODY, Books, Fickle
+from load import EVERYBODY, KIB, Books, Fickle, Load
 from peers import postfix
 from relay import Scenario, needs_posthouse
 from upstream import Upstream
@@ -35,16 +35,16 @@ class SpoolFolder(Scenario):
     def start(self, **settings):
         return self.relay(self.upstream, retry='first = "1s"\nmax = "1s"', **settings)
 
-    def waiting(self, relay, count, size=2000):
+    def waiting(self, relay, count, size=2000, recipient=RECIPIENT):
         """So many messages of a text that is found again on the disk; their names."""
         chance, names = contents.chance(count), []
         for _ in range(count):
             names.append(f"{len(self.books.promised)}.{size}@load.example.org")
             content = f"Message-ID: <{names[-1]}>\r\n\r\n".encode() + b"".join(
                 b"%s %s\r\n" % (names[-1].encode(), chance.randbytes(30).hex().encode()) for _ in range(size // 80))
-            self.books.recipients[names[-1]] = [RECIPIENT]
+            self.books.recipients[names[-1]] = [recipient]
             self.books.digests[names[-1]] = hashlib.sha256(content).hexdigest()
-            clients.with_socket(relay.port, SENDER, [RECIPIENT], content)
+            clients.with_socket(relay.port, SENDER, [recipient], content)
             self.books.promised.append(names[-1])
         return names
 
@@ -55,7 +55,7 @@ class SpoolFolder(Scenario):
     def delivers_all_but(self, relay, *damaged):
         """The others arrive, each once; nothing else waits."""
         self.script.deferring = None
-        wait_for(lambda: len(self.books.settled) >= len(self.books.promised) - len(damaged), 30,
+        wait_for(lambda: {name for name, _ in self.books.unsettled()} <= set(damaged), 20,
                  lambda: f"{self.books.unsettled()} still wait\n{relay.log()}")
         self.assertEqual({name for name, _ in self.books.unsettled()}, set(damaged), relay.log())
         self.assertEqual((self.books.torn, self.books.strange, self.books.repeated()), ([], [], 0))
@@ -164,6 +164,43 @@ class SpoolFolder(Scenario):
                 flip(*place_of(relay.spool, names[1]), size // 2)
                 self.delivers_all_but(relay, names[1])
                 self.says_damage(relay, names[1])
+
+    # Today the message is set aside with it.
+    @unittest.expectedFailure
+    def test_a_damaged_outcome_costs_no_message_but_is_told(self):
+        # The upstream's words stand in the record of the deferral, behind the message that was accepted.
+        for restarts in (0, 2):
+            with self.subTest(restarts=restarts):
+                self.setUp()
+                relay = self.start()
+                self.waiting(relay, 3)
+                [path, *_] = wait_for(lambda: [path for path in relay.spool.glob("*.segment")
+                                               if path.read_bytes().count(b"4.2.0 Later") >= 3], 10, "deferrals expected")
+                for _ in range(restarts):
+                    self.after_a_crash(relay)
+                flip(path, path.read_bytes().find(b"4.2.0 Later"), 3)
+                if restarts:
+                    self.after_a_crash(relay)
+                self.delivers_all_but(relay)
+                self.says_damage(relay)
+                relay.stop()
+
+    def test_damage_in_a_file_that_is_compacted_costs_one_message_and_is_told(self):
+        self.script.deferring = "example.net"
+        relay = self.start()
+        self.waiting(relay, 3, recipient="waits@example.net")
+        [damaged, *_] = self.waiting(relay, 3, recipient="waits@example.net")
+        path, at = place_of(relay.spool, damaged)
+        flip(path, at, 1000)
+        with Load(relay, self.books, (300 * KIB,), lambda _: [RECIPIENT]):
+            wait_for(lambda: len(self.books.promised) > 500, 60, lambda: f"500 accepted expected\n{relay.log()}")
+        wait_for(lambda: not self.books.unsettled("example.net"), 60, lambda: f"deliveries expected\n{relay.log()}")
+        # The others have moved, whether the damaged file stays or its octets were set aside.
+        wait_for(lambda: place_of(relay.spool, self.books.promised[0])[0] != path, 60, "compaction expected")
+        self.delivers_all_but(relay, damaged)
+        self.says_damage(relay, damaged)
+        self.after_a_crash(relay)
+        self.assertEqual(relay.queue(), [])
 
     def test_a_newest_file_that_was_cut_costs_what_was_cut(self):
         relay = self.start()
@@ -283,10 +320,13 @@ def hints(relay):
 def place_of(folder, name):
     """The file that holds the content of that message, and where its text begins."""
     for path in sorted(pathlib.Path(folder).rglob("*")):
-        if path.is_file():
-            at = path.read_bytes().find(b"Message-ID: <%s>" % name.encode())
-            if at >= 0:
-                return path, at
+        try:
+            at = path.read_bytes().find(b"Message-ID: <%s>" % name.encode()) if path.is_file() else -1
+        except FileNotFoundError:
+            # Compaction was faster.
+            continue
+        if at >= 0:
+            return path, at
     raise AssertionError(f"{name} is nowhere in {folder}")
 
 
