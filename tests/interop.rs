@@ -37,7 +37,8 @@ fn scenarios(name: &str) {
         [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     assert!(output.status.success(), "tests/interop/test_{name}.py: {}\n{said}", output.status);
     // Past the harness, which shows nothing of a test that passes.
-    for line in said.lines().filter(|line| line.contains("skipped '")) {
+    let worth_knowing = |line: &&str| line.contains("skipped '") || line.ends_with("expected failure");
+    for line in said.lines().filter(worth_knowing) {
         let _ = writeln!(std::io::stderr(), "tests/interop/test_{name}.py: {line}");
     }
     // Seen with --nocapture: the counts of lost and duplicate messages.
