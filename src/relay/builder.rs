@@ -146,12 +146,30 @@ fn open_log(
     if let Some(base) = log.time_base() {
         clock.catch_up(base.last);
     }
-    for damage in &found.damages {
-        let reason = damage.to_string();
-        tracing::error!(%reason, "damage in the spool was set aside");
-        tracking.quarantined(&Quarantined { id: damage.id, reason: &reason });
+    if found.torn_bytes > 0 {
+        let octets = found.torn_bytes;
+        tracing::warn!(
+            octets,
+            "the last write to the spool was cut short by a crash; nothing in it had been promised"
+        );
+    }
+    found.damages.iter().for_each(|damage| tell_damage(tracking, damage));
+    if let Some(mut damages) = log.damages() {
+        let tracking = tracking.clone();
+        // Ends with the log.
+        tokio::spawn(async move {
+            while let Some(damage) = damages.recv().await {
+                tell_damage(&tracking, &damage);
+            }
+        });
     }
     Ok(Arc::new(log))
+}
+
+fn tell_damage(tracking: &Tracking, damage: &spool::Damage) {
+    let reason = damage.to_string();
+    tracing::error!(%reason, "damage in the spool was set aside");
+    tracking.quarantined(&Quarantined { id: damage.id, reason: &reason });
 }
 
 /// The loop ends by a shutdown only; anything else must not pass in silence.

@@ -11,7 +11,6 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 
 use super::commit::Commit;
-use super::damage;
 use super::index::{Index, Lookup, Segment};
 use super::read::{self, DamagedPlace, ReadError, Wait};
 use super::record::{FRAME_LEN, Record};
@@ -175,18 +174,4 @@ impl Compaction {
         let progress = read::progress(lookup, Wait::Yes)?.flatten();
         Ok(progress.map(|progress| (Record::settled(lookup.id, &progress), Again::Progress(lookup.entry))))
     }
-}
-
-/// Sets a message aside that can't be read, and says so to the index; the caller has it removed when this says `true`.
-pub(super) fn set_aside(shared: &Shared, lookup: &Lookup, place: DamagedPlace) -> bool {
-    let damage = damage::set_aside(lookup, place);
-    let quarantined = lookup.disk.quarantined().map(|pieces| pieces.len() as u64);
-    let mut state = shared.lock();
-    if let Ok(quarantined) = quarantined {
-        state.quarantined = quarantined;
-    }
-    if !damage.copied {
-        state.index.pin(lookup.entry.accepted.segment);
-    }
-    damage.copied
 }

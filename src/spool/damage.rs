@@ -7,11 +7,16 @@
 use std::fmt;
 use std::num::NonZeroU32;
 
+use super::Durability;
 use super::content_file;
 use super::disk::read_up_to;
-use super::index::Lookup;
+use super::index::{LatestProgress, Located, Lookup, Place};
+use super::message::Stored;
 use super::quarantine::{Kind, Quarantined};
-use super::read::DamagedPlace;
+use super::read::{self, DamagedPlace, Wait};
+use super::record::ContentPlace;
+use super::request::Request;
+use super::shared::Shared;
 use crate::mail::QueueId;
 
 /// A piece of the spool that is not as it was written.
@@ -84,20 +89,60 @@ impl fmt::Display for Damage {
     }
 }
 
-/// Keeps what there is of a message that can't be read: its record, and its content file if it has one.
-pub(super) fn set_aside(lookup: &Lookup, place: DamagedPlace) -> Damage {
-    let (kind, segment, offset) = match place {
-        DamagedPlace::Record { segment, offset } => (Kind::Record, segment, offset),
-        DamagedPlace::ContentFile => {
-            (Kind::Content, lookup.entry.accepted.segment, lookup.entry.accepted.offset)
+/// Sees to a message that can't be read any more: sets aside what there is of it, reports it, and gives the request that
+/// brings the log in line. A message is removed; one of which only the latest progress is damaged goes on as if it had
+/// never been tried, for that costs at worst a second delivery. `None`: there is no copy, and the segment is kept.
+pub(super) fn see_to(shared: &Shared, lookup: &Lookup, place: DamagedPlace) -> Option<Request> {
+    let (damage, request) = match without_progress(lookup, place) {
+        Some((at, stored)) => {
+            let progress = Request::settle(lookup.id, &stored.progress, Durability::Soon).0;
+            (copy(lookup, &at, ContentPlace::NONE, Kind::Record), Some(progress))
+        }
+        None => {
+            let damage = set_aside(lookup, place);
+            let removed = damage.copied.then(|| Request::remove(lookup.id));
+            (damage, removed)
         }
     };
-    let at = &lookup.accepted;
-    let mut octets = vec![0; at.place.record_len(lookup.entry.content) as usize];
+    let quarantined = lookup.disk.quarantined();
+    let mut state = shared.lock();
+    if let Ok(pieces) = quarantined {
+        state.quarantined = pieces.len() as u64;
+    }
+    if !damage.copied {
+        state.index.pin(damage.segment);
+    }
+    drop(state);
+    shared.report(damage);
+    request
+}
+
+/// Where the damaged progress stands, and the message as if it had never been tried; `None` when it is not only that.
+pub(super) fn without_progress(lookup: &Lookup, place: DamagedPlace) -> Option<(Located, Stored)> {
+    let LatestProgress::At(at) = &lookup.progress else { return None };
+    let here = DamagedPlace::Record { segment: at.place.segment, offset: at.place.offset };
+    if here != place || at.place == lookup.accepted.place {
+        return None;
+    }
+    let untried = Lookup { progress: LatestProgress::Untried, ..lookup.clone() };
+    Some((at.clone(), read::stored(&untried, Wait::Yes).ok()??))
+}
+
+/// Copies a record to the quarantine.
+fn copy(lookup: &Lookup, at: &Located, content: ContentPlace, kind: Kind) -> Damage {
+    let mut octets = vec![0; at.place.record_len(content) as usize];
     let read = read_up_to(at.file.as_ref(), &mut octets, u64::from(at.place.offset));
     octets.truncate(*read.as_ref().unwrap_or(&0));
+    let Place { segment, offset, .. } = at.place;
     let mut damage = Damage::new(kind, segment, offset, octets.len() as u64, Some(lookup.id));
-    let kept = read.is_ok() && lookup.disk.set_aside(&damage.piece(), &octets).is_ok();
+    damage.copied = read.is_ok() && lookup.disk.set_aside(&damage.piece(), &octets).is_ok();
+    damage
+}
+
+/// Keeps what there is of a message that can't be read: its record, and its content file if it has one.
+pub(super) fn set_aside(lookup: &Lookup, place: DamagedPlace) -> Damage {
+    let kind = if place == DamagedPlace::ContentFile { Kind::Content } else { Kind::Record };
+    let mut damage = copy(lookup, &lookup.accepted, lookup.entry.content, kind);
     let content = content_file::name(lookup.id);
     let content_kept = !lookup.entry.content.in_file() || {
         let file = lookup.disk.open(&content).and_then(|file| file.len());
@@ -118,6 +163,6 @@ pub(super) fn set_aside(lookup: &Lookup, place: DamagedPlace) -> Damage {
             }
         }
     };
-    damage.copied = kept && content_kept;
+    damage.copied &= content_kept;
     damage
 }

@@ -16,9 +16,9 @@ use std::time::Duration;
 use super::commit::CommitError;
 use super::committer::Door;
 use super::compaction::{self, Compaction, LastLook, Step};
+use super::damage;
 use super::disk::Disk;
 use super::hint;
-use super::request::Request;
 use super::shared::Shared;
 
 /// How long after a change it looks around, if it is told nothing else.
@@ -169,13 +169,10 @@ impl Keeper {
                     }
                 }
                 Step::Damaged(lookup, place) => {
-                    if compaction::set_aside(&self.shared, &lookup, place) {
-                        self.door.push(Request::remove(lookup.id));
-                        self.door.nudge();
-                    } else {
-                        // It is pinned now, and no longer wasteful.
-                        return Ok(());
-                    }
+                    // Without a copy it is pinned now, and no longer wasteful.
+                    let Some(request) = damage::see_to(&self.shared, &lookup, place) else { return Ok(()) };
+                    self.door.push(request);
+                    self.door.nudge();
                 }
                 Step::Done => {
                     self.door.nudge();

@@ -13,10 +13,10 @@ use std::thread::JoinHandle;
 
 use super::commit::CommitError;
 use super::committer::{self, Door};
-use super::compaction;
 use super::content_file;
+use super::damage;
 use super::disk::{Disk, Folder};
-use super::index::Lookup;
+use super::index::{LatestProgress, Lookup};
 use super::keeper;
 use super::read::{self, ReadError, Wait};
 use super::recovery::{Found, Manner, quarantine_failed, recover};
@@ -25,9 +25,11 @@ use super::segment::SEGMENT_TARGET;
 use super::shared::{Names, Shared, State};
 use super::writer::{Habits, Writer, trouble};
 use super::{
-    Accepted, Announcement, BoxFuture, Commit, Durability, LoadError, OpenError, Outline, Progress,
+    Accepted, Announcement, BoxFuture, Commit, Damage, Durability, LoadError, OpenError, Outline, Progress,
     Quarantined, Recovery, Spool, SpoolStatus, Stored, TimeBase,
 };
+use tokio::sync::mpsc::UnboundedReceiver;
+
 use crate::clock::Timestamp;
 use crate::mail::{Content, QueueId, Receipt};
 
@@ -58,6 +60,7 @@ pub struct Log {
     shared: Arc<Shared>,
     door: Arc<Door>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    damages: Mutex<Option<UnboundedReceiver<Damage>>>,
     time_base: Option<TimeBase>,
 }
 
@@ -89,6 +92,7 @@ impl Log {
             shared: opened.shared,
             door,
             thread: Mutex::new(Some(thread)),
+            damages: Mutex::new(Some(opened.damages)),
             time_base: opened.time_base,
         };
         Ok((log, opened.recovery))
@@ -97,6 +101,12 @@ impl Log {
     /// The time by which this spool ran before it was opened; `None`: it is new.
     pub fn time_base(&self) -> Option<TimeBase> {
         self.time_base
+    }
+
+    /// The damages that are found from now on, as they are found; those of the opening are in its [`Recovery`]. `None` when
+    /// they were asked for before.
+    pub fn damages(&self) -> Option<UnboundedReceiver<Damage>> {
+        self.damages.lock().expect("no holder panics").take()
     }
 
     #[cfg(test)]
@@ -126,11 +136,15 @@ impl Log {
             Ok(value) => Ok(value.expect("a read that may wait always yields")),
             Err(ReadError::Io(source)) => Err(LoadError::Io { id, source }),
             Err(ReadError::Damaged(place)) => {
-                if compaction::set_aside(&shared, &lookup, place) {
-                    // What there is of it is in the quarantine: nothing is left to deliver.
-                    door.push(Request::remove(id));
+                let only_progress = damage::without_progress(&lookup, place).is_some();
+                if let Some(request) = damage::see_to(&shared, &lookup, place) {
+                    door.push(request);
                 }
-                Err(LoadError::Damaged { id, place })
+                let untried = Lookup { progress: LatestProgress::Untried, ..lookup };
+                match only_progress.then(|| read(&untried, Wait::Yes)) {
+                    Some(Ok(Some(value))) => Ok(value),
+                    _ => Err(LoadError::Damaged { id, place }),
+                }
             }
         });
         // The runtime is shutting down.
@@ -169,6 +183,7 @@ pub(super) struct Opened {
     pub writer: Writer,
     pub shared: Arc<Shared>,
     pub recovery: Recovery,
+    pub damages: UnboundedReceiver<Damage>,
     pub time_base: Option<TimeBase>,
 }
 
@@ -185,13 +200,14 @@ pub(super) fn open(
         found;
     sketches.into_outlines(&domains).for_each(living);
     let state = State { quarantined, ..State::new(index) };
-    let shared = Arc::new(Shared::new(state, Names::above(id_floor, base), min_free));
+    let (shared, damages) = Shared::new(state, Names::above(id_floor, base), min_free);
+    let shared = Arc::new(shared);
     let writer = Writer::start(disk, shared.clone(), habits, next_number, follows, void);
     let mut writer = writer.map_err(OpenError::Write)?;
     if !lost.is_empty() {
         writer.commit(lost.into_iter().map(Request::remove).collect());
     }
-    Ok(Opened { writer, shared, recovery, time_base: base })
+    Ok(Opened { writer, shared, recovery, damages, time_base: base })
 }
 
 impl Spool for Log {

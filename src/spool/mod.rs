@@ -20,7 +20,7 @@
 //!
 //! | # | found at the start | how it came | what is done | why it is safe |
 //! |---|---|---|---|---|
-//! | 1 | a file without a whole header and without records, behind the newest segment | cut while a segment was begun: before its sync, or the folder's | ignored; unlinked when the fresh segment is synced | nothing is written to a segment before its header and its folder entry are synced |
+//! | 1 | a file without a whole header and without records, behind the newest segment | cut while a segment was begun: before its sync, or the folder's | ignored; unlinked when the fresh segment is synced; one with more than zeros behind the header is set aside first, for it could be the medium's doing | nothing is written to a segment before its header and its folder entry are synced |
 //! | 2 | octets behind the last whole record of the newest segment | cut during a write | ignored; the fresh segment's header says where the log ended | no answer precedes the sync, so nothing there was promised |
 //! | 3 | a damaged stretch followed by whole records, in the newest segment | cut before a sync, the disk kept a later part only; or real damage | set aside as damage | at worst a false alarm: an unsynced record is reported |
 //! | 4 | a whole accepted record that was never answered | cut between write and answer | the message lives | the client had no 250 and sends again: a second delivery, no loss |
@@ -32,7 +32,7 @@
 //! | 10 | a removed record whose message is in no segment | the message's segment was unlinked | ignored | |
 //! | 11 | a segment that was unlinked | cut before the folder's sync | read again; the segments that tell the ends of its messages are still there, since they go only after that sync | nothing rises again |
 //! | 12 | a damaged accepted record in an older segment | the medium | set aside, reported with the id where it can be told; the rest lives | loss by the medium is never silent |
-//! | 13 | a damaged settled or removed record in an older segment | the medium | set aside; the former progress counts | at worst a second delivery |
+//! | 13 | a damaged settled or removed record in an older segment | the medium | set aside; the former progress counts; found by a read, the message goes on as if it had never been tried | at worst a second delivery |
 //! | 14 | a damaged header | the medium | the file's name has number and marker: the records are found; the header is set aside | |
 //! | 15 | a segment that is shorter than the next header says | the medium, or people | reported | loss is never silent |
 //! | 16 | a message in two segments | cut between the sync of its move and the unlinking of where it stood | the later one counts | one record holds message and progress, and was made from the latest |

@@ -293,6 +293,11 @@ impl Found {
         let pieces: Vec<Piece> = scan(&octets, &frame_marker).collect();
         let records = pieces.iter().any(|piece| matches!(piece, Piece::Record { .. }));
         if header.is_none() && !records && end.is_none() {
+            let behind = octets.get(HEADER_LEN as usize..).unwrap_or_default();
+            if behind.iter().any(|octet| *octet != 0) {
+                // More than a segment that was only just begun can have; or its first write, cut apart.
+                return self.set_noise_aside(disk, number, name, &octets);
+            }
             // It never got as far as a synced header.
             self.recovery.torn_bytes += octets.len() as u64;
             self.void.push(name);
@@ -341,6 +346,22 @@ impl Found {
         let end = end.unwrap_or(valid);
         self.index.segment_mut(number).expect("it was just added").end = Some(end);
         self.follows = (number.get(), end);
+        Ok(())
+    }
+
+    /// A newest segment in which nothing can be read any more.
+    fn set_noise_aside(
+        &mut self,
+        disk: &dyn Disk,
+        number: NonZeroU32,
+        name: String,
+        octets: &[u8],
+    ) -> Result<(), OpenError> {
+        let mut damage = Damage::of_record(number, 0, octets.len() as u64, None);
+        damage.copied = disk.set_aside(&damage.piece(), octets).is_ok();
+        // Without a copy it stays as it is: a void file that is not unlinked.
+        self.void.extend(damage.copied.then_some(name));
+        self.recovery.damages.push(damage);
         Ok(())
     }
 

@@ -6,7 +6,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+
 use super::commit::CommitError;
+use super::damage::Damage;
 use super::index::Index;
 use super::recovery::TimeBase;
 use crate::clock::Timestamp;
@@ -105,11 +108,20 @@ pub(super) struct Shared {
     pub names: Names,
     /// Free octets that `accept` must leave.
     pub min_free: u64,
+    damages: UnboundedSender<Damage>,
 }
 
 impl Shared {
-    pub fn new(state: State, names: Names, min_free: u64) -> Self {
-        Self { state: Mutex::new(state), names, min_free }
+    /// Gives also the end at which damages come out.
+    pub fn new(state: State, names: Names, min_free: u64) -> (Self, UnboundedReceiver<Damage>) {
+        let (damages, found) = tokio::sync::mpsc::unbounded_channel();
+        (Self { state: Mutex::new(state), names, min_free, damages }, found)
+    }
+
+    /// Damage was found while the spool runs.
+    pub fn report(&self, damage: Damage) {
+        // Nobody need listen: the quarantine has it.
+        let _ = self.damages.send(damage);
     }
 
     pub fn lock(&self) -> MutexGuard<'_, State> {

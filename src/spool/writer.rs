@@ -93,6 +93,8 @@ impl Writer {
 
     /// Writes `batch` and answers it.
     pub fn commit(&mut self, batch: Vec<Request>) {
+        // At every batch: others may write to the disk, too.
+        self.look_at_disk();
         self.shared.lock().batches += 1;
         let mut staged = Staged::default();
         for request in batch {

@@ -166,7 +166,6 @@ class SpoolFolder(Scenario):
                 self.says_damage(relay, names[1])
 
     # Today the message is set aside with it.
-    @unittest.expectedFailure
     def test_a_damaged_outcome_costs_no_message_but_is_told(self):
         # The upstream's words stand in the record of the deferral, behind the message that was accepted.
         for restarts in (0, 2):
@@ -291,7 +290,6 @@ class SpoolFolder(Scenario):
             relay.stop()
 
     # Today it counts as one that was cut at its birth, and is unlinked without a word.
-    @unittest.expectedFailure
     def test_a_newest_file_of_nothing_but_noise_is_told(self):
         relay = self.start()
         self.waiting(relay, 4)
