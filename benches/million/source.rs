@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::json;
@@ -14,6 +15,9 @@ use tokio::net::TcpStream;
 
 use super::children::{self, Running, number};
 use super::{Failure, fill};
+
+/// How long the relay may be silent.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a run of the client went.
 pub struct Sent {
@@ -107,7 +111,8 @@ async fn say(stream: &mut TcpStream, what: &[u8], code: &[u8; 3]) -> Result<(), 
 async fn expect(stream: &mut TcpStream, code: &[u8; 3]) -> Result<(), Failure> {
     let mut reply = Vec::with_capacity(512);
     loop {
-        if stream.read_buf(&mut reply).await? == 0 {
+        let read = tokio::time::timeout(PATIENCE, stream.read_buf(&mut reply)).await;
+        if read.map_err(|_| "the relay said nothing for a minute")?? == 0 {
             return Err("the relay hung up".into());
         }
         let last = reply.strip_suffix(b"\r\n").map(|lines| lines.rsplit(|&octet| octet == b'\n').next());
