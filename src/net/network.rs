@@ -8,7 +8,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::deadline::within;
 use super::{Listener, MemoryNetwork, Stream};
@@ -73,7 +73,7 @@ impl Network {
     /// A listener at `at`; port 0 takes a free one.
     pub async fn bind(&self, at: SocketAddr) -> Result<Listener, BindError> {
         match self {
-            Self::System => match TcpListener::bind(at).await {
+            Self::System => match listen(at) {
                 Ok(socket) => Ok(Listener::from_tcp(socket)),
                 Err(error) => Err(BindError::new(at, error)),
             },
@@ -105,6 +105,18 @@ fn source_towards(ip: IpAddr) -> io::Result<IpAddr> {
     // The discard port: a datagram socket that is connected and never written to sends nothing.
     socket.connect((ip, 9))?;
     Ok(socket.local_addr()?.ip())
+}
+
+/// Clients that may wait for their session to begin; the system lowers it to its own limit. With a shorter line a crowd
+/// that comes at once loses some: their connections stay open, and nobody ever answers them.
+const BACKLOG: u32 = 4096;
+
+fn listen(at: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if at.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restart finds its port free, though former connections linger.
+    socket.set_reuseaddr(true)?;
+    socket.bind(at)?;
+    socket.listen(BACKLOG)
 }
 
 #[cfg(test)]
