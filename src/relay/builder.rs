@@ -15,7 +15,7 @@ use crate::deliver::Courier;
 use crate::net::{BindError, Network};
 use crate::queue::{Recovery, Rules};
 use crate::route::{Memory, Names, NamesError, Router, SystemNames};
-use crate::spool::{self, Spool};
+use crate::spool::{self, Spool, TimeBase};
 use crate::tracking::{Quarantined, Tracking, TrackingError};
 
 /// A relay that is about to start. What is not named is the system's.
@@ -78,6 +78,12 @@ impl Builder {
         let spool: Arc<dyn Spool> = match settings.keep {
             Keep::Folder(settings) => open_log(settings, &mut recovery, &tracking, &clock)?,
             Keep::Memory => Arc::new(spool::Memory::new()),
+            #[cfg(test)]
+            Keep::Site(site) => {
+                let (spool, found, base) = site.open(&clock, &mut |outline| recovery.found(&outline))?;
+                take_up(base, &found, &tracking, &clock);
+                spool
+            }
         };
         let names = match names {
             Some(names) => names,
@@ -143,7 +149,13 @@ fn open_log(
 ) -> Result<Arc<dyn Spool>, StartError> {
     settings.speed = clock.speed();
     let (log, found) = spool::Log::open(&settings, &mut |stored| recovery.found(&stored))?;
-    if let Some(base) = log.time_base() {
+    take_up(log.time_base(), &found, tracking, clock);
+    Ok(Arc::new(log))
+}
+
+/// Goes on with the time of what was found, and tells of its damages.
+fn take_up(base: Option<TimeBase>, found: &spool::Recovery, tracking: &Tracking, clock: &Clock) {
+    if let Some(base) = base {
         clock.catch_up(base.last);
     }
     if found.torn_bytes > 0 {
@@ -163,7 +175,6 @@ fn open_log(
             }
         });
     }
-    Ok(Arc::new(log))
 }
 
 fn tell_damage(tracking: &Tracking, damage: &spool::Damage) {

@@ -18,6 +18,9 @@ pub enum Keep {
     Folder(spool::Settings),
     /// In memory, for simulations and tests: everything is gone with the relay.
     Memory,
+    /// On the lying disk of a simulated machine.
+    #[cfg(test)]
+    Site(spool::Site),
 }
 
 /// Where the tracking log goes.

@@ -26,7 +26,7 @@ use super::writer::Writer;
 const COMPANY: Duration = Duration::from_millis(8);
 
 /// How often the writer looks after the disk while there is something to do.
-const TICK: Duration = Duration::from_secs(1);
+pub(super) const TICK: Duration = Duration::from_secs(1);
 
 /// Members that a batch waits for while so many intakes are announced.
 ///

@@ -41,6 +41,9 @@ struct World {
     cut_at: Option<usize>,
     faults: BTreeMap<usize, Fault>,
     free: u64,
+    /// Nothing more fits.
+    full: bool,
+    off: bool,
 }
 
 #[derive(Clone, Default)]
@@ -52,14 +55,19 @@ impl World {
     /// Counts an operation that changes something.
     fn operate(&mut self) -> io::Result<Option<Fault>> {
         self.operations += 1;
-        if self.cut_at.is_some_and(|cut| self.operations > cut) {
-            return Err(io::Error::other("the power is off"));
-        }
+        self.alive()?;
         Ok(self.faults.get(&self.operations).copied())
+    }
+
+    /// The same for one that needs space.
+    fn operate_with_space(&mut self) -> io::Result<Option<Fault>> {
+        let fault = self.operate()?;
+        Ok(fault.or(self.full.then_some(Fault::Full)))
     }
 
     fn alive(&self) -> io::Result<()> {
         match self.cut_at {
+            _ if self.off => Err(io::Error::other("the power is off")),
             Some(cut) if self.operations > cut => Err(io::Error::other("the power is off")),
             _ => Ok(()),
         }
@@ -94,6 +102,11 @@ impl LyingDisk {
         self.world().cut_at = Some(operations);
     }
 
+    /// The power goes now.
+    pub fn turn_off(&self) {
+        self.world().off = true;
+    }
+
     pub fn is_off(&self) -> bool {
         self.world().alive().is_err()
     }
@@ -104,6 +117,11 @@ impl LyingDisk {
 
     pub fn set_free(&self, free: u64) {
         self.world().free = free;
+    }
+
+    /// From now on nothing more fits, or something does again.
+    pub fn set_full(&self, full: bool) {
+        self.world().full = full;
     }
 
     pub fn list_names(&self) -> Vec<String> {
@@ -200,7 +218,7 @@ impl Disk for LyingDisk {
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let mut world = self.world();
-        let fault = world.operate()?;
+        let fault = world.operate_with_space()?;
         broken(fault)?;
         if world.names.contains_key(name) {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -265,14 +283,14 @@ impl Disk for LyingDisk {
     fn free_space(&self) -> io::Result<u64> {
         let world = self.world();
         world.alive()?;
-        Ok(world.free)
+        Ok(if world.full { 0 } else { world.free })
     }
 }
 
 impl File for LyingFile {
     fn write_vectored_at(&self, pieces: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
         let mut world = self.0.world();
-        let fault = world.operate()?;
+        let fault = world.operate_with_space()?;
         let mut octets: Vec<u8> = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
         match fault {
             Some(Fault::Full) if octets.len() > 1 => octets.truncate(octets.len() / 2),

@@ -77,6 +77,8 @@ mod sketch;
 mod staged;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unthreaded;
 mod walk;
 mod writer;
 
@@ -101,6 +103,8 @@ pub use read::{DamagedPlace, LoadError};
 pub use read_only::LookError;
 pub use recovery::{OpenError, Recovery, TimeBase};
 pub use shared::SpoolStatus;
+#[cfg(test)]
+pub use unthreaded::{Site, Ways};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
