@@ -9,6 +9,8 @@ pub mod api;
 pub mod record;
 pub mod scenario;
 pub mod script;
+#[cfg(test)]
+mod simulation;
 mod upstream;
 mod world;
 

@@ -1,0 +1,222 @@
+//! What the upstreams have seen: every question and every copy of a message.
+//!
+//! Contract: [`Witness::look`] takes in what is new since the last look, [`Witness::judge`] judges each new copy: nobody
+//! gets a message that its client did not finish, none twice without reason, none with other content; notices go to
+//! senders only.
+//! Not here: what the relay says about it (`tale`).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::client::{Heard, Letter};
+use super::ending::Ending;
+use super::tale::Tale;
+use crate::clock::Timestamp;
+use crate::lab::script::Stage;
+use crate::lab::upstream::{Asked, Received, Upstream};
+
+/// One copy of a message for one recipient.
+#[derive(Clone, Copy, Debug)]
+struct Copy {
+    at: Timestamp,
+    /// The relay was told so.
+    answered: bool,
+}
+
+/// An upstream as far as it was looked at.
+struct Known {
+    upstream: Upstream,
+    questions: u64,
+    kept: u64,
+    /// For messages that were kept: whether that was answered.
+    answers: VecDeque<bool>,
+}
+
+#[derive(Default)]
+pub(super) struct Witness {
+    upstreams: Vec<Known>,
+    /// Messages that are yet to be judged, and whether the relay was told that they are kept.
+    unjudged: Vec<(Received, bool)>,
+    /// By Message-ID and recipient.
+    copies: BTreeMap<(String, String), Vec<Copy>>,
+    /// For each recipient, or sender at MAIL, when it was refused for good last.
+    refused: BTreeMap<String, Timestamp>,
+    /// Recipients that a notice of failure told of.
+    failures_told: Vec<String>,
+}
+
+impl Witness {
+    /// Other upstreams from now on.
+    pub fn turn_to(&mut self, upstreams: &[Upstream]) {
+        let known = |upstream: &Upstream| Known {
+            upstream: upstream.clone(),
+            questions: 0,
+            kept: 0,
+            answers: VecDeque::new(),
+        };
+        self.upstreams = upstreams.iter().map(known).collect();
+    }
+
+    /// Takes in what is new, and gives the questions about recipients.
+    pub fn look(&mut self) -> Result<Vec<Asked>, String> {
+        let mut asked = Vec::new();
+        for known in &mut self.upstreams {
+            let (questions, new) = known.upstream.asked_since(known.questions);
+            known.questions = questions;
+            let dots = new.iter().filter(|asked| asked.stage == Stage::Dot);
+            known.answers.extend(dots.filter_map(|asked| answered(&asked.did)));
+            asked.extend(new);
+            for message in known.upstream.received_since(known.kept) {
+                known.kept = message.number;
+                let answered = known.answers.pop_front().ok_or("a message was kept before its dot")?;
+                self.unjudged.push((message, answered));
+            }
+        }
+        asked.sort_by_key(|asked| asked.at);
+        for asked in asked.iter().filter(|asked| asked.did.contains(" 5") || asked.did.starts_with('5')) {
+            for about in asked.about.split(", ") {
+                self.refused.insert(about.trim_matches(['<', '>']).to_owned(), asked.at);
+            }
+        }
+        asked.retain(|asked| asked.stage == Stage::Rcpt);
+        Ok(asked)
+    }
+
+    /// Judges every new copy.
+    pub fn judge(&mut self, tale: &Tale, letters: &[Letter], endings: &[Ending]) -> Result<(), String> {
+        let mut unjudged = std::mem::take(&mut self.unjudged);
+        unjudged.sort_by_key(|(message, _)| message.at);
+        for (message, answered) in unjudged {
+            self.judge_one(&message, answered, tale, letters, endings)?;
+        }
+        Ok(())
+    }
+
+    fn judge_one(
+        &mut self,
+        message: &Received,
+        answered: bool,
+        tale: &Tale,
+        letters: &[Letter],
+        endings: &[Ending],
+    ) -> Result<(), String> {
+        let message_id = field(&message.content, "Message-ID").ok_or("a message without Message-ID")?;
+        match Letter::number_of(message_id) {
+            Some(number) => judge_letter(message, &letters[number], endings)?,
+            None => self.judge_notice(message, tale, letters)?,
+        }
+        for recipient in &message.envelope.recipients {
+            let key = (message_id.to_owned(), recipient.address.to_string());
+            let copies = self.copies.entry(key).or_default();
+            let copy = Copy { at: message.at, answered };
+            if let Some(former) = copies.last() {
+                let between = endings.iter().filter(|ending| ending.at <= copy.at);
+                if former.answered && !between.into_iter().any(|ending| ending.may_repeat(former.at)) {
+                    let address = &recipient.address;
+                    return Err(format!(
+                        "{address} got {message_id} at {} and again at {}",
+                        former.at, copy.at
+                    ));
+                }
+            }
+            copies.push(copy);
+        }
+        Ok(())
+    }
+
+    fn judge_notice(&mut self, notice: &Received, tale: &Tale, letters: &[Letter]) -> Result<(), String> {
+        let wrong = |what: &str| Err(format!("{what}:\n{}", notice.content));
+        if !notice.envelope.reverse_path.is_null() {
+            return wrong("a message from nowhere");
+        }
+        let about = field(&notice.content, "X-Posthouse-Queue-ID").and_then(|id| id.parse().ok());
+        let told = about.and_then(|id| tale.messages.get(&id));
+        let Some(letter) = told.and_then(|told| told.letter).map(|number| &letters[number]) else {
+            return wrong("a notice about no letter");
+        };
+        let to: Vec<&str> = notice.envelope.recipients.iter().map(|to| to.address.as_str()).collect();
+        if letter.sender.as_deref().map(|sender| vec![sender]) != Some(to) {
+            return wrong("a notice that does not go to the sender");
+        }
+        let mut told_of = None;
+        for line in notice.content.lines() {
+            if let Some(recipient) = line.strip_prefix("Final-Recipient: rfc822; ") {
+                told_of = Some(recipient);
+            }
+            let (Some(action), Some(recipient)) = (line.strip_prefix("Action: "), told_of) else { continue };
+            let notify = letter.notify(recipient);
+            let owed = match action {
+                "failed" => notify.is_none_or(|notify| notify.failure),
+                "delayed" => notify.is_none_or(|notify| notify.delay),
+                _ => notify.is_some_and(|notify| notify.success),
+            };
+            if !owed || !letter.taken.iter().any(|taken| taken == recipient) {
+                return wrong("a notice that nobody asked for");
+            }
+            if action == "failed" {
+                self.failures_told.push(recipient.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    pub fn has_copy(&self, letter: &Letter, recipient: &str) -> bool {
+        self.copies.contains_key(&(letter.message_id(), recipient.to_owned()))
+    }
+
+    pub fn told_of_failure(&self, recipient: &str) -> bool {
+        self.failures_told.iter().any(|told| told == recipient)
+    }
+
+    /// Whether the upstreams refused it for good, since `since`.
+    pub fn has_refused(&self, letter: &Letter, recipient: &str, since: Timestamp) -> bool {
+        let refused = |about: &str| self.refused.get(about).is_some_and(|at| *at >= since);
+        refused(recipient) || letter.sender.as_deref().is_some_and(refused)
+    }
+
+    /// How many copies there are in all.
+    pub fn copies(&self) -> usize {
+        self.copies.values().map(Vec::len).sum()
+    }
+}
+
+/// What became of a message after its dot: nothing when it was not taken, otherwise whether that was answered.
+fn answered(did: &str) -> Option<bool> {
+    let deed =
+        did.strip_prefix("delay ").and_then(|rest| rest.split_once(", ")).map_or(did, |(_, deed)| deed);
+    match deed {
+        "accept" => Some(true),
+        _ if deed.starts_with('2') => Some(true),
+        _ if deed.starts_with("keep and") => Some(false),
+        _ => None,
+    }
+}
+
+fn judge_letter(message: &Received, letter: &Letter, endings: &[Ending]) -> Result<(), String> {
+    let number = letter.number;
+    let by_ending = || endings.iter().any(|ending| ending.at <= message.at && ending.may_bring_back(letter));
+    match letter.heard {
+        Heard::Promised | Heard::Unsure => {}
+        Heard::Refused if by_ending() => {}
+        heard => return Err(format!("letter {number} was delivered, and its client heard {heard:?}")),
+    }
+    if !message.content.ends_with(&letter.body) {
+        return Err(format!("letter {number} has changed on its way:\n{}", message.content));
+    }
+    if message.envelope.reverse_path.address().map(|sender| sender.as_str()) != letter.sender.as_deref() {
+        return Err(format!("letter {number} came from {}", message.envelope.reverse_path));
+    }
+    let stranger = message
+        .envelope
+        .recipients
+        .iter()
+        .find(|to| !letter.taken.iter().any(|taken| taken == to.address.as_str()));
+    match stranger {
+        Some(stranger) => Err(format!("letter {number} went to {}", stranger.address)),
+        None => Ok(()),
+    }
+}
+
+/// The first field of this name.
+fn field<'a>(content: &'a str, name: &str) -> Option<&'a str> {
+    content.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+}
