@@ -162,8 +162,8 @@ impl Site {
     }
 
     pub fn cut_now(&self) {
-        self.cut_after(0);
         self.place().disk.turn_off();
+        self.0.off.notify_one();
     }
 
     pub fn is_off(&self) -> bool {
@@ -251,6 +251,10 @@ impl Core {
             self.off.notify_one();
             return;
         }
+        if self.writer.lock().unwrap().is_none() {
+            // Closed: what came too late was declined.
+            return;
+        }
         let state = self.shared.lock();
         let sure =
             state.index.unsynced.is_empty() && matches!(state.trouble, None | Some(CommitError::Closed));
@@ -261,10 +265,11 @@ impl Core {
 
     fn close(&self) {
         self.commit();
-        let writer = self.writer.lock().unwrap().take();
-        if let Some(writer) = writer {
-            writer.close();
-            self.note();
+        let Some(writer) = self.writer.lock().unwrap().take() else { return };
+        let syncs = self.shared.status().syncs;
+        writer.close();
+        if self.shared.status().syncs > syncs {
+            *self.unsure_since.lock().unwrap() = None;
         }
     }
 

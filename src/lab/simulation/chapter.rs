@@ -233,7 +233,11 @@ impl Story {
         self.tell("the relay is stopped".into());
         let stopped = life.relay.shutdown(STOP_WITHIN).await;
         self.tell(format!("it has stopped: {stopped:?}"));
-        Ok(Turned::Over(if stopped.is_ok() { Kind::Stop } else { Kind::Kill }))
+        Ok(Turned::Over(match stopped {
+            _ if self.site.is_off() => Kind::Cut,
+            Ok(()) => Kind::Stop,
+            Err(_) => Kind::Kill,
+        }))
     }
 
     /// Everything is well from now on: whatever waits comes to its end.

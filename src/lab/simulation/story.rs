@@ -46,6 +46,8 @@ pub(super) struct Story {
     pub names_gone: bool,
     /// The disk was told to fail, so that a start may fail.
     pub disturbed: bool,
+    /// This life has begun, and all that was on the disk is known.
+    resumed: bool,
     lines: Vec<String>,
 }
 
@@ -77,6 +79,7 @@ impl Story {
             full: false,
             names_gone: false,
             disturbed: false,
+            resumed: false,
             lines: vec![format!("{plan:?}")],
             plan,
         };
@@ -111,7 +114,14 @@ impl Story {
 
     fn end(&mut self, kind: Kind, unsure: Option<Timestamp>) -> Result<(), String> {
         let slack = if kind == Kind::Stop { Duration::ZERO } else { self.plan.ways.company + UNTOLD };
-        let ending = Ending { kind, at: self.now, unsure_since: unsure.unwrap_or(self.now) - slack };
+        let mut unsure_since = unsure.unwrap_or(self.now) - slack;
+        if !self.resumed {
+            // It ended before it had begun: what was unsure still is.
+            let former = self.endings.last().map_or(self.now, |former| former.unsure_since);
+            unsure_since = former.min(self.now - slack);
+        }
+        self.resumed = false;
+        let ending = Ending { kind, at: self.now, unsure_since };
         self.tell(format!("{ending}"));
         self.listen()?;
         self.witness.judge(&self.tale, &self.letters.lock().unwrap(), &self.endings)?;
@@ -170,7 +180,7 @@ impl Story {
 
     fn check_expiry(&self, event: &Event) -> Result<(), String> {
         let told = event.id.and_then(|id| self.tale.messages.get(&id)).ok_or("an EXPIRE of nothing")?;
-        if event.time < told.arrived + self.plan.retry.expire_after {
+        if event.time + self.plan.ways.company + UNTOLD < told.arrived + self.plan.retry.expire_after {
             return Err(format!("{:?} has expired too early", event.id));
         }
         Ok(())
@@ -212,6 +222,7 @@ impl Story {
                 || nameless
         };
         self.tale.resume(&living, ending, &letters, ended)?;
+        self.resumed = true;
         self.nothing_promised_is_missing(&letters)
     }
 

@@ -38,7 +38,6 @@ pub(super) struct Told {
     pub is_null: bool,
     pub recipients: BTreeMap<String, Standing>,
     held: bool,
-    held_ever: bool,
     delay_told: bool,
     changed: Timestamp,
 }
@@ -140,7 +139,6 @@ impl Tale {
             is_null: sender == "<>",
             recipients: recipients.collect(),
             held: false,
-            held_ever: false,
             delay_told: false,
             changed: event.time,
         };
@@ -307,7 +305,7 @@ impl Told {
                     return Err("its delay was told twice".into());
                 }
             }
-            E::Hold => (self.held, self.held_ever) = (true, true),
+            E::Hold => self.held = true,
             E::Release | E::Cancel => self.held = false,
             _ => {}
         }
@@ -359,7 +357,6 @@ impl Told {
     fn adopt(&mut self, stored: &Stored, at: Timestamp) {
         self.held = stored.progress.held_since.is_some();
         self.delay_told = stored.progress.delay_told;
-        self.held_ever |= self.held;
         self.changed = at;
         for (recipient, stored) in std::iter::zip(&stored.envelope.recipients, &stored.progress.recipients) {
             let standing =
@@ -392,16 +389,10 @@ impl Told {
             is_null: stored.envelope.reverse_path.is_null(),
             recipients: BTreeMap::new(),
             held: false,
-            held_ever: false,
             delay_told: false,
             changed: ending.at,
         };
         told.adopt(stored, ending.at);
         Ok(told)
-    }
-
-    /// No operator has ever stopped its age.
-    pub fn ages(&self) -> bool {
-        !self.held_ever
     }
 }
