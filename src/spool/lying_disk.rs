@@ -124,6 +124,10 @@ impl LyingDisk {
         self.world().full = full;
     }
 
+    pub fn is_full(&self) -> bool {
+        self.world().full
+    }
+
     pub fn list_names(&self) -> Vec<String> {
         self.world().names.keys().cloned().collect()
     }

@@ -221,7 +221,15 @@ impl Core {
     }
 
     fn wants_tick(&self) -> bool {
-        !self.disk.is_off() && self.writer.lock().unwrap().as_ref().is_some_and(Writer::wants_tick)
+        let wants = || self.writer.lock().unwrap().as_ref().is_some_and(Writer::wants_tick);
+        !self.disk.is_off() && wants() && !self.waits_for_space()
+    }
+
+    /// A tick could do nothing until the disk has space again, of which it is told: days of it pass at once.
+    fn waits_for_space(&self) -> bool {
+        let refused = self.shared.status().refusal.is_some();
+        let state = self.shared.lock();
+        self.disk.is_full() && refused && (state.trouble.is_some() || state.index.unsynced.is_empty())
     }
 
     fn push(&self, request: Request) {

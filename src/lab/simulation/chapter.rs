@@ -196,7 +196,10 @@ impl Story {
             "hold" => queue.hold(id).await,
             "release" => queue.release(id).await,
             "retry" => life.relay.retry(id).await,
-            _ => queue.cancel(id).await,
+            _ => {
+                self.cancelled.push(id);
+                queue.cancel(id).await
+            }
         };
         self.tell(format!("the operator says {name} {id}: {done:?}"));
     }

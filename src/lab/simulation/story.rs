@@ -19,6 +19,7 @@ use super::weather::Turn;
 use super::witness::Witness;
 use crate::clock::Timestamp;
 use crate::lab::FRIDAY_NOON;
+use crate::mail::QueueId;
 use crate::route::Zone;
 use crate::spool::{RecipientState, Site};
 use crate::tracking::{Event, EventName};
@@ -44,6 +45,8 @@ pub(super) struct Story {
     pub full: bool,
     /// A domain was gone at some time, so that mail for it may have bounced.
     pub names_gone: bool,
+    /// What an operator wanted to be given up, though nobody may have come to tell of it.
+    pub cancelled: Vec<QueueId>,
     /// The disk was told to fail, so that a start may fail.
     pub disturbed: bool,
     /// This life has begun, and all that was on the disk is known.
@@ -78,6 +81,7 @@ impl Story {
             steps: 0,
             full: false,
             names_gone: false,
+            cancelled: Vec::new(),
             disturbed: false,
             resumed: false,
             lines: vec![format!("{plan:?}")],
@@ -113,8 +117,12 @@ impl Story {
     }
 
     fn end(&mut self, kind: Kind, unsure: Option<Timestamp>) -> Result<(), String> {
-        let slack = if kind == Kind::Stop { Duration::ZERO } else { self.plan.ways.company + UNTOLD };
-        let mut unsure_since = unsure.unwrap_or(self.now) - slack;
+        let slack = self.plan.ways.company + UNTOLD;
+        let mut unsure_since = match unsure {
+            Some(since) => since - slack,
+            None if kind == Kind::Stop => self.now,
+            None => self.now - slack,
+        };
         if !self.resumed {
             // It ended before it had begun: what was unsure still is.
             let former = self.endings.last().map_or(self.now, |former| former.unsure_since);
@@ -211,13 +219,14 @@ impl Story {
         let ending = self.endings.last().unwrap_or(&none);
         let letters = self.letters.lock().unwrap();
         let expire_after = self.plan.retry.expire_after;
-        let (witness, gone) = (&self.witness, self.names_gone);
-        let ended = |told: &Told, recipient: &str| {
+        let (witness, gone, cancelled) = (&self.witness, self.names_gone, &self.cancelled);
+        let ended = |id: QueueId, told: &Told, recipient: &str| {
             let expired = told.arrived + expire_after <= ending.at;
             let Some(letter) = told.letter.map(|number| &letters[number]) else { return true };
             let nameless = gone && BY_MX.iter().any(|domain| recipient.ends_with(domain));
             witness.has_copy(letter, recipient)
                 || witness.has_refused(letter, recipient, told.arrived)
+                || cancelled.contains(&id)
                 || expired
                 || nameless
         };

@@ -204,7 +204,7 @@ impl Tale {
         living: &[Stored],
         ending: &Ending,
         letters: &[Letter],
-        ended: impl Fn(&Told, &str) -> bool,
+        ended: impl Fn(QueueId, &Told, &str) -> bool,
     ) -> Result<(), String> {
         self.asleep.clear();
         let stored: BTreeMap<QueueId, &Stored> = living.iter().map(|stored| (stored.id, stored)).collect();
@@ -215,7 +215,7 @@ impl Tale {
                     let same = if told.may_live() { told.compare(stored) } else { Err("it was over".into()) };
                     if let Err(what) = same
                         && !fresh
-                        && !told.is_behind(stored, &ended)
+                        && !told.is_behind(stored, |told, recipient| ended(*id, told, recipient))
                     {
                         return Err(format!("{id} came back otherwise after {ending}: {what}"));
                     }
@@ -224,7 +224,7 @@ impl Tale {
                 None if told.is_living() => {
                     let open = told.recipients.iter().filter(|(_, standing)| standing.is_waiting());
                     if let Some((recipient, _)) =
-                        open.into_iter().find(|(recipient, _)| !ended(told, recipient))
+                        open.into_iter().find(|(recipient, _)| !ended(*id, told, recipient))
                     {
                         return Err(format!("{recipient} of {id} is lost after {ending}: {told:?}"));
                     }
