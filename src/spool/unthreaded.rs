@@ -50,6 +50,8 @@ struct Inner {
 
 struct Place {
     disk: LyingDisk,
+    /// What was on it when the log was opened.
+    at_opening: LyingDisk,
     full: bool,
     running: Option<Arc<Core>>,
 }
@@ -75,7 +77,8 @@ impl fmt::Debug for Site {
 
 impl Site {
     pub fn new(ways: Ways) -> Self {
-        let place = Place { disk: LyingDisk::new(), full: false, running: None };
+        let place =
+            Place { disk: LyingDisk::new(), at_opening: LyingDisk::new(), full: false, running: None };
         Self(Arc::new(Inner { ways, place: Mutex::new(place), off: Arc::default() }))
     }
 
@@ -95,6 +98,7 @@ impl Site {
     ) -> Result<(Arc<dyn Spool>, Recovery, Option<TimeBase>), OpenError> {
         let Ways { segment_target, min_free, company } = self.0.ways;
         let disk = self.place().disk.clone();
+        self.place().at_opening = disk.after_kill();
         let habits = Habits { segment_target, speed: clock.speed(), ..crash::HABITS };
         let Opened { writer, shared, recovery, time_base, .. } =
             log::open(Arc::new(disk.clone()), min_free, habits, living)?;
@@ -186,6 +190,17 @@ impl Site {
     /// Puts in the disk as the end of the process has left it.
     pub fn after_kill(&self) {
         let disk = self.place().disk.after_kill();
+        self.replace(disk);
+    }
+
+    /// Puts in a new disk. No spool survives this; it shows that somebody notices.
+    pub fn after_fire(&self) {
+        self.replace(LyingDisk::new());
+    }
+
+    /// Puts in the disk as it was when the log was opened. No spool survives this either.
+    pub fn as_before(&self) {
+        let disk = self.place().at_opening.after_kill();
         self.replace(disk);
     }
 

@@ -24,13 +24,19 @@ mod witness;
 
 use std::ops::Range;
 
-use story::{Story, Wrong};
+use story::{Sabotage, Story, Wrong};
 
 /// Lines of a story that went wrong that are shown.
 const LINES_SHOWN: usize = 120;
 
 /// Seeds that once failed, with what they found.
-const ONCE_FAILED: &[u64] = &[];
+const ONCE_FAILED: &[u64] = &[
+    // The judges' own faults: a message refused while the disk failed lives on after a stop on a full disk,
+    12, // and so does one that was delivered meanwhile;
+    65, // a cut while the relay starts adds nothing to what the end before it had left unsure;
+    28, // an operator's cancel was cut off before it was told.
+    188,
+];
 
 /// Plays these seeds; panics with the first story that goes wrong.
 fn play(seeds: impl IntoIterator<Item = u64>) {
@@ -56,12 +62,30 @@ fn asked_for() -> Option<Range<u64>> {
 
 #[test]
 fn every_promise_is_kept_in_every_world() {
-    play(asked_for().unwrap_or(0..40));
+    play(asked_for().unwrap_or(0..30));
 }
 
 #[test]
 fn what_once_failed_does_not_fail_again() {
     play(ONCE_FAILED.iter().copied());
+}
+
+/// What the first of these seeds that goes wrong says; each seed that goes well has given the saboteur no chance.
+fn found(sabotage: Sabotage, seeds: Range<u64>) -> String {
+    let wrong = seeds.into_iter().find_map(|seed| Story::with(seed, Some(sabotage)).err());
+    wrong.unwrap_or_else(|| panic!("nobody has noticed {sabotage:?}")).what
+}
+
+#[test]
+fn a_disk_that_loses_what_was_synced_is_noticed() {
+    let what = found(Sabotage::EmptyDisk, 0..20);
+    assert!(what.contains("is lost after the Cut"), "{what}");
+}
+
+#[test]
+fn a_disk_that_forgets_what_was_delivered_is_noticed() {
+    let what = found(Sabotage::OlderDisk, 0..20);
+    assert!(what.contains("after the Stop"), "{what}");
 }
 
 #[test]

@@ -51,7 +51,17 @@ pub(super) struct Story {
     pub disturbed: bool,
     /// This life has begun, and all that was on the disk is known.
     resumed: bool,
+    sabotage: Option<Sabotage>,
     lines: Vec<String>,
+}
+
+/// What is done to a world behind its back, so that the checks have something to find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sabotage {
+    /// A power cut takes what was synced, too.
+    EmptyDisk,
+    /// After a stop in order an older disk is put in.
+    OlderDisk,
 }
 
 /// A story that went wrong.
@@ -63,6 +73,11 @@ pub(super) struct Wrong {
 impl Story {
     /// What happens by this seed.
     pub fn of(seed: u64) -> Result<Vec<String>, Wrong> {
+        Self::with(seed, None)
+    }
+
+    /// The same with a saboteur in it.
+    pub fn with(seed: u64, sabotage: Option<Sabotage>) -> Result<Vec<String>, Wrong> {
         let mut chance = fastrand::Rng::with_seed(seed);
         let plan = Plan::draw(&mut chance);
         let zone = Arc::new(Zone::new());
@@ -84,6 +99,7 @@ impl Story {
             cancelled: Vec::new(),
             disturbed: false,
             resumed: false,
+            sabotage,
             lines: vec![format!("{plan:?}")],
             plan,
         };
@@ -134,6 +150,8 @@ impl Story {
         self.listen()?;
         self.witness.judge(&self.tale, &self.letters.lock().unwrap(), &self.endings)?;
         match kind {
+            Kind::Cut if self.sabotage == Some(Sabotage::EmptyDisk) => self.site.after_fire(),
+            Kind::Stop if self.sabotage == Some(Sabotage::OlderDisk) => self.site.as_before(),
             Kind::Cut => self.site.after_cut(&mut self.chance),
             Kind::Kill | Kind::Stop => self.site.after_kill(),
         }

@@ -396,3 +396,59 @@ impl Told {
         Ok(told)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T0: Timestamp = Timestamp::from_millis(1_795_176_000_000);
+    const LATER: Timestamp = Timestamp::from_millis(1_795_176_060_000);
+
+    fn letter(has_sender: bool) -> Letter {
+        let mut letter = Letter::draw(0, &mut fastrand::Rng::with_seed(1));
+        letter.sender = has_sender.then(|| "s0@senders.test".to_owned());
+        letter.recipients = vec![("r0-0@example.com".into(), None)];
+        letter.taken = vec!["r0-0@example.com".into()];
+        letter
+    }
+
+    /// A tale in which that letter was received, and this happened.
+    fn tale(letter: &Letter, names: &[EventName]) -> Result<Tale, String> {
+        let mut tale = Tale::default();
+        for name in [EventName::Receive].iter().chain(names) {
+            let mut event = Event::new(T0, *name);
+            event.id = Some(QueueId::from_u64(1));
+            event.message_id = Some(letter.message_id());
+            event.sender = Some(letter.sender.clone().unwrap_or("<>".into()));
+            event.recipients = letter.taken.clone();
+            event.attempt = Some(1);
+            event.next_attempt = Some(LATER);
+            tale.note_freed(&event);
+            tale.hear(&event, std::slice::from_ref(letter))?;
+        }
+        Ok(tale)
+    }
+
+    #[test]
+    fn an_attempt_before_its_time_is_noticed_unless_somebody_wanted_it() {
+        let deferred = tale(&letter(true), &[EventName::Defer]).unwrap();
+        let early = T0 + std::time::Duration::from_secs(59);
+        assert!(deferred.tried("r0-0@example.com", early).is_err());
+        assert_eq!(deferred.tried("r0-0@example.com", LATER), Ok(()));
+        let wanted = tale(&letter(true), &[EventName::Defer, EventName::Retry]).unwrap();
+        assert_eq!(wanted.tried("r0-0@example.com", early), Ok(()));
+    }
+
+    #[test]
+    fn a_notice_to_the_null_reverse_path_is_noticed() {
+        assert!(tale(&letter(true), &[EventName::Fail, EventName::Dsn]).is_ok());
+        assert!(tale(&letter(false), &[EventName::Fail, EventName::Dsn]).is_err());
+    }
+
+    #[test]
+    fn what_the_spool_does_not_hold_and_nobody_has_ended_is_noticed() {
+        assert!(tale(&letter(true), &[EventName::Defer]).unwrap().compare(&[]).is_err());
+        assert!(tale(&letter(true), &[EventName::Fail]).unwrap().compare(&[]).is_err(), "a notice is owed");
+        assert_eq!(tale(&letter(false), &[EventName::Fail]).unwrap().compare(&[]), Ok(()));
+    }
+}
