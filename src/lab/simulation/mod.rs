@@ -31,11 +31,10 @@ const LINES_SHOWN: usize = 120;
 
 /// Seeds that once failed, with what they found.
 const ONCE_FAILED: &[u64] = &[
-    // The judges' own faults: a message refused while the disk failed lives on after a stop on a full disk,
-    12, // and so does one that was delivered meanwhile;
-    65, // a cut while the relay starts adds nothing to what the end before it had left unsure;
-    28, // an operator's cancel was cut off before it was told.
-    188,
+    12,  // the judges' fault: a message refused by a failing disk may live on after a stop that found it full
+    28,  // the judges' fault: a cut while the relay starts leaves unsure what the end before had left so
+    65,  // the judges' fault: as 12, for a message that was delivered meanwhile
+    188, // the judges' fault: an operator's cancel that was cut off before it was told
 ];
 
 /// Plays these seeds; panics with the first story that goes wrong.
