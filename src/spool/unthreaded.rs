@@ -38,6 +38,9 @@ pub struct Ways {
     pub company: Duration,
 }
 
+/// A log that was opened, what was found, and the time by which it ran before.
+pub type Reopened = (Arc<dyn Spool>, Recovery, Option<TimeBase>);
+
 /// A disk, and the log that runs on it at the moment.
 #[derive(Clone)]
 pub struct Site(Arc<Inner>);
@@ -91,15 +94,11 @@ impl Site {
     }
 
     /// Opens the log anew. To be called inside of a runtime, which also carries out what becomes due.
-    pub fn open(
-        &self,
-        clock: &Clock,
-        living: &mut dyn FnMut(Outline),
-    ) -> Result<(Arc<dyn Spool>, Recovery, Option<TimeBase>), OpenError> {
+    pub fn open(&self, clock: &Clock, living: &mut dyn FnMut(Outline)) -> Result<Reopened, OpenError> {
         let Ways { segment_target, min_free, company } = self.0.ways;
         let disk = self.place().disk.clone();
         self.place().at_opening = disk.after_kill();
-        let habits = Habits { segment_target, speed: clock.speed(), ..crash::HABITS };
+        let habits = Habits { segment_target, ..crash::HABITS };
         let Opened { writer, shared, recovery, time_base, .. } =
             log::open(Arc::new(disk.clone()), min_free, habits, living)?;
         let core = Arc::new(Core {

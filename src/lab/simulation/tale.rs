@@ -301,9 +301,8 @@ impl Told {
                 return Err("a notice about a message from the null reverse-path".into());
             }
             E::Dsn if event.reason.as_deref() == Some("delayed") => {
-                if std::mem::replace(&mut self.delay_told, true) {
-                    return Err("its delay was told twice".into());
-                }
+                let twice = std::mem::replace(&mut self.delay_told, true);
+                (!twice).then_some(()).ok_or("its delay was told twice")?;
             }
             E::Hold => self.held = true,
             E::Release | E::Cancel => self.held = false,
