@@ -150,6 +150,15 @@ fn open_log(
     settings.speed = clock.speed();
     let (log, found) = spool::Log::open(&settings, &mut |stored| recovery.found(&stored))?;
     take_up(log.time_base(), &found, tracking, clock);
+    if let Some(mut damages) = log.damages() {
+        let tracking = tracking.clone();
+        // Ends with the log.
+        tokio::spawn(async move {
+            while let Some(damage) = damages.recv().await {
+                tell_damage(&tracking, &damage);
+            }
+        });
+    }
     Ok(Arc::new(log))
 }
 
@@ -166,15 +175,6 @@ fn take_up(base: Option<TimeBase>, found: &spool::Recovery, tracking: &Tracking,
         );
     }
     found.damages.iter().for_each(|damage| tell_damage(tracking, damage));
-    if let Some(mut damages) = log.damages() {
-        let tracking = tracking.clone();
-        // Ends with the log.
-        tokio::spawn(async move {
-            while let Some(damage) = damages.recv().await {
-                tell_damage(&tracking, &damage);
-            }
-        });
-    }
 }
 
 fn tell_damage(tracking: &Tracking, damage: &spool::Damage) {

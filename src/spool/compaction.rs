@@ -1,6 +1,6 @@
 //! What is worth being moved, and the moving of it.
 //!
-//! Contract: [`wasteful`] names the sealed segments that are mostly dead; a [`Compaction`] puts down again, in the log as it
+//! Contract: [`wasteful`] names the sealed segments that are mostly dead; [`empty`] puts down again, in the log as it
 //! goes on, all that keeps it: living messages, latest progress of messages that stand elsewhere, and ends of messages
 //! whose records are still on disk. Then the writer unlinks it.
 //! Invariants: nothing is put down again that has changed since it was read: the writer refuses that, and it is read
@@ -9,8 +9,10 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
-use super::commit::Commit;
+use super::commit::{Commit, CommitError};
+use super::damage;
 use super::index::{Index, Lookup, Segment};
 use super::read::{self, DamagedPlace, ReadError, Wait};
 use super::record::{FRAME_LEN, Record};
@@ -60,6 +62,28 @@ fn keeps_itself(segment: &Segment) -> bool {
     segment.is_used() || segment.buried() > 0
 }
 
+/// Puts down again all that keeps a segment. `commit` has a batch of requests committed, and passes over answers that say
+/// that a message is unknown: it changed or ended meanwhile, and then it is met again, or has gone by itself.
+pub(super) fn empty(
+    shared: &Shared,
+    number: NonZeroU32,
+    mut commit: impl FnMut(Vec<Request>, Vec<Commit<()>>) -> Result<(), CommitError>,
+) -> Result<(), CommitError> {
+    let mut compaction = Compaction::of(number);
+    loop {
+        match compaction.next(shared) {
+            Step::Batch(requests, commits) => commit(requests, commits)?,
+            Step::Damaged(lookup, place) => {
+                // Without a copy the segment is pinned now, and no longer wasteful.
+                let Some(request) = damage::see_to(shared, &lookup, place) else { return Ok(()) };
+                commit(vec![request], Vec::new())?;
+            }
+            Step::Done => return Ok(()),
+            Step::Failed(error) => return Err(CommitError::Failing(Arc::new(error))),
+        }
+    }
+}
+
 /// One segment on its way out.
 pub(super) struct Compaction {
     number: NonZeroU32,
@@ -72,8 +96,7 @@ pub(super) struct Compaction {
 
 /// What comes next.
 pub(super) enum Step {
-    /// These must be committed before the next step. One that is answered as unknown has changed or ended meanwhile: then
-    /// it is met again, or has gone by itself. Any other error is a reason to leave the segment as it is for now.
+    /// These must be committed before the next step.
     Batch(Vec<Request>, Vec<Commit<()>>),
     /// This message can't be read: it is to be set aside.
     Damaged(Box<Lookup>, DamagedPlace),

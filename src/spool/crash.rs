@@ -6,16 +6,15 @@
 //! Not here: the disk's model (`lying_disk`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot::error::TryRecvError;
 
-use super::compaction::{Compaction, LastLook, Step, wasteful};
+use super::compaction::{self, LastLook, wasteful};
 use super::content_file;
 use super::disk::Disk;
-use super::hint;
+use super::keeper;
 use super::log::{Opened, open};
 use super::lying_disk::{Fault, LyingDisk};
 use super::read::{self, Wait};
@@ -145,49 +144,32 @@ impl Life {
 
     /// What the keeper does: hints for all that is sealed.
     pub fn write_hints(&mut self) {
-        let segments: Vec<_> = {
-            let state = self.opened.shared.lock();
-            let sealed = state.index.segments().iter().filter(|(_, segment)| !segment.hinted);
-            let sealed = sealed.filter_map(|(number, segment)| {
-                Some((NonZeroU32::new(*number)?, segment.marker, segment.end?, segment.file.clone()))
-            });
-            sealed.collect()
-        };
-        for (number, marker, end, file) in segments {
-            let written = hint::write(&self.disk, file.as_ref(), (number, &marker, end));
-            if written.is_ok() {
-                self.opened.shared.lock().index.segment_mut(number).unwrap().hinted = true;
-            }
-        }
+        keeper::write_hints(&self.disk, &self.opened.shared);
     }
 
     /// What the keeper does: moves the living out of all segments that are worth it.
     pub fn compact(&mut self) {
+        let Opened { writer, shared, .. } = &mut self.opened;
         let mut last_look = LastLook::new();
         for _ in 0..2 {
-            let (wasteful, _) = wasteful(&self.opened.shared.lock().index, &mut last_look);
+            let (wasteful, _) = wasteful(&shared.lock().index, &mut last_look);
             for number in wasteful {
-                let mut compaction = Compaction::of(number);
-                loop {
-                    match compaction.next(&self.opened.shared) {
-                        Step::Batch(requests, commits) => {
-                            let names: Vec<_> = requests.iter().map(name_of_again).collect();
-                            self.opened.writer.commit(requests);
-                            let answers: Vec<_> = commits.into_iter().map(done).collect();
-                            let put_down =
-                                std::iter::zip(names, &answers).filter(|(_, answer)| answer.is_ok());
-                            self.put_down.extend(put_down.map(|(name, _)| name));
-                            if !answers.iter().all(|a| matches!(a, Ok(()) | Err(CommitError::Unknown(_)))) {
-                                break;
-                            }
+                // What fails is tried again by a later look.
+                let _ = compaction::empty(shared, number, |requests, commits| {
+                    let names: Vec<_> = requests.iter().map(name_of_again).collect();
+                    writer.commit(requests);
+                    for (name, commit) in std::iter::zip(names, commits) {
+                        match done(commit) {
+                            Ok(()) => _ = self.put_down.insert(name),
+                            Err(CommitError::Unknown(_)) => {}
+                            Err(error) => return Err(error),
                         }
-                        Step::Done => break,
-                        Step::Damaged(..) | Step::Failed(_) => panic!("nothing is damaged"),
                     }
-                }
+                    Ok(())
+                });
             }
-            self.look();
         }
+        self.look();
         self.tick();
     }
 

@@ -15,8 +15,7 @@ use std::time::Duration;
 
 use super::commit::CommitError;
 use super::committer::Door;
-use super::compaction::{self, Compaction, LastLook, Step};
-use super::damage;
+use super::compaction::{self, LastLook};
 use super::disk::Disk;
 use super::hint;
 use super::shared::Shared;
@@ -108,30 +107,10 @@ pub(super) fn start(
 impl Keeper {
     fn run(&mut self) {
         loop {
-            self.write_hints();
+            write_hints(self.disk.as_ref(), &self.shared);
             let again = self.compact();
             if !self.bell.wait(again.then_some(self.rest)) || !self.bell.rest(self.rest) {
                 return;
-            }
-        }
-    }
-
-    fn write_hints(&self) {
-        let without = || {
-            let state = self.shared.lock();
-            let mut sealed = state.index.segments().iter().filter_map(|(number, segment)| {
-                let end = segment.end.filter(|_| !segment.hinted)?;
-                Some((NonZeroU32::new(*number)?, segment.marker, end, segment.file.clone()))
-            });
-            sealed.next()
-        };
-        while let Some((number, marker, end, file)) = without() {
-            if let Err(error) = hint::write(self.disk.as_ref(), file.as_ref(), (number, &marker, end)) {
-                tracing::warn!(segment = number, %error, "no hint file: the next start reads the whole segment");
-            }
-            // Once only: what failed would fail again, and costs nothing but time at the next start.
-            if let Some(segment) = self.shared.lock().index.segment_mut(number) {
-                segment.hinted = true;
             }
         }
     }
@@ -156,33 +135,39 @@ impl Keeper {
     }
 
     fn empty(&self, number: NonZeroU32) -> Result<(), CommitError> {
-        let mut compaction = Compaction::of(number);
-        loop {
-            match compaction.next(&self.shared) {
-                Step::Batch(requests, commits) => {
-                    requests.into_iter().for_each(|request| self.door.push(request));
-                    for commit in commits {
-                        match commit.wait() {
-                            Ok(()) | Err(CommitError::Unknown(_)) => {}
-                            Err(error) => return Err(error),
-                        }
-                    }
+        compaction::empty(&self.shared, number, |requests, commits| {
+            requests.into_iter().for_each(|request| self.door.push(request));
+            for commit in commits {
+                match commit.wait() {
+                    Ok(()) | Err(CommitError::Unknown(_)) => {}
+                    Err(error) => return Err(error),
                 }
-                Step::Damaged(lookup, place) => {
-                    // Without a copy it is pinned now, and no longer wasteful.
-                    let Some(request) = damage::see_to(&self.shared, &lookup, place) else { return Ok(()) };
-                    self.door.push(request);
-                    self.door.nudge();
-                }
-                Step::Done => {
-                    self.door.nudge();
-                    return Ok(());
-                }
-                Step::Failed(error) => return Err(CommitError::Failing(Arc::new(error))),
             }
-            if self.door.announced.load(Ordering::Relaxed) > 0 && !self.bell.rest(PAUSE) {
-                return Err(CommitError::Closed);
-            }
+            let busy = self.door.announced.load(Ordering::Relaxed) > 0;
+            if busy && !self.bell.rest(PAUSE) { Err(CommitError::Closed) } else { Ok(()) }
+        })?;
+        self.door.nudge();
+        Ok(())
+    }
+}
+
+/// Writes the hints of all sealed segments that have none.
+pub(super) fn write_hints(disk: &dyn Disk, shared: &Shared) {
+    let without = || {
+        let state = shared.lock();
+        let mut sealed = state.index.segments().iter().filter_map(|(number, segment)| {
+            let end = segment.end.filter(|_| !segment.hinted)?;
+            Some((NonZeroU32::new(*number)?, segment.marker, end, segment.file.clone()))
+        });
+        sealed.next()
+    };
+    while let Some((number, marker, end, file)) = without() {
+        if let Err(error) = hint::write(disk, file.as_ref(), (number, &marker, end)) {
+            tracing::warn!(segment = number, %error, "no hint file: the next start reads the whole segment");
+        }
+        // Once only: what failed would fail again, and costs nothing but time at the next start.
+        if let Some(segment) = shared.lock().index.segment_mut(number) {
+            segment.hinted = true;
         }
     }
 }

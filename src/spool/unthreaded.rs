@@ -16,18 +16,25 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::committer::TICK;
+use super::compaction::{self, LastLook};
+use super::content_file;
+use super::disk::Disk;
+use super::keeper;
 use super::log::{self, Opened};
 use super::lying_disk::{Fault, LyingDisk};
 use super::read::{self, ReadError, Wait};
 use super::request::Request;
 use super::shared::Shared;
-use super::writer::{Habits, Writer};
+use super::writer::{Habits, Writer, trouble};
 use super::{
     Accepted, Announcement, BoxFuture, Commit, CommitError, Durability, LoadError, OpenError, Outline,
     Progress, Quarantined, Recovery, Spool, SpoolStatus, Stored, TimeBase, crash,
 };
 use crate::clock::{Clock, Timestamp};
 use crate::mail::{Content, QueueId, Receipt};
+
+/// Contents above this get files of their own: few, and not only giants.
+const LARGE: usize = 1500;
 
 /// How the logs of a site work.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +77,7 @@ struct Core {
     knock: Notify,
     off: Arc<Notify>,
     unsure_since: Mutex<Option<Timestamp>>,
+    last_look: Mutex<LastLook>,
 }
 
 impl fmt::Debug for Site {
@@ -111,6 +119,7 @@ impl Site {
             knock: Notify::new(),
             off: self.0.off.clone(),
             unsure_since: Mutex::default(),
+            last_look: Mutex::default(),
         });
         core.note();
         tokio::spawn(core.clone().tend());
@@ -121,7 +130,7 @@ impl Site {
     /// Everything that the running log holds, as it stands on the disk and in its memory of a failing disk.
     pub fn living(&self) -> Result<Vec<Stored>, String> {
         let core = self.core();
-        let ids = core.shared.lock().index.ids();
+        let ids: Vec<QueueId> = core.shared.lock().index.entries().map(|(id, _)| *id).collect();
         ids.into_iter().map(|id| core.stored(id).map_err(|error| error.to_string())).collect()
     }
 
@@ -228,6 +237,7 @@ impl Core {
                     if let Some(writer) = self.writer.lock().unwrap().as_mut() {
                         writer.tick();
                     }
+                    self.keep_house();
                     self.note();
                 }
             }
@@ -253,6 +263,37 @@ impl Core {
         }
         // Also for the ticks that may be wanted now.
         self.knock.notify_one();
+    }
+
+    /// As the threaded log does.
+    fn accept_large(&self, mut request: Request) {
+        let content = request.record.part_content();
+        match content_file::write(&self.disk, request.id(), &content) {
+            Ok(()) => self.push(request),
+            Err(error) => {
+                let _ = self.disk.remove(&content_file::name(request.id()));
+                request.decline(trouble(error));
+            }
+        }
+    }
+
+    /// What the keeper of a threaded log does.
+    fn keep_house(&self) {
+        let mut writer = self.writer.lock().unwrap();
+        let Some(writer) = writer.as_mut() else { return };
+        keeper::write_hints(&self.disk, &self.shared);
+        let mut last_look = self.last_look.lock().unwrap();
+        let (wasteful, _) = compaction::wasteful(&self.shared.lock().index, &mut last_look);
+        for number in wasteful {
+            // What fails is tried again by a later look.
+            let _ = compaction::empty(&self.shared, number, |requests, commits| {
+                writer.commit(requests);
+                let mut answers =
+                    commits.into_iter().map(|commit| commit.try_now().expect("it was just answered"));
+                let failed = answers.find(|answer| !matches!(answer, Ok(()) | Err(CommitError::Unknown(_))));
+                failed.unwrap_or(Ok(()))
+            });
+        }
     }
 
     fn commit(&self) {
@@ -308,9 +349,7 @@ impl Core {
         match read(&lookup, Wait::Yes) {
             Ok(value) => Ok(value.expect("a read that may wait always yields")),
             Err(ReadError::Io(source)) => Err(LoadError::Io { id, source }),
-            Err(ReadError::Damaged { segment, offset }) => {
-                Err(LoadError::Damaged { id, segment: segment.get(), offset })
-            }
+            Err(ReadError::Damaged(place)) => Err(LoadError::Damaged { id, place }),
         }
     }
 }
@@ -333,8 +372,13 @@ impl Spool for Unthreaded {
     fn accept(&self, message: Accepted, content: Content) -> Commit<Receipt> {
         self.core.shared.names.used(message.id);
         self.core.shared.names.saw(message.arrived_at);
+        let large = content.len() > LARGE && message.strikes.is_none();
         let (request, commit) = Request::accept(message, content);
-        self.core.push(request);
+        if large {
+            self.core.accept_large(request);
+        } else {
+            self.core.push(request);
+        }
         commit
     }
 
