@@ -19,6 +19,7 @@ pub(super) enum Refusal {
     ContentCutShort,
     Idle,
     Stopping,
+    TooManyMessages,
     SpoolFull,
     SpoolFailing,
     TooLarge,
@@ -76,6 +77,12 @@ impl Refusal {
             Self::Stopping => {
                 (421, status(4, 3, 2), "the relay is stopping, try again later", "the relay is stopping")
             }
+            Self::TooManyMessages => (
+                452,
+                status(4, 3, 1),
+                "too many messages are waiting here, try again later",
+                "[limits] queued_messages is reached",
+            ),
             Self::SpoolFull => (
                 452,
                 status(4, 3, 1),
@@ -117,6 +124,7 @@ impl From<&AcceptError> for Refusal {
     fn from(error: &AcceptError) -> Self {
         match error {
             AcceptError::Stopping => Self::Stopping,
+            AcceptError::TooMany => Self::TooManyMessages,
             AcceptError::Spool(CommitError::Full) => Self::SpoolFull,
             AcceptError::Spool(CommitError::TooLarge) => Self::TooLarge,
             AcceptError::Spool(_) => Self::SpoolFailing,

@@ -35,6 +35,12 @@ impl QueueId {
         Self((self.0 + 1) & Self::MAX.0)
     }
 
+    /// The millisecond of its making, as its maker's clock stood: what [`QueueId::first_at`] was given, or later when
+    /// that one had more messages than it has names.
+    pub const fn millis(self) -> u64 {
+        self.0 >> Self::SEQUENCE_BITS
+    }
+
     pub const fn from_u64(raw: u64) -> Self {
         Self(raw & Self::MAX.0)
     }
@@ -160,6 +166,7 @@ mod tests {
         let first = QueueId::first_at(1_795_318_387_120);
         let later = QueueId::first_at(1_795_318_387_121);
         assert!(first < first.next() && first.next() < later);
+        assert_eq!((first.next().millis(), later.millis()), (1_795_318_387_120, 1_795_318_387_121));
         assert!(first.to_string() < later.to_string());
         assert_eq!(first.to_string().len(), 12);
         assert_eq!(first.to_string().to_lowercase().parse(), Ok(first));

@@ -1,7 +1,8 @@
 //! The way in: new messages, and those that the spool gives back at the start.
 //!
 //! Contract: [`Dispatch::accept`] returns the receipt of a commit, and by then the message is in line. It runs to its end
-//! even when the caller goes away: a message that is durable is never left without a line.
+//! even when the caller goes away: a message that is durable is never left without a line. When as many messages wait
+//! as [`Settings::messages`] says, further ones are refused before the spool is asked.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use crate::tracking::{Loaded, Message, Received, Tracking};
 pub enum AcceptError {
     #[error("the relay is stopping")]
     Stopping,
+    #[error("as many messages wait as may; see [limits] queued_messages")]
+    TooMany,
     #[error(transparent)]
     Spool(#[from] CommitError),
 }
@@ -131,6 +134,8 @@ pub(super) fn limits(settings: Settings, rules: &dyn Rules) -> Limits {
         delay_after: retry.delay_after,
         per_destination: settings.per_destination,
         total: settings.total,
+        messages: settings.messages,
+        notices: settings.notices,
     }
 }
 
@@ -171,6 +176,10 @@ impl Dispatch {
     pub async fn accept(&self, intake: Intake, incoming: Incoming) -> Result<Receipt, AcceptError> {
         if self.inner.is_closed() {
             return Err(AcceptError::Stopping);
+        }
+        // Notices don't come this way: what is owed does not depend on who else waits.
+        if self.inner.state().ledger.is_full() {
+            return Err(AcceptError::TooMany);
         }
         let inner = Arc::clone(&self.inner);
         let accept = async move { inner.commit(inner.hand_over(intake, incoming, None)).await };
@@ -221,7 +230,11 @@ impl Inner {
         self.tracking.received(message(&stored), &received);
         let now = self.clock.now();
         let entrant = entrant(&stored, &stored.progress, &*self.rules, now);
-        self.state().ledger.enter(entrant, now);
+        {
+            let mut state = self.state();
+            state.ledger.enter_new(entrant, now);
+            self.tell_asleep(&mut state.ledger, &stored, &stored.progress, now);
+        }
         self.changed.notify_one();
         Ok(receipt)
     }

@@ -4,27 +4,35 @@
 //! work ends by `settle_share`, `unreachable`, `put_back`, `put_back_expired`, `report_ended` or `delay_ended`. `hasten`,
 //! `withdraw` and `forget` are the operator's and everybody's.
 //! Invariants: a message of the ledger waits in a line for each destination that still owes it an outcome (its
-//! shares), is out on a lease, is held, or owes a report; whatever waits for its age stands in the agenda.
+//! shares), is out on a lease, is held, or owes a report. A message with one share costs less than 100 octets, whatever
+//! it waits for; no move walks over all messages, and `take` looks at no more than [`LOOKS`] of them.
+//! Notices and expiries go at a pace, reports first; work by age never takes more than a quarter of the places, and
+//! deliveries to those that have not answered yet no more than half of them.
 //! Not here: envelopes and progress, which stay in the spool until somebody works on the message; the schedule.
 //! Notices and expiry fall due by a message's age, also while its destination sleeps. Nothing expires without an
 //! attempt that failed after its deadline and since the start: a weekend of downtime must not bounce what was never
-//! tried.
+//! tried. If the destination answers before its turn to end has come, it is delivered.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::line::{Line, Sleep};
+use super::aging::Aging;
+use super::entry::{Entry, Share};
+use super::line::{Line, LineLimits, Sleep};
 use super::lines::{LineId, Lines};
+use super::pace::{Pace, Rate};
 use super::reports::Reports;
 use crate::clock::Timestamp;
 use crate::mail::{Destination, Outcome, QueueId};
+use crate::packed::PackedMap;
 
 /// A share whose probe failed goes back behind all that is due, so that the next probe takes another message.
 const BEHIND: Duration = Duration::from_millis(1);
 /// Delay notices wait this long for an attempt that is under way, since its end may make them needless.
-const ATTEMPT_UNDER_WAY: Duration = Duration::from_secs(30);
+pub(super) const ATTEMPT_UNDER_WAY: Duration = Duration::from_secs(30);
+/// Messages that one call looks at: others wait for the ledger meanwhile.
+pub(super) const LOOKS: usize = 1000;
 
 /// What the queue lets run and for how long, as far as the ledger needs it.
 #[derive(Clone, Debug)]
@@ -33,6 +41,29 @@ pub(super) struct Limits {
     pub delay_after: Option<Duration>,
     pub per_destination: u32,
     pub total: usize,
+    pub messages: usize,
+    pub notices: Rate,
+}
+
+impl Limits {
+    fn of_lines(&self) -> LineLimits {
+        LineLimits { window_max: self.per_destination, expire_after: self.expire_after }
+    }
+
+    /// Deliveries to those that have not answered yet.
+    fn unproven_max(&self) -> usize {
+        (self.total / 2).max(1)
+    }
+
+    /// Notices, expiries and what else is done by age.
+    fn by_age_max(&self) -> usize {
+        (self.total / 4).max(1)
+    }
+
+    /// A delay notice that would come with the expiry is none.
+    pub(super) fn delay_after(&self) -> Option<Duration> {
+        self.delay_after.filter(|after| *after < self.expire_after)
+    }
 }
 
 /// A piece of work. Whoever gets it has the message on lease until one of the ending moves.
@@ -46,39 +77,46 @@ pub(super) enum Task {
     Delay { id: QueueId },
     /// Outcomes have been recorded that the sender is owed a report of.
     Report { id: QueueId },
+    /// The message waits for a destination that sleeps, and its own log does not say so.
+    Tell { id: QueueId },
+}
+
+/// Whose places a lease takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Duty {
+    /// A delivery, or an act of the operator.
+    Plain,
+    /// What falls due by age, which leaves room for the others.
+    ByAge,
+}
+
+impl Task {
+    pub fn id(&self) -> QueueId {
+        match self {
+            Self::Deliver { id, .. }
+            | Self::Expire { id, .. }
+            | Self::Delay { id }
+            | Self::Report { id }
+            | Self::Tell { id } => *id,
+        }
+    }
+
+    pub fn duty(&self) -> Duty {
+        match self {
+            Self::Deliver { .. } => Duty::Plain,
+            Self::Expire { .. } | Self::Delay { .. } | Self::Report { .. } | Self::Tell { .. } => Duty::ByAge,
+        }
+    }
 }
 
 /// What `take` found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Taken {
     Task(Task),
+    /// Nothing yet: there is more to look at, once others had their turn with the ledger.
+    Again,
     /// Nothing now; look again at this moment, or when something has changed.
     Wait(Option<Timestamp>),
-}
-
-/// One destination's part in a message.
-#[derive(Clone, Debug)]
-struct Share {
-    line: LineId,
-    /// `None` while on lease.
-    due: Option<Timestamp>,
-    /// The operator wants all of its recipients tried, also those whose own time has not come.
-    hastened: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    DelayNotice,
-    Expiry,
-}
-
-struct Entry {
-    /// Its arrival, moved forward by the time it was held: what its age counts from.
-    aged_from: Timestamp,
-    shares: SmallVec<[Share; 1]>,
-    /// What stands for it in the agenda.
-    planned: Option<(Stage, Timestamp)>,
-    held: bool,
 }
 
 /// A message as it enters the ledger.
@@ -95,30 +133,39 @@ pub(super) struct Entrant {
 }
 
 pub(super) struct Ledger {
-    limits: Limits,
-    entries: HashMap<QueueId, Entry>,
-    lines: Lines,
-    agenda: BTreeSet<(Timestamp, QueueId)>,
-    reports: Reports,
-    expiring: VecDeque<(QueueId, Destination, Box<Outcome>)>,
+    pub(super) limits: Limits,
+    pub(super) entries: PackedMap<QueueId, Entry>,
+    pub(super) lines: Lines,
+    pub(super) delays: Aging,
+    pub(super) expiries: Aging,
+    pub(super) reports: Reports,
+    pub(super) pace: Pace,
     under_way: usize,
+    by_age: usize,
 }
 
 impl Ledger {
     pub fn new(limits: Limits) -> Self {
         Self {
-            limits,
-            entries: HashMap::new(),
-            lines: Lines::default(),
-            agenda: BTreeSet::new(),
+            entries: PackedMap::new(),
+            lines: Lines::new(limits.of_lines(), limits.unproven_max()),
+            delays: Aging::default(),
+            expiries: Aging::default(),
             reports: Reports::default(),
-            expiring: VecDeque::new(),
+            pace: Pace::new(limits.notices),
             under_way: 0,
+            by_age: 0,
+            limits,
         }
     }
 
     pub fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// As many wait as may.
+    pub fn is_full(&self) -> bool {
+        self.len() >= self.limits.messages
     }
 
     pub fn contains(&self, id: QueueId) -> bool {
@@ -129,19 +176,18 @@ impl Ledger {
         self.entries.get(&id).is_some_and(|entry| entry.held)
     }
 
-    pub fn ids(&self) -> Vec<QueueId> {
-        let mut ids: Vec<QueueId> = self.entries.keys().copied().collect();
-        ids.sort_unstable();
-        ids
+    /// The message with the last name.
+    pub fn last_id(&self) -> Option<QueueId> {
+        self.entries.last_key_value().map(|(id, _)| *id)
     }
 
-    /// At most `most` ids behind `after` (from the first one on without it), in order.
-    pub fn ids_after(&self, after: Option<QueueId>, most: usize) -> Vec<QueueId> {
-        let behind = |id: &QueueId| after.is_none_or(|after| *id > after);
-        let mut ids: Vec<QueueId> = self.entries.keys().copied().filter(behind).collect();
-        ids.sort_unstable();
-        ids.truncate(most);
-        ids
+    /// Some messages after this one, in order; none when it is the last. Whoever wants all asks again and again, and
+    /// others get at the ledger in between.
+    pub fn ids_after(&self, id: Option<QueueId>) -> Vec<QueueId> {
+        match id {
+            Some(id) => self.entries.iter_after(&id).map(|(id, _)| *id).take(LOOKS).collect(),
+            None => self.entries.keys().copied().take(LOOKS).collect(),
+        }
     }
 
     pub fn lines(&self) -> impl Iterator<Item = &Line> {
@@ -167,83 +213,92 @@ impl Ledger {
         let Some(entry) = self.entries.get(&id) else { return Vec::new() };
         let share = |share: &Share| {
             let line = self.lines.get(share.line);
-            let due = share.due.map(|due| line.sleep().map_or(due, |sleep| sleep.until.max(due)));
+            let due = share.due().map(|due| line.sleep().map_or(due, |sleep| sleep.until.max(due)));
             (line.destination().clone(), due)
         };
-        entry.shares.iter().map(share).collect()
+        entry.shares.as_slice().iter().map(share).collect()
     }
 
-    /// A new message, one found at the start, or one that comes back from a hold. Shares that are on lease just now
-    /// stay there.
+    /// Whether the message waits for just these destinations.
+    pub fn stands_in(&self, id: QueueId, destinations: &[(Destination, Timestamp)]) -> bool {
+        let Some(entry) = self.entries.get(&id) else { return false };
+        let shares = entry.shares.as_slice();
+        let has = |(destination, _): &(Destination, Timestamp)| {
+            self.lines.find(destination).is_some_and(|line| entry.shares.of(line).is_some())
+        };
+        shares.len() == destinations.len() && destinations.iter().all(has)
+    }
+
+    /// A message of a former run, found at the start, or one that comes back from a hold or to other lines. Shares that
+    /// are on lease just now stay there.
     pub fn enter(&mut self, entrant: Entrant, now: Timestamp) {
         let Entrant { id, aged_from, shares, held, may_owe_delay, owes_report } = entrant;
-        let leased = self.entries.remove(&id).map(|old| old.shares).unwrap_or_default();
-        self.entries.insert(id, Entry { aged_from, shares: leased, planned: None, held });
+        let old = self.entries.remove(&id);
+        let told = old.as_ref().is_none_or(|old| old.told);
+        let leased = old.map(|old| old.shares).unwrap_or_default();
+        self.entries.insert(id, Entry { aged_from, shares: leased, held, may_owe_delay, told });
         for (destination, due) in shares {
             self.join(id, &destination, due, now);
         }
-        if !self.entry(id).shares.is_empty() {
-            self.plan(id, if may_owe_delay { Stage::DelayNotice } else { Stage::Expiry });
-        }
+        self.admit(id);
         if owes_report {
             self.reports.owe(id);
         }
     }
 
+    /// A message that was accepted just now: its own log does not say yet that it waits.
+    pub fn enter_new(&mut self, entrant: Entrant, now: Timestamp) {
+        let Entrant { id, aged_from, held, may_owe_delay, .. } = entrant;
+        self.entries
+            .insert(id, Entry { aged_from, shares: Default::default(), held, may_owe_delay, told: false });
+        self.enter(entrant, now);
+    }
+
+    /// What falls due by its age shall not be missed.
+    fn admit(&mut self, id: QueueId) {
+        let Some(&Entry { aged_from, may_owe_delay, .. }) = self.entries.get(&id) else { return };
+        self.expiries.admit(id, aged_from, self.limits.expire_after);
+        if let Some(after) = self.limits.delay_after()
+            && may_owe_delay
+        {
+            self.delays.admit(id, aged_from, after);
+        }
+    }
+
     /// Adds a share, unless the message is held or has one of this destination already.
     fn join(&mut self, id: QueueId, destination: &Destination, due: Timestamp, now: Timestamp) {
-        if self.entry(id).held {
+        let entry = self.entry(id);
+        if entry.held {
             return;
         }
-        let line = self.lines.of(destination, self.limits.per_destination);
+        let line = self.lines.of(destination);
         let entry = self.entry(id);
-        if entry.shares.iter().all(|share| share.line != line) {
-            entry.shares.push(Share { line, due: Some(due), hastened: false });
-            self.stand_in_line(id, line, due, now);
+        if entry.shares.of(line).is_none() {
+            let share = Share::waiting(line, due, entry.told);
+            entry.shares.push(share);
+            self.stand_in_line(id, share, now);
         }
     }
 
     /// One whose time is up waits in its line for the next failure of the destination, which ends it.
-    fn stand_in_line(&mut self, id: QueueId, line: LineId, due: Timestamp, now: Timestamp) {
-        let overdue = self.is_past_deadline(id, now);
+    fn stand_in_line(&mut self, id: QueueId, share: Share, now: Timestamp) {
+        let Share { line, told, .. } = share;
+        let Some(due) = share.due() else { return };
+        let aged_from = self.entry(id).aged_from;
+        let overdue = aged_from + self.limits.expire_after <= now;
         self.lines.edit(line, now, |line| {
             line.join(id, due);
             if overdue {
-                line.wait_for_failure(id);
+                line.may_end(id, aged_from);
+            }
+            if !told {
+                line.is_untold(id);
             }
         });
     }
 
-    fn is_past_deadline(&self, id: QueueId, now: Timestamp) -> bool {
-        self.deadline(id).is_some_and(|deadline| deadline <= now)
-    }
-
-    fn entry(&mut self, id: QueueId) -> &mut Entry {
+    pub(super) fn entry(&mut self, id: QueueId) -> &mut Entry {
         self.entries.get_mut(&id).expect("a message on lease is in the ledger")
-    }
-
-    /// Puts the next thing that falls due by age on the agenda.
-    fn plan(&mut self, id: QueueId, stage: Stage) {
-        let Limits { expire_after, delay_after, .. } = self.limits;
-        let aged_from = self.entry(id).aged_from;
-        match (stage, delay_after) {
-            (Stage::DelayNotice, Some(delay_after)) if delay_after < expire_after => {
-                self.plan_at(id, Stage::DelayNotice, aged_from + delay_after);
-            }
-            _ => self.plan_at(id, Stage::Expiry, aged_from + expire_after),
-        }
-    }
-
-    fn plan_at(&mut self, id: QueueId, stage: Stage, at: Timestamp) {
-        self.strike_from_agenda(id);
-        self.entry(id).planned = Some((stage, at));
-        self.agenda.insert((at, id));
-    }
-
-    fn strike_from_agenda(&mut self, id: QueueId) {
-        if let Some((_, at)) = self.entry(id).planned.take() {
-            self.agenda.remove(&(at, id));
-        }
     }
 
     /// The next piece of work. Whoever takes it owes one of the ending moves, and [`Ledger::end_work`].
@@ -251,115 +306,56 @@ impl Ledger {
         if self.under_way >= self.limits.total {
             return Taken::Wait(None);
         }
-        match self.find_task(now) {
+        let mut looks = LOOKS;
+        self.mark_overdue(now, &mut looks);
+        match self.find_task(now, &mut looks) {
             Some(task) => {
-                self.begin_work();
+                self.begin_work(task.duty());
                 Taken::Task(task)
             }
+            None if looks == 0 => Taken::Again,
             None => {
-                let agenda = self.agenda.first().map(|(at, _)| *at);
-                Taken::Wait(
-                    [agenda, self.reports.wakes_at(), self.lines.wakes_at()].into_iter().flatten().min(),
-                )
+                let moments = [self.expiry_wakes_at(), self.paced_wakes_at(now), self.lines.wakes_at()];
+                Taken::Wait(moments.into_iter().flatten().min())
             }
         }
     }
 
     /// Somebody works on a message: a task, or the operator.
-    pub fn begin_work(&mut self) {
+    pub fn begin_work(&mut self, duty: Duty) {
         self.under_way += 1;
+        self.by_age += usize::from(duty == Duty::ByAge);
     }
 
-    pub fn end_work(&mut self) {
+    pub fn end_work(&mut self, duty: Duty) {
         self.under_way -= 1;
+        self.by_age -= usize::from(duty == Duty::ByAge);
     }
 
-    fn find_task(&mut self, now: Timestamp) -> Option<Task> {
-        while let Some((at, id)) = self.agenda.first().copied().filter(|(at, _)| *at <= now) {
-            self.agenda.remove(&(at, id));
-            if let Some(task) = self.fallen_due(id, now) {
-                return Some(task);
-            }
+    /// Whether work by age may begin.
+    pub(super) fn has_room_by_age(&self) -> bool {
+        self.by_age < self.limits.by_age_max()
+    }
+
+    fn find_task(&mut self, now: Timestamp, looks: &mut usize) -> Option<Task> {
+        if let Some(task) = self.next_paced(now, looks) {
+            return Some(task);
         }
-        while let Some((id, destination, outcome)) = self.expiring.pop_front() {
-            // It may have been held, or its schedule lengthened, since it was put here.
-            if self.is_past_deadline(id, now) && self.withdraw_share(id, &destination, now) {
-                return Some(Task::Expire { id, destination, outcome });
-            }
-        }
-        if let Some(id) = self.reports.next(now) {
-            return Some(Task::Report { id });
-        }
-        let line = self.lines.next(now)?;
-        let id = self.lines.edit(line, now, Line::take).expect("a line with a turn has a message");
+        let Some(line) = self.lines.next(now) else { return self.next_untold(now) };
+        let entries = &self.entries;
+        // Who is in a line is in the ledger, too.
+        let aged_from = |id| entries.get(&id).map_or(now, |entry| entry.aged_from);
+        let id = self
+            .lines
+            .edit(line, now, |line| line.take(aged_from))
+            .expect("a line with a turn has a message");
         let destination = self.lines.get(line).destination().clone();
         let mut hastened = false;
-        if let Some(share) = self.entry(id).shares.iter_mut().find(|share| share.line == line) {
-            share.due = None;
+        if let Some(share) = self.entry(id).shares.of_mut(line) {
+            share.lease();
             hastened = std::mem::take(&mut share.hastened);
         }
         Some(Task::Deliver { id, line, destination, hastened })
-    }
-
-    /// The agenda's moment for a message has come.
-    fn fallen_due(&mut self, id: QueueId, now: Timestamp) -> Option<Task> {
-        let past_deadline = self.is_past_deadline(id, now);
-        let entry = self.entries.get_mut(&id)?;
-        let (stage, _) = entry.planned.take()?;
-        // It waits for nothing any more: only a report is owed.
-        if entry.shares.is_empty() {
-            return None;
-        }
-        let is_delivering = entry.shares.iter().any(|share| share.due.is_none());
-        match stage {
-            Stage::DelayNotice if !past_deadline && (is_delivering || self.reports.is_writing(id)) => {
-                self.plan_at(id, Stage::DelayNotice, now + ATTEMPT_UNDER_WAY);
-                None
-            }
-            Stage::DelayNotice => {
-                self.plan(id, Stage::Expiry);
-                // A message that was found when its time was over is not "delayed" any more.
-                if past_deadline {
-                    return None;
-                }
-                self.reports.begin(id);
-                Some(Task::Delay { id })
-            }
-            // The schedule was lengthened since this was put down.
-            Stage::Expiry if !past_deadline => {
-                self.plan(id, Stage::Expiry);
-                None
-            }
-            Stage::Expiry => {
-                let deadline = entry.aged_from + self.limits.expire_after;
-                let waiting: SmallVec<[LineId; 1]> =
-                    entry.shares.iter().filter(|share| share.due.is_some()).map(|share| share.line).collect();
-                for line in waiting {
-                    if self.lines.edit(line, now, |line| line.ends_now_or_at_failure(id, deadline)) {
-                        self.push_expiring(id, line);
-                    }
-                }
-                None
-            }
-        }
-    }
-
-    /// The share ends by what its sleeping destination said last.
-    fn push_expiring(&mut self, id: QueueId, line: LineId) {
-        let line = self.lines.get(line);
-        let outcome = line.sleep().expect("only a sleeping line ends what waits").outcome.clone();
-        self.expiring.push_back((id, line.destination().clone(), Box::new(outcome)));
-    }
-
-    /// Takes a share that waits out of its line; false when it does not wait there any more.
-    fn withdraw_share(&mut self, id: QueueId, destination: &Destination, now: Timestamp) -> bool {
-        let Some(line) = self.lines.find(destination) else { return false };
-        let Some(entry) = self.entries.get_mut(&id) else { return false };
-        let Some(at) = entry.shares.iter().position(|share| share.line == line) else { return false };
-        let Some(due) = entry.shares[at].due else { return false };
-        entry.shares.remove(at);
-        self.lines.edit(line, now, |line| line.leave(id, due));
-        true
     }
 
     /// The destination answered, and this share is tried again at `next`, or is done with.
@@ -371,6 +367,8 @@ impl Ledger {
         next: Option<Timestamp>,
         now: Timestamp,
     ) -> Option<Sleep> {
+        // Its own log says what was answered.
+        self.mark_told(id, line);
         self.rejoin(id, line, next, now);
         self.lines.edit(line, now, Line::answered)
     }
@@ -383,7 +381,9 @@ impl Ledger {
     }
 
     /// The destination could not be reached: the share goes back in line behind the others, if it still `waits`, and
-    /// whoever was only waiting for this failure expires. Gives back the sleep.
+    /// whoever was only waiting for this failure may end. Gives back the sleep, and whether the message's own log is to
+    /// tell of it: the log of whoever found out does, and that of one which does not say yet that it waits. Later
+    /// tries are the destination's.
     pub fn unreachable(
         &mut self,
         id: QueueId,
@@ -392,38 +392,30 @@ impl Ledger {
         outcome: Outcome,
         not_before: Option<Timestamp>,
         now: Timestamp,
-    ) -> Sleep {
+    ) -> (Sleep, bool) {
+        let was_told = self.mark_told(id, line);
         // Before the line hears of the failure: one whose time is up ends by it.
         self.rejoin(id, line, waits.then(|| now + BEHIND), now);
-        let (overdue, sleep) = self.lines.edit(line, now, |line| {
-            let overdue = line.unreachable(outcome, not_before, now);
-            (overdue, line.sleep().expect("it was just put to sleep").clone())
+        let sleep = self.lines.edit(line, now, |line| {
+            line.unreachable(outcome, not_before, now);
+            line.sleep().expect("it was just put to sleep").clone()
         });
-        for id in overdue {
-            if self.is_past_deadline(id, now) {
-                self.push_expiring(id, line);
-            } else {
-                // The schedule was lengthened meanwhile.
-                self.plan(id, Stage::Expiry);
-            }
-        }
-        sleep
+        let is_first = sleep.failures == 1;
+        (sleep, is_first || !was_told)
     }
 
     /// Puts a leased share back in its line, or drops it when it has no next attempt or the message is held.
     fn rejoin(&mut self, id: QueueId, line: LineId, next: Option<Timestamp>, now: Timestamp) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        let Some(at) = entry.shares.iter().position(|share| share.line == line && share.due.is_none()) else {
-            return;
-        };
-        match next.filter(|_| !entry.held) {
+        let held = entry.held;
+        let Some(share) = entry.shares.of_mut(line).filter(|share| share.due().is_none()) else { return };
+        match next.filter(|_| !held) {
             Some(due) => {
-                entry.shares[at].due = Some(due);
-                self.stand_in_line(id, line, due, now);
+                share.wait_until(due);
+                let share = *share;
+                self.stand_in_line(id, share, now);
             }
-            None => {
-                entry.shares.remove(at);
-            }
+            None => entry.shares.retain(|share| share.line != line),
         }
     }
 
@@ -437,50 +429,81 @@ impl Ledger {
         self.reports.ended(id, again_at);
     }
 
-    /// Whoever wrote a delay notice has ended. `again_at`: it could not be written, and falls due again then.
-    pub fn delay_ended(&mut self, id: QueueId, again_at: Option<Timestamp>) {
-        self.reports.ended(id, None);
-        if let (Some(at), true) = (again_at, self.entries.contains_key(&id)) {
-            self.plan_at(id, Stage::DelayNotice, at);
-        }
-    }
-
     /// Takes all that waits of a message out of line, because it is held or about to enter anew.
     /// Shares on lease stay with whoever has them.
     pub fn withdraw(&mut self, id: QueueId, held: bool, now: Timestamp) {
-        self.strike_from_agenda(id);
         let entry = self.entry(id);
         entry.held = held;
-        let waiting: SmallVec<[(LineId, Timestamp); 1]> =
-            entry.shares.iter().filter_map(|share| share.due.map(|due| (share.line, due))).collect();
-        entry.shares.retain(|share| share.due.is_none());
+        let aged_from = entry.aged_from;
+        let waiting: SmallVec<[(LineId, Timestamp); 1]> = entry.waiting().collect();
+        entry.shares.retain(|share| share.due().is_none());
         for (line, due) in waiting {
-            self.lines.edit(line, now, |line| line.leave(id, due));
+            self.lines.edit(line, now, |line| line.leave(id, due, aged_from));
         }
     }
 
-    /// Moves what waits of a message to now: all of it, or its share of one line.
-    pub fn hasten(&mut self, id: QueueId, only: Option<LineId>, now: Timestamp) {
-        let Some(entry) = self.entries.get_mut(&id) else { return };
-        let mut hastened: SmallVec<[(LineId, Timestamp); 1]> = SmallVec::new();
-        for share in entry.shares.iter_mut().filter(|share| only.is_none_or(|line| line == share.line)) {
-            let Some(due) = share.due else { continue };
-            share.due = Some(now);
-            share.hastened = true;
-            hastened.push((share.line, due));
-        }
-        for (line, due) in hastened {
-            // In one edit: a line that is left empty is gone.
-            self.lines.edit(line, now, |line| {
-                line.leave(id, due);
-                line.join(id, now);
-                line.wake(now);
-            });
-            self.stand_in_line(id, line, now, now);
+    /// Moves what waits of a message to now, and wakes its destinations.
+    pub fn hasten(&mut self, id: QueueId, now: Timestamp) {
+        let Some(entry) = self.entries.get(&id) else { return };
+        let lines: SmallVec<[LineId; 1]> = entry.waiting().map(|(line, _)| line).collect();
+        for line in lines {
+            self.hasten_share(id, line, now);
+            self.lines.edit(line, now, |line| line.wake(now));
         }
     }
 
-    /// An expiry could not be carried out: the share waits for the next failure of its destination again.
+    /// Whether the share waits.
+    fn hasten_share(&mut self, id: QueueId, line: LineId, now: Timestamp) -> bool {
+        let Some(share) = self.entries.get_mut(&id).and_then(|entry| entry.shares.of_mut(line)) else {
+            return false;
+        };
+        let Some(due) = share.due() else { return false };
+        share.hastened = true;
+        // What is due keeps its place.
+        if due > now {
+            share.wait_until(now);
+            self.lines.edit(line, now, |line| line.put_forward(id, due, now));
+        }
+        true
+    }
+
+    /// All destinations, or this one, are tried at once.
+    pub fn wake(&mut self, destination: Option<&Destination>, now: Timestamp) {
+        for line in self.lines_of(destination) {
+            self.lines.edit(line, now, |line| line.wake(now));
+        }
+    }
+
+    /// Moves all that waits, for one destination or for any, to now: some messages after this one. Tells how many there
+    /// were, and the last that was looked at; `None`: there are no more.
+    pub fn hasten_some(
+        &mut self,
+        destination: Option<&Destination>,
+        after: Option<QueueId>,
+        now: Timestamp,
+    ) -> (usize, Option<QueueId>) {
+        let only = destination.map(|destination| self.lines.find(destination));
+        let ids = self.ids_after(after);
+        let mut hastened = 0;
+        for id in &ids {
+            let Some(entry) = self.entries.get(id) else { continue };
+            let lines: SmallVec<[LineId; 1]> = entry.waiting().map(|(line, _)| line).collect();
+            let wanted = lines.into_iter().filter(|line| only.is_none_or(|only| only == Some(*line)));
+            // All of them, not only the first.
+            let moved = wanted.filter(|line| self.hasten_share(*id, *line, now)).count();
+            hastened += usize::from(moved > 0);
+        }
+        (hastened, ids.last().copied())
+    }
+
+    fn lines_of(&self, destination: Option<&Destination>) -> Vec<LineId> {
+        match destination {
+            Some(destination) => self.lines.find(destination).into_iter().collect(),
+            None => self.lines.ids(),
+        }
+    }
+
+    /// An expiry could not be carried out: the share waits again, and ends later.
     pub fn put_back_expired(
         &mut self,
         id: QueueId,
@@ -490,33 +513,19 @@ impl Ledger {
     ) {
         if self.entries.contains_key(&id) {
             self.join(id, destination, due, now);
+            self.end_later(id, destination, due, now);
         }
     }
 
-    /// Moves all that waits, for one destination or for any, to now; tells how many messages that is.
-    pub fn hasten_all(&mut self, destination: Option<&Destination>, now: Timestamp) -> usize {
-        let lines = match destination {
-            Some(destination) => self.lines.find(destination).into_iter().collect(),
-            None => self.lines.ids(),
-        };
-        let mut hastened = HashSet::new();
-        for line in lines {
-            for id in self.lines.get(line).waiting_ids() {
-                self.hasten(id, Some(line), now);
-                hastened.insert(id);
-            }
-        }
-        hastened.len()
-    }
-
-    /// The schedule has changed while the message was being delivered: what falls due by its age, falls due anew.
+    /// The schedule has changed: what falls due by its age, falls due anew.
     pub fn plan_anew(&mut self, id: QueueId, may_owe_delay: bool) {
-        self.plan(id, if may_owe_delay { Stage::DelayNotice } else { Stage::Expiry });
+        self.entry(id).may_owe_delay = may_owe_delay;
+        self.admit(id);
     }
 
     /// One of the message's shares is being delivered now.
     pub fn is_delivering(&self, id: QueueId) -> bool {
-        self.entries.get(&id).is_some_and(|entry| entry.shares.iter().any(|share| share.due.is_none()))
+        self.entries.get(&id).is_some_and(Entry::is_delivering)
     }
 
     /// The message has left the queue.
@@ -529,9 +538,10 @@ impl Ledger {
     }
 
     pub fn set_limits(&mut self, limits: Limits, now: Timestamp) {
-        for id in self.lines.ids() {
-            self.lines.edit(id, now, |line| line.set_window_max(limits.per_destination));
-        }
+        self.lines.set_limits(limits.of_lines(), limits.unproven_max(), now);
+        self.pace.set_rate(limits.notices);
+        self.delays.restart();
+        self.expiries.restart();
         self.limits = limits;
     }
 }

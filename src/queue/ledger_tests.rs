@@ -12,11 +12,22 @@ fn ledger() -> Ledger {
         delay_after: Some(HOUR * 4),
         per_destination: 20,
         total: 200,
+        messages: 1_000_000,
+        notices: Rate::per_second(1000),
     })
 }
 
-fn enter(ledger: &mut Ledger, id: u64, group: &str, now: Timestamp) -> QueueId {
-    let id = QueueId::from_u64(id);
+/// The name of a message that arrived at T0.
+fn id(n: u64) -> QueueId {
+    QueueId::from_u64(QueueId::first_at(T0.as_millis()).as_u64() + n)
+}
+
+fn number(id: QueueId) -> u64 {
+    id.as_u64() & 0xFFFF
+}
+
+fn enter(ledger: &mut Ledger, n: u64, group: &str, now: Timestamp) -> QueueId {
+    let id = id(n);
     let shares = vec![(Destination::Upstream(group.into()), now)];
     let entrant =
         Entrant { id, aged_from: now, shares, held: false, may_owe_delay: true, owes_report: false };
@@ -52,19 +63,20 @@ fn run_dead(ledger: &mut Ledger, mut now: Timestamp, until: Timestamp) -> Vec<(u
             Taken::Wait(None) => break,
             Taken::Task(Task::Deliver { id, line, .. }) => {
                 ledger.unreachable(id, line, true, down(), None, now);
-                ledger.end_work();
+                ledger.end_work(Duty::Plain);
             }
             Taken::Task(Task::Delay { id }) => {
                 ledger.delay_ended(id, None);
-                fell_due.push((hour, format!("delay {}", id.as_u64())));
-                ledger.end_work();
+                fell_due.push((hour, format!("delay {}", number(id))));
+                ledger.end_work(Duty::ByAge);
             }
             Taken::Task(Task::Expire { id, .. }) => {
-                fell_due.push((hour, format!("expire {}", id.as_u64())));
+                fell_due.push((hour, format!("expire {}", number(id))));
                 ledger.forget(id, now);
-                ledger.end_work();
+                ledger.end_work(Duty::ByAge);
             }
-            Taken::Task(Task::Report { .. }) => panic!("no outcome was recorded"),
+            Taken::Again => {}
+            Taken::Task(other) => panic!("nobody asked for {other:?}"),
         }
     }
     fell_due
@@ -82,14 +94,14 @@ fn notices_and_expiry_fall_due_by_age_while_the_destination_sleeps() {
     assert_eq!(fell_due.iter().map(|(_, what)| what.as_str()).collect::<Vec<_>>(), expected);
     assert_eq!(fell_due.iter().map(|(hour, _)| *hour).collect::<Vec<_>>(), [4, 4, 48, 48]);
     assert_eq!(ledger.len(), 0);
-    assert!(ledger.lines().next().is_none() && ledger.agenda.is_empty());
+    assert!(ledger.lines().next().is_none() && ledger.delays.is_idle() && ledger.expiries.is_idle());
 }
 
 #[test]
 fn nothing_expires_without_an_attempt_that_failed_after_its_deadline() {
     let mut ledger = ledger();
     let monday = T0 + HOUR * 72;
-    let id = QueueId::from_u64(1);
+    let id = id(1);
     let shares = vec![(Destination::Upstream("main".into()), T0)];
     // Found at a start on Monday: its deadline passed at the weekend.
     let entrant =
@@ -98,7 +110,7 @@ fn nothing_expires_without_an_attempt_that_failed_after_its_deadline() {
     let (tried, line) = deliver(&mut ledger, monday);
     assert_eq!(tried, id);
     ledger.unreachable(id, line, true, down(), None, monday);
-    ledger.end_work();
+    ledger.end_work(Duty::Plain);
     assert!(matches!(ledger.take(monday), Taken::Task(Task::Expire { .. })), "now it has been tried");
 }
 
@@ -106,9 +118,9 @@ fn nothing_expires_without_an_attempt_that_failed_after_its_deadline() {
 fn what_is_held_does_not_run_and_does_not_age() {
     let mut ledger = ledger();
     let id = enter(&mut ledger, 1, "main", T0);
-    ledger.begin_work();
+    ledger.begin_work(Duty::Plain);
     ledger.withdraw(id, true, T0);
-    ledger.end_work();
+    ledger.end_work(Duty::Plain);
     assert_eq!(ledger.take(T0 + HOUR * 1000), Taken::Wait(None));
     assert!(ledger.is_held(id) && ledger.contains(id));
 }
@@ -126,18 +138,33 @@ fn a_hold_during_an_attempt_lets_it_end_and_a_release_does_not_double_it() {
         Entrant { id, aged_from: T0, shares, held: false, may_owe_delay: false, owes_report: false },
         T0,
     );
+    ledger.set_limits(Limits { delay_after: None, ..ledger.limits.clone() }, T0);
     assert_eq!(wait(&mut ledger, T0), T0 + HOUR * 48);
     ledger.settle_share(id, line, Some(T0 + HOUR), T0);
-    ledger.end_work();
+    ledger.end_work(Duty::Plain);
     assert_eq!(wait(&mut ledger, T0), T0 + HOUR);
 }
 
 #[test]
 fn no_more_runs_at_once_than_the_limits_allow() {
     let mut ledger = ledger();
-    ledger.set_limits(Limits { expire_after: HOUR, delay_after: None, per_destination: 3, total: 4 }, T0);
+    ledger.set_limits(
+        Limits {
+            expire_after: HOUR,
+            delay_after: None,
+            per_destination: 3,
+            total: 4,
+            ..ledger.limits.clone()
+        },
+        T0,
+    );
     for n in 0..10 {
         enter(&mut ledger, n, if n < 5 { "a" } else { "b" }, T0);
+    }
+    for _ in 0..2 {
+        let (id, line) = deliver(&mut ledger, T0);
+        ledger.settle_share(id, line, None, T0);
+        ledger.end_work(Duty::Plain);
     }
     for _ in 0..4 {
         deliver(&mut ledger, T0);
@@ -151,10 +178,11 @@ fn now_means_now_also_for_a_sleeping_destination() {
     let id = enter(&mut ledger, 1, "main", T0);
     let (_, line) = deliver(&mut ledger, T0);
     ledger.unreachable(id, line, true, down(), Some(T0 + HOUR), T0);
-    ledger.end_work();
+    ledger.end_work(Duty::Plain);
     let soon = T0 + Duration::from_secs(1);
     assert_eq!(wait(&mut ledger, soon), T0 + HOUR);
-    assert_eq!(ledger.hasten_all(None, soon), 1);
+    ledger.wake(None, soon);
+    assert_eq!(ledger.hasten_some(None, None, soon).0, 1);
     assert_eq!(deliver(&mut ledger, soon).0, id);
 }
 
@@ -167,7 +195,7 @@ fn an_expiry_that_comes_back_respects_a_hold_and_stands_in_line_once() {
         enter(&mut ledger, 2, "main", monday);
         let (_, line) = deliver(&mut ledger, monday);
         ledger.unreachable(id, line, true, down(), None, monday);
-        ledger.end_work();
+        ledger.end_work(Duty::Plain);
         let Taken::Task(Task::Expire { destination, .. }) = ledger.take(monday) else { panic!("an expiry") };
         // meanwhile: hold, or a reload / write_down that enters it anew
         ledger.withdraw(id, held, monday);
@@ -179,7 +207,7 @@ fn an_expiry_that_comes_back_respects_a_hold_and_stands_in_line_once() {
             );
         }
         ledger.put_back_expired(id, &destination, monday + HOUR, monday);
-        ledger.end_work();
+        ledger.end_work(Duty::ByAge);
         assert!(ledger.shares(id).len() <= usize::from(!held), "held {held}");
     }
 }
@@ -187,8 +215,16 @@ fn an_expiry_that_comes_back_respects_a_hold_and_stands_in_line_once() {
 #[test]
 fn an_expiry_is_asked_again_after_a_release() {
     let mut ledger = ledger();
-    ledger
-        .set_limits(Limits { expire_after: HOUR * 48, delay_after: None, per_destination: 3, total: 2 }, T0);
+    ledger.set_limits(
+        Limits {
+            expire_after: HOUR * 48,
+            delay_after: None,
+            per_destination: 3,
+            total: 2,
+            ..ledger.limits.clone()
+        },
+        T0,
+    );
     let monday = T0 + HOUR * 72;
     let id = enter(&mut ledger, 1, "main", T0);
     let (_, line) = deliver(&mut ledger, monday);
@@ -201,7 +237,7 @@ fn an_expiry_is_asked_again_after_a_release() {
         Entrant { id, aged_from: monday, shares, held: false, may_owe_delay: false, owes_report: false },
         monday,
     );
-    ledger.end_work();
+    ledger.end_work(Duty::Plain);
     let next = ledger.take(monday);
     assert!(!matches!(next, Taken::Task(Task::Expire { .. })), "{next:?}");
 }
@@ -209,7 +245,7 @@ fn an_expiry_is_asked_again_after_a_release() {
 #[test]
 fn now_for_one_destination_leaves_the_others_alone() {
     let mut ledger = ledger();
-    let id = QueueId::from_u64(1);
+    let id = id(1);
     let a = Destination::Upstream("a".into());
     let b = Destination::Upstream("b".into());
     let shares = vec![(a.clone(), T0 + HOUR), (b.clone(), T0 + HOUR)];
@@ -217,10 +253,11 @@ fn now_for_one_destination_leaves_the_others_alone() {
         Entrant { id, aged_from: T0, shares, held: false, may_owe_delay: false, owes_report: false },
         T0,
     );
-    ledger.hasten_all(Some(&a), T0);
+    ledger.wake(Some(&a), T0);
+    ledger.hasten_some(Some(&a), None, T0);
     let (_, line) = deliver(&mut ledger, T0);
     ledger.settle_share(id, line, None, T0);
-    ledger.end_work();
+    ledger.end_work(Duty::Plain);
     let n = ledger.take(T0);
     assert_eq!(n, Taken::Wait(Some(T0 + HOUR)));
 }

@@ -1,51 +1,89 @@
 //! All lines, and whose turn it is.
 //!
 //! Contract: `edit` is the only way to change a line, and puts it where it then belongs; `next` gives the line whose
-//! turn it is, and otherwise the moment at which one will have a turn.
-//! Invariants: a line stands in at most one of `turns` (it can go now) and `timed` (it can go later); lines take turns,
-//! so that a destination with a thousand messages does not hold up one with a single message.
+//! turn it is to deliver, and otherwise `wakes_at` the moment at which one will have a turn; `next_ending` and
+//! `next_telling` give those that sleep with somebody to end, or to tell of.
+//! Invariants: a line stands in a round while it has something to do of that kind, or in `timed` until it has; lines
+//! take turns, so that a destination with a thousand messages does not hold up one with a single message. Lines that
+//! were not answered yet together have at most `unproven_max` deliveries under way.
+//! Reason: a connect that hangs takes its time whatever waits; so those of whom nobody knows whether they answer
+//! never take all places.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use slab::Slab;
 
-use super::line::{Line, Wakes};
+use super::line::{Line, LineLimits, Wakes};
 use crate::clock::Timestamp;
 use crate::mail::Destination;
 
 /// The number of a line while it exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct LineId(u32);
+pub(super) struct LineId(pub(super) u32);
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Nowhere,
-    Turn(u64),
-    Timed(Timestamp),
+/// What lines take turns in.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// Deliveries to destinations that answer.
+    Proven,
+    /// Deliveries to those of which nobody knows yet.
+    Unproven,
+    /// Expiries.
+    Ending,
+    /// Telling of messages that sleep.
+    Telling,
 }
+
+const KINDS: [Kind; 4] = [Kind::Proven, Kind::Unproven, Kind::Ending, Kind::Telling];
 
 struct Placed {
     line: Line,
-    place: Place,
+    /// Its turn in each round.
+    turns: [Option<u64>; KINDS.len()],
+    timed: Option<Timestamp>,
 }
 
-#[derive(Default)]
 pub(super) struct Lines {
+    limits: LineLimits,
+    /// The most deliveries of unproven lines.
+    unproven_max: usize,
     lines: Slab<Placed>,
     by_destination: HashMap<Destination, LineId>,
-    turns: BTreeSet<(u64, LineId)>,
+    rounds: [BTreeMap<u64, LineId>; KINDS.len()],
     timed: BTreeSet<(Timestamp, LineId)>,
     last_turn: u64,
+    unproven_in_flight: usize,
 }
 
 impl Lines {
+    pub fn new(limits: LineLimits, unproven_max: usize) -> Self {
+        Self {
+            limits,
+            unproven_max,
+            lines: Slab::new(),
+            by_destination: HashMap::new(),
+            rounds: Default::default(),
+            timed: BTreeSet::new(),
+            last_turn: 0,
+            unproven_in_flight: 0,
+        }
+    }
+
+    pub fn set_limits(&mut self, limits: LineLimits, unproven_max: usize, now: Timestamp) {
+        self.limits = limits;
+        self.unproven_max = unproven_max;
+        for id in self.ids() {
+            self.edit(id, now, |line| line.set_limits(limits));
+        }
+    }
+
     /// The line of `destination`, made where there is none.
-    pub fn of(&mut self, destination: &Destination, window_max: u32) -> LineId {
+    pub fn of(&mut self, destination: &Destination) -> LineId {
         if let Some(id) = self.by_destination.get(destination) {
             return *id;
         }
-        let line = Line::new(destination.clone(), window_max);
-        let index = self.lines.insert(Placed { line, place: Place::Nowhere });
+        let line = Line::new(destination.clone(), self.limits);
+        let index = self.lines.insert(Placed { line, turns: Default::default(), timed: None });
         let id = LineId(u32::try_from(index).expect("fewer than 2^32 destinations"));
         self.by_destination.insert(destination.clone(), id);
         id
@@ -69,65 +107,100 @@ impl Lines {
 
     /// Changes a line and puts it in its new place; a line that is left empty is forgotten.
     pub fn edit<T>(&mut self, id: LineId, now: Timestamp, change: impl FnOnce(&mut Line) -> T) -> T {
-        let placed = &mut self.lines[id.0 as usize];
-        let result = change(&mut placed.line);
-        let wakes = placed.line.wakes(now);
-        let place = placed.place;
-        if placed.line.is_empty() {
-            self.unplace(id, place);
+        let line = &mut self.lines[id.0 as usize].line;
+        let before = line.unproven_in_flight() as usize;
+        let result = change(line);
+        self.unproven_in_flight = self.unproven_in_flight + line.unproven_in_flight() as usize - before;
+        self.place(id, now);
+        if self.get(id).is_empty() {
             let gone = self.lines.remove(id.0 as usize);
             self.by_destination.remove(gone.line.destination());
-            return result;
-        }
-        match (place, wakes) {
-            (Place::Turn(_), Wakes::Now) => {}
-            (Place::Timed(at), Wakes::At(next)) if at == next => {}
-            _ => {
-                self.unplace(id, place);
-                let place = self.put(id, wakes);
-                self.lines[id.0 as usize].place = place;
-            }
         }
         result
     }
 
-    fn unplace(&mut self, id: LineId, place: Place) {
-        match place {
-            Place::Nowhere => {}
-            Place::Turn(turn) => {
-                self.turns.remove(&(turn, id));
-            }
-            Place::Timed(at) => {
-                self.timed.remove(&(at, id));
+    /// Puts a line into the rounds where it belongs, and out of the others. Whoever has a turn keeps it. One that is
+    /// empty is nowhere.
+    fn place(&mut self, id: LineId, now: Timestamp) {
+        let Placed { line, turns, timed } = &mut self.lines[id.0 as usize];
+        let wakes = line.wakes(now);
+        for kind in KINDS {
+            let belongs = !line.is_empty()
+                && match kind {
+                    Kind::Proven => wakes == Wakes::Now && line.is_proven(),
+                    Kind::Unproven => wakes == Wakes::Now && !line.is_proven(),
+                    Kind::Ending => line.ended().is_some(),
+                    Kind::Telling => line.to_tell().is_some(),
+                };
+            let (round, turn) = (&mut self.rounds[kind as usize], &mut turns[kind as usize]);
+            match (*turn, belongs) {
+                (None, true) => {
+                    self.last_turn += 1;
+                    round.insert(self.last_turn, id);
+                    *turn = Some(self.last_turn);
+                }
+                (Some(number), false) => {
+                    round.remove(&number);
+                    *turn = None;
+                }
+                _ => {}
             }
         }
-    }
-
-    fn put(&mut self, id: LineId, wakes: Wakes) -> Place {
-        match wakes {
-            Wakes::Never => Place::Nowhere,
-            Wakes::At(at) => {
+        let at = match wakes {
+            Wakes::At(at) => Some(at),
+            Wakes::Now | Wakes::Never => None,
+        };
+        if *timed != at {
+            if let Some(old) = timed.take() {
+                self.timed.remove(&(old, id));
+            }
+            if let Some(at) = at {
                 self.timed.insert((at, id));
-                Place::Timed(at)
             }
-            Wakes::Now => {
-                self.last_turn += 1;
-                self.turns.insert((self.last_turn, id));
-                Place::Turn(self.last_turn)
-            }
+            *timed = at;
         }
     }
 
-    /// The line whose turn it is. It goes to the end of the round: the caller takes one message from it by `edit`.
+    /// The line whose turn it is to deliver. It goes to the end of the round: the caller takes one message from it by
+    /// `edit`.
     pub fn next(&mut self, now: Timestamp) -> Option<LineId> {
-        while let Some((at, id)) = self.timed.first().copied().filter(|(at, _)| *at <= now) {
-            self.timed.remove(&(at, id));
-            let wakes = self.lines[id.0 as usize].line.wakes(now);
-            let place = self.put(id, wakes);
-            self.lines[id.0 as usize].place = place;
+        while let Some((_, id)) = self.timed.first().copied().filter(|(at, _)| *at <= now) {
+            self.place(id, now);
         }
-        let (_, id) = self.turns.pop_first()?;
-        self.lines[id.0 as usize].place = Place::Nowhere;
+        let proven = self.first_turn(Kind::Proven);
+        let unproven =
+            self.first_turn(Kind::Unproven).filter(|_| self.unproven_in_flight < self.unproven_max);
+        // Whoever has waited longer goes first.
+        match (proven, unproven) {
+            (Some(proven), Some(unproven)) if unproven < proven => self.turn(Kind::Unproven),
+            (None, Some(_)) => self.turn(Kind::Unproven),
+            (Some(_), _) => self.turn(Kind::Proven),
+            (None, None) => None,
+        }
+    }
+
+    /// The line whose turn it is to end a message, as [`Lines::next`].
+    pub fn next_ending(&mut self) -> Option<LineId> {
+        self.turn(Kind::Ending)
+    }
+
+    /// The line whose turn it is to tell of a message that sleeps, as [`Lines::next`].
+    pub fn next_telling(&mut self) -> Option<LineId> {
+        self.turn(Kind::Telling)
+    }
+
+    /// Some line has a message that may end.
+    pub fn has_ending(&self) -> bool {
+        self.first_turn(Kind::Ending).is_some()
+    }
+
+    fn first_turn(&self, kind: Kind) -> Option<u64> {
+        self.rounds[kind as usize].first_key_value().map(|(turn, _)| *turn)
+    }
+
+    fn turn(&mut self, kind: Kind) -> Option<LineId> {
+        let (_, id) = self.rounds[kind as usize].pop_first()?;
+        self.lines[id.0 as usize].turns[kind as usize] = None;
         Some(id)
     }
 
@@ -141,39 +214,80 @@ impl Lines {
 mod tests {
     use super::*;
     use crate::mail::QueueId;
+    use std::time::Duration;
+
+    fn lines(unproven_max: usize) -> Lines {
+        Lines::new(LineLimits { window_max: 20, expire_after: Duration::from_secs(3600) }, unproven_max)
+    }
+
+    fn mx(domain: &str) -> Destination {
+        Destination::Mx(domain.into())
+    }
 
     #[test]
     fn lines_take_turns_and_empty_ones_are_forgotten() {
         let now = Timestamp::from_millis(1000);
-        let mut lines = Lines::default();
+        let mut lines = lines(10);
         for (domain, messages) in [("busy.example", 5), ("quiet.example", 1)] {
-            let id = lines.of(&Destination::Mx(domain.into()), 20);
+            let id = lines.of(&mx(domain));
             for n in 0..messages {
                 lines.edit(id, now, |line| line.join(QueueId::from_u64(n), now));
             }
         }
         let mut order = Vec::new();
         while let Some(id) = lines.next(now) {
-            let domain = lines.get(id).destination().to_string();
-            lines.edit(id, now, |line| line.take().expect("a line with a turn has a message"));
-            order.push(domain);
-        }
-        let (busy, quiet) = ("mx:busy.example", "mx:quiet.example");
-        assert_eq!(order, [busy, quiet, busy, busy, busy, busy]);
-        for id in lines.ids() {
-            while lines.by_destination.values().any(|at| *at == id) {
+            order.push(lines.get(id).destination().to_string());
+            lines.edit(id, now, |line| line.take(|_| now).expect("a line with a turn has a message"));
+            if order.len() > 1 {
                 lines.edit(id, now, |line| line.answered());
             }
         }
-        assert!(lines.by_destination.is_empty() && lines.turns.is_empty() && lines.timed.is_empty());
+        let (busy, quiet) = ("mx:busy.example", "mx:quiet.example");
+        assert_eq!(order, [busy, quiet], "one at a time until it answers");
+        let id = lines.find(&mx("busy.example")).expect("it has messages");
+        lines.edit(id, now, |line| line.answered());
+        while let Some(id) = lines.next(now) {
+            order.push(lines.get(id).destination().to_string());
+            lines.edit(id, now, |line| line.take(|_| now).expect("a line with a turn has a message"));
+        }
+        assert_eq!(order, [busy, quiet, busy, busy, busy, busy]);
+        for _ in 0..4 {
+            lines.edit(id, now, |line| line.answered());
+        }
+        assert!(lines.by_destination.is_empty() && lines.lines.is_empty() && lines.timed.is_empty());
+        assert!(lines.rounds.iter().all(BTreeMap::is_empty) && lines.unproven_in_flight == 0);
+    }
+
+    #[test]
+    fn those_that_were_not_answered_yet_never_take_all_places() {
+        let now = Timestamp::from_millis(1000);
+        let mut lines = lines(2);
+        for n in 0..4 {
+            let id = lines.of(&mx(&format!("{n}.example")));
+            for message in 0..2 {
+                lines.edit(id, now, |line| line.join(QueueId::from_u64(message), now));
+            }
+        }
+        let mut go = |lines: &mut Lines| {
+            let id = lines.next(now)?;
+            lines.edit(id, now, |line| line.take(|_| now));
+            Some(id)
+        };
+        let (first, _) = (go(&mut lines).expect("a turn"), go(&mut lines).expect("a turn"));
+        assert_eq!(go(&mut lines), None, "two places are taken");
+        lines.edit(first, now, |line| line.answered());
+        let third = go(&mut lines).expect("a turn");
+        assert_ne!(third, first, "the third has waited longer");
+        assert_eq!(go(&mut lines), Some(first), "one that answers goes on");
+        assert_eq!(go(&mut lines), None);
     }
 
     #[test]
     fn a_line_that_waits_tells_when_it_goes() {
         let now = Timestamp::from_millis(1000);
         let later = Timestamp::from_millis(2000);
-        let mut lines = Lines::default();
-        let id = lines.of(&Destination::Mx("example.org".into()), 20);
+        let mut lines = lines(10);
+        let id = lines.of(&mx("example.org"));
         lines.edit(id, now, |line| line.join(QueueId::MIN, later));
         assert_eq!((lines.next(now), lines.wakes_at()), (None, Some(later)));
         assert_eq!(lines.next(later), Some(id));

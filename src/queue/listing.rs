@@ -127,7 +127,7 @@ impl Queue {
         let mut rows = Vec::new();
         let mut after = matching.after;
         loop {
-            let ids = self.inner.state().ledger.ids_after(after, STEP);
+            let ids = self.inner.state().ledger.ids_after(after);
             let Some(last) = ids.last() else { return rows };
             after = Some(*last);
             for id in ids {

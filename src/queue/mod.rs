@@ -12,6 +12,9 @@
 //! Waiting happens at two levels. A message waits because it was told 4xx: the [`schedule`] says until when. A
 //! destination waits because it cannot be reached or refuses everyone: its line has one timer, whatever waits in it.
 
+mod aging;
+mod entry;
+mod fall_due;
 mod intake;
 mod ledger;
 mod line;
@@ -20,6 +23,7 @@ mod listing;
 mod operate;
 mod owed;
 mod pace;
+mod parked;
 
 pub mod plan;
 mod progress;
@@ -48,6 +52,7 @@ pub use listing::{DestinationState, Listed, ListedRecipient, ListedState, Matchi
 pub use operate::OperateError;
 pub use owed::{Debt, Owed, OwedMessage};
 pub use pace::Rate;
+pub use parked::Parked;
 pub use rules::{Rules, Settings};
 pub use work::{Delivery, Expiry, Job, Work};
 

@@ -2,81 +2,77 @@
 //!
 //! Contract: `owe`, `next`, `begin` and `ended` are the moves. Whoever gets a message from `next`, or begins with one,
 //! writes its notice and then says `ended`.
-//! Invariants: one notice of a message is written at a time; what becomes owed meanwhile comes again by itself.
-//! Not here: what is owed, which stands in the message's progress (`owed`).
+//! Invariants: one notice of a message is written at a time; what becomes owed meanwhile comes again by itself. The
+//! oldest message goes first.
+//! Not here: what is owed, which stands in the message's progress (`owed`); how fast reports are written (`pace`).
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::HashMap;
 
 use crate::clock::Timestamp;
 use crate::mail::QueueId;
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// In `queue`, or in `later`.
-    Queued,
-    /// `again`: more has become owed since.
-    Writing { again: bool },
-}
+use crate::packed::PackedSet;
 
 #[derive(Default)]
 pub(super) struct Reports {
-    states: HashMap<QueueId, State>,
-    queue: VecDeque<QueueId>,
+    owed: PackedSet<QueueId>,
+    /// Those about which a notice is being written; `true`: more has become owed since.
+    writing: HashMap<QueueId, bool>,
     /// Those that could not be written, and when they are tried again.
-    later: BTreeSet<(Timestamp, QueueId)>,
+    later: PackedSet<(Timestamp, QueueId)>,
 }
 
 impl Reports {
     pub fn owe(&mut self, id: QueueId) {
-        match self.states.get_mut(&id) {
+        match self.writing.get_mut(&id) {
+            Some(again) => *again = true,
             None => {
-                self.states.insert(id, State::Queued);
-                self.queue.push_back(id);
+                self.owed.insert(id);
             }
-            Some(State::Queued) => {}
-            Some(State::Writing { again }) => *again = true,
         }
+    }
+
+    /// A report can be written now.
+    pub fn is_ready(&mut self, now: Timestamp) -> bool {
+        while let Some((at, id)) = self.later.first().copied().filter(|(at, _)| *at <= now) {
+            self.later.remove(&(at, id));
+            self.owe(id);
+        }
+        !self.owed.is_empty()
     }
 
     /// The message whose notice is to be written now.
     pub fn next(&mut self, now: Timestamp) -> Option<QueueId> {
-        while let Some((at, id)) = self.later.first().copied().filter(|(at, _)| *at <= now) {
-            self.later.remove(&(at, id));
-            self.queue.push_back(id);
+        if !self.is_ready(now) {
+            return None;
         }
-        while let Some(id) = self.queue.pop_front() {
-            // One that is being written comes again by itself; one that is forgotten does not.
-            if self.states.get(&id) == Some(&State::Queued) {
-                self.states.insert(id, State::Writing { again: false });
-                return Some(id);
-            }
-        }
-        None
+        let id = self.owed.pop_first()?;
+        self.writing.insert(id, false);
+        Some(id)
     }
 
     pub fn is_writing(&self, id: QueueId) -> bool {
-        matches!(self.states.get(&id), Some(State::Writing { .. }))
+        self.writing.contains_key(&id)
     }
 
     /// A notice of another kind is written about this message: reports wait for it.
     pub fn begin(&mut self, id: QueueId) {
-        let again = self.states.contains_key(&id);
-        self.states.insert(id, State::Writing { again });
+        let again = self.owed.remove(&id);
+        self.writing.insert(id, again);
     }
 
     /// Whoever wrote a notice has ended. `again_at`: it could not be written, and is tried again then.
     pub fn ended(&mut self, id: QueueId, again_at: Option<Timestamp>) {
-        let Some(State::Writing { again }) = self.states.remove(&id) else { return };
+        let Some(again) = self.writing.remove(&id) else { return };
         if let Some(at) = again_at {
-            self.states.insert(id, State::Queued);
             self.later.insert((at, id));
         } else if again {
-            self.owe(id);
+            self.owed.insert(id);
         }
     }
 
     pub fn forget(&mut self, id: QueueId) {
-        self.states.remove(&id);
+        self.owed.remove(&id);
+        self.writing.remove(&id);
     }
 
     /// When one that could not be written is tried again.

@@ -164,20 +164,20 @@ impl Inner {
         taken: Duration,
     ) {
         let now = self.clock.now();
-        let (sleep, expires, written) = {
+        let (sleep, told_here, expires, written) = {
             let mut state = self.state();
             let (ledger, open) = state.open(id);
             let open = open.expect("a delivery keeps its message open");
             // Cancelled, or routed elsewhere, while the attempt ran: nothing of it waits here any more.
             let waits = self.next_of(open, job).is_some();
-            let sleep = ledger.unreachable(id, line, waits, outcome.clone(), not_before, now);
+            let (sleep, told_here) = ledger.unreachable(id, line, waits, outcome.clone(), not_before, now);
             let written = if waits {
                 self.reline(ledger, open, id, now);
                 None
             } else {
                 Some(self.write_down(ledger, open, id, Durability::Soon, now))
             };
-            (sleep, ledger.deadline(id), written)
+            (sleep, told_here, ledger.deadline(id), written)
         };
         if let Some(written) = written {
             written.wait().await;
@@ -191,8 +191,8 @@ impl Inner {
                 waiting: self.waiting_for(job),
             });
         }
-        // The message that found out says so in its own story too, once; later tries are the destination's.
-        if sleep.failures == 1 {
+        // In its own story too, once; later tries are the destination's.
+        if told_here {
             let recipients = addresses(&job.message.envelope, &job.recipients);
             let facts = Attempted {
                 recipients: &recipients,

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::intake::message;
-use super::ledger::{Taken, Task};
+use super::ledger::{Duty, Taken, Task};
 use super::lines::LineId;
 use super::owed::Owed;
+use super::parked::Parked;
 use super::progress::is_waiting;
 use super::{Dispatch, Inner, Open, State};
 use crate::clock::Timestamp;
@@ -33,18 +34,21 @@ pub enum Work {
     Expire(Expiry),
     /// A notice to write.
     Notify(Owed),
+    /// A message to tell of, which waits for a destination that sleeps.
+    Tell(Parked),
 }
 
 /// A message on lease. Dropping it ends the lease.
 pub(super) struct Lease {
     pub inner: Arc<Inner>,
     pub id: QueueId,
+    duty: Duty,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         let mut state = self.inner.state();
-        state.ledger.end_work();
+        state.ledger.end_work(self.duty);
         if let Entry::Occupied(mut leased) = state.leased.entry(self.id) {
             leased.get_mut().leases -= 1;
             if leased.get().leases == 0 {
@@ -57,10 +61,10 @@ impl Drop for Lease {
 }
 
 impl Lease {
-    /// For work that the ledger has begun to count.
-    pub fn new(inner: &Arc<Inner>, state: &mut State, id: QueueId) -> Self {
+    /// For work that the ledger has begun to count as this duty.
+    pub fn new(inner: &Arc<Inner>, state: &mut State, id: QueueId, duty: Duty) -> Self {
         state.leased.entry(id).or_default().leases += 1;
-        Self { inner: Arc::clone(inner), id }
+        Self { inner: Arc::clone(inner), id, duty }
     }
 
     /// Reads the message, if nobody has it open already. While a lease lasts it stays open, and all who work on it see
@@ -272,12 +276,15 @@ impl Dispatch {
                 let mut state = inner.state();
                 match state.ledger.take(inner.clock.now()) {
                     Taken::Task(task) => return Some(self.work(&mut state, task)),
-                    Taken::Wait(wait) => wait,
+                    Taken::Again => None,
+                    Taken::Wait(wait) => Some(wait),
                 }
             };
             match wait {
-                None => changed.await,
-                Some(moment) => tokio::select! {
+                // Others had their turn with the state.
+                None => tokio::task::yield_now().await,
+                Some(None) => changed.await,
+                Some(Some(moment)) => tokio::select! {
                 biased;
                     () = changed => {}
                     () = inner.clock.wait_until(moment) => {}
@@ -287,16 +294,17 @@ impl Dispatch {
     }
 
     fn work(&self, state: &mut State, task: Task) -> Work {
-        let mut lease = |id| Lease::new(&self.inner, state, id);
+        let lease = Lease::new(&self.inner, state, task.id(), task.duty());
         match task {
-            Task::Deliver { id, line, destination, hastened } => {
-                Work::Deliver(Delivery { lease: lease(id), line, destination, hastened, settled: false })
+            Task::Deliver { id: _, line, destination, hastened } => {
+                Work::Deliver(Delivery { lease, line, destination, hastened, settled: false })
             }
-            Task::Expire { id, destination, outcome } => {
-                Work::Expire(Expiry { lease: lease(id), destination, outcome, done: false })
+            Task::Expire { id: _, destination, outcome } => {
+                Work::Expire(Expiry { lease, destination, outcome, done: false })
             }
-            Task::Delay { id } => Work::Notify(Owed::delay(lease(id))),
-            Task::Report { id } => Work::Notify(Owed::report(lease(id))),
+            Task::Delay { .. } => Work::Notify(Owed::delay(lease)),
+            Task::Report { .. } => Work::Notify(Owed::report(lease)),
+            Task::Tell { .. } => Work::Tell(Parked { lease }),
         }
     }
 }

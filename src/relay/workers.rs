@@ -51,6 +51,7 @@ impl Workers {
             Work::Deliver(delivery) => self.deliver(delivery).await,
             Work::Expire(expiry) => expiry.expire().await,
             Work::Notify(owed) => self.notify(owed).await,
+            Work::Tell(parked) => parked.tell().await,
         }
     }
 

@@ -43,13 +43,13 @@ pub struct Rejected<'a> {
     pub reason: &'a str,
 }
 
-/// One attempt ended alike for these recipients.
+/// One attempt ended alike for these recipients, or they wait for a destination that sleeps.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempted<'a> {
     pub recipients: &'a [&'a Address],
     pub destination: &'a Destination,
     pub outcome: &'a Outcome,
-    /// The how manieth, beginning with 1.
+    /// The how manieth, beginning with 1; 0 when none was made, and then the event has none.
     pub attempt: u32,
     pub duration: Option<Duration>,
     pub next_attempt: Option<Timestamp>,
@@ -195,7 +195,7 @@ impl Tracking {
             event.recipients = texts(facts.recipients);
             event.destination = Some(facts.destination.to_string());
             ended(event, facts.outcome);
-            event.attempt = Some(facts.attempt);
+            event.attempt = (facts.attempt > 0).then_some(facts.attempt);
             event.duration_ms = facts.duration.map(millis);
             event.next_attempt = facts.next_attempt;
             event.expires = facts.expires;

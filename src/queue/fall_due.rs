@@ -1,0 +1,151 @@
+//! What falls due by age, and what goes at a pace: reports, expiries and delay notices, in this order.
+//!
+//! Contract: a part of [`Ledger::take`]. `mark_overdue` puts those whose time is up where a failure of their destination
+//! ends them; `next_paced` hands out what needs a place in the pace.
+//! Invariants: each report, expiry and delay notice takes one from the pace, and none is handed out without; what
+//! waits for the pace waits where it stood, at no cost. Reports go first, so that what ends does not pile up.
+//! Not here: the order of ages (`aging`), the count (`pace`), the words of a notice (`notice`).
+
+use smallvec::SmallVec;
+
+use super::ledger::{ATTEMPT_UNDER_WAY, Ledger, Task};
+use super::lines::LineId;
+use crate::clock::Timestamp;
+use crate::mail::{Destination, QueueId};
+
+/// What a look at a message finds about its delay notice.
+enum Delay {
+    Due,
+    NotBefore(Timestamp),
+    Never,
+}
+
+impl Ledger {
+    /// Those whose time is up: the next failure of their destination ends them, or the last one if it came after.
+    pub(super) fn mark_overdue(&mut self, now: Timestamp, looks: &mut usize) {
+        let expire_after = self.limits.expire_after;
+        while *looks > 0 {
+            let next = self.expiries.next(&self.entries, expire_after);
+            let Some((at, id)) = next.filter(|(at, _)| *at <= now) else { return };
+            *looks -= 1;
+            self.expiries.pass(at, id);
+            // One that is held enters anew when it is released.
+            let Some(entry) = self.entries.get(&id).filter(|entry| !entry.held) else { continue };
+            let aged_from = entry.aged_from;
+            if aged_from + expire_after > now {
+                self.expiries.look_again(aged_from + expire_after, id);
+                continue;
+            }
+            // What is being delivered comes back to its line by itself.
+            let lines: SmallVec<[LineId; 1]> = entry.waiting().map(|(line, _)| line).collect();
+            for line in lines {
+                self.lines.edit(line, now, |line| line.may_end(id, aged_from));
+            }
+        }
+    }
+
+    pub(super) fn expiry_wakes_at(&self) -> Option<Timestamp> {
+        self.expiries.next(&self.entries, self.limits.expire_after).map(|(at, _)| at)
+    }
+
+    pub(super) fn next_paced(&mut self, now: Timestamp, looks: &mut usize) -> Option<Task> {
+        if !self.has_room_by_age() || !self.pace.is_free(now) {
+            return None;
+        }
+        let report = self.reports.next(now).map(|id| Task::Report { id });
+        let task = report.or_else(|| self.next_ended(now)).or_else(|| self.next_delay(now, looks))?;
+        self.pace.take(now);
+        Some(task)
+    }
+
+    /// When something may go by the pace; `None`: never, or when a place is free again.
+    pub(super) fn paced_wakes_at(&mut self, now: Timestamp) -> Option<Timestamp> {
+        if !self.has_room_by_age() {
+            return None;
+        }
+        let ready = (self.reports.is_ready(now) || self.lines.has_ending()).then_some(now);
+        let delay = self.limits.delay_after().and_then(|after| self.delays.next(&self.entries, after));
+        let moments = [ready, delay.map(|(at, _)| at), self.reports.wakes_at()];
+        moments.into_iter().flatten().min().map(|at| at.max(self.pace.next_at(now)))
+    }
+
+    /// The oldest of a line of which some may end. Its share leaves the line.
+    fn next_ended(&mut self, now: Timestamp) -> Option<Task> {
+        let at = self.lines.next_ending()?;
+        let line = self.lines.get(at);
+        let id = line.ended().expect("a line with a turn to end has one that may");
+        let outcome = line.sleep().expect("only a sleeping line ends what waits").outcome.clone();
+        let destination = line.destination().clone();
+        let entry = self.entry(id);
+        let aged_from = entry.aged_from;
+        let due = entry.shares.of(at).and_then(|share| share.due()).expect("who may end waits in the line");
+        entry.shares.retain(|share| share.line != at);
+        self.lines.edit(at, now, |line| line.leave(id, due, aged_from));
+        Some(Task::Expire { id, destination, outcome: Box::new(outcome) })
+    }
+
+    /// The share came back from an expiry that could not be carried out: not again before `at`.
+    pub(super) fn end_later(
+        &mut self,
+        id: QueueId,
+        destination: &Destination,
+        at: Timestamp,
+        now: Timestamp,
+    ) {
+        let aged_from = self.entry(id).aged_from;
+        if let Some(line) = self.lines.find(destination) {
+            self.lines.edit(line, now, |line| line.ends_later(id, aged_from));
+        }
+        self.expiries.look_again(at, id);
+    }
+
+    fn next_delay(&mut self, now: Timestamp, looks: &mut usize) -> Option<Task> {
+        let delay_after = self.limits.delay_after()?;
+        while *looks > 0 {
+            let next = self.delays.next(&self.entries, delay_after);
+            let (at, id) = next.filter(|(at, _)| *at <= now)?;
+            *looks -= 1;
+            self.delays.pass(at, id);
+            match self.delay_of(id, now) {
+                Delay::Never => {}
+                Delay::NotBefore(at) => self.delays.look_again(at, id),
+                Delay::Due => {
+                    self.entry(id).may_owe_delay = false;
+                    self.reports.begin(id);
+                    return Some(Task::Delay { id });
+                }
+            }
+        }
+        None
+    }
+
+    fn delay_of(&self, id: QueueId, now: Timestamp) -> Delay {
+        let Some(entry) = self.entries.get(&id) else { return Delay::Never };
+        let Some(delay_after) = self.limits.delay_after() else { return Delay::Never };
+        // One that waits for nothing only owes a report; one that is held enters anew when it is released.
+        if !entry.may_owe_delay || entry.held || entry.shares.as_slice().is_empty() {
+            return Delay::Never;
+        }
+        let due = entry.aged_from + delay_after;
+        if due > now {
+            return Delay::NotBefore(due);
+        }
+        // A message that was found when its time was over is not "delayed" any more.
+        if entry.aged_from + self.limits.expire_after <= now {
+            return Delay::Never;
+        }
+        if entry.is_delivering() || self.reports.is_writing(id) {
+            return Delay::NotBefore(now + ATTEMPT_UNDER_WAY);
+        }
+        Delay::Due
+    }
+
+    /// Whoever wrote a delay notice has ended. `again_at`: it could not be written, and falls due again then.
+    pub fn delay_ended(&mut self, id: QueueId, again_at: Option<Timestamp>) {
+        self.reports.ended(id, None);
+        if let (Some(at), Some(entry)) = (again_at, self.entries.get_mut(&id)) {
+            entry.may_owe_delay = true;
+            self.delays.look_again(at, id);
+        }
+    }
+}
