@@ -216,6 +216,7 @@ async fn notices_that_a_full_disk_keeps_back_do_not_stop_deliveries() {
                         }
                     });
                 }
+                Work::Tell(parked) => parked.tell().await,
                 Work::Expire(_) => {}
             }
         }
@@ -278,6 +279,7 @@ async fn a_lifetime_that_a_reload_lengthens_counts_for_what_is_under_way_too() {
                 assert!(m.is_some());
                 drop(o);
             }
+            Work::Tell(parked) => parked.tell().await,
             Work::Expire(_) => break b.clock.now(),
         }
     };
