@@ -4,7 +4,7 @@
 //! waited already when the destination fell asleep is told of by [`Parked::tell`], which reads its envelope and writes
 //! nothing into the spool. Later tries are the destination's, and its events tell of them.
 //! Invariants: an attempt that was told makes this needless; a message of a former run of the relay is not told of again.
-//! Such a DEFER has no `attempt` when none was made.
+//! Such a DEFER has no `attempt`, since it tells of none.
 //! Not here: the attempts themselves (`settle`).
 
 use std::sync::Arc;
@@ -96,12 +96,11 @@ impl Inner {
             if indexes.is_empty() {
                 continue;
             }
-            let attempts = indexes.iter().map(|index| progress.recipients[*index as usize].attempts).max();
             let facts = Attempted {
                 recipients: &addresses(&stored.envelope, &indexes),
                 destination: &destination,
                 outcome: &outcome,
-                attempt: attempts.unwrap_or(0),
+                attempt: 0,
                 duration: None,
                 next_attempt: Some(next_attempt),
                 expires: ledger.deadline(stored.id),

@@ -34,7 +34,7 @@ event_names! {
     Receive = "RECEIVE",
     /// A client was told no, so nothing was promised.
     Reject = "REJECT",
-    /// An attempt failed for now.
+    /// An attempt failed for now; or, without a number of an attempt, the message waits for a destination that sleeps.
     Defer = "DEFER",
     /// The next hop took responsibility.
     Send = "SEND",

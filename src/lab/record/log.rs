@@ -66,6 +66,8 @@ impl Reading {
                 self.attempt(event)
             }
             EventName::Defer if self.is_echo_of_sleep(event) => false,
+            // It waits for a destination that sleeps: none was made.
+            EventName::Defer if event.attempt.is_none() => false,
             EventName::Defer
             | EventName::Send
             | EventName::SendUnknown

@@ -87,6 +87,17 @@ fn an_outage_is_a_row_of_connections_and_told_once_each() {
 }
 
 #[test]
+fn a_message_that_only_waits_for_a_sleeping_destination_made_no_attempt() {
+    const REFUSED: &str = "connecting: Connection refused (os error 111)";
+    let mut story = Story::new();
+    story.add(1, EventName::Sleep, REFUSED, None).id = None;
+    story.add(9, EventName::Defer, REFUSED, None);
+    story.add(10, EventName::Send, "delivered", Some(1));
+    let (_, told) = story.read(None);
+    assert_eq!(told[..2], ["1: Connect  Refuse", "2: Mail  Accept"]);
+}
+
+#[test]
 fn an_expiry_repeats_no_attempt() {
     const LOST: &str = "the other side closed the connection while the message was being sent";
     let mut story = Story::new();

@@ -133,7 +133,9 @@ impl<'a> Pass<'a> {
 
     fn is_attempt(&self, event: &Event, id: QueueId) -> bool {
         match event.event {
-            EventName::Defer | EventName::Send | EventName::SendUnknown | EventName::Fail => true,
+            // One without a number says that the message waits for a destination that sleeps.
+            EventName::Defer => event.attempt.is_some(),
+            EventName::Send | EventName::SendUnknown | EventName::Fail => true,
             EventName::Expire => {
                 let destination = event.destination.as_deref().unwrap_or_default();
                 let settled = self.settled.get(&(id, destination)).copied().unwrap_or_default();
