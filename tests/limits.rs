@@ -147,6 +147,20 @@ async fn data_for_which_there_is_no_room_is_refused_for_now_and_the_session_goes
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_beyond_those_that_may_wait_is_refused_for_now() {
+    let mut bench = bench(|settings| settings.queue.messages = 0).await;
+    let mut client = bench.client().await;
+    client.until_content().await;
+    let heard = client.say("Subject: one too many\r\n\r\n.").await;
+    assert_eq!(heard, "452 4.3.1 too many messages are waiting here, try again later");
+    let event = bench.rejected(&heard).await;
+    assert_eq!(event.reason.as_deref(), Some("[limits] queued_messages is reached"));
+    client.talk(&[("NOOP", "250 ")]).await;
+    client.leave().await;
+    bench.is_calm().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn content_without_a_size_that_finds_no_room_ends_the_session_and_leaves_nothing() {
     let mut bench = bench(|settings| settings.accept.limits.bytes_in_flight = 1000).await;
     let mut client = bench.client().await;

@@ -48,7 +48,7 @@ impl Rules for Answers {
 /// Every third is dead.
 fn is_dead(destination: &Destination) -> bool {
     let number: usize = destination.to_string()["mx:d".len()..].split('.').next().unwrap().parse().unwrap();
-    number % 3 == 0
+    number.is_multiple_of(3)
 }
 
 struct Bench {

@@ -268,7 +268,7 @@ mod tests {
                 lines.edit(id, now, |line| line.join(QueueId::from_u64(message), now));
             }
         }
-        let mut go = |lines: &mut Lines| {
+        let go = |lines: &mut Lines| {
             let id = lines.next(now)?;
             lines.edit(id, now, |line| line.take(|_| now));
             Some(id)
