@@ -8,8 +8,8 @@ mod world;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use posthouse::clock::{Clock, Timestamp};
@@ -21,6 +21,7 @@ use posthouse::spool::{
     Spool, SpoolStatus, Stored, WaitingDomain,
 };
 use posthouse::tracking::Tracking;
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 use world::FRIDAY_NOON;
 
@@ -55,10 +56,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// One test at a time: they look at the memory of the process.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 fn live() -> usize {
     LIVE.load(Ordering::Relaxed)
@@ -204,7 +202,7 @@ async fn accept(queue: &Dispatch, to: &str) -> Result<Receipt, AcceptError> {
 
 #[tokio::test(start_paused = true)]
 async fn a_million_waiting_messages_cost_a_hundred_octets_each_and_nothing_for_each_probe() {
-    let _alone = alone();
+    let _alone = ALONE.lock().await;
     let clock = Clock::simulated(FRIDAY_NOON, 1);
     let before = live();
     PEAK.store(before, Ordering::Relaxed);
@@ -267,7 +265,7 @@ async fn count(queue: &Dispatch, clock: &Clock, time: Duration) -> (usize, usize
 
 #[tokio::test(start_paused = true)]
 async fn a_million_delay_notices_at_once_go_at_their_pace_and_new_mail_goes_on() {
-    let _alone = alone();
+    let _alone = ALONE.lock().await;
     let clock = Clock::simulated(FRIDAY_NOON, 1);
     let queue = start(MILLION, FRIDAY_NOON - HOUR * 5, &clock, Settings::default());
     let held = live();
@@ -288,7 +286,7 @@ async fn a_million_delay_notices_at_once_go_at_their_pace_and_new_mail_goes_on()
 
 #[tokio::test(start_paused = true)]
 async fn a_million_that_are_over_at_once_end_at_the_pace_and_reports_go_first() {
-    let _alone = alone();
+    let _alone = ALONE.lock().await;
     let clock = Clock::simulated(FRIDAY_NOON, 1);
     let before = live();
     let queue = start(MILLION, FRIDAY_NOON - HOUR * 72, &clock, Settings::default());
@@ -303,7 +301,7 @@ async fn a_million_that_are_over_at_once_end_at_the_pace_and_reports_go_first() 
 
 #[tokio::test(start_paused = true)]
 async fn when_too_many_wait_new_mail_is_refused_and_taken_again_when_there_is_room() {
-    let _alone = alone();
+    let _alone = ALONE.lock().await;
     let clock = Clock::simulated(FRIDAY_NOON, 1);
     let queue = start(10, FRIDAY_NOON, &clock, Settings { messages: 11, ..Settings::default() });
     let id = accept(&queue, "bob@example.com").await.expect("there is room for one").id();

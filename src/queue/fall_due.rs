@@ -8,8 +8,9 @@
 
 use smallvec::SmallVec;
 
-use super::ledger::{ATTEMPT_UNDER_WAY, Ledger, Task};
+use super::ledger::{ATTEMPT_UNDER_WAY, Ledger};
 use super::lines::LineId;
+use super::task::Task;
 use crate::clock::Timestamp;
 use crate::mail::{Destination, QueueId};
 

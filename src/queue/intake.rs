@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::ledger::{Entrant, Ledger, Limits};
+use super::ledger::{Entrant, Ledger};
+use super::limits::Limits;
 use super::progress::{aged_from, is_waiting, owes_report};
 use super::{Dispatch, Inner, Queue, Rules, Settings, State};
 use crate::clock::{Clock, Timestamp};

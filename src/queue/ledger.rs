@@ -1,14 +1,15 @@
 //! Who waits for what, and until when: all of the queue's state in memory, and no I/O.
 //!
-//! Contract: a message comes in by `enter`. `take` gives the next piece of work, or the moment at which there will be one;
-//! work ends by `settle_share`, `unreachable`, `put_back`, `put_back_expired`, `report_ended` or `delay_ended`. `hasten`,
-//! `withdraw` and `forget` are the operator's and everybody's.
+//! Contract: a message comes in by `enter` or `enter_new`. `take` gives the next piece of work, or the moment at which
+//! there will be one; work ends by `settle_share`, `unreachable`, `put_back`, `put_back_expired`, `report_ended`,
+//! `delay_ended` or `tell_asleep`. `withdraw` and `forget` are the operator's and everybody's.
 //! Invariants: a message of the ledger waits in a line for each destination that still owes it an outcome (its
 //! shares), is out on a lease, is held, or owes a report. A message with one share costs less than 100 octets, whatever
 //! it waits for; no move walks over all messages, and `take` looks at no more than [`LOOKS`] of them.
 //! Notices and expiries go at a pace, reports first; work by age never takes more than a quarter of the places, and
 //! deliveries to those that have not answered yet no more than half of them.
-//! Not here: envelopes and progress, which stay in the spool until somebody works on the message; the schedule.
+//! Not here: envelopes and progress, which stay in the spool until somebody works on the message; the schedule; the
+//! ledger's moves by age (`fall_due`), by the operator (`hasten`) and for the log (`parked`).
 //! Notices and expiry fall due by a message's age, also while its destination sleeps. Nothing expires without an
 //! attempt that failed after its deadline and since the start: a weekend of downtime must not bounce what was never
 //! tried. If the destination answers before its turn to end has come, it is delivered.
@@ -19,10 +20,12 @@ use smallvec::SmallVec;
 
 use super::aging::Aging;
 use super::entry::{Entry, Share};
-use super::line::{Line, LineLimits, Sleep};
+use super::limits::Limits;
+use super::line::{Line, Sleep};
 use super::lines::{LineId, Lines};
-use super::pace::{Pace, Rate};
+use super::pace::Pace;
 use super::reports::Reports;
+use super::task::{Duty, Taken, Task};
 use crate::clock::Timestamp;
 use crate::mail::{Destination, Outcome, QueueId};
 use crate::packed::PackedMap;
@@ -33,91 +36,6 @@ const BEHIND: Duration = Duration::from_millis(1);
 pub(super) const ATTEMPT_UNDER_WAY: Duration = Duration::from_secs(30);
 /// Messages that one call looks at: others wait for the ledger meanwhile.
 pub(super) const LOOKS: usize = 1000;
-
-/// What the queue lets run and for how long, as far as the ledger needs it.
-#[derive(Clone, Debug)]
-pub(super) struct Limits {
-    pub expire_after: Duration,
-    pub delay_after: Option<Duration>,
-    pub per_destination: u32,
-    pub total: usize,
-    pub messages: usize,
-    pub notices: Rate,
-}
-
-impl Limits {
-    fn of_lines(&self) -> LineLimits {
-        LineLimits { window_max: self.per_destination, expire_after: self.expire_after }
-    }
-
-    /// Deliveries to those that have not answered yet.
-    fn unproven_max(&self) -> usize {
-        (self.total / 2).max(1)
-    }
-
-    /// Notices, expiries and what else is done by age.
-    fn by_age_max(&self) -> usize {
-        (self.total / 4).max(1)
-    }
-
-    /// A delay notice that would come with the expiry is none.
-    pub(super) fn delay_after(&self) -> Option<Duration> {
-        self.delay_after.filter(|after| *after < self.expire_after)
-    }
-}
-
-/// A piece of work. Whoever gets it has the message on lease until one of the ending moves.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Task {
-    /// `hastened`: also to recipients whose own time has not come.
-    Deliver { id: QueueId, line: LineId, destination: Destination, hastened: bool },
-    /// The share's time is up, and its destination failed after that with this outcome.
-    Expire { id: QueueId, destination: Destination, outcome: Box<Outcome> },
-    /// A delay notice falls due.
-    Delay { id: QueueId },
-    /// Outcomes have been recorded that the sender is owed a report of.
-    Report { id: QueueId },
-    /// The message waits for a destination that sleeps, and its own log does not say so.
-    Tell { id: QueueId },
-}
-
-/// Whose places a lease takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Duty {
-    /// A delivery, or an act of the operator.
-    Plain,
-    /// What falls due by age, which leaves room for the others.
-    ByAge,
-}
-
-impl Task {
-    pub fn id(&self) -> QueueId {
-        match self {
-            Self::Deliver { id, .. }
-            | Self::Expire { id, .. }
-            | Self::Delay { id }
-            | Self::Report { id }
-            | Self::Tell { id } => *id,
-        }
-    }
-
-    pub fn duty(&self) -> Duty {
-        match self {
-            Self::Deliver { .. } => Duty::Plain,
-            Self::Expire { .. } | Self::Delay { .. } | Self::Report { .. } | Self::Tell { .. } => Duty::ByAge,
-        }
-    }
-}
-
-/// What `take` found.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Taken {
-    Task(Task),
-    /// Nothing yet: there is more to look at, once others had their turn with the ledger.
-    Again,
-    /// Nothing now; look again at this moment, or when something has changed.
-    Wait(Option<Timestamp>),
-}
 
 /// A message as it enters the ledger.
 pub(super) struct Entrant {
@@ -439,67 +357,6 @@ impl Ledger {
         entry.shares.retain(|share| share.due().is_none());
         for (line, due) in waiting {
             self.lines.edit(line, now, |line| line.leave(id, due, aged_from));
-        }
-    }
-
-    /// Moves what waits of a message to now, and wakes its destinations.
-    pub fn hasten(&mut self, id: QueueId, now: Timestamp) {
-        let Some(entry) = self.entries.get(&id) else { return };
-        let lines: SmallVec<[LineId; 1]> = entry.waiting().map(|(line, _)| line).collect();
-        for line in lines {
-            self.hasten_share(id, line, now);
-            self.lines.edit(line, now, |line| line.wake(now));
-        }
-    }
-
-    /// Whether the share waits.
-    fn hasten_share(&mut self, id: QueueId, line: LineId, now: Timestamp) -> bool {
-        let Some(share) = self.entries.get_mut(&id).and_then(|entry| entry.shares.of_mut(line)) else {
-            return false;
-        };
-        let Some(due) = share.due() else { return false };
-        share.hastened = true;
-        // What is due keeps its place.
-        if due > now {
-            share.wait_until(now);
-            self.lines.edit(line, now, |line| line.put_forward(id, due, now));
-        }
-        true
-    }
-
-    /// All destinations, or this one, are tried at once.
-    pub fn wake(&mut self, destination: Option<&Destination>, now: Timestamp) {
-        for line in self.lines_of(destination) {
-            self.lines.edit(line, now, |line| line.wake(now));
-        }
-    }
-
-    /// Moves all that waits, for one destination or for any, to now: some messages after this one. Tells how many there
-    /// were, and the last that was looked at; `None`: there are no more.
-    pub fn hasten_some(
-        &mut self,
-        destination: Option<&Destination>,
-        after: Option<QueueId>,
-        now: Timestamp,
-    ) -> (usize, Option<QueueId>) {
-        let only = destination.map(|destination| self.lines.find(destination));
-        let ids = self.ids_after(after);
-        let mut hastened = 0;
-        for id in &ids {
-            let Some(entry) = self.entries.get(id) else { continue };
-            let lines: SmallVec<[LineId; 1]> = entry.waiting().map(|(line, _)| line).collect();
-            let wanted = lines.into_iter().filter(|line| only.is_none_or(|only| only == Some(*line)));
-            // All of them, not only the first.
-            let moved = wanted.filter(|line| self.hasten_share(*id, *line, now)).count();
-            hastened += usize::from(moved > 0);
-        }
-        (hastened, ids.last().copied())
-    }
-
-    fn lines_of(&self, destination: Option<&Destination>) -> Vec<LineId> {
-        match destination {
-            Some(destination) => self.lines.find(destination).into_iter().collect(),
-            None => self.lines.ids(),
         }
     }
 

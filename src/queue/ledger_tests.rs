@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::mail::{EnhancedStatus, Verdict};
+use crate::queue::pace::Rate;
 
 const T0: Timestamp = Timestamp::from_millis(1_000_000);
 const HOUR: Duration = Duration::from_secs(3600);

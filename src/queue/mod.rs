@@ -24,8 +24,10 @@
 mod aging;
 mod entry;
 mod fall_due;
+mod hasten;
 mod intake;
 mod ledger;
+mod limits;
 mod line;
 mod lines;
 mod listing;
@@ -40,6 +42,7 @@ mod reports;
 mod rules;
 pub mod schedule;
 mod settle;
+mod task;
 mod work;
 mod write_down;
 

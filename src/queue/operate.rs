@@ -7,8 +7,9 @@
 use std::sync::Arc;
 
 use super::intake::{addresses, entrant, limits, message};
-use super::ledger::{Duty, Ledger};
+use super::ledger::Ledger;
 use super::progress::is_waiting;
+use super::task::Duty;
 use super::work::Lease;
 use super::write_down::Written;
 use super::{Dispatch, Open, Queue, Settings, State};

@@ -11,9 +11,10 @@ use std::sync::Arc;
 
 use super::Inner;
 use super::intake::{addresses, message};
-use super::ledger::{Ledger, Task};
+use super::ledger::Ledger;
 use super::lines::LineId;
 use super::progress::is_waiting;
+use super::task::Task;
 use super::work::Lease;
 use crate::clock::Timestamp;
 use crate::mail::{Destination, Outcome, QueueId};

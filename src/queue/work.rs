@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::intake::message;
-use super::ledger::{Duty, Taken, Task};
 use super::lines::LineId;
 use super::owed::Owed;
 use super::parked::Parked;
 use super::progress::is_waiting;
+use super::task::{Duty, Taken, Task};
 use super::{Dispatch, Inner, Open, State};
 use crate::clock::Timestamp;
 use crate::mail::{Content, Destination, Outcome, QueueId};

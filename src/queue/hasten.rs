@@ -1,0 +1,76 @@
+//! The operator's "now": what waits is tried at once, one message or a million.
+//!
+//! Contract: a part of the [`Ledger`]. One message moves by [`Ledger::hasten`]; for all, [`Ledger::wake`] and then
+//! [`Ledger::hasten_some`] again and again, so that others get at the ledger in between.
+//! Invariants: a destination is woken once, however many of its messages move.
+//! Not here: who may ask for it (`operate`).
+
+use smallvec::SmallVec;
+
+use super::ledger::Ledger;
+use super::lines::LineId;
+use crate::clock::Timestamp;
+use crate::mail::{Destination, QueueId};
+
+impl Ledger {
+    /// Moves what waits of a message to now, and wakes its destinations.
+    pub fn hasten(&mut self, id: QueueId, now: Timestamp) {
+        let Some(entry) = self.entries.get(&id) else { return };
+        let lines: SmallVec<[LineId; 1]> = entry.waiting().map(|(line, _)| line).collect();
+        for line in lines {
+            self.hasten_share(id, line, now);
+            self.lines.edit(line, now, |line| line.wake(now));
+        }
+    }
+
+    /// Whether the share waits.
+    fn hasten_share(&mut self, id: QueueId, line: LineId, now: Timestamp) -> bool {
+        let Some(share) = self.entries.get_mut(&id).and_then(|entry| entry.shares.of_mut(line)) else {
+            return false;
+        };
+        let Some(due) = share.due() else { return false };
+        share.hastened = true;
+        // What is due keeps its place.
+        if due > now {
+            share.wait_until(now);
+            self.lines.edit(line, now, |line| line.put_forward(id, due, now));
+        }
+        true
+    }
+
+    /// All destinations, or this one, are tried at once.
+    pub fn wake(&mut self, destination: Option<&Destination>, now: Timestamp) {
+        for line in self.lines_of(destination) {
+            self.lines.edit(line, now, |line| line.wake(now));
+        }
+    }
+
+    /// Moves all that waits, for one destination or for any, to now: some messages after this one. Tells how many there
+    /// were, and the last that was looked at; `None`: there are no more.
+    pub fn hasten_some(
+        &mut self,
+        destination: Option<&Destination>,
+        after: Option<QueueId>,
+        now: Timestamp,
+    ) -> (usize, Option<QueueId>) {
+        let only = destination.map(|destination| self.lines.find(destination));
+        let ids = self.ids_after(after);
+        let mut hastened = 0;
+        for id in &ids {
+            let Some(entry) = self.entries.get(id) else { continue };
+            let lines: SmallVec<[LineId; 1]> = entry.waiting().map(|(line, _)| line).collect();
+            let wanted = lines.into_iter().filter(|line| only.is_none_or(|only| only == Some(*line)));
+            // All of them, not only the first.
+            let moved = wanted.filter(|line| self.hasten_share(*id, *line, now)).count();
+            hastened += usize::from(moved > 0);
+        }
+        (hastened, ids.last().copied())
+    }
+
+    fn lines_of(&self, destination: Option<&Destination>) -> Vec<LineId> {
+        match destination {
+            Some(destination) => self.lines.find(destination).into_iter().collect(),
+            None => self.lines.ids(),
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! What the queue lets run, and for how long, as its ledger needs it.
+//!
+//! Contract: made of [`Settings`](super::Settings) and the schedule; who gets which part of the places follows from
+//! `total` here and nowhere else.
+//! Not here: the settings' defaults (`rules`), the schedule's steps (`schedule`).
+
+use std::time::Duration;
+
+use super::line::LineLimits;
+use super::pace::Rate;
+
+/// What the queue lets run and for how long, as far as the ledger needs it.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    pub expire_after: Duration,
+    pub delay_after: Option<Duration>,
+    pub per_destination: u32,
+    pub total: usize,
+    pub messages: usize,
+    pub notices: Rate,
+}
+
+impl Limits {
+    pub fn of_lines(&self) -> LineLimits {
+        LineLimits { window_max: self.per_destination, expire_after: self.expire_after }
+    }
+
+    /// Deliveries to those that have not answered yet.
+    pub fn unproven_max(&self) -> usize {
+        (self.total / 2).max(1)
+    }
+
+    /// Notices, expiries and what else is done by age.
+    pub fn by_age_max(&self) -> usize {
+        (self.total / 4).max(1)
+    }
+
+    /// A delay notice that would come with the expiry is none.
+    pub fn delay_after(&self) -> Option<Duration> {
+        self.delay_after.filter(|after| *after < self.expire_after)
+    }
+}
