@@ -262,3 +262,127 @@ fn now_for_one_destination_leaves_the_others_alone() {
     let n = ledger.take(T0);
     assert_eq!(n, Taken::Wait(Some(T0 + HOUR)));
 }
+
+/// A ledger with `total` places and one notice or expiry in a time of `each`.
+fn slow(total: usize, each: Duration) -> Ledger {
+    let mut ledger = ledger();
+    let notices = Rate { count: 1, per: each };
+    ledger.set_limits(Limits { total, notices, ..ledger.limits.clone() }, T0);
+    ledger
+}
+
+fn task(ledger: &mut Ledger, now: Timestamp) -> Task {
+    match ledger.take(now) {
+        Taken::Task(task) => task,
+        other => panic!("expected a task, got {other:?}"),
+    }
+}
+
+#[test]
+fn what_falls_due_by_age_takes_a_quarter_of_the_places_and_deliveries_go_on() {
+    let mut ledger = ledger();
+    ledger.set_limits(Limits { total: 8, ..ledger.limits.clone() }, T0);
+    for n in 0..10 {
+        enter(&mut ledger, n, "main", T0);
+    }
+    let later = T0 + HOUR * 5;
+    for _ in 0..2 {
+        assert!(matches!(task(&mut ledger, later), Task::Delay { .. }));
+    }
+    deliver(&mut ledger, later);
+    assert_eq!(ledger.take(later), Taken::Wait(Some(T0 + HOUR * 48)), "until a place is free, or an expiry");
+    ledger.delay_ended(id(0), None);
+    ledger.end_work(Duty::ByAge);
+    assert!(matches!(task(&mut ledger, later), Task::Delay { .. }));
+}
+
+#[test]
+fn reports_go_before_expiries_and_expiries_before_delay_notices() {
+    let mut ledger = slow(200, HOUR);
+    let monday = T0 + HOUR * 72;
+    // One of Friday, which ends, and one of this morning.
+    let old = enter(&mut ledger, 1, "main", T0);
+    let entrant = |n: u64, at: Timestamp, group: &str| Entrant {
+        id: QueueId::from_u64(QueueId::first_at(at.as_millis()).as_u64() + n),
+        aged_from: at,
+        shares: vec![(Destination::Upstream(group.into()), monday + HOUR * 9)],
+        held: false,
+        may_owe_delay: true,
+        owes_report: false,
+    };
+    let young = entrant(2, monday - HOUR * 5, "other");
+    let young_id = young.id;
+    ledger.enter(young, monday);
+    let reported = entrant(3, monday, "other");
+    let reported_id = reported.id;
+    ledger.enter(reported, monday);
+    // Before anything goes by the pace.
+    while ledger.pace.take(monday) {}
+    let (_, line) = deliver(&mut ledger, monday);
+    ledger.unreachable(old, line, true, down(), None, monday);
+    ledger.owes_report(reported_id);
+    let at = |hours: u32| monday + HOUR * hours;
+    assert_eq!(task(&mut ledger, at(1)), Task::Report { id: reported_id });
+    assert!(matches!(task(&mut ledger, at(2)), Task::Expire { id, .. } if id == old));
+    assert_eq!(task(&mut ledger, at(3)), Task::Delay { id: young_id });
+}
+
+#[test]
+fn a_destination_that_answers_before_their_turn_to_end_gets_its_messages() {
+    let mut ledger = slow(200, HOUR);
+    let monday = T0 + HOUR * 72;
+    for n in 0..3 {
+        enter(&mut ledger, n, "main", T0);
+    }
+    let (first, line) = deliver(&mut ledger, monday);
+    ledger.unreachable(first, line, true, down(), None, monday);
+    ledger.end_work(Duty::Plain);
+    assert!(matches!(task(&mut ledger, monday), Task::Expire { id: ended, .. } if ended == id(0)));
+    ledger.forget(id(0), monday);
+    let Taken::Wait(Some(probe)) = ledger.take(monday) else { panic!("the pace lets nobody go") };
+    let (second, line) = deliver(&mut ledger, probe);
+    ledger.settle_share(second, line, None, probe);
+    let (third, line) = deliver(&mut ledger, probe + HOUR * 2);
+    assert_eq!((second, third), (id(1), id(2)), "what waits is delivered");
+    ledger.settle_share(third, line, None, probe);
+}
+
+#[test]
+fn a_million_that_fall_due_at_once_are_looked_at_by_and_by() {
+    let mut ledger = ledger();
+    for n in 0..2500 {
+        enter(&mut ledger, n, "main", T0);
+    }
+    let (_, line) = deliver(&mut ledger, T0);
+    ledger.unreachable(id(0), line, true, down(), Some(T0 + HOUR * 100), T0);
+    let monday = T0 + HOUR * 72;
+    assert_eq!((ledger.take(monday), ledger.take(monday)), (Taken::Again, Taken::Again));
+    assert!(matches!(ledger.take(monday), Taken::Again | Taken::Wait(_)));
+}
+
+#[test]
+fn a_release_after_its_time_was_looked_at_is_not_missed() {
+    let mut ledger = ledger();
+    let held = enter(&mut ledger, 1, "main", T0);
+    enter(&mut ledger, 2, "main", T0);
+    ledger.withdraw(held, true, T0);
+    assert_eq!(run_dead(&mut ledger, T0, T0 + HOUR * 10), [(4, "delay 2".to_owned())]);
+    // It did not age for ten hours.
+    let released = T0 + HOUR * 10;
+    ledger.withdraw(held, false, released);
+    let shares = vec![(Destination::Upstream("main".into()), released)];
+    ledger.enter(
+        Entrant {
+            id: held,
+            aged_from: released,
+            shares,
+            held: false,
+            may_owe_delay: true,
+            owes_report: false,
+        },
+        released,
+    );
+    let fell_due = run_dead(&mut ledger, released, T0 + HOUR * 70);
+    let expected = [(14, "delay 1"), (48, "expire 2"), (58, "expire 1")];
+    assert_eq!(fell_due, expected.map(|(hour, what)| (hour, what.to_owned())));
+}

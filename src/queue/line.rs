@@ -238,6 +238,15 @@ impl Line {
         self.proven = false;
     }
 
+    /// Whoever may end, or is to be told of, waits here; and so does this one.
+    #[cfg(test)]
+    pub fn holds(&self, id: QueueId, due: Timestamp) -> bool {
+        let waits = |id: &QueueId| self.waiting.iter().any(|(_, other)| other == id);
+        self.waiting.contains(&(due, id))
+            && self.overdue.iter().all(|(_, id)| waits(id))
+            && self.untold.iter().all(|id| waits(id))
+    }
+
     /// The operator's "now": the next probe goes at once.
     pub fn wake(&mut self, now: Timestamp) {
         if let Some(sleep) = &mut self.sleep {
