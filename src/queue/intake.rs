@@ -82,21 +82,31 @@ impl Recovery {
             return;
         }
         let now = self.clock.now();
-        let mut shares: BTreeMap<Destination, Timestamp> = BTreeMap::new();
+        // A million of these are a start: nothing is made here that is not kept.
+        let mut shares: Vec<(Destination, Timestamp)> = Vec::with_capacity(outline.waiting.len());
         for WaitingDomain { domain, next_attempt } in &outline.waiting {
             let due = next_attempt.unwrap_or(now);
-            let share = shares.entry(self.rules.destination(domain)).or_insert(due);
-            *share = due.min(*share);
+            let destination = self.rules.destination(domain);
+            match shares.iter_mut().find(|(known, _)| *known == destination) {
+                Some((_, share)) => *share = due.min(*share),
+                None => shares.push((destination, due)),
+            }
         }
         for (destination, due) in &shares {
-            let (waiting, next) = self.loaded.entry(destination.clone()).or_insert((0, *due));
-            *waiting += 1;
-            *next = due.min(next).to_owned();
+            match self.loaded.get_mut(destination) {
+                Some((waiting, next)) => {
+                    *waiting += 1;
+                    *next = (*next).min(*due);
+                }
+                None => {
+                    self.loaded.insert(destination.clone(), (1, *due));
+                }
+            }
         }
         let entrant = Entrant {
             id: outline.id,
             aged_from: outline.arrived_at + Duration::from_millis(outline.held_for_ms),
-            shares: shares.into_iter().collect(),
+            shares,
             held: outline.held_since.is_some(),
             // Whether somebody is owed one stands in the envelope, which is read when it falls due.
             may_owe_delay: !outline.delay_told,

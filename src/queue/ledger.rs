@@ -19,7 +19,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::aging::Aging;
-use super::entry::{Entry, Share};
+use super::entry::{Entry, Share, Shares};
 use super::limits::Limits;
 use super::line::{Line, Sleep};
 use super::lines::{LineId, Lines};
@@ -150,11 +150,21 @@ impl Ledger {
     /// A message of a former run, found at the start, or one that comes back from a hold or to other lines. Shares that
     /// are on lease just now stay there.
     pub fn enter(&mut self, entrant: Entrant, now: Timestamp) {
+        let told = self.entries.get(&entrant.id).is_none_or(|known| known.told);
+        self.enter_as(entrant, told, now);
+    }
+
+    /// A message that was accepted just now: its own log does not say yet that it waits.
+    pub fn enter_new(&mut self, entrant: Entrant, now: Timestamp) {
+        self.enter_as(entrant, false, now);
+    }
+
+    fn enter_as(&mut self, entrant: Entrant, told: bool, now: Timestamp) {
         let Entrant { id, aged_from, shares, held, may_owe_delay, owes_report } = entrant;
-        let old = self.entries.remove(&id);
-        let told = old.as_ref().is_none_or(|old| old.told);
-        let leased = old.map(|old| old.shares).unwrap_or_default();
-        self.entries.insert(id, Entry { aged_from, shares: leased, held, may_owe_delay, told });
+        let entry = Entry { aged_from, shares: Shares::default(), held, may_owe_delay, told };
+        if let Some(known) = self.entries.insert(id, entry) {
+            self.entry(id).shares = known.shares;
+        }
         for (destination, due) in shares {
             self.join(id, &destination, due, now);
         }
@@ -162,14 +172,6 @@ impl Ledger {
         if owes_report {
             self.reports.owe(id);
         }
-    }
-
-    /// A message that was accepted just now: its own log does not say yet that it waits.
-    pub fn enter_new(&mut self, entrant: Entrant, now: Timestamp) {
-        let Entrant { id, aged_from, held, may_owe_delay, .. } = entrant;
-        self.entries
-            .insert(id, Entry { aged_from, shares: Default::default(), held, may_owe_delay, told: false });
-        self.enter(entrant, now);
     }
 
     /// What falls due by its age shall not be missed.

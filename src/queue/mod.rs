@@ -1,9 +1,9 @@
 //! Who waits for what and until when: intake, schedule, windows, leases, settle.
 //!
 //! Contract: [`Dispatch::accept`] takes a message in and gives the receipt that permits a 250. [`Dispatch::next`] hands out
-//! work, one piece at a time, each as a lease: a [`Delivery`] to try, an [`Expiry`] to carry out, or a notice that is
-//! [`Owed`]. Outcomes come back by `settle`, and the queue writes them into the spool, computes the next attempt and
-//! reports the events. [`Queue::hold`] and its sisters are the operator's.
+//! work, one piece at a time, each as a lease: a [`Delivery`] to try, an [`Expiry`] to carry out, a notice that is
+//! [`Owed`], or a [`Parked`] message to tell of. Outcomes come back by `settle`, and the queue writes them into the
+//! spool, computes the next attempt and reports the events. [`Queue::hold`] and its sisters are the operator's.
 //! Invariants: a message is in the spool before anybody hears of it, and leaves it only when every recipient has a
 //! final outcome and no notice is owed; a lease that is dropped goes back in line.
 //! Not here: SMTP, DNS, sockets; where a recipient's mail goes and which notices are owed, which the relay tells by

@@ -11,11 +11,13 @@ use crate::mail::{Destination, Envelope, Recipient};
 pub struct Settings {
     /// To one destination, once its window has opened; at least 1.
     pub per_destination: u32,
-    /// To all destinations together; at least 1.
+    /// To all destinations together, notices and expiries among them; at least 1. See the module on who gets which part.
     pub total: usize,
-    /// Messages that may wait; further ones are refused. Notices are taken all the same.
+    /// Messages that may wait; further ones are refused, but for those that are on their way in just then. Notices are
+    /// taken all the same.
     pub messages: usize,
-    /// How fast notices are written, and messages given up, whatever falls due at once.
+    /// How fast notices are written, and messages given up, together, whatever falls due at once. After a quiet time one
+    /// second's worth goes at once.
     pub notices: Rate,
 }
 
