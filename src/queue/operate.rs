@@ -153,7 +153,7 @@ impl Dispatch {
     }
 
     /// Tries all that waits for a destination now, or for every destination; held messages stay held. Tells how many
-    /// messages that is. With a million this takes about a second, in steps between which the queue goes on.
+    /// messages that is. A million take about a tenth of a second, in steps between which the queue goes on.
     pub fn retry_all(&self, destination: Option<&Destination>) -> usize {
         let now = self.inner.clock.now();
         let end = {
