@@ -244,7 +244,7 @@ impl Line {
         let waits = |id: &QueueId| self.waiting.iter().any(|(_, other)| other == id);
         self.waiting.contains(&(due, id))
             && self.overdue.iter().all(|(_, id)| waits(id))
-            && self.untold.iter().all(|id| waits(id))
+            && self.untold.iter().all(waits)
     }
 
     /// The operator's "now": the next probe goes at once.
