@@ -26,11 +26,6 @@ impl QueueId {
         Self((millis << Self::SEQUENCE_BITS) & Self::MAX.0)
     }
 
-    /// The millisecond in which it was given out, or an earlier one.
-    pub const fn millis(self) -> u64 {
-        self.0 >> Self::SEQUENCE_BITS
-    }
-
     pub const fn next(self) -> Self {
         Self((self.0 + 1) & Self::MAX.0)
     }

@@ -103,9 +103,6 @@ pub struct Matching {
     pub most: usize,
 }
 
-/// Ids that are taken out of the ledger under one lock.
-const STEP: usize = 500;
-
 impl Matching {
     fn takes(&self, row: &Listed) -> bool {
         let within = |text: &str, part: &Option<String>| {

@@ -19,7 +19,7 @@ use super::{Dispatch, Inner, Open, State};
 use crate::clock::Timestamp;
 use crate::mail::{Content, Destination, Outcome, QueueId};
 use crate::spool::{Durability, LoadError, Stored};
-use crate::tracking::{Message, Quarantined};
+use crate::tracking::Message;
 
 /// A message that could not be read for now, or over which a worker panicked, is left alone for this long.
 const TROUBLED_FOR: Duration = Duration::from_secs(5 * 60);
@@ -92,9 +92,8 @@ impl Lease {
         }
         state.ledger.forget(self.id, self.inner.clock.now());
         drop(state);
-        tracing::error!(id = %self.id, %error, "a message cannot be read and was set aside");
-        let reason = error.to_string();
-        self.inner.tracking.quarantined(&Quarantined { id: Some(self.id), reason: &reason });
+        // The event is told by whoever listens to the spool, which also finds damage that nobody asks for.
+        tracing::error!(id = %self.id, %error, "a message cannot be read and has left the queue");
     }
 }
 

@@ -21,8 +21,8 @@ impl Written {
     pub async fn wait(self) {
         let Some(commit) = self.0 else { return };
         if let Err(error) = commit.await {
-            // It counts in memory, and the spool writes it itself once the disk works again.
-            tracing::warn!(%error, "an outcome is not on disk yet");
+            // It counts in memory, and the spool, which has said so to people, writes it itself once the disk works again.
+            tracing::debug!(%error, "an outcome is not on disk yet");
         }
     }
 }

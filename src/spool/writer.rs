@@ -141,7 +141,15 @@ impl Writer {
             // Without it the next start reads the segment.
             let _ = hint::write(self.disk.as_ref(), file.as_ref(), (number, &marker, len));
         }
-        self.shared.lock().trouble = Some(CommitError::Closed);
+        let mut state = self.shared.lock();
+        state.trouble = Some(CommitError::Closed);
+        let lost = state.index.unsynced.len();
+        if lost > 0 {
+            tracing::error!(
+                messages = lost,
+                "the spool could not be written at its close: what was delivered of these may be delivered again"
+            );
+        }
     }
 
     /// The request, if it can be written; otherwise it is answered here.
@@ -331,7 +339,20 @@ impl Writer {
         if let Some(active) = self.active.take() {
             self.seal(&active, active.synced);
         }
-        self.shared.lock().trouble = Some(trouble(error));
+        self.in_trouble(trouble(error));
+    }
+
+    /// Told to people once, however many are refused for it.
+    fn in_trouble(&self, why: CommitError) {
+        let before = self.shared.lock().trouble.replace(why.clone());
+        if before.is_none() {
+            let error: &dyn std::error::Error = &why;
+            tracing::error!(
+                error,
+                cause = error.source(),
+                "the spool can't be written; outcomes are kept in memory"
+            );
+        }
     }
 
     /// The log goes on elsewhere; of this segment all counts up to `end`.
@@ -346,7 +367,7 @@ impl Writer {
     /// the next attempt takes another number.
     fn open_segment(&mut self) {
         let Some(number) = NonZeroU32::new(self.next_number) else {
-            self.shared.lock().trouble = Some(trouble(io::ErrorKind::QuotaExceeded.into()));
+            self.in_trouble(trouble(io::ErrorKind::QuotaExceeded.into()));
             return;
         };
         self.next_number = self.next_number.wrapping_add(1);
@@ -364,10 +385,12 @@ impl Writer {
         match opened {
             Ok(active) => {
                 self.active = Some(active);
-                self.shared.lock().trouble = None;
+                if self.shared.lock().trouble.take().is_some() {
+                    tracing::info!("the spool is written again, with all that was kept in memory");
+                }
                 self.unlink_void();
             }
-            Err(error) => self.shared.lock().trouble = Some(trouble(error)),
+            Err(error) => self.in_trouble(trouble(error)),
         }
     }
 
