@@ -273,6 +273,7 @@ impl Core {
             Err(error) => {
                 let _ = self.disk.remove(&content_file::name(request.id()));
                 request.decline(trouble(error));
+                self.note();
             }
         }
     }
