@@ -15,8 +15,8 @@ use smallvec::SmallVec;
 
 use super::disk::{Disk, File, read_up_to, write_all_at};
 use super::index::Place;
-use super::note::{DomainId, Domains, Note, States};
-use super::record::{self, ContentPlace};
+use super::note::{DomainId, Domains, Lives, Note, States};
+use super::record::ContentPlace;
 use super::segment::{self, Marker};
 use super::walk;
 use crate::clock::Timestamp;
@@ -26,6 +26,7 @@ const MAGIC: &[u8; 8] = b"PHSHINT\n";
 const FORMAT: u16 = 1;
 const PREFIX: usize = MAGIC.len() + 2;
 const CRC: usize = 4;
+const ENCODES: &str = "plain values always encode";
 
 /// No hint of ours is longer: a segment of nothing but notes.
 const HINT_MAX: u64 = 256 << 20;
@@ -53,7 +54,8 @@ struct Written {
     last: Timestamp,
     id_floor: QueueId,
     domains: Vec<String>,
-    lines: Vec<Line>,
+    /// So many lines follow.
+    lines: u32,
 }
 
 /// A note on disk. Ids count from that of the line before, moments from that of the id: both are small then.
@@ -68,13 +70,13 @@ enum Line {
         moved: bool,
         arrived: i64,
         domains: SmallVec<[u32; 1]>,
-        states: Option<States>,
+        states: Option<Box<States>>,
     },
     Settled {
         id: i64,
         offset: u32,
         body_len: u32,
-        states: States,
+        states: Box<States>,
     },
     Removed {
         id: i64,
@@ -98,7 +100,7 @@ impl Hint {
     /// `notes`: all of the segment, in their order.
     pub fn of(number: NonZeroU32, marker: Marker, end: u32, notes: Vec<Note>) -> Self {
         let moment = |note: &Note| match note {
-            Note::Lives { arrived_at, .. } => *arrived_at,
+            Note::Lives(lives) => lives.arrived_at,
             Note::Time(moment) => *moment,
             Note::Settled { .. } | Note::Removed { .. } => Timestamp::default(),
         };
@@ -117,38 +119,43 @@ impl Hint {
             })
         };
         let mut before = 0;
-        let mut step = |id: &QueueId| {
+        let mut step = |id: QueueId| {
             let id = id.as_u64() as i64;
             id - std::mem::replace(&mut before, id)
         };
-        let line = |note: &Note| match note {
-            Note::Lives { id, place, content, moved, arrived_at, domains, states } => Some(Line::Lives {
-                id: step(id),
-                offset: place.offset,
-                body_len: place.body_len,
-                content_len: content.len(),
-                in_file: content.in_file(),
-                moved: *moved,
-                arrived: (arrived_at.as_millis() as i64).wrapping_sub(id.millis() as i64),
-                domains: domains.iter().map(&mut number).collect(),
-                states: states.clone(),
+        let mut line = |note: &Note| match note {
+            Note::Lives(lives) => Some(Line::Lives {
+                id: step(lives.id),
+                offset: lives.place.offset,
+                body_len: lives.place.body_len,
+                content_len: lives.content.len(),
+                in_file: lives.content.in_file(),
+                moved: lives.moved,
+                arrived: (lives.arrived_at.as_millis() as i64).wrapping_sub(lives.id.millis() as i64),
+                domains: lives.domains.iter().map(&mut number).collect(),
+                states: lives.states.clone(),
             }),
             Note::Settled { id, place, states } => Some(Line::Settled {
-                id: step(id),
+                id: step(*id),
                 offset: place.offset,
                 body_len: place.body_len,
                 states: states.clone(),
             }),
-            Note::Removed { id } => Some(Line::Removed { id: step(id) }),
+            Note::Removed { id } => Some(Line::Removed { id: step(*id) }),
             // Said by `last`.
             Note::Time(_) => None,
         };
-        let lines = self.notes.iter().filter_map(line).collect();
+        let (mut lines, mut octets_of_lines) = (0, Vec::new());
+        for line in self.notes.iter().filter_map(&mut line) {
+            octets_of_lines = postcard::to_extend(&line, octets_of_lines).expect(ENCODES);
+            lines += 1;
+        }
         let Self { marker, end, last, id_floor, .. } = *self;
         let written =
             Written { number: self.number.get(), marker, end, last, id_floor, domains: texts, lines };
         let mut octets = [MAGIC.as_slice(), &FORMAT.to_le_bytes()].concat();
-        octets = postcard::to_extend(&written, octets).expect("plain values of known length always encode");
+        octets = postcard::to_extend(&written, octets).expect(ENCODES);
+        octets.append(&mut octets_of_lines);
         let crc = crc32c::crc32c(&octets);
         octets.extend(crc.to_le_bytes());
         octets
@@ -164,13 +171,15 @@ impl Hint {
         if prefix[..MAGIC.len()] != *MAGIC || prefix[MAGIC.len()..] != FORMAT.to_le_bytes() {
             return None;
         }
-        let written: Written = record::decode(body)?;
+        let (written, mut body): (Written, &[u8]) = postcard::take_from_bytes(body).ok()?;
         let number = NonZeroU32::new(written.number)?;
         let texts: Vec<DomainId> = written.domains.iter().map(|text| domains.id(text)).collect();
         let mut before: i64 = 0;
-        let mut notes = Vec::with_capacity(written.lines.len());
-        for line in written.lines {
+        let mut notes = Vec::new();
+        for _ in 0..written.lines {
+            let (line, rest): (Line, &[u8]) = postcard::take_from_bytes(body).ok()?;
             notes.push(line.note(number, &mut before, &texts)?);
+            body = rest;
         }
         let Written { marker, end, last, id_floor, .. } = written;
         Some(Self { number, marker, end, last, id_floor, notes })
@@ -194,7 +203,7 @@ impl Line {
             Self::Lives { id, offset, body_len, content_len, in_file, moved, arrived, domains, states } => {
                 let id = id_of(id);
                 let domains = domains.iter().map(|number| texts.get(*number as usize).copied());
-                Note::Lives {
+                Note::Lives(Box::new(Lives {
                     id,
                     place: Place { segment, offset, body_len },
                     content: ContentPlace::new(content_len, in_file),
@@ -202,7 +211,7 @@ impl Line {
                     arrived_at: Timestamp::from_millis((id.millis() as i64).wrapping_add(arrived) as u64),
                     domains: domains.collect::<Option<_>>()?,
                     states,
-                }
+                }))
             }
             Self::Settled { id, offset, body_len, states } => {
                 Note::Settled { id: id_of(id), place: Place { segment, offset, body_len }, states }
@@ -236,32 +245,41 @@ pub(super) fn write(
 
 /// What notes come to, by themselves and in their order.
 fn net(notes: Vec<Note>) -> Vec<Note> {
-    #[derive(Default)]
+    /// The last word on a message of which this segment has a record.
+    #[derive(Clone, Copy, Default)]
     struct Last {
-        lives: Option<(usize, bool)>,
-        settled: Option<usize>,
-        removed: Option<usize>,
+        lives: Option<(u32, bool)>,
+        settled: Option<u32>,
+        removed: Option<u32>,
     }
     let mut lasts: HashMap<QueueId, Last> = HashMap::new();
+    let mut keep = Vec::new();
     for (at, note) in notes.iter().enumerate() {
-        let Some(id) = note.id() else { continue };
-        let last = lasts.entry(id).or_default();
+        let at = at as u32;
         match note {
-            Note::Lives { moved, .. } => *last = Last { lives: Some((at, *moved)), ..Last::default() },
-            Note::Settled { .. } => last.settled = Some(at),
-            // Only one that began here, and is in no older segment, needs no word of its end.
-            Note::Removed { .. } if matches!(last.lives, Some((_, false))) => *last = Last::default(),
-            Note::Removed { .. } => *last = Last { removed: Some(at), ..Last::default() },
+            Note::Lives(lives) => {
+                let last = Last { lives: Some((at, lives.moved)), ..Last::default() };
+                lasts.insert(lives.id, last);
+            }
+            Note::Settled { id, .. } => lasts.entry(*id).or_default().settled = Some(at),
+            Note::Removed { id } => match lasts.get_mut(id) {
+                // Only one that began here, and is in no older segment, needs no word of its end.
+                Some(Last { lives: Some((_, false)), .. }) => _ = lasts.remove(id),
+                Some(last) => *last = Last { removed: Some(at), ..Last::default() },
+                // Most segments of a queue that drains hold little else.
+                None => keep.push(at),
+            },
             Note::Time(_) => {}
         }
     }
-    let mut keep: Vec<usize> = lasts
-        .into_values()
-        .flat_map(|last| [last.lives.map(|(at, _)| at), last.settled, last.removed])
-        .flatten()
-        .collect();
+    keep.extend(
+        lasts
+            .into_values()
+            .flat_map(|last| [last.lives.map(|(at, _)| at), last.settled, last.removed])
+            .flatten(),
+    );
     keep.sort_unstable();
     let mut keep = keep.into_iter().peekable();
-    let kept = notes.into_iter().enumerate().filter(|(at, _)| keep.next_if_eq(at).is_some());
+    let kept = notes.into_iter().enumerate().filter(|(at, _)| keep.next_if_eq(&(*at as u32)).is_some());
     kept.map(|(_, note)| note).collect()
 }

@@ -352,7 +352,8 @@ mod tests {
         octets[20] ^= 1;
         fs::write(&segment, &octets).unwrap();
         let found = inspect(&path).unwrap();
-        assert_eq!((found.messages, found.segments[0].format), (3, None));
+        // The start has written off the second message, so it stays away even when its record is whole again.
+        assert_eq!((found.messages, found.segments[0].format), (2, None));
         assert_eq!(found.damages[0].reason, "the header has a wrong checksum");
     }
 

@@ -110,6 +110,8 @@ impl Keeper {
             write_hints(self.disk.as_ref(), &self.shared);
             let again = self.compact();
             if !self.bell.wait(again.then_some(self.rest)) || !self.bell.rest(self.rest) {
+                // What was sealed since: the next start will be the quicker.
+                write_hints(self.disk.as_ref(), &self.shared);
                 return;
             }
         }

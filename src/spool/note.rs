@@ -2,7 +2,7 @@
 //!
 //! Contract: the notes of a record follow from its frame and body alone ([`notes_of`]); taken together in the order of
 //! the log they give the index and an outline of every living message.
-//! Memory: a note of an ordinary message is about a hundred octets, and lives only while its segment is taken in.
+//! Memory: a note is 32 octets, and a hundred more where a message stands; it lives only while its segment is taken in.
 //! Not here: how notes lie in a hint file (`hint`), what they add up to (`recovery`).
 
 use std::collections::HashMap;
@@ -21,24 +21,28 @@ use crate::mail::QueueId;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Note {
     /// A message stands here.
-    Lives {
-        id: QueueId,
-        place: Place,
-        content: ContentPlace,
-        /// Compaction put it here: an older segment may have it, too.
-        moved: bool,
-        arrived_at: Timestamp,
-        /// Of each recipient.
-        domains: SmallVec<[DomainId; 1]>,
-        /// `None`: it was never settled.
-        states: Option<States>,
-    },
+    Lives(Box<Lives>),
     /// The latest progress of a message stands here.
-    Settled { id: QueueId, place: Place, states: States },
+    Settled { id: QueueId, place: Place, states: Box<States> },
     /// A message is forgotten.
     Removed { id: QueueId },
     /// The spool has seen this moment.
     Time(Timestamp),
+}
+
+/// A message that stands somewhere.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Lives {
+    pub id: QueueId,
+    pub place: Place,
+    pub content: ContentPlace,
+    /// Compaction put it there: an older segment may have it, too.
+    pub moved: bool,
+    pub arrived_at: Timestamp,
+    /// Of each recipient.
+    pub domains: SmallVec<[DomainId; 1]>,
+    /// `None`: it was never settled.
+    pub states: Option<Box<States>>,
 }
 
 /// What the schedule needs of a progress.
@@ -61,7 +65,8 @@ pub(super) enum Standing {
 impl Note {
     pub fn id(&self) -> Option<QueueId> {
         match self {
-            Self::Lives { id, .. } | Self::Settled { id, .. } | Self::Removed { id } => Some(*id),
+            Self::Lives(lives) => Some(lives.id),
+            Self::Settled { id, .. } | Self::Removed { id } => Some(*id),
             Self::Time(_) => None,
         }
     }
@@ -121,14 +126,16 @@ pub(super) fn notes_of(
 ) -> Option<SmallVec<[Note; 2]>> {
     let id = frame.id;
     let mut notes = SmallVec::new();
-    let mut lives = |accepted: &AcceptedBody, states| Note::Lives {
-        id,
-        place,
-        content: frame.content(),
-        moved: frame.kind() == Some(Kind::Moved),
-        arrived_at: accepted.arrived_at,
-        domains: accepted.envelope.recipients.iter().map(|r| domains.id(r.address.domain())).collect(),
-        states,
+    let mut lives = |accepted: &AcceptedBody, states| {
+        Note::Lives(Box::new(Lives {
+            id,
+            place,
+            content: frame.content(),
+            moved: frame.kind() == Some(Kind::Moved),
+            arrived_at: accepted.arrived_at,
+            domains: accepted.envelope.recipients.iter().map(|r| domains.id(r.address.domain())).collect(),
+            states,
+        }))
     };
     match frame.kind()? {
         Kind::Accepted => {
@@ -136,21 +143,35 @@ pub(super) fn notes_of(
             notes.push(lives(&accepted, None));
             if let Some(strike) = accepted.strikes {
                 notes.push(match strike.progress {
-                    Some(progress) => Note::Settled { id: strike.id, place, states: States::of(&progress) },
+                    Some(progress) => {
+                        let states = Box::new(States::of(&progress));
+                        Note::Settled { id: strike.id, place, states }
+                    }
                     None => Note::Removed { id: strike.id },
                 });
             }
         }
         Kind::Moved => {
             let MovedBody { accepted, progress } = record::decode(body)?;
-            notes.push(lives(&accepted, progress.as_ref().map(States::of)));
+            notes.push(lives(&accepted, progress.as_ref().map(|progress| Box::new(States::of(progress)))));
         }
         Kind::Settled => {
             let progress: Progress = record::decode(body)?;
-            notes.push(Note::Settled { id, place, states: States::of(&progress) });
+            notes.push(Note::Settled { id, place, states: Box::new(States::of(&progress)) });
         }
         Kind::Removed => notes.push(Note::Removed { id }),
         Kind::Time => notes.push(Note::Time(record::decode(body)?)),
     }
     Some(notes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_costs_32_octets() {
+        // A segment may hold more than a million ends of messages.
+        assert_eq!(size_of::<Note>(), 32);
+    }
 }

@@ -1,7 +1,8 @@
 //! What the segments hold at the start: the index again, an outline of each living message, and all that is damaged.
 //!
 //! Contract: takes in segment by segment, oldest first, and never panics on any octets. Of a sealed segment with a good
-//! hint only the hint is read; of any other, every octet once. A damaged record is skipped by searching the next frame
+//! hint only the hint is read; of one without, frames and bodies; of the newest one, and where something is damaged, every
+//! octet. A damaged record is skipped by searching the next frame
 //! marker, counted, and copied to `quarantine`; where no copy can be made, its segment is kept for good. Not damage:
 //! what lies behind the place at which the next segment's header says that the log went on, whole segments between the
 //! two, and what follows the last whole record of the newest segment.
@@ -19,13 +20,14 @@ use super::damage::{Damage, set_aside};
 use super::disk::{Disk, File, Owner, read_up_to};
 use super::hint::{self, Hint};
 use super::index::{Index, Place, Segment};
-use super::note::{Domains, Note, notes_of};
+use super::note::{Domains, Lives, Note, notes_of};
 use super::quarantine::Kind;
 use super::read::DamagedPlace;
+use super::record::{Frame, FrameMarker, Kind as RecordKind};
 use super::scan::{Piece, scan};
 use super::segment::{self, FORMAT, HEADER_LEN, Header, HeaderFound, Marker};
 use super::sketch::Sketches;
-use super::walk::read_whole;
+use super::walk::{read_whole, walk};
 use crate::clock::Timestamp;
 use crate::mail::QueueId;
 
@@ -161,7 +163,9 @@ pub(super) fn recover(disk: &Arc<dyn Disk>, manner: Manner) -> Result<Found, Ope
         if ends.is_void(candidate.number.get()) {
             found.void.push(candidate.name);
             found.void.extend(has_hint.then_some(hint));
-        } else if !(has_hint && manner.hints && found.take_hint(disk.as_ref(), &candidate, &hint, end)?) {
+        } else if !(has_hint && manner.hints && found.take_hint(disk.as_ref(), &candidate, &hint, end)?)
+            && !(manner.hints && found.take_notes(&candidate, end)?)
+        {
             found.read(disk.as_ref(), candidate, end)?;
         }
     }
@@ -277,6 +281,27 @@ impl Found {
         Ok(true)
     }
 
+    /// Takes in a segment by its frames and bodies; `false` when something is not as it was written, or may not be: all of
+    /// the newest one must be looked at.
+    fn take_notes(&mut self, candidate: &Candidate, end: Option<u32>) -> Result<bool, OpenError> {
+        let Candidate { number, marker, name, file, header } = candidate;
+        let failed = |source| OpenError::Read { file: name.clone(), source };
+        let Some(end) = end.filter(|_| header.is_some()) else { return Ok(false) };
+        if file.len().map_err(failed)? < u64::from(end) {
+            return Ok(false);
+        }
+        let notes = walk(file.as_ref(), *number, marker, end, &mut self.domains).map_err(failed)?;
+        let Some(notes) = notes else { return Ok(false) };
+        self.recovery.read_bytes += u64::from(end);
+        self.index.add_segment(*number, Segment::new(name.clone(), *marker, file.clone(), Some(end)));
+        for note in notes {
+            self.id_floor = self.id_floor.max(note.id().unwrap_or(QueueId::MIN));
+            self.apply(*number, note);
+        }
+        self.follows = (number.get(), end);
+        Ok(true)
+    }
+
     fn set_hint_aside(&mut self, disk: &dyn Disk, number: NonZeroU32, name: &str, octets: u64) {
         let mut damage = Damage::new(Kind::Hint, number, 0, octets, None);
         damage.copied = disk.move_aside(name, &damage.piece()).is_ok();
@@ -290,13 +315,12 @@ impl Found {
         let octets = read_whole(file.as_ref(), end)
             .map_err(|source| OpenError::Read { file: name.clone(), source })?;
         let frame_marker = *segment::frame_marker(&marker);
-        let pieces: Vec<Piece> = scan(&octets, &frame_marker).collect();
-        let records = pieces.iter().any(|piece| matches!(piece, Piece::Record { .. }));
-        if header.is_none() && !records && end.is_none() {
+        if header.is_none() && end.is_none() && !has_record(&octets, &frame_marker) {
             let behind = octets.get(HEADER_LEN as usize..).unwrap_or_default();
             if behind.iter().any(|octet| *octet != 0) {
                 // More than a segment that was only just begun can have; or its first write, cut apart.
-                return self.set_noise_aside(disk, number, name, &octets);
+                self.set_noise_aside(disk, number, name, &octets);
+                return Ok(());
             }
             // It never got as far as a synced header.
             self.recovery.torn_bytes += octets.len() as u64;
@@ -308,11 +332,11 @@ impl Found {
         let mut damages = Vec::new();
         if header.is_none() {
             let len = octets.len().min(HEADER_LEN as usize);
-            damages.push((Damage::new(Kind::Header, number, 0, len as u64, None), 0));
+            damages.push((Damage::new(Kind::Header, number, 0, len as u64, None), None));
         }
         let mut valid = HEADER_LEN;
-        for piece in pieces {
-            match piece {
+        for piece in scan(&octets, &frame_marker) {
+            let (from, to, frame) = match piece {
                 Piece::Record { offset, frame, body } => {
                     valid = offset + frame.record_len() as u32;
                     self.id_floor = self.id_floor.max(frame.id);
@@ -320,23 +344,28 @@ impl Found {
                     let notes = notes_of(&frame, body, place, &mut self.domains)
                         .ok_or_else(|| OpenError::NewerRecord { file: name.clone(), offset })?;
                     notes.into_iter().for_each(|note| self.apply(number, note));
+                    continue;
                 }
-                Piece::Damaged { from, to, id } => {
-                    self.id_floor = self.id_floor.max(id.unwrap_or(QueueId::MIN));
-                    damages.push((Damage::of_record(number, from as u32, (to - from) as u64, id), from));
-                }
-                Piece::Tail { from, id: _ } if end.is_none() => {
+                Piece::Tail { from, frame: _ } if end.is_none() => {
                     self.recovery.torn_bytes += (octets.len() - from) as u64;
+                    continue;
                 }
-                Piece::Tail { from, id } => {
-                    let len = (octets.len() - from) as u64;
-                    damages.push((Damage::of_record(number, from as u32, len, id), from));
-                }
-            }
+                Piece::Damaged { from, to, frame } => (from, to, frame),
+                Piece::Tail { from, frame } => (from, octets.len(), frame),
+            };
+            let id = frame.map(|frame| frame.id);
+            self.id_floor = self.id_floor.max(id.unwrap_or(QueueId::MIN));
+            damages.push((Damage::of_record(number, from as u32, (to - from) as u64, id), frame));
         }
-        for (damage, from) in damages {
+        for (damage, frame) in damages {
+            let from = damage.offset as usize;
             let to = from + damage.octets as usize;
-            self.set_aside(disk, damage, &octets[from..to]);
+            let offset = damage.offset;
+            if self.set_aside(disk, damage, &octets[from..to])
+                && let Some(frame) = frame
+            {
+                self.write_off(number, offset, &frame);
+            }
         }
         if let Some(end) = end.filter(|end| (octets.len() as u64) < u64::from(*end)) {
             // The file is shorter than the log knows it to have been.
@@ -350,24 +379,28 @@ impl Found {
     }
 
     /// A newest segment in which nothing can be read any more.
-    fn set_noise_aside(
-        &mut self,
-        disk: &dyn Disk,
-        number: NonZeroU32,
-        name: String,
-        octets: &[u8],
-    ) -> Result<(), OpenError> {
+    fn set_noise_aside(&mut self, disk: &dyn Disk, number: NonZeroU32, name: String, octets: &[u8]) {
         let mut damage = Damage::of_record(number, 0, octets.len() as u64, None);
         damage.copied = disk.set_aside(&damage.piece(), octets).is_ok();
         // Without a copy it stays as it is: a void file that is not unlinked.
         self.void.extend(damage.copied.then_some(name));
         self.recovery.damages.push(damage);
-        Ok(())
+    }
+
+    /// A message whose record is damaged but for its frame, and is in the quarantine: the log is to say that it is gone,
+    /// so that a later start that reads frames only does not find it again.
+    fn write_off(&mut self, number: NonZeroU32, offset: u32, frame: &Frame) {
+        let is_message = matches!(frame.kind(), Some(RecordKind::Accepted | RecordKind::Moved));
+        if is_message && !self.index.contains(frame.id) {
+            self.index.accept(frame.id, Place::of(frame, number, offset), frame.content(), false);
+            self.lost.push(frame.id);
+        }
     }
 
     fn apply(&mut self, segment: NonZeroU32, note: Note) {
         match note {
-            Note::Lives { id, place, content, moved: _, arrived_at, domains, states } => {
+            Note::Lives(lives) => {
+                let Lives { id, place, content, moved: _, arrived_at, domains, states } = *lives;
                 self.saw(arrived_at);
                 self.index.accept(id, place, content, states.is_some());
                 self.sketches.begin(id, arrived_at, domains, states);
@@ -419,13 +452,20 @@ impl Found {
         self.recovery.damages.push(damage);
     }
 
-    fn set_aside(&mut self, disk: &dyn Disk, mut damage: Damage, octets: &[u8]) {
+    /// Says whether there is a copy now.
+    fn set_aside(&mut self, disk: &dyn Disk, mut damage: Damage, octets: &[u8]) -> bool {
         damage.copied = disk.set_aside(&damage.piece(), octets).is_ok();
         if !damage.copied {
             self.index.pin(damage.segment);
         }
+        let copied = damage.copied;
         self.recovery.damages.push(damage);
+        copied
     }
+}
+
+fn has_record(octets: &[u8], marker: &FrameMarker) -> bool {
+    scan(octets, marker).any(|piece| matches!(piece, Piece::Record { .. }))
 }
 
 /// A content that no message speaks of is kept, for the record that does may be what was damaged.

@@ -10,7 +10,6 @@ use memchr::memmem::Finder;
 
 use super::record::{FRAME_LEN, Frame, FrameMarker};
 use super::segment::HEADER_LEN;
-use crate::mail::QueueId;
 
 /// A stretch of a segment.
 #[derive(Debug, PartialEq)]
@@ -24,12 +23,13 @@ pub(super) enum Piece<'a> {
     Damaged {
         from: usize,
         to: usize,
-        id: Option<QueueId>,
+        /// The frame, where it is whole.
+        frame: Option<Frame>,
     },
     /// No whole record, up to the end.
     Tail {
         from: usize,
-        id: Option<QueueId>,
+        frame: Option<Frame>,
     },
 }
 
@@ -43,10 +43,10 @@ pub(super) fn scan<'a>(octets: &'a [u8], marker: &'a FrameMarker) -> impl Iterat
         }
         let piece = match frame_at(octets, marker, at) {
             Some(frame) => framed(octets, at, frame),
-            None => Piece::Damaged { from: at, to: next_frame(octets, marker, &finder, at + 1), id: None },
+            None => Piece::Damaged { from: at, to: next_frame(octets, marker, &finder, at + 1), frame: None },
         };
         let piece = match piece {
-            Piece::Damaged { from, to, id } if to == octets.len() => Piece::Tail { from, id },
+            Piece::Damaged { from, to, frame } if to == octets.len() => Piece::Tail { from, frame },
             piece => piece,
         };
         at = match &piece {
@@ -64,16 +64,15 @@ fn frame_at(octets: &[u8], marker: &FrameMarker, at: usize) -> Option<Frame> {
 
 /// The piece that a whole frame begins.
 fn framed(octets: &[u8], at: usize, frame: Frame) -> Piece<'_> {
-    let id = Some(frame.id);
     let end = at as u64 + frame.record_len();
     if end > octets.len() as u64 {
-        return Piece::Tail { from: at, id };
+        return Piece::Tail { from: at, frame: Some(frame) };
     }
     let body_at = at + FRAME_LEN as usize;
     let (body, content) = octets[body_at..end as usize].split_at(frame.body_len as usize);
     let content_good = frame.content().in_file() || crc32c::crc32c(content) == frame.content_crc;
     if crc32c::crc32c(body) != frame.body_crc || !content_good {
-        return Piece::Damaged { from: at, to: end as usize, id };
+        return Piece::Damaged { from: at, to: end as usize, frame: Some(frame) };
     }
     Piece::Record { offset: at as u32, frame, body }
 }

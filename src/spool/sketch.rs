@@ -32,15 +32,15 @@ impl Sketches {
         id: QueueId,
         arrived_at: Timestamp,
         domains: SmallVec<[DomainId; 1]>,
-        states: Option<States>,
+        states: Option<Box<States>>,
     ) {
-        self.0.insert(id, Sketch { arrived_at, domains, states: states.map(Box::new) });
+        self.0.insert(id, Sketch { arrived_at, domains, states });
     }
 
     /// Nothing happens when no such message lives.
-    pub fn settle(&mut self, id: QueueId, states: States) {
+    pub fn settle(&mut self, id: QueueId, states: Box<States>) {
         if let Some(sketch) = self.0.get_mut(&id) {
-            sketch.states = Some(Box::new(states));
+            sketch.states = Some(states);
         }
     }
 

@@ -179,7 +179,8 @@ fn sets_a_damaged_message_aside_once_and_keeps_the_rest() {
         assert!(lost == 0 || damages[0].id.is_none_or(|id| living.iter().all(|stored| stored.id != id)));
         assert_eq!(opened.shared.status().quarantined, damages.len() as u64);
         let (again, living_again) = reopen(&disk);
-        assert_eq!((again.recovery.damages, living_again), (damages, living));
+        assert!(again.recovery.damages.iter().all(|damage| damages.contains(damage)), "octet {at}");
+        assert_eq!(living_again, living, "octet {at}");
     }
 }
 

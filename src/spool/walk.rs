@@ -1,7 +1,7 @@
 //! The notes of a segment as it was written, without its contents.
 //!
-//! Contract: [`notes`] reads frames and bodies only, which costs microseconds for each record. When anything on the way
-//! is not as it was written, it reads the whole segment and gives the notes of what is still good.
+//! Contract: [`walk`] and [`notes`] read frames and bodies only, which costs microseconds for each record. When anything on the way
+//! is not as it was written, `notes` reads the whole segment and gives the notes of what is still good.
 //! Not here: contents, whose checksums are compared when they are read.
 
 use std::io;
@@ -51,7 +51,7 @@ pub(super) fn read_whole(file: &dyn File, end: Option<u32>) -> io::Result<Vec<u8
 }
 
 /// `None`: something is not as it was written.
-fn walk(
+pub(super) fn walk(
     file: &dyn File,
     number: NonZeroU32,
     marker: &Marker,
