@@ -24,6 +24,8 @@ pub(super) trait File: Send + Sync {
     /// Fills all of `buffer` without waiting for the disk, or says `false`.
     fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> bool;
     fn len(&self) -> io::Result<u64>;
+    /// All of it will be read soon: the disk may begin.
+    fn read_ahead(&self) {}
 }
 
 /// A folder of files.
@@ -204,6 +206,12 @@ impl File for fs::File {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
+    }
+
+    #[cfg(target_os = "linux")]
+    fn read_ahead(&self) {
+        // Advice, which the system may leave alone.
+        let _ = rustix::fs::fadvise(self, 0, None, rustix::fs::Advice::WillNeed);
     }
 }
 

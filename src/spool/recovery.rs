@@ -9,7 +9,7 @@
 //! Memory: one segment at a time, and about 50 octets for each living message until it is called back.
 //! Not here: writing (`writer`); the table of what a crash leaves (`spool`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -94,6 +94,9 @@ pub struct Recovery {
     pub damages: Vec<Damage>,
 }
 
+/// Segments that the disk reads while the one before them is looked at.
+const READ_AHEAD: usize = 2;
+
 /// How a spool is taken in.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Manner {
@@ -156,7 +159,14 @@ pub(super) fn recover(disk: &Arc<dyn Disk>, manner: Manner) -> Result<Found, Ope
     let ends = Ends::of(&candidates);
     let mut hints: BTreeSet<&str> = names.iter().map(String::as_str).collect();
     hints.retain(|name| hint::parse_name(name).is_some());
+    let without_hint = |candidate: &&Candidate| !hints.contains(hint::name(&candidate.name).as_str());
+    let mut ahead: VecDeque<Arc<dyn File>> =
+        candidates.iter().filter(without_hint).map(|candidate| candidate.file.clone()).collect();
     for candidate in candidates {
+        if ahead.front().is_some_and(|next| Arc::ptr_eq(next, &candidate.file)) {
+            ahead.pop_front();
+            ahead.iter().take(READ_AHEAD).for_each(|file| file.read_ahead());
+        }
         let end = ends.cut.get(&candidate.number.get()).copied();
         let hint = hint::name(&candidate.name);
         let has_hint = hints.remove(hint.as_str());
