@@ -304,8 +304,11 @@ async fn when_too_many_wait_new_mail_is_refused_and_taken_again_when_there_is_ro
     let _alone = ALONE.lock().await;
     let clock = Clock::simulated(FRIDAY_NOON, 1);
     let queue = start(10, FRIDAY_NOON, &clock, Settings { messages: 11, ..Settings::default() });
+    assert!(queue.refusal().is_none());
     let id = accept(&queue, "bob@example.com").await.expect("there is room for one").id();
+    assert!(matches!(queue.refusal(), Some(AcceptError::TooMany)));
     assert!(matches!(accept(&queue, "bob@example.com").await, Err(AcceptError::TooMany)));
     queue.cancel(id).await.unwrap();
+    assert!(queue.refusal().is_none());
     assert!(accept(&queue, "bob@example.com").await.is_ok());
 }

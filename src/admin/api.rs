@@ -113,7 +113,7 @@ pub(super) async fn unknown_path() -> Failure {
 }
 
 async fn status(State(relay): State<Relay>) -> Json<Status> {
-    let spool = relay.spool_status();
+    let (spool, refusal) = (relay.spool_status(), relay.queue().refusal());
     Json(Status {
         version: env!("CARGO_PKG_VERSION").into(),
         hostname: relay.hostname().into(),
@@ -121,8 +121,8 @@ async fn status(State(relay): State<Relay>) -> Json<Status> {
         speed: relay.clock().speed(),
         messages: relay.queue().len() as u64,
         sessions: relay.sessions() as u64,
-        accepting: spool.accepting(),
-        not_accepting: spool.refusal.map(|why| why.to_string()),
+        accepting: refusal.is_none(),
+        not_accepting: refusal.map(|why| why.to_string()),
         quarantined: spool.quarantined,
         live_bytes: spool.live_bytes,
         written_bytes: spool.written_bytes,

@@ -177,6 +177,22 @@ pub(super) fn entrant(stored: &Stored, progress: &Progress, rules: &dyn Rules, n
     }
 }
 
+impl Queue {
+    /// Why new mail is refused now, as [`Dispatch::accept`] would say; `None`: it is taken. A message may still be
+    /// refused for its own size.
+    pub fn refusal(&self) -> Option<AcceptError> {
+        self.own_refusal().or_else(|| self.inner.spool.status().refusal.map(AcceptError::from))
+    }
+
+    /// Before the spool is asked.
+    fn own_refusal(&self) -> Option<AcceptError> {
+        if self.inner.is_closed() {
+            return Some(AcceptError::Stopping);
+        }
+        self.inner.state().ledger.is_full().then_some(AcceptError::TooMany)
+    }
+}
+
 impl Dispatch {
     /// Says that a message will probably come; the spool can then gather several into one sync.
     pub fn intake(&self) -> Intake {
@@ -185,12 +201,9 @@ impl Dispatch {
 
     /// Makes a message durable and puts it in line. Only the receipt permits the 250.
     pub async fn accept(&self, intake: Intake, incoming: Incoming) -> Result<Receipt, AcceptError> {
-        if self.inner.is_closed() {
-            return Err(AcceptError::Stopping);
-        }
         // Notices don't come this way: what is owed does not depend on who else waits.
-        if self.inner.state().ledger.is_full() {
-            return Err(AcceptError::TooMany);
+        if let Some(why) = self.own_refusal() {
+            return Err(why);
         }
         let inner = Arc::clone(&self.inner);
         let accept = async move { inner.commit(inner.hand_over(intake, incoming, None)).await };

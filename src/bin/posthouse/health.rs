@@ -134,10 +134,19 @@ mod tests {
 
     /// A relay on `folder` that wants this much free disk; its API lives as long as the answer.
     async fn relay(folder: &Path, min_free: u64) -> (Relay, Control) {
+        relay_with(folder, min_free, |_| {}).await
+    }
+
+    async fn relay_with(
+        folder: &Path,
+        min_free: u64,
+        change: impl FnOnce(&mut Settings),
+    ) -> (Relay, Control) {
         let mut settings = Settings::new("relay.example.org");
         let mut spool = spool::Settings::new(folder);
         spool.min_free = min_free;
         settings.keep = Keep::Folder(spool);
+        change(&mut settings);
         let relay = Relay::builder(settings).start().await.unwrap();
         let control = Control::start(relay.clone(), folder).unwrap();
         (relay, control)
@@ -187,6 +196,16 @@ mod tests {
         let finding = found(folder.path()).await;
         assert!(!finding.healthy);
         let why = finding.status.unwrap().not_accepting.expect("a reason");
+        assert_eq!(finding.summary, format!("relay.example.org runs, but accepts no new mail: {why}"));
+    }
+
+    #[tokio::test]
+    async fn a_relay_with_as_many_messages_as_may_wait_is_ill_and_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let _relay = relay_with(folder.path(), 0, |settings| settings.queue.messages = 0).await;
+        let finding = found(folder.path()).await;
+        assert!(!finding.healthy);
+        let why = "as many messages wait as may; see [limits] queued_messages";
         assert_eq!(finding.summary, format!("relay.example.org runs, but accepts no new mail: {why}"));
     }
 
