@@ -285,3 +285,53 @@ async fn a_lifetime_that_a_reload_lengthens_counts_for_what_is_under_way_too() {
     };
     assert_eq!(at.since(FRIDAY_NOON).as_secs() / 86400, 5);
 }
+
+impl Bench {
+    /// A message whose time is up, and that somebody has on lease to give it up.
+    async fn given_up(&self) -> (QueueId, Expiry) {
+        let id = self.accept(&["bob@example.com"]).await;
+        loop {
+            match self.next().await {
+                Work::Deliver(mut d) => {
+                    let job = d.open().await.unwrap();
+                    d.unreachable(&job, outcome(Verdict::Deferred), None, Duration::ZERO).await;
+                    // The probes between would only take time.
+                    self.clock.wait(Duration::from_secs(12 * 3600)).await;
+                }
+                Work::Expire(expiry) => return (id, expiry),
+                Work::Notify(_) => {}
+                Work::Tell(parked) => parked.tell().await,
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_back_in_line_is_not_given_up_beside_its_delivery() {
+    let b = bench(Settings::default());
+    let (id, expiry) = b.given_up().await;
+    b.q.hold(id).await.unwrap();
+    b.q.release(id).await.unwrap();
+    let mut d = b.deliver().await;
+    let job = d.open().await.unwrap();
+    expiry.expire().await;
+    assert_eq!(b.q.show(id).await.unwrap().recipients[0].state, RecipientStanding::Waiting);
+    d.settle(&job, &[(0, outcome(Verdict::Delivered { dsn: false }))], Duration::ZERO).await;
+    assert_eq!(b.q.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_held_just_before_it_is_given_up_is_held() {
+    let b = bench(Settings::default());
+    let (id, expiry) = b.given_up().await;
+    b.q.hold(id).await.unwrap();
+    expiry.expire().await;
+    let held = b.q.show(id).await.unwrap();
+    assert_eq!((held.state, held.recipients[0].state), (ListedState::Held, RecipientStanding::Waiting));
+    b.q.release(id).await.unwrap();
+    let mut d = b.deliver().await;
+    let job = d.open().await.unwrap();
+    assert_eq!(job.message.id, id);
+    d.settle(&job, &[(0, outcome(Verdict::Delivered { dsn: false }))], Duration::ZERO).await;
+    assert_eq!(b.q.len(), 0);
+}

@@ -85,6 +85,14 @@ impl Ledger {
         Some(Task::Expire { id, destination, outcome: Box::new(outcome) })
     }
 
+    /// Whether an expiry that was handed out still stands. Not for a message that was held since; nor for one that is
+    /// back in line, after a release or for a new route: it may be on its way just now, and ends from there.
+    pub fn may_expire(&self, id: QueueId, destination: &Destination) -> bool {
+        let Some(entry) = self.entries.get(&id) else { return false };
+        let line = self.lines.find(destination);
+        !entry.held && line.is_none_or(|line| entry.shares.of(line).is_none())
+    }
+
     /// The share came back from an expiry that could not be carried out: not again before `at`.
     pub(super) fn end_later(
         &mut self,

@@ -209,7 +209,8 @@ impl Inner {
 }
 
 impl Expiry {
-    /// Ends the share: every recipient that still waits for this destination bounces.
+    /// Ends the share: every recipient that still waits for this destination bounces. Nothing happens when somebody has
+    /// held the message meanwhile, or put it back in line.
     pub async fn expire(mut self) {
         let inner = Arc::clone(&self.lease.inner);
         match self.lease.open().await {
@@ -230,10 +231,13 @@ impl Expiry {
             let mut guard = inner.state();
             let (ledger, open) = guard.open(self.lease.id);
             let open = open.expect("the lease keeps its message open");
+            self.done = true;
+            if !ledger.may_expire(self.lease.id, &self.destination) {
+                return;
+            }
             let job = self.end_recipients(open, &mut told);
             (job, inner.write_down(ledger, open, self.lease.id, Durability::Soon, now))
         };
-        self.done = true;
         written.wait().await;
         inner.tell(&job.message, &job, told, Duration::ZERO, None, None);
     }
