@@ -335,3 +335,39 @@ async fn a_message_that_is_held_just_before_it_is_given_up_is_held() {
     d.settle(&job, &[(0, outcome(Verdict::Delivered { dsn: false }))], Duration::ZERO).await;
     assert_eq!(b.q.len(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn notices_that_a_full_disk_keeps_back_do_not_fill_it_further() {
+    let b = bench(Settings::default());
+    for n in 0..8 {
+        b.accept(&[&format!("gone{n}@example.com")]).await;
+    }
+    b.spool.refuse(Some(posthouse::spool::CommitError::Full));
+    let until = b.clock.now() + Duration::from_secs(3600);
+    let mut bounced = 0;
+    let mut written = None;
+    while let Ok(work) = timeout(until.since(b.clock.now()), b.q.next()).await {
+        match work.unwrap() {
+            Work::Deliver(mut d) => {
+                let job = d.open().await.unwrap();
+                d.settle(&job, &[(0, outcome(Verdict::Bounced))], Duration::ZERO).await;
+                bounced += 1;
+                written = Some(b.spool.status().batches);
+            }
+            Work::Notify(mut owed) => {
+                let Some(m) = owed.open().await else { continue };
+                if let Err(e) = owed.pay(&m.debts[0], notice()).await {
+                    owed.postpone(&e);
+                }
+            }
+            _ => panic!("a delivery or a notice was expected"),
+        }
+    }
+    assert_eq!((bounced, Some(b.spool.status().batches)), (8, written), "nothing written for an hour");
+    b.spool.refuse(None);
+    for _ in 0..8 {
+        let mut owed = b.owed().await;
+        let m = owed.open().await.unwrap();
+        owed.pay(&m.debts[0], notice()).await.unwrap();
+    }
+}

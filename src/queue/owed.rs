@@ -129,6 +129,12 @@ impl Owed {
     /// Reads the message and tells what is owed. `None`: nothing (any more), or the message cannot be read and the
     /// queue has seen to it.
     pub async fn open(&mut self) -> Option<OwedMessage> {
+        // It could not be committed, and striking the debt and owing it again would take what room is left.
+        if let Some(why) = self.lease.inner.spool.status().refusal {
+            tracing::debug!(id = %self.lease.id, %why, "a notice waits until the spool takes messages again");
+            self.again_at = Some(self.lease.inner.clock.now() + UNPAID_FOR);
+            return None;
+        }
         match self.lease.open().await {
             Ok(()) => {}
             Err(error @ LoadError::Io { .. }) => {
