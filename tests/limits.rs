@@ -149,15 +149,33 @@ async fn data_for_which_there_is_no_room_is_refused_for_now_and_the_session_goes
 #[tokio::test(start_paused = true)]
 async fn a_message_beyond_those_that_may_wait_is_refused_for_now() {
     let mut bench = bench(|settings| settings.queue.messages = 0).await;
-    let mut client = bench.client().await;
-    client.until_content().await;
-    let heard = client.say("Subject: one too many\r\n\r\n.").await;
+    let mut client = bench.welcome().await;
+    let heard = client.say("MAIL FROM:<alice@example.org>").await;
     assert_eq!(heard, "452 4.3.1 too many messages are waiting here, try again later");
     let event = bench.rejected(&heard).await;
     assert_eq!(event.reason.as_deref(), Some("[limits] queued_messages is reached"));
+    assert_eq!(event.sender.as_deref(), Some("alice@example.org"));
     client.talk(&[("NOOP", "250 ")]).await;
     client.leave().await;
     bench.is_calm().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_had_room_when_it_began_is_refused_at_its_end_when_there_is_none_left() {
+    let bench = bench(|settings| {
+        settings.queue.messages = 1;
+        // Nobody listens there, so that what is taken waits.
+        let nobody = "smtp://192.0.2.99:25?tls=none".parse().unwrap();
+        settings.route.groups.insert("main".into(), nobody);
+    })
+    .await;
+    let (mut first, mut second) = (bench.client().await, bench.client().await);
+    first.until_content().await;
+    second.until_content().await;
+    first.talk(&[("Subject: the last\r\n\r\n.", "250 2.0.0 ")]).await;
+    let heard = second.say("Subject: one too many\r\n\r\n.").await;
+    assert_eq!(heard, "452 4.3.1 too many messages are waiting here, try again later");
+    second.talk(&[("MAIL FROM:<alice@example.org>", "452 4.3.1 ")]).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -370,9 +388,8 @@ async fn a_disk_below_its_reserve_refuses_for_now_and_keeps_nothing() {
     let path = folder.path().join("spool");
     let keep = Keep::Folder(spool::Settings { min_free: u64::MAX / 2, ..spool::Settings::new(&path) });
     let mut bench = bench_by(Clock::system(), |settings| settings.keep = keep).await;
-    let mut client = bench.client().await;
-    client.until_content().await;
-    let heard = client.say("Subject: no room\r\n\r\n.").await;
+    let mut client = bench.welcome().await;
+    let heard = client.say("MAIL FROM:<alice@example.org>").await;
     assert_eq!(heard, "452 4.3.1 no room to keep the message, try again later");
     let event = bench.rejected(&heard).await;
     assert_eq!(event.sender.as_deref(), Some("alice@example.org"));

@@ -19,7 +19,9 @@ use crate::clock::Timestamp;
 use crate::mail::{Origin, Receipt, Reply, SessionId};
 use crate::net::{ServerTls, Stream};
 use crate::queue::{Incoming, Intake};
-use crate::smtp::server::{ContentQuestion, EndAnswer, EndQuestion, RecipientQuestion, Server, Step};
+use crate::smtp::server::{
+    ContentQuestion, EndAnswer, EndQuestion, MailQuestion, RecipientQuestion, Server, Step,
+};
 use crate::tracking::Rejected;
 
 /// A TLS handshake must end within this time (real time).
@@ -97,10 +99,7 @@ impl Session {
                         question.accept();
                     }
                 }
-                Step::Mail(question) => {
-                    self.intake = Some((self.place.front.queue.intake(), self.place.front.clock.now()));
-                    question.accept();
-                }
+                Step::Mail(question) => self.mail(question),
                 Step::Recipient(question) => self.recipient(question),
                 Step::Content(question) => self.content(question),
                 Step::EndOfContent(question) => self.end_of_content(question).await,
@@ -115,6 +114,18 @@ impl Session {
                 }
             }
         }
+    }
+
+    /// What could not be kept is refused before it has crossed the wire.
+    fn mail(&mut self, question: MailQuestion<'_>) {
+        let front = Arc::clone(&self.place.front);
+        if let Some(error) = front.queue.refusal() {
+            front.accepts_no_more(&error);
+            let sender = question.mail().reverse_path.to_string();
+            return question.refuse(self.rejected(Some(&sender), None, Refusal::from(&error)));
+        }
+        self.intake = Some((front.queue.intake(), front.clock.now()));
+        question.accept();
     }
 
     fn recipient(&mut self, question: RecipientQuestion<'_>) {
