@@ -88,13 +88,18 @@ impl Run {
             tracing::info!(%address, "listening");
         }
         tracing::info!(spool = %folder.display(), messages = relay.queue().len(), "ready");
-        loop {
+        let stopped = async {
             tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = hangup.recv() => self.reload(&relay, &configuration).await,
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
             }
-        }
+        };
+        let reloads = async {
+            while hangup.recv().await.is_some() {
+                self.reload(&relay, &configuration).await;
+            }
+        };
+        stopped_amid(stopped, reloads).await;
         tracing::info!("stopping; what is under way has {} seconds", STOP_DEADLINE.as_secs());
         match relay.shutdown(STOP_DEADLINE).await {
             Ok(()) => tracing::info!(messages = relay.queue().len(), "stopped"),
@@ -120,6 +125,19 @@ impl Run {
     }
 }
 
+/// Until somebody wants a stop, whatever goes on beside: a reload asks each of a million messages where it goes, and a
+/// stop need not wait for that, since the next start asks anew.
+async fn stopped_amid(stopped: impl Future<Output = ()>, beside: impl Future<Output = ()>) {
+    let beside = async {
+        beside.await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = stopped => {}
+        () = beside => {}
+    }
+}
+
 /// The sections that a reload cannot take over, as far as they have changed.
 fn needs_restart(started: &Configuration, now: &Configuration) -> Vec<&'static str> {
     let same = [
@@ -132,4 +150,19 @@ fn needs_restart(started: &Configuration, now: &Configuration) -> Vec<&'static s
         ("clock", started.speed == now.speed),
     ];
     same.into_iter().filter_map(|(section, same)| (!same).then_some(section)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_does_not_wait_for_a_long_reload_and_comes_only_when_it_is_asked_for() {
+        let limit = Duration::from_secs(60);
+        let asked = || tokio::time::sleep(Duration::from_secs(1));
+        assert!(tokio::time::timeout(limit, stopped_amid(asked(), pending())).await.is_ok());
+        assert!(tokio::time::timeout(limit, stopped_amid(pending(), ready(()))).await.is_err());
+    }
 }
