@@ -252,6 +252,20 @@ async fn a_message_that_is_over_does_not_live_for_ever_after_a_restart() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reload_of_many_messages_lets_others_have_their_turn() {
+    let b = bench(Settings::default());
+    for _ in 0..2000 {
+        b.accept(&["bob@example.com"]).await;
+    }
+    tokio::select! {
+        biased;
+        () = b.q.reload(Settings::default()) => panic!("it asked all in one go"),
+        () = std::future::ready(()) => {}
+    }
+    assert_eq!(b.q.len(), 2000);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lifetime_that_a_reload_lengthens_counts_for_what_is_under_way_too() {
     let b = bench(Settings::default());
     // A null reverse-path: no delay notice is ever due, so that the agenda has its expiry from the start.

@@ -189,6 +189,8 @@ impl Dispatch {
             for id in ids {
                 self.ask_anew(id, now).await;
             }
+            // The spool answers at once: without this, whoever waits for the reload would hear of nothing else.
+            tokio::task::yield_now().await;
         }
         self.inner.changed.notify_one();
     }
