@@ -20,6 +20,8 @@ use crate::packed::PackedSet;
 const FIRST_PROBE: Duration = Duration::from_secs(10);
 /// The longest wait between probes.
 const LAST_PROBE: Duration = Duration::from_secs(5 * 60);
+/// A clock that goes back by more than this has been set.
+const SET_BACK: Duration = Duration::from_secs(60);
 /// Deliveries that may run at once when a line which has not failed is answered for the first time.
 const WINDOW_AT_START: u32 = 5;
 
@@ -69,6 +71,13 @@ pub(super) struct Line {
     /// It has answered since it was made, or since it slept.
     proven: bool,
     sleep: Option<Sleep>,
+}
+
+impl Sleep {
+    /// When the next probe goes, as seen `now`: at once if the failure is still to come, since the clock was set back.
+    fn wakes_at(&self, now: Timestamp) -> Timestamp {
+        if now + SET_BACK < self.failed_at { now } else { self.until }
+    }
 }
 
 impl Line {
@@ -181,7 +190,7 @@ impl Line {
         if self.in_flight >= window {
             return Wakes::Never;
         }
-        let at = self.sleep.as_ref().map_or(*due, |sleep| sleep.until.max(*due));
+        let at = self.sleep.as_ref().map_or(*due, |sleep| sleep.wakes_at(now).max(*due));
         if at <= now { Wakes::Now } else { Wakes::At(at) }
     }
 
@@ -223,7 +232,7 @@ impl Line {
     pub fn unreachable(&mut self, outcome: Outcome, not_before: Option<Timestamp>, now: Timestamp) {
         self.in_flight -= 1;
         let (failures, echoed) = match &self.sleep {
-            Some(sleep) if sleep.until > now => (sleep.failures, true),
+            Some(sleep) if sleep.wakes_at(now) > now => (sleep.failures, true),
             Some(sleep) => (sleep.failures + 1, false),
             None => (1, false),
         };

@@ -53,6 +53,8 @@ pub(super) struct Lines {
     timed: BTreeSet<(Timestamp, LineId)>,
     last_turn: u64,
     unproven_in_flight: usize,
+    /// When somebody last looked for a line to deliver to.
+    looked_at: Timestamp,
 }
 
 impl Lines {
@@ -66,6 +68,7 @@ impl Lines {
             timed: BTreeSet::new(),
             last_turn: 0,
             unproven_in_flight: 0,
+            looked_at: Timestamp::from_millis(0),
         }
     }
 
@@ -164,6 +167,13 @@ impl Lines {
     /// The line whose turn it is to deliver. It goes to the end of the round: the caller takes one message from it by
     /// `edit`.
     pub fn next(&mut self, now: Timestamp) -> Option<LineId> {
+        if now < self.looked_at {
+            // The clock was set back: lines that sleep until a moment far ahead wake sooner.
+            for id in self.ids() {
+                self.place(id, now);
+            }
+        }
+        self.looked_at = now;
         while let Some((_, id)) = self.timed.first().copied().filter(|(at, _)| *at <= now) {
             self.place(id, now);
         }
@@ -280,6 +290,36 @@ mod tests {
         assert_ne!(third, first, "the third has waited longer");
         assert_eq!(go(&mut lines), Some(first), "one that answers goes on");
         assert_eq!(go(&mut lines), None);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_keeps_no_destination_asleep_for_long() {
+        let hour = Duration::from_secs(3600);
+        let now = Timestamp::from_millis(1_000_000_000);
+        let mut lines = lines(10);
+        let id = lines.of(&mx("example.org"));
+        let due = now - hour;
+        lines.edit(id, now, |line| line.join(QueueId::MIN, due));
+        assert_eq!(lines.next(now), Some(id));
+        let down = crate::mail::Outcome::local(
+            crate::mail::Verdict::Deferred,
+            crate::mail::EnhancedStatus::new(4, 4, 1),
+            "connection refused",
+        );
+        let fail = |lines: &mut Lines, now| {
+            lines.edit(id, now, |line| {
+                line.take(|_| due);
+                line.unreachable(down.clone(), None, now);
+                line.join(QueueId::MIN, due);
+            });
+        };
+        fail(&mut lines, now);
+        assert_eq!((lines.next(now), lines.wakes_at()), (None, Some(now + Duration::from_secs(10))));
+        let set_back = now - hour + Duration::from_secs(1);
+        assert_eq!(lines.next(set_back), Some(id), "not an hour later");
+        fail(&mut lines, set_back);
+        assert_eq!(lines.next(set_back), None);
+        assert_eq!(lines.wakes_at(), Some(set_back + Duration::from_secs(20)), "its second failure");
     }
 
     #[test]
