@@ -66,7 +66,7 @@ impl Ledger {
     pub fn new(limits: Limits) -> Self {
         Self {
             entries: PackedMap::new(),
-            lines: Lines::new(limits.of_lines(), limits.unproven_max()),
+            lines: Lines::new(limits.of_lines(), limits.trials()),
             delays: Aging::default(),
             expiries: Aging::default(),
             reports: Reports::default(),
@@ -397,7 +397,7 @@ impl Ledger {
     }
 
     pub fn set_limits(&mut self, limits: Limits, now: Timestamp) {
-        self.lines.set_limits(limits.of_lines(), limits.unproven_max(), now);
+        self.lines.set_limits(limits.of_lines(), limits.trials(), now);
         self.pace.set_rate(limits.notices);
         self.delays.restart();
         self.expiries.restart();

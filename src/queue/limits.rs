@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::line::LineLimits;
+use super::lines::Trials;
 use super::pace::Rate;
 
 /// What the queue lets run and for how long, as far as the ledger needs it.
@@ -25,9 +26,10 @@ impl Limits {
         LineLimits { window_max: self.per_destination, expire_after: self.expire_after }
     }
 
-    /// Deliveries to those that have not answered yet.
-    pub fn unproven_max(&self) -> usize {
-        (self.total / 2).max(1)
+    /// Deliveries to those that have not answered yet. What hangs may take three eighths more, and an eighth is left to
+    /// those that answer, whatever hangs.
+    pub fn trials(&self) -> Trials {
+        Trials { most: (self.total / 2).max(1), hanging: self.total * 3 / 8 }
     }
 
     /// Notices, expiries and what else is done by age.

@@ -5,11 +5,12 @@
 //! `next_telling` give those that sleep with somebody to end, or to tell of.
 //! Invariants: a line stands in a round while it has something to do of that kind, or in `timed` until it has; lines
 //! take turns, so that a destination with a thousand messages does not hold up one with a single message. Lines that
-//! were not answered yet together have at most `unproven_max` deliveries under way.
-//! Reason: a connect that hangs takes its time whatever waits; so those of whom nobody knows whether they answer
-//! never take all places.
+//! were not answered yet together have at most `Trials::most` deliveries under way, not counting some that hang.
+//! Reason: a connect that hangs takes its time whatever waits, and a greeting that does not come five minutes; so those
+//! of whom nobody knows whether they answer never take all places, and those that hang step aside for those who may not.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use slab::Slab;
 
@@ -41,40 +42,66 @@ struct Placed {
     /// Its turn in each round.
     turns: [Option<u64>; KINDS.len()],
     timed: Option<Timestamp>,
+    trial: Option<Trial>,
+}
+
+/// The deliveries of a line that has not been answered yet.
+#[derive(Clone, Copy)]
+enum Trial {
+    /// Since then.
+    Young(Timestamp),
+    /// For longer than [`PATIENCE`].
+    Hangs,
+}
+
+/// A delivery to an unproven destination that takes longer than this hangs.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many deliveries of unproven lines may be under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trials {
+    pub most: usize,
+    /// Besides those, so many that hang.
+    pub hanging: usize,
 }
 
 pub(super) struct Lines {
     limits: LineLimits,
-    /// The most deliveries of unproven lines.
-    unproven_max: usize,
+    trials: Trials,
     lines: Slab<Placed>,
     by_destination: HashMap<Destination, LineId>,
     rounds: [BTreeMap<u64, LineId>; KINDS.len()],
     timed: BTreeSet<(Timestamp, LineId)>,
     last_turn: u64,
     unproven_in_flight: usize,
+    /// Unproven lines with a delivery under way that does not hang yet, by when it began.
+    young: BTreeSet<(Timestamp, LineId)>,
+    /// How many there are that hang.
+    hanging: usize,
     /// When somebody last looked for a line to deliver to.
     looked_at: Timestamp,
 }
 
 impl Lines {
-    pub fn new(limits: LineLimits, unproven_max: usize) -> Self {
+    pub fn new(limits: LineLimits, trials: Trials) -> Self {
         Self {
             limits,
-            unproven_max,
+            trials,
             lines: Slab::new(),
             by_destination: HashMap::new(),
             rounds: Default::default(),
             timed: BTreeSet::new(),
             last_turn: 0,
             unproven_in_flight: 0,
+            young: BTreeSet::new(),
+            hanging: 0,
             looked_at: Timestamp::from_millis(0),
         }
     }
 
-    pub fn set_limits(&mut self, limits: LineLimits, unproven_max: usize, now: Timestamp) {
+    pub fn set_limits(&mut self, limits: LineLimits, trials: Trials, now: Timestamp) {
         self.limits = limits;
-        self.unproven_max = unproven_max;
+        self.trials = trials;
         for id in self.ids() {
             self.edit(id, now, |line| line.set_limits(limits));
         }
@@ -86,7 +113,7 @@ impl Lines {
             return *id;
         }
         let line = Line::new(destination.clone(), self.limits);
-        let index = self.lines.insert(Placed { line, turns: Default::default(), timed: None });
+        let index = self.lines.insert(Placed { line, turns: Default::default(), timed: None, trial: None });
         let id = LineId(u32::try_from(index).expect("fewer than 2^32 destinations"));
         self.by_destination.insert(destination.clone(), id);
         id
@@ -113,7 +140,9 @@ impl Lines {
         let line = &mut self.lines[id.0 as usize].line;
         let before = line.unproven_in_flight() as usize;
         let result = change(line);
-        self.unproven_in_flight = self.unproven_in_flight + line.unproven_in_flight() as usize - before;
+        let unproven = line.unproven_in_flight() as usize;
+        self.unproven_in_flight = self.unproven_in_flight + unproven - before;
+        self.follow_trial(id, unproven > 0, now);
         self.place(id, now);
         if self.get(id).is_empty() {
             let gone = self.lines.remove(id.0 as usize);
@@ -122,10 +151,28 @@ impl Lines {
         result
     }
 
+    fn follow_trial(&mut self, id: LineId, runs: bool, now: Timestamp) {
+        let trial = &mut self.lines[id.0 as usize].trial;
+        match (*trial, runs) {
+            (None, true) => {
+                *trial = Some(Trial::Young(now));
+                self.young.insert((now, id));
+            }
+            (Some(ended), false) => {
+                *trial = None;
+                match ended {
+                    Trial::Young(since) => _ = self.young.remove(&(since, id)),
+                    Trial::Hangs => self.hanging -= 1,
+                }
+            }
+            (None, false) | (Some(_), true) => {}
+        }
+    }
+
     /// Puts a line into the rounds where it belongs, and out of the others. Whoever has a turn keeps it. One that is
     /// empty is nowhere.
     fn place(&mut self, id: LineId, now: Timestamp) {
-        let Placed { line, turns, timed } = &mut self.lines[id.0 as usize];
+        let Placed { line, turns, timed, .. } = &mut self.lines[id.0 as usize];
         let wakes = line.wakes(now);
         for kind in KINDS {
             let belongs = !line.is_empty()
@@ -177,9 +224,15 @@ impl Lines {
         while let Some((_, id)) = self.timed.first().copied().filter(|(at, _)| *at <= now) {
             self.place(id, now);
         }
+        while let Some((since, id)) =
+            self.young.first().copied().filter(|(since, _)| *since + PATIENCE <= now)
+        {
+            self.young.remove(&(since, id));
+            self.lines[id.0 as usize].trial = Some(Trial::Hangs);
+            self.hanging += 1;
+        }
         let proven = self.first_turn(Kind::Proven);
-        let unproven =
-            self.first_turn(Kind::Unproven).filter(|_| self.unproven_in_flight < self.unproven_max);
+        let unproven = self.first_turn(Kind::Unproven).filter(|_| self.may_try());
         // Whoever has waited longer goes first.
         match (proven, unproven) {
             (Some(proven), Some(unproven)) if unproven < proven => self.turn(Kind::Unproven),
@@ -214,9 +267,19 @@ impl Lines {
         Some(id)
     }
 
+    fn may_try(&self) -> bool {
+        self.unproven_in_flight < self.trials.most + self.hanging.min(self.trials.hanging)
+    }
+
     /// When a line that can't go now can go.
     pub fn wakes_at(&self) -> Option<Timestamp> {
-        self.timed.first().map(|(at, _)| *at)
+        let timed = self.timed.first().map(|(at, _)| *at);
+        // One that hangs by then makes room.
+        let waits_for_room = self.first_turn(Kind::Unproven).is_some()
+            && !self.may_try()
+            && self.hanging < self.trials.hanging;
+        let room = self.young.first().filter(|_| waits_for_room).map(|(since, _)| *since + PATIENCE);
+        timed.into_iter().chain(room).min()
     }
 }
 
@@ -224,10 +287,12 @@ impl Lines {
 mod tests {
     use super::*;
     use crate::mail::QueueId;
-    use std::time::Duration;
 
-    fn lines(unproven_max: usize) -> Lines {
-        Lines::new(LineLimits { window_max: 20, expire_after: Duration::from_secs(3600) }, unproven_max)
+    fn lines(most: usize) -> Lines {
+        Lines::new(
+            LineLimits { window_max: 20, expire_after: Duration::from_secs(3600) },
+            Trials { most, hanging: 0 },
+        )
     }
 
     fn mx(domain: &str) -> Destination {
@@ -266,6 +331,43 @@ mod tests {
         }
         assert!(lines.by_destination.is_empty() && lines.lines.is_empty() && lines.timed.is_empty());
         assert!(lines.rounds.iter().all(BTreeMap::is_empty) && lines.unproven_in_flight == 0);
+    }
+
+    #[test]
+    fn those_that_hang_step_aside_but_never_all() {
+        let mut now = Timestamp::from_millis(1000);
+        let mut lines = lines(2);
+        lines.trials.hanging = 1;
+        for n in 0..5 {
+            let id = lines.of(&mx(&format!("{n}.example")));
+            lines.edit(id, now, |line| line.join(QueueId::from_u64(n), now));
+        }
+        let mut begin = |lines: &mut Lines, now| {
+            let mut begun = 0;
+            while let Some(id) = lines.next(now) {
+                lines.edit(id, now, |line| line.take(|_| now));
+                begun += 1;
+            }
+            begun
+        };
+        assert_eq!(begin(&mut lines, now), 2);
+        assert_eq!(lines.wakes_at(), Some(now + PATIENCE), "somebody will make room");
+        now = now + PATIENCE;
+        assert_eq!((begin(&mut lines, now), lines.hanging), (1, 2), "one more place, whatever hangs");
+        assert_eq!((begin(&mut lines, now + PATIENCE), lines.wakes_at()), (0, None));
+        let hung = lines.find(&mx("0.example")).unwrap();
+        lines.edit(hung, now, |line| line.answered());
+        assert_eq!((begin(&mut lines, now), lines.hanging), (1, 2), "one has ended, the third hangs too");
+        for n in 1..5 {
+            while let Some(id) = lines.find(&mx(&format!("{n}.example"))) {
+                lines.edit(id, now, |line| line.take(|_| now));
+                lines.edit(id, now, |line| line.answered());
+                if lines.find(&mx(&format!("{n}.example"))).is_some() {
+                    lines.edit(id, now, |line| line.answered());
+                }
+            }
+        }
+        assert!(lines.young.is_empty() && lines.hanging == 0 && lines.unproven_in_flight == 0);
     }
 
     #[test]
