@@ -399,6 +399,25 @@ fn keeps_every_promise_when_the_power_goes_at_any_operation() {
 }
 
 #[test]
+fn what_a_start_found_after_a_kill_outlasts_a_power_cut() {
+    for cut in 0..=operations_of_the_script() {
+        let disk = LyingDisk::new();
+        disk.cut_after(cut);
+        let Some(life) = live(&disk) else { continue };
+        let killed = disk.after_kill();
+        let living = reopen(&killed).1;
+        for seed in 0..8 {
+            let left = killed.after_power_cut(&mut fastrand::Rng::with_seed(seed));
+            let what = format!("killed after {cut}, started, and cut, seed {seed}");
+            let (opened, found) = reopen(&left);
+            assert_eq!(opened.recovery.damages, [], "{what}");
+            assert_eq!(found, living, "{what}");
+            life.check(&found, &opened, false, &what);
+        }
+    }
+}
+
+#[test]
 fn converges_when_any_operation_fails_and_the_disk_works_again() {
     for fault in [Fault::Broken, Fault::Full] {
         for at in 1..=operations_of_the_script() {

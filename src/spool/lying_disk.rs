@@ -143,11 +143,19 @@ impl LyingDisk {
         self.world().set_aside.len()
     }
 
-    /// What a restart of the process finds: everything.
+    /// What a restart of the process finds: everything; but a power cut may still take what was not synced.
     pub fn after_kill(&self) -> Self {
         let world = self.world();
-        let names = world.names.iter().map(|(name, node)| (name.clone(), world.nodes[*node].cached.clone()));
-        Self::holding(names.collect(), world.set_aside.clone())
+        let disk = Self::new();
+        *disk.world() = World {
+            nodes: world.nodes.clone(),
+            names: world.names.clone(),
+            durable_names: world.durable_names.clone(),
+            set_aside: world.set_aside.clone(),
+            free: 1 << 40,
+            ..World::default()
+        };
+        disk
     }
 
     /// What a power cut leaves, one way of many.

@@ -27,7 +27,7 @@
 //! | 5 | records behind the place where the next header says that the log went on | a write or sync failed there; the batch was answered with an error | ignored | nothing there was promised; what it held of settled and removed stands again at the head of the next segment |
 //! | 6 | whole segments between that place and that header | attempts to open a segment that failed | ignored and unlinked | as 5; their heads stand again in the next segment |
 //! | 7 | a failed batch, and no later segment | cut after the failure, before a new segment was synced | as 2 and 4: what is whole counts | accepts in it: a second delivery; settled and removed in it are true |
-//! | 8 | an accepted record without the removed or settled one that was written later | power cut before the lazy sync (at most about 1 s) | the message lives with its former progress | at worst a second delivery or an early retry; `kill -9` loses nothing that was written |
+//! | 8 | an accepted record without the removed or settled one that was written later | power cut before the lazy sync (at most about 1 s) | the message lives with its former progress | at worst a second delivery or an early retry; `kill -9` loses nothing that was written, and a start syncs what it has found before it builds on it |
 //! | 9 | a notice without the strike of its debt, or the other way round | never: they are one record | | |
 //! | 10 | a removed record whose message is in no segment | the message's segment was unlinked | ignored | |
 //! | 11 | a segment that was unlinked | cut before the folder's sync | read again; the segments that tell the ends of its messages are still there, since they go only after that sync | nothing rises again |

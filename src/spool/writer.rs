@@ -46,7 +46,7 @@ pub(super) struct Writer {
     follows: (u32, u32),
     /// Files that count for nothing and go once a segment is open.
     void: Vec<String>,
-    /// A sync of the folder after an unlink has failed: whether that unlink lasts is unknown, so no other may follow.
+    /// Not after a failed sync of the folder, or of what the opening found: see `unlink_no_more`.
     may_unlink: bool,
 }
 
@@ -72,6 +72,7 @@ impl Writer {
     ) -> io::Result<Self> {
         let mut writer =
             Self { disk, shared, habits, active: None, next_number, follows, void, may_unlink: true };
+        writer.sync_what_was_found();
         writer.look_at_disk();
         writer.open_segment();
         let trouble = writer.shared.lock().trouble.clone();
@@ -80,6 +81,23 @@ impl Writer {
                 Err(Arc::try_unwrap(error).unwrap_or_else(|error| io::Error::new(error.kind(), error)))
             }
             _ => Ok(writer),
+        }
+    }
+
+    /// After a kill the end of the log may be in the page cache only; all that follows builds on it. Older segments were
+    /// synced when they were sealed.
+    fn sync_what_was_found(&mut self) {
+        let last = self.shared.lock().index.segments().values().next_back().map(|last| last.file.clone());
+        if let Some(Err(error)) = last.map(|file| file.sync_data()) {
+            // What was promised was synced before it was; but what the rest has overtaken must stay.
+            self.unlink_no_more(&error);
+        }
+    }
+
+    /// Whether something lasts that others would have to outlive is unknown, and can't be found out by another sync.
+    fn unlink_no_more(&mut self, error: &io::Error) {
+        if std::mem::replace(&mut self.may_unlink, false) {
+            tracing::error!(%error, "a sync has failed: the spool gives no space back until it is opened again");
         }
     }
 
@@ -449,15 +467,14 @@ impl Writer {
     }
 
     fn unlink_void(&mut self) {
-        let void = std::mem::take(&mut self.void);
-        if void.is_empty() {
+        if self.void.is_empty() || !self.may_unlink {
             return;
         }
-        for name in &void {
+        for name in std::mem::take(&mut self.void) {
             // What stays counts for nothing at the next start either.
-            let _ = self.disk.remove(name);
+            let _ = self.disk.remove(&name);
         }
-        self.may_unlink &= self.disk.sync_folder().is_ok();
+        self.sync_unlinked();
     }
 
     /// Unlinks what nothing speaks of any more, once all that says so is synced: content files, then dead segments. What
@@ -481,11 +498,17 @@ impl Writer {
             if gone.is_empty() {
                 return;
             }
-            self.may_unlink = self.disk.sync_folder().is_ok();
+            self.sync_unlinked();
             if self.may_unlink {
                 let mut state = self.shared.lock();
                 gone.into_iter().for_each(|number| state.index.forget_segment(number));
             }
+        }
+    }
+
+    fn sync_unlinked(&mut self) {
+        if let Err(error) = self.disk.sync_folder() {
+            self.unlink_no_more(&error);
         }
     }
 
