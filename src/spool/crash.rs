@@ -144,7 +144,7 @@ impl Life {
 
     /// What the keeper does: hints for all that is sealed.
     pub fn write_hints(&mut self) {
-        keeper::write_hints(&self.disk, &self.opened.shared);
+        while keeper::write_a_hint(&self.disk, &self.opened.shared) {}
     }
 
     /// What the keeper does: moves the living out of all segments that are worth it.

@@ -45,6 +45,15 @@ pub(super) struct Hint {
     pub notes: Vec<Note>,
 }
 
+/// What stands in a file that is named like a hint.
+#[derive(Debug, PartialEq)]
+pub(super) enum HintFound {
+    Whole(Hint),
+    /// As it was written, by a program with another format.
+    Foreign,
+    Damaged,
+}
+
 /// As it lies on disk.
 #[derive(Serialize, Deserialize)]
 struct Written {
@@ -161,12 +170,18 @@ impl Hint {
         octets
     }
 
-    /// `None`: it is damaged, or of another format.
-    pub fn decode(octets: &[u8], domains: &mut Domains) -> Option<Self> {
-        let (octets, crc) = octets.split_at_checked(octets.len().checked_sub(CRC)?)?;
-        if crc32c::crc32c(octets).to_le_bytes() != crc {
-            return None;
+    pub fn decode(octets: &[u8], domains: &mut Domains) -> HintFound {
+        let parted = octets.len().checked_sub(CRC).and_then(|len| octets.split_at_checked(len));
+        match parted {
+            Some((octets, crc)) if crc32c::crc32c(octets).to_le_bytes() == crc => {
+                Self::of_whole(octets, domains).map_or(HintFound::Foreign, HintFound::Whole)
+            }
+            _ => HintFound::Damaged,
         }
+    }
+
+    /// `None`: it is of another format.
+    fn of_whole(octets: &[u8], domains: &mut Domains) -> Option<Self> {
         let (prefix, body) = octets.split_at_checked(PREFIX)?;
         if prefix[..MAGIC.len()] != *MAGIC || prefix[MAGIC.len()..] != FORMAT.to_le_bytes() {
             return None;
@@ -185,8 +200,8 @@ impl Hint {
         Some(Self { number, marker, end, last, id_floor, notes })
     }
 
-    /// The hint in `file`; `Ok(None)` when it counts for nothing.
-    pub fn read(file: &dyn File, domains: &mut Domains) -> io::Result<Option<Self>> {
+    /// The hint in `file`.
+    pub fn read(file: &dyn File, domains: &mut Domains) -> io::Result<HintFound> {
         let mut octets = vec![0; file.len()?.min(HINT_MAX) as usize];
         let len = read_up_to(file, &mut octets, 0)?;
         Ok(Self::decode(&octets[..len], domains))

@@ -6,6 +6,7 @@
 //! Time: a disk's, and not the schedule's, as in `committer`.
 //! Not here: what is worth being moved (`compaction`), who writes the log (`writer`, by way of the committer's door).
 
+use std::collections::BTreeSet;
 use std::io;
 use std::num::NonZeroU32;
 use std::sync::atomic::Ordering;
@@ -55,6 +56,10 @@ impl Bell {
         self.rings.notify_one();
     }
 
+    fn is_closing(&self) -> bool {
+        self.lock().closing
+    }
+
     fn lock(&self) -> MutexGuard<'_, Rung> {
         self.state.lock().expect("no holder of the bell panics")
     }
@@ -89,6 +94,8 @@ struct Keeper {
     door: Arc<Door>,
     bell: Arc<Bell>,
     last_look: LastLook,
+    /// Wasteful segments that the disk does not give back: they must not hold up the others.
+    unreadable: BTreeSet<NonZeroU32>,
     rest: Duration,
 }
 
@@ -100,14 +107,15 @@ pub(super) fn start(
     bell: Arc<Bell>,
     rest: Duration,
 ) -> io::Result<JoinHandle<()>> {
-    let mut keeper = Keeper { disk, shared, door, bell, last_look: LastLook::new(), rest };
+    let mut keeper =
+        Keeper { disk, shared, door, bell, last_look: LastLook::new(), unreadable: BTreeSet::new(), rest };
     std::thread::Builder::new().name("spool-keeper".to_owned()).spawn(move || keeper.run())
 }
 
 impl Keeper {
     fn run(&mut self) {
         loop {
-            write_hints(self.disk.as_ref(), &self.shared);
+            while !self.bell.is_closing() && write_a_hint(self.disk.as_ref(), &self.shared) {}
             let again = self.compact();
             if !self.bell.wait(again.then_some(self.rest)) || !self.bell.rest(self.rest) {
                 // What was sealed since: the next start will be the quicker.
@@ -119,17 +127,23 @@ impl Keeper {
 
     /// Moves what is worth it; says whether a later look may find more.
     fn compact(&mut self) -> bool {
-        let (wasteful, later) = compaction::wasteful(&self.shared.lock().index, &mut self.last_look);
+        let (mut wasteful, later) = compaction::wasteful(&self.shared.lock().index, &mut self.last_look);
+        wasteful.retain(|number| !self.unreadable.contains(number));
         for number in &wasteful {
             match self.empty(*number) {
                 Ok(()) => {}
                 Err(CommitError::Closed) => return false,
+                // Told by whoever is refused, and tried again.
+                Err(CommitError::Full) => return true,
+                Err(_) if self.shared.lock().trouble.is_some() => return true,
                 Err(error) => {
-                    // A full disk is told by whoever is refused.
-                    if !matches!(error, CommitError::Full) {
-                        tracing::warn!(segment = number, %error, "dead messages keep their space for now");
-                    }
-                    return true;
+                    let cause = std::error::Error::source(&error);
+                    tracing::warn!(
+                        segment = number,
+                        cause,
+                        "a segment can't be read: it keeps its space until the next start"
+                    );
+                    self.unreadable.insert(*number);
                 }
             }
         }
@@ -153,23 +167,23 @@ impl Keeper {
     }
 }
 
-/// Writes the hints of all sealed segments that have none.
-pub(super) fn write_hints(disk: &dyn Disk, shared: &Shared) {
-    let without = || {
+/// Writes the hint of a sealed segment that has none; `false`: there is no such segment. One with damage of which there
+/// is no copy gets none, for the next start must find that damage and keep the segment again.
+pub(super) fn write_a_hint(disk: &dyn Disk, shared: &Shared) -> bool {
+    let without = {
         let state = shared.lock();
-        let mut sealed = state.index.segments().iter().filter_map(|(number, segment)| {
-            let end = segment.end.filter(|_| !segment.hinted)?;
+        state.index.segments().iter().find_map(|(number, segment)| {
+            let end = segment.end.filter(|_| !segment.hinted && !segment.is_pinned())?;
             Some((NonZeroU32::new(*number)?, segment.marker, end, segment.file.clone()))
-        });
-        sealed.next()
+        })
     };
-    while let Some((number, marker, end, file)) = without() {
-        if let Err(error) = hint::write(disk, file.as_ref(), (number, &marker, end)) {
-            tracing::warn!(segment = number, %error, "no hint file: the next start reads the whole segment");
-        }
-        // Once only: what failed would fail again, and costs nothing but time at the next start.
-        if let Some(segment) = shared.lock().index.segment_mut(number) {
-            segment.hinted = true;
-        }
+    let Some((number, marker, end, file)) = without else { return false };
+    if let Err(error) = hint::write(disk, file.as_ref(), (number, &marker, end)) {
+        tracing::warn!(segment = number, %error, "no hint file: the next start reads the whole segment");
     }
+    // Once only: what failed would fail again, and costs nothing but time at the next start.
+    if let Some(segment) = shared.lock().index.segment_mut(number) {
+        segment.hinted = true;
+    }
+    true
 }

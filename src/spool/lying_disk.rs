@@ -5,7 +5,7 @@
 //! and each change of a name survives on its own. After a failed sync the writes before it are lost to all later
 //! syncs, though those answer `Ok`; by chance they survive nevertheless. After a cut every call fails.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -41,6 +41,8 @@ struct World {
     cut_at: Option<usize>,
     faults: BTreeMap<usize, Fault>,
     free: u64,
+    /// Files that can't be read.
+    unreadable: BTreeSet<usize>,
     /// Nothing more fits.
     full: bool,
     off: bool,
@@ -137,6 +139,13 @@ impl LyingDisk {
         let mut world = self.world();
         let node = world.names[name];
         edit(&mut world.nodes[node].cached);
+    }
+
+    /// From now on no octet of this file can be read.
+    pub fn fail_reads_of(&self, name: &str) {
+        let mut world = self.world();
+        let node = world.names[name];
+        world.unreadable.insert(node);
     }
 
     pub fn set_aside_count(&self) -> usize {
@@ -339,6 +348,7 @@ impl File for LyingFile {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let world = self.0.world();
+        broken(world.unreadable.contains(&self.1).then_some(Fault::Broken))?;
         let rest = world.nodes[self.1].cached.get(offset as usize..).unwrap_or_default();
         let len = rest.len().min(buffer.len());
         buffer[..len].copy_from_slice(&rest[..len]);

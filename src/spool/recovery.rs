@@ -18,7 +18,7 @@ use std::sync::Arc;
 use super::content_file;
 use super::damage::{Damage, set_aside};
 use super::disk::{Disk, File, Owner, read_up_to};
-use super::hint::{self, Hint};
+use super::hint::{self, Hint, HintFound};
 use super::index::{Index, Place, Segment};
 use super::note::{Domains, Lives, Note, notes_of};
 use super::quarantine::Kind;
@@ -260,13 +260,22 @@ impl Found {
         end: Option<u32>,
     ) -> Result<bool, OpenError> {
         let Candidate { number, marker, file, header, .. } = candidate;
-        let failed = |source| OpenError::Read { file: name.to_owned(), source };
-        let written = disk.open(name).map_err(failed)?;
-        let octets = written.len().map_err(failed)?;
-        let Some(hint) = Hint::read(written.as_ref(), &mut self.domains).map_err(failed)? else {
-            self.set_hint_aside(disk, *number, name, octets);
-            return Ok(false);
+        let read = disk
+            .open(name)
+            .and_then(|written| Ok((written.len()?, Hint::read(written.as_ref(), &mut self.domains)?)));
+        let (octets, hint) = match read {
+            Ok((octets, HintFound::Whole(hint))) => (octets, hint),
+            Ok((_, HintFound::Foreign)) => return Ok(false),
+            Ok((octets, HintFound::Damaged)) => {
+                self.set_hint_aside(disk, *number, name, octets);
+                return Ok(false);
+            }
+            Err(error) => {
+                tracing::warn!(hint = name, %error, "a hint can't be read: all of its segment is");
+                return Ok(false);
+            }
         };
+        let failed = |source| OpenError::Read { file: candidate.name.clone(), source };
         let len = file.len().map_err(failed)?;
         let good = hint.number == *number
             && hint.marker == *marker

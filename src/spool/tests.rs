@@ -381,6 +381,69 @@ fn a_lost_or_damaged_hint_costs_nothing_but_time() {
 }
 
 #[test]
+fn a_hint_of_another_format_or_one_that_cannot_be_read_is_no_damage() {
+    let (disk, name) = three_messages();
+    let hint = hint::name(&name);
+    let foreign = disk.after_kill();
+    foreign.edit(&hint, |octets| {
+        octets[8] = 99;
+        let len = octets.len() - 4;
+        let crc = crc32c::crc32c(&octets[..len]);
+        octets[len..].copy_from_slice(&crc.to_le_bytes());
+    });
+    let unreadable = disk.after_kill();
+    unreadable.fail_reads_of(&hint);
+    for disk in [foreign, unreadable] {
+        let (opened, living) = reopen(&disk);
+        assert_eq!((opened.recovery.damages, opened.recovery.hinted, living.len()), (vec![], 0, 3));
+        assert_eq!(disk.set_aside_count(), 0);
+        while keeper::write_a_hint(&disk, &opened.shared) {}
+        assert_eq!(reopen(&disk.after_kill()).0.recovery.hinted, 1, "it was made anew");
+    }
+}
+
+#[test]
+fn damage_without_a_copy_keeps_its_segment_over_many_starts() {
+    let (disk, name) = three_messages_without_hint();
+    disk.edit(&name, |octets| octets[HEADER_LEN as usize + 45] ^= 1);
+    for _ in 0..3 {
+        // As the quarantine on a full disk.
+        disk.fail_at(disk.operations() + 1, lying_disk::Fault::Full);
+        let mut opened = reopen(&disk).0;
+        let copied: Vec<bool> = opened.recovery.damages.iter().map(|damage| damage.copied).collect();
+        assert_eq!(copied, [false]);
+        [2, 3].into_iter().for_each(|id| opened.writer.commit(vec![Request::remove(QueueId::from_u64(id))]));
+        opened.writer.tick();
+        while keeper::write_a_hint(&disk, &opened.shared) {}
+        assert!(disk.list_names().contains(&name));
+    }
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_does_not_hold_up_the_others() {
+    let disk = LyingDisk::new();
+    let mut writer = reopen(&disk).0.writer;
+    for id in 1..=20 {
+        writer.commit(vec![Request::accept(message(id, None), body(id).into()).0]);
+    }
+    writer.close();
+    let habits = writer::Habits { rest: Duration::from_millis(1), ..HABITS };
+    let opened = log::open(Arc::new(disk.clone()), 0, habits, &mut |_| {}).unwrap();
+    let names = || disk.list_names().into_iter().filter(|name| name.ends_with(".segment"));
+    let before: Vec<String> = names().collect();
+    disk.fail_reads_of(&before[0]);
+    let (door, thread) = committer::start(opened.writer, Arc::new(disk.clone()), ()).unwrap();
+    let left = || names().filter(|name| before[..before.len() - 1].contains(name)).collect::<Vec<_>>();
+    // A disk's time: it can't be moved.
+    (0..500)
+        .take_while(|_| left().len() > 1)
+        .for_each(|_| std::thread::park_timeout(Duration::from_millis(10)));
+    assert_eq!(left(), before[..1]);
+    drop(door.close());
+    thread.join().unwrap();
+}
+
+#[test]
 fn a_record_that_is_too_large_is_refused() {
     let mut content = Content::new();
     let chunk = bytes::Bytes::from(vec![0; 1 << 20]);

@@ -282,7 +282,7 @@ impl Core {
     fn keep_house(&self) {
         let mut writer = self.writer.lock().unwrap();
         let Some(writer) = writer.as_mut() else { return };
-        keeper::write_hints(&self.disk, &self.shared);
+        while keeper::write_a_hint(&self.disk, &self.shared) {}
         let mut last_look = self.last_look.lock().unwrap();
         let (wasteful, _) = compaction::wasteful(&self.shared.lock().index, &mut last_look);
         for number in wasteful {
