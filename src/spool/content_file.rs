@@ -11,7 +11,7 @@ use std::io::{self, IoSlice};
 
 use bytes::Bytes;
 
-use super::disk::{Disk, read_up_to, write_all_at};
+use super::disk::{Disk, File, read_up_to, write_all_at};
 use crate::mail::{Content, QueueId};
 
 /// Contents of more octets than this go to files.
@@ -44,16 +44,24 @@ fn header(id: QueueId) -> [u8; HEADER_LEN] {
     octets
 }
 
-/// Makes a content durable.
+/// Makes a content durable. What could not be written whole is unlinked again; a file that was there before stays.
 pub(super) fn write(disk: &dyn Disk, id: QueueId, content: &Content) -> io::Result<()> {
-    let header = header(id);
     let file = disk.create(&name(id))?;
+    let written = fill(file.as_ref(), id, content).and_then(|()| disk.sync_folder());
+    if written.is_err() {
+        // Nothing speaks of it; should it stay, the next start finds it.
+        let _ = disk.remove(&name(id));
+    }
+    written
+}
+
+fn fill(file: &dyn File, id: QueueId, content: &Content) -> io::Result<()> {
+    let header = header(id);
     let mut pieces = vec![IoSlice::new(&header)];
     pieces.extend(content.chunks().iter().map(|chunk| IoSlice::new(chunk)));
     pieces.retain(|piece| !piece.is_empty());
-    write_all_at(file.as_ref(), &mut pieces, 0)?;
-    file.sync_data()?;
-    disk.sync_folder()
+    write_all_at(file, &mut pieces, 0)?;
+    file.sync_data()
 }
 
 /// The content of `len` octets; `Ok(None)`: the file is missing, or not as it was written.

@@ -13,7 +13,6 @@ use tokio::sync::oneshot::error::TryRecvError;
 
 use super::compaction::{self, LastLook, wasteful};
 use super::content_file;
-use super::disk::Disk;
 use super::keeper;
 use super::log::{Opened, open};
 use super::lying_disk::{Fault, LyingDisk};
@@ -132,10 +131,7 @@ impl Life {
                 self.opened.writer.commit(vec![request]);
                 done(commit).is_ok()
             }
-            Err(_) => {
-                let _ = self.disk.remove(&content_file::name(QueueId::from_u64(id)));
-                false
-            }
+            Err(_) => false,
         };
         let book = self.book.get_mut(&id).unwrap();
         (book.receipt, book.refused) = (known, !known);

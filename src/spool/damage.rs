@@ -7,15 +7,14 @@
 use std::fmt;
 use std::num::NonZeroU32;
 
-use super::Durability;
 use super::content_file;
 use super::disk::read_up_to;
 use super::index::{LatestProgress, Located, Lookup, Place};
 use super::message::Stored;
 use super::quarantine::{Kind, Quarantined};
 use super::read::{self, DamagedPlace, Wait};
-use super::record::ContentPlace;
-use super::request::Request;
+use super::record::{ContentPlace, Record};
+use super::request::{Again, Request};
 use super::shared::Shared;
 use crate::mail::QueueId;
 
@@ -95,7 +94,9 @@ impl fmt::Display for Damage {
 pub(super) fn see_to(shared: &Shared, lookup: &Lookup, place: DamagedPlace) -> Option<Request> {
     let (damage, request) = match without_progress(lookup, place) {
         Some((at, stored)) => {
-            let progress = Request::settle(lookup.id, &stored.progress, Durability::Soon).0;
+            // Only while it is the latest: what was settled since must not be undone.
+            let record = Record::settled(lookup.id, &stored.progress);
+            let progress = Request::again(record, Again::Progress(lookup.entry)).0;
             (copy(lookup, &at, ContentPlace::NONE, Kind::Record), Some(progress))
         }
         None => {

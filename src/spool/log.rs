@@ -114,6 +114,11 @@ impl Log {
         &self.shared
     }
 
+    #[cfg(test)]
+    pub(super) fn push(&self, request: Request) {
+        self.door.push(request);
+    }
+
     fn lookup(&self, id: QueueId) -> Result<Lookup, LoadError> {
         self.shared.lock().index.lookup(id).ok_or(LoadError::Unknown(id))
     }
@@ -132,20 +137,8 @@ impl Log {
             return Ok(value);
         }
         let (shared, door) = (self.shared.clone(), self.door.clone());
-        let waited = tokio::task::spawn_blocking(move || match read(&lookup, Wait::Yes) {
-            Ok(value) => Ok(value.expect("a read that may wait always yields")),
-            Err(ReadError::Io(source)) => Err(LoadError::Io { id, source }),
-            Err(ReadError::Damaged(place)) => {
-                let only_progress = damage::without_progress(&lookup, place).is_some();
-                if let Some(request) = damage::see_to(&shared, &lookup, place) {
-                    door.push(request);
-                }
-                let untried = Lookup { progress: LatestProgress::Untried, ..lookup };
-                match only_progress.then(|| read(&untried, Wait::Yes)) {
-                    Some(Ok(Some(value))) => Ok(value),
-                    _ => Err(LoadError::Damaged { id, place }),
-                }
-            }
+        let waited = tokio::task::spawn_blocking(move || {
+            read_waiting(&shared, lookup, read, |request| door.push(request))
         });
         // The runtime is shutting down.
         let ended = |error| LoadError::Io { id, source: io::Error::other(error) };
@@ -164,17 +157,46 @@ impl Log {
             }
             match content_file::write(disk.as_ref(), id, &content) {
                 Ok(()) => door.push(request),
-                Err(error) => {
-                    // Nothing speaks of it; should it stay, the next start finds it.
-                    let _ = disk.remove(&content_file::name(id));
-                    request.decline(trouble(error));
-                }
+                Err(error) => request.decline(trouble(error)),
             }
         };
         // Without a thread the request is dropped, and whoever waits for it is told that the spool is closed.
         if let Err(error) = std::thread::Builder::new().name("spool-content".to_owned()).spawn(write) {
             tracing::error!(%error, "no thread for a large content");
         }
+    }
+}
+
+/// Reads by this thread, and sees to damage; `push` brings the log in line with that.
+pub(super) fn read_waiting<T>(
+    shared: &Shared,
+    mut lookup: Lookup,
+    read: fn(&Lookup, Wait) -> Result<Option<T>, ReadError>,
+    push: impl FnOnce(Request),
+) -> Result<T, LoadError> {
+    let id = lookup.id;
+    let place = loop {
+        match read(&lookup, Wait::Yes) {
+            Ok(value) => return Ok(value.expect("a read that may wait always yields")),
+            Err(ReadError::Io(source)) => return Err(LoadError::Io { id, source }),
+            Err(ReadError::Damaged(place)) => {
+                // Its end may have come meanwhile, and then its content file is gone by right.
+                let now = shared.lock().index.lookup(id).ok_or(LoadError::Unknown(id))?;
+                if now.entry == lookup.entry {
+                    break place;
+                }
+                lookup = now;
+            }
+        }
+    };
+    let only_progress = damage::without_progress(&lookup, place).is_some();
+    if let Some(request) = damage::see_to(shared, &lookup, place) {
+        push(request);
+    }
+    let untried = Lookup { progress: LatestProgress::Untried, ..lookup };
+    match only_progress.then(|| read(&untried, Wait::Yes)) {
+        Some(Ok(Some(value))) => Ok(value),
+        _ => Err(LoadError::Damaged { id, place }),
     }
 }
 

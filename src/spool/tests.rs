@@ -420,6 +420,49 @@ fn damage_without_a_copy_keeps_its_segment_over_many_starts() {
 }
 
 #[test]
+fn what_has_changed_since_it_was_looked_up_is_neither_damaged_nor_undone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, ..) = open(&settings(&folder));
+    let accept = |n: u64, content: Vec<u8>| {
+        let id = log.next_id(Timestamp::from_millis(n));
+        log.accept(Accepted { id, ..message(n, None) }, content.into()).wait().unwrap().id()
+    };
+    let (large, small) = (accept(1, vec![b'x'; 2 << 20]), accept(2, body(2)));
+    let look = |id| log.shared().lock().index.lookup(id).unwrap();
+    let before = look(large);
+    log.remove(large);
+    // A synced commit: its file is gone then.
+    log.settle(small, &progress(1), Durability::Synced).wait().unwrap();
+    log.settle(small, &progress(1), Durability::Synced).wait().unwrap();
+    let read = log::read_waiting(log.shared(), before, read::content, |_| panic!("nothing is to be done"));
+    assert!(matches!(read, Err(LoadError::Unknown(_))), "{read:?}");
+    assert_eq!(log.status().quarantined, 0);
+
+    // Its progress is damaged; but before that is seen to, there is a later one.
+    let before = look(small);
+    let settled = before.entry.settled.unwrap();
+    let place = read::DamagedPlace::Record { segment: settled.segment, offset: settled.offset };
+    log.settle(small, &progress(7), Durability::Synced).wait().unwrap();
+    let request = damage::see_to(log.shared(), &before, place).unwrap();
+    log.push(request);
+    log.settle(QueueId::MIN, &progress(0), Durability::Synced).wait().unwrap_err();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert_eq!(runtime.block_on(log.load(small)).unwrap().progress, progress(7));
+}
+
+#[test]
+fn an_id_used_twice_costs_the_first_message_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, ..) = open(&settings(&folder));
+    let accept = |octet: u8| log.accept(message(1, None), vec![octet; 2 << 20].into()).wait().map(drop);
+    accept(b'x').unwrap();
+    assert!(matches!(accept(b'y'), Err(CommitError::Failing(_))));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let content = runtime.block_on(log.content(message(1, None).id)).unwrap();
+    assert_eq!(content.to_bytes(), vec![b'x'; 2 << 20]);
+}
+
+#[test]
 fn a_segment_that_cannot_be_read_does_not_hold_up_the_others() {
     let disk = LyingDisk::new();
     let mut writer = reopen(&disk).0.writer;

@@ -18,7 +18,6 @@ use tokio::sync::Notify;
 use super::committer::TICK;
 use super::compaction::{self, LastLook};
 use super::content_file;
-use super::disk::Disk;
 use super::keeper;
 use super::log::{self, Opened};
 use super::lying_disk::{Fault, LyingDisk};
@@ -271,7 +270,6 @@ impl Core {
         match content_file::write(&self.disk, request.id(), &content) {
             Ok(()) => self.push(request),
             Err(error) => {
-                let _ = self.disk.remove(&content_file::name(request.id()));
                 request.decline(trouble(error));
                 self.note();
             }
