@@ -1,7 +1,7 @@
 //! Durable records and contents, and what a crash leaves behind.
 //!
 //! Contract: what a commit has promised survives a crash, a power cut and a full disk. Calls take effect in the order
-//! in which they are made, whether or not their futures are polled. Nothing here knows SMTP, DNS or the schedule.
+//! in which they are made (but see [`Spool::accept`]), whether or not their futures are polled. Nothing here knows SMTP, DNS or the schedule.
 //! [`Log`] is the spool on disk, [`Memory`] its twin without one. The trait is kept narrow enough for a shared store.
 //! Not here: who waits until when (`queue`), which reply a refusal becomes (`accept`).
 //!
@@ -53,6 +53,8 @@ mod crash_by_chance;
 mod damage;
 mod disk;
 mod export;
+#[cfg(test)]
+mod faults;
 mod hint;
 mod index;
 mod inspect;
@@ -129,7 +131,9 @@ pub trait Spool: Send + Sync + 'static {
     fn announce(&self) -> Announcement;
 
     /// Keeps a message; durable when the future yields `Ok`, and only then may a 250 be sent. The content is written
-    /// without a copy. After an error nothing was promised, but a power cut may still bring the message back.
+    /// without a copy. After an error nothing was promised, but a power cut may still bring the message back. A large
+    /// content is made durable before its message takes its turn: until then later calls go first, and a close refuses
+    /// it as `Closed`.
     fn accept(&self, message: Accepted, content: Content) -> Commit<Receipt>;
 
     /// Replaces the progress of a message. After `Full` or `Failing` it counts in memory all the same and is written

@@ -59,7 +59,10 @@ pub enum OpenError {
              start with the old speed, or use another folder"
     )]
     Speed { spool: f64, asked: f64 },
-    #[error("cannot read the spool file {file}")]
+    #[error(
+        "cannot read the spool file {file}; mend what hinders it, or copy the folder to a sound disk \
+             (without this file the spool opens, and what stands in it is lost)"
+    )]
     Read {
         file: String,
         #[source]
