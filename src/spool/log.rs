@@ -4,6 +4,7 @@
 //! segment. Dropping a log without closing it waits for the committer to write and sync what it was given.
 //! Reading needs a tokio runtime: what is not in the page cache is read by its blocking threads.
 //! Memory: about 70 octets for each living message (see `index`).
+//! Files: one is open for each segment, so about 16 for each GiB on disk; the process must be allowed as many.
 //! Not here: the order of writing (`writer`), what is found at the start (`recovery`).
 
 use std::io;

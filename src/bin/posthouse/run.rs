@@ -7,6 +7,7 @@ use posthouse::admin::Control;
 use posthouse::clock::Clock;
 use posthouse::config::{Configuration, Flags};
 use posthouse::relay::{Relay, ShutdownError};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::check;
@@ -69,6 +70,7 @@ impl Run {
 
     pub async fn run(self) -> Result<(), Failed> {
         let configuration = self.load()?;
+        open_many_files();
         let folder = configuration.spool.path.clone();
         if !configuration.hostname.contains('.') {
             let hostname = &configuration.hostname;
@@ -138,6 +140,16 @@ async fn stopped_amid(stopped: impl Future<Output = ()>, beside: impl Future<Out
     }
 }
 
+/// Raises the limit of open files to what the system permits: each session needs one, and so does each segment of the
+/// spool. The usual limit of 1024 would be reached at 64 GiB of waiting mail, and then the spool would not open.
+fn open_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    if let Err(error) = raised {
+        tracing::warn!(%error, limit = limit.current, "the limit of open files stays as it is");
+    }
+}
+
 /// The sections that a reload cannot take over, as far as they have changed.
 fn needs_restart(started: &Configuration, now: &Configuration) -> Vec<&'static str> {
     let same = [
@@ -164,5 +176,13 @@ mod tests {
         let asked = || tokio::time::sleep(Duration::from_secs(1));
         assert!(tokio::time::timeout(limit, stopped_amid(asked(), pending())).await.is_ok());
         assert!(tokio::time::timeout(limit, stopped_amid(pending(), ready(()))).await.is_err());
+    }
+
+    #[test]
+    fn a_relay_may_open_as_many_files_as_the_system_permits() {
+        let limit = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(200), ..limit }).unwrap();
+        open_many_files();
+        assert_eq!(getrlimit(Resource::Nofile).current, limit.maximum);
     }
 }
