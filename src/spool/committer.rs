@@ -179,6 +179,8 @@ pub(super) fn start<T: Send + 'static>(
 }
 
 fn run(door: &Door, mut writer: Writer, bell: &Bell) {
+    // What the opening found dead goes now, though nobody may ask for anything for days.
+    writer.tick();
     let mut ticked = now();
     loop {
         let until = writer.wants_tick().then(|| ticked + TICK);

@@ -119,3 +119,22 @@ fn a_segment_that_cannot_be_read_does_not_hold_up_the_others() {
     drop(door.close());
     thread.join().unwrap();
 }
+
+#[test]
+fn starts_that_were_killed_leave_no_segments_behind() {
+    let disk = LyingDisk::new();
+    let segments = || disk.list_names().iter().filter(|name| name.ends_with(".segment")).count();
+    // Each begins a segment, and ends without a close.
+    (0..5).for_each(|_| drop(reopen(&disk)));
+    let opened = reopen(&disk).0;
+    assert_eq!(segments(), 6);
+    let (door, thread) = committer::start(opened.writer, Arc::new(disk.clone()), ()).unwrap();
+    // A disk's time: it can't be moved.
+    (0..500)
+        .take_while(|_| segments() > 1)
+        .for_each(|_| std::thread::park_timeout(Duration::from_millis(10)));
+    let left = segments();
+    drop(door.close());
+    thread.join().unwrap();
+    assert_eq!(left, 1, "nobody has asked for anything");
+}
