@@ -444,3 +444,46 @@ fn keeps_every_promise_when_a_cut_follows_a_failure() {
         }
     }
 }
+
+#[test]
+fn keeps_every_promise_when_a_kill_follows_a_failure_and_a_cut_the_start() {
+    let operations = operations_of_the_script();
+    for at in 1..=operations {
+        for cut in at..(at + 3).min(operations) {
+            let disk = LyingDisk::new();
+            disk.fail_at(at, Fault::Broken);
+            disk.cut_after(cut);
+            let Some(life) = live(&disk) else { continue };
+            let killed = disk.after_kill();
+            drop(reopen(&killed));
+            for seed in 0..4 {
+                let left = killed.after_power_cut(&mut fastrand::Rng::with_seed(seed));
+                let (opened, found) = reopen(&left);
+                let what = format!("broken at {at}, killed after {cut}, started, and cut, seed {seed}");
+                life.check(&found, &opened, false, &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_start_that_cannot_sync_what_it_found_unlinks_nothing_of_it() {
+    for cut in 0..=operations_of_the_script() {
+        let disk = LyingDisk::new();
+        disk.cut_after(cut);
+        let Some(life) = live(&disk) else { continue };
+        let killed = disk.after_kill();
+        let mut before: BTreeSet<String> = killed.list_names().into_iter().collect();
+        before.retain(|name| !name.ends_with("unfinished"));
+        // The sync is the first thing that a start does.
+        killed.fail_at(1, Fault::Broken);
+        let mut opened = reopen(&killed).0;
+        opened.writer.tick();
+        assert!(before.iter().all(|name| killed.list_names().contains(name)), "{cut}: {before:?}");
+        for seed in 0..4 {
+            let left = killed.after_power_cut(&mut fastrand::Rng::with_seed(seed));
+            let (opened, found) = reopen(&left);
+            life.check(&found, &opened, false, &format!("killed after {cut}, not synced, seed {seed}"));
+        }
+    }
+}
