@@ -342,7 +342,7 @@ mod tests {
             let id = lines.of(&mx(&format!("{n}.example")));
             lines.edit(id, now, |line| line.join(QueueId::from_u64(n), now));
         }
-        let mut begin = |lines: &mut Lines, now| {
+        let begin = |lines: &mut Lines, now| {
             let mut begun = 0;
             while let Some(id) = lines.next(now) {
                 lines.edit(id, now, |line| line.take(|_| now));

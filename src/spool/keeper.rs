@@ -23,6 +23,8 @@ use super::shared::Shared;
 
 /// How long after a change it looks around, if it is told nothing else.
 pub(super) const REST: Duration = Duration::from_secs(5);
+/// A rest is cut into so many parts.
+const NAPS: u32 = 20;
 /// Between two batches while intakes are under way.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -115,14 +117,25 @@ pub(super) fn start(
 impl Keeper {
     fn run(&mut self) {
         loop {
-            while !self.bell.is_closing() && write_a_hint(self.disk.as_ref(), &self.shared) {}
+            self.write_hints();
             let again = self.compact();
-            if !self.bell.wait(again.then_some(self.rest)) || !self.bell.rest(self.rest) {
-                // What was sealed since: the next start will be the quicker.
-                write_hints(self.disk.as_ref(), &self.shared);
+            if !self.bell.wait(again.then_some(self.rest)) || !self.rest() {
                 return;
             }
         }
+    }
+
+    /// Hints are written all the while, so that few are missing whenever the end comes. `false`: the spool closes.
+    fn rest(&self) -> bool {
+        (0..NAPS).all(|_| {
+            let goes_on = self.bell.rest(self.rest / NAPS);
+            self.write_hints();
+            goes_on
+        })
+    }
+
+    fn write_hints(&self) {
+        while !self.bell.is_closing() && write_a_hint(self.disk.as_ref(), &self.shared) {}
     }
 
     /// Moves what is worth it; says whether a later look may find more.
