@@ -37,6 +37,38 @@ fn a_hint_of_another_format_or_one_that_cannot_be_read_is_no_damage() {
 }
 
 #[test]
+fn a_sealed_segment_that_cannot_be_read_stops_neither_the_start_nor_the_others() {
+    let (disk, name) = three_messages_without_hint();
+    {
+        let mut writer = reopen(&disk).0.writer;
+        let (request, commit) = Request::accept(message(4, None), body(4).into());
+        writer.commit(vec![request]);
+        let _ = commit.try_now().unwrap().unwrap();
+        // Its end stands in the second segment: that must stay, too.
+        writer.commit(vec![Request::remove(QueueId::from_u64(2))]);
+        writer.close();
+    }
+    let sick = disk.after_kill();
+    sick.fail_reads_of(&name);
+    let (opened, living) = reopen(&sick);
+    assert_eq!(living.iter().map(|stored| stored.id.as_u64()).collect::<Vec<_>>(), [4]);
+    assert_eq!(opened.recovery.damages.len(), 1);
+    let mut writer = opened.writer;
+    writer.commit(vec![Request::remove(QueueId::from_u64(4))]);
+    writer.tick();
+    writer.close();
+    // It can be read again: nothing is lost, and nothing rises.
+    let (opened, living) = reopen(&sick.after_kill());
+    assert_eq!(living.iter().map(|stored| stored.id.as_u64()).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(opened.recovery.damages, []);
+    // Of the newest segment nobody knows what it held.
+    let (disk, name) = three_messages_without_hint();
+    disk.fail_reads_of(&name);
+    let refused = log::open(Arc::new(disk), 0, HABITS, &mut |_| {}).err().unwrap();
+    assert!(matches!(refused, OpenError::Read { .. }), "{refused}");
+}
+
+#[test]
 fn damage_without_a_copy_keeps_its_segment_over_many_starts() {
     let (disk, name) = three_messages_without_hint();
     disk.edit(&name, |octets| octets[HEADER_LEN as usize + 45] ^= 1);

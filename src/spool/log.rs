@@ -9,6 +9,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -151,21 +152,29 @@ impl Log {
         let id = request.id();
         let content = request.record.part_content();
         let (disk, shared, door) = (self.disk.clone(), self.shared.clone(), self.door.clone());
-        let write = move || {
-            let room = disk.free_space().map(|free| free.checked_sub(content.len() as u64));
-            if room.is_ok_and(|left| left.is_none_or(|left| left < shared.min_free)) {
-                return request.decline(CommitError::Full);
-            }
-            match content_file::write(disk.as_ref(), id, &content) {
-                Ok(()) => door.push(request),
-                Err(error) => request.decline(trouble(error)),
-            }
+        let write = move || match write_large(disk.as_ref(), &shared, id, &content) {
+            Ok(()) => door.push(request),
+            Err(why) => request.decline(why),
         };
         // Without a thread the request is dropped, and whoever waits for it is told that the spool is closed.
         if let Err(error) = std::thread::Builder::new().name("spool-content".to_owned()).spawn(write) {
             tracing::error!(%error, "no thread for a large content");
         }
     }
+}
+
+fn write_large(disk: &dyn Disk, shared: &Shared, id: QueueId, content: &Content) -> Result<(), CommitError> {
+    let octets = content.len() as u64;
+    // Those that are being written beside this one take their room, too.
+    let beside = shared.contents_under_way.fetch_add(octets, Ordering::AcqRel);
+    let room = disk.free_space().map(|free| free.checked_sub(octets + beside));
+    let written = if room.is_ok_and(|left| left.is_none_or(|left| left < shared.min_free)) {
+        Err(CommitError::Full)
+    } else {
+        content_file::write(disk, id, content).map_err(trouble)
+    };
+    shared.contents_under_way.fetch_sub(octets, Ordering::AcqRel);
+    written
 }
 
 /// Reads by this thread, and sees to damage; `push` brings the log in line with that.
@@ -219,14 +228,28 @@ pub(super) fn open(
 ) -> Result<Opened, OpenError> {
     let found = recover(&disk, Manner { speed: Some(habits.speed), hints: true })?;
     let quarantined = disk.quarantined().map_err(quarantine_failed)?.len() as u64;
-    let Found { index, sketches, recovery, next_number, follows, id_floor, base, void, lost, domains } =
-        found;
+    let Found {
+        index,
+        sketches,
+        recovery,
+        next_number,
+        follows,
+        id_floor,
+        base,
+        void,
+        lost,
+        unread,
+        domains,
+    } = found;
     sketches.into_outlines(&domains).for_each(living);
     let state = State { quarantined, ..State::new(index) };
     let (shared, damages) = Shared::new(state, Names::above(id_floor, base), min_free);
     let shared = Arc::new(shared);
     let writer = Writer::start(disk, shared.clone(), habits, next_number, follows, void);
     let mut writer = writer.map_err(OpenError::Write)?;
+    if unread {
+        writer.keep_everything();
+    }
     if !lost.is_empty() {
         writer.commit(lost.into_iter().map(Request::remove).collect());
     }

@@ -123,6 +123,8 @@ pub(super) struct Found {
     pub void: Vec<String>,
     /// Messages that are set aside for want of their content, and must be written off.
     pub lost: Vec<QueueId>,
+    /// A segment could not be read: nothing may be unlinked for it may speak of anything.
+    pub unread: bool,
     pub domains: Domains,
 }
 
@@ -149,6 +151,7 @@ pub(super) fn recover(disk: &Arc<dyn Disk>, manner: Manner) -> Result<Found, Ope
         base: None,
         void: names.iter().filter(|name| name.ends_with(hint::UNFINISHED)).cloned().collect(),
         lost: Vec::new(),
+        unread: false,
         domains: Domains::default(),
     };
     for header in candidates.iter().filter_map(|candidate| candidate.header) {
@@ -176,10 +179,13 @@ pub(super) fn recover(disk: &Arc<dyn Disk>, manner: Manner) -> Result<Found, Ope
         if ends.is_void(candidate.number.get()) {
             found.void.push(candidate.name);
             found.void.extend(has_hint.then_some(hint));
-        } else if !(has_hint && manner.hints && found.take_hint(disk.as_ref(), &candidate, &hint, end)?)
-            && !(manner.hints && found.take_notes(&candidate, end)?)
-        {
-            found.read(disk.as_ref(), candidate, end)?;
+            continue;
+        }
+        let hint = (has_hint && manner.hints).then_some(hint.as_str());
+        match (found.take_in(disk.as_ref(), &candidate, hint, end, manner), end) {
+            // Of the newest one it can't be told what it should hold: to go on would be to guess.
+            (Err(OpenError::Read { source, .. }), Some(end)) => found.leave_alone(candidate, end, &source),
+            (taken, _) => taken?,
         }
     }
     // Hints whose segments are gone.
@@ -199,7 +205,8 @@ fn candidates(disk: &dyn Disk, names: &[String]) -> Result<(Vec<Candidate>, Vec<
         let file = disk.open(name).map_err(failed)?;
         // A later format may have a longer header.
         let mut start = vec![0; 4096];
-        let len = read_up_to(file.as_ref(), &mut start, 0).map_err(failed)?;
+        // One that can't be read now is met again when its records are.
+        let len = read_up_to(file.as_ref(), &mut start, 0).unwrap_or(0);
         let header = match Header::decode(&start[..len]) {
             HeaderFound::Whole(header) if header.number == number.get() && header.marker == marker => {
                 Some(header)
@@ -252,6 +259,38 @@ impl Found {
         // Without a whole header the speed is not known; real time is as good as any.
         let base = self.base.get_or_insert(TimeBase { speed: 1.0, last: moment });
         base.last = base.last.max(moment);
+    }
+
+    /// Takes in one segment, in the cheapest way that is good for it.
+    fn take_in(
+        &mut self,
+        disk: &dyn Disk,
+        candidate: &Candidate,
+        hint: Option<&str>,
+        end: Option<u32>,
+        manner: Manner,
+    ) -> Result<(), OpenError> {
+        if let Some(hint) = hint
+            && self.take_hint(disk, candidate, hint, end)?
+        {
+            return Ok(());
+        }
+        if manner.hints && self.take_notes(candidate, end)? {
+            return Ok(());
+        }
+        self.read(disk, candidate, end)
+    }
+
+    /// A sealed segment that the disk does not give up. The others live; but as nobody knows what it says of them, nothing
+    /// is unlinked until it can be read again.
+    fn leave_alone(&mut self, candidate: Candidate, end: u32, error: &io::Error) {
+        let Candidate { number, marker, name, file, .. } = candidate;
+        tracing::error!(file = name, %error, "a segment of the spool can't be read; what is in it waits until it can");
+        self.index.add_segment(number, Segment::new(name, marker, file, Some(end)));
+        self.index.pin(number);
+        self.recovery.damages.push(Damage::of_record(number, 0, u64::from(end), None));
+        self.unread = true;
+        self.follows = (number.get(), end);
     }
 
     /// Takes in a segment by its hint; `false` when the hint is not good for it.
@@ -332,8 +371,9 @@ impl Found {
 
     /// Takes in one segment up to `end`; without an end it is the newest, and what is torn at its end was never
     /// promised.
-    fn read(&mut self, disk: &dyn Disk, candidate: Candidate, end: Option<u32>) -> Result<(), OpenError> {
+    fn read(&mut self, disk: &dyn Disk, candidate: &Candidate, end: Option<u32>) -> Result<(), OpenError> {
         let Candidate { number, marker, name, file, header } = candidate;
+        let (number, marker, name, file) = (*number, *marker, name.clone(), file.clone());
         let octets = read_whole(file.as_ref(), end)
             .map_err(|source| OpenError::Read { file: name.clone(), source })?;
         let frame_marker = *segment::frame_marker(&marker);
@@ -449,7 +489,8 @@ impl Found {
         let living: BTreeSet<QueueId> = in_file.map(|(id, _)| *id).collect();
         let doubt =
             !self.recovery.damages.is_empty() || !disk.quarantined().map_err(quarantine_failed)?.is_empty();
-        for id in files.difference(&living).copied() {
+        let orphans = files.difference(&living).copied().filter(|_| !self.unread);
+        for id in orphans.collect::<Vec<_>>() {
             if doubt {
                 set_orphan_aside(disk, id);
             } else {

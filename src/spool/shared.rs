@@ -108,6 +108,8 @@ pub(super) struct Shared {
     pub names: Names,
     /// Free octets that `accept` must leave.
     pub min_free: u64,
+    /// Octets of contents that are being written to files of their own.
+    pub contents_under_way: AtomicU64,
     damages: UnboundedSender<Damage>,
 }
 
@@ -115,7 +117,16 @@ impl Shared {
     /// Gives also the end at which damages come out.
     pub fn new(state: State, names: Names, min_free: u64) -> (Self, UnboundedReceiver<Damage>) {
         let (damages, found) = tokio::sync::mpsc::unbounded_channel();
-        (Self { state: Mutex::new(state), names, min_free, damages }, found)
+        (
+            Self {
+                state: Mutex::new(state),
+                names,
+                min_free,
+                contents_under_way: AtomicU64::new(0),
+                damages,
+            },
+            found,
+        )
     }
 
     /// Damage was found while the spool runs.

@@ -101,6 +101,11 @@ impl Writer {
         }
     }
 
+    /// Nothing is unlinked any more: there is a segment of which nobody knows what it says.
+    pub fn keep_everything(&mut self) {
+        self.may_unlink = false;
+    }
+
     pub fn shared(&self) -> Arc<Shared> {
         self.shared.clone()
     }
