@@ -127,7 +127,8 @@ async fn dead_destinations_do_not_hold_up_the_live_ones_longer_than_stated() {
     let bench = bench(settings);
     let dead = (0..DESTINATIONS).filter(|n| n % 3 == 0).count();
     let live = DESTINATIONS - dead;
-    let bound = HANGS.mul_f64(dead as f64 / (settings.total / 2) as f64);
+    let most_that_hang = settings.total * 7 / 8;
+    let bound = HANGS.mul_f64(dead as f64 / most_that_hang as f64) + Duration::from_secs(10);
 
     // A flood: five for each, all at once.
     for _ in 0..5 {
@@ -159,7 +160,7 @@ async fn dead_destinations_do_not_hold_up_the_live_ones_longer_than_stated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn destinations_that_answer_keep_half_of_the_places_whatever_dies() {
+async fn destinations_that_answer_keep_an_eighth_of_the_places_whatever_hangs() {
     let settings = Settings { total: 20, ..Settings::default() };
     let bench = bench(settings);
     // One that lives and has a lot to do, proven before the dead come.
@@ -177,8 +178,8 @@ async fn destinations_that_answer_keep_half_of_the_places_whatever_dies() {
     while bench.waited.lock().unwrap().values().map(Vec::len).sum::<usize>() < 2010 {
         bench.clock.wait(Duration::from_secs(1)).await;
     }
-    // 2000 messages of 0.2 s by ten at a time are 40 s; the window needs a moment to open.
+    // Of 20 places 10 go to trials and 7 more to those that hang: 2000 messages of 0.2 s by three at a time are 133 s.
     let took = bench.clock.now().since(began);
-    println!("2000 deliveries by half of 20 places: {took:?}");
-    assert!(took <= Duration::from_secs(50), "{took:?}");
+    println!("2000 deliveries by three of 20 places: {took:?}");
+    assert!(took <= Duration::from_secs(140), "{took:?}");
 }

@@ -7,7 +7,7 @@
 //! shares), is out on a lease, is held, or owes a report. A message with one share costs less than 100 octets, whatever
 //! it waits for; no move walks over all messages, and `take` looks at no more than [`LOOKS`] of them.
 //! Notices and expiries go at a pace, reports first; work by age never takes more than a quarter of the places, and
-//! deliveries to those that have not answered yet no more than half of them.
+//! deliveries to those that have not answered yet no more than half of them, or seven eighths when they hang.
 //! Not here: envelopes and progress, which stay in the spool until somebody works on the message; the schedule; the
 //! ledger's moves by age (`fall_due`), by the operator (`hasten`) and for the log (`parked`).
 //! Notices and expiry fall due by a message's age, also while its destination sleeps. Nothing expires without an

@@ -15,9 +15,11 @@
 //!
 //! Who takes which of the [`Settings::total`] places:
 //! - Destinations take turns. One that has not answered yet, or not since it slept, has one delivery under way, and all
-//!   of these together have at most half of the places. So a live destination waits for the dead ones no longer than
-//!   (dead destinations) x (what a connect to one takes) / (half of the places): for 333 that hang for 30 seconds and
-//!   200 places, 100 seconds; and once it has answered and goes on having mail, not at all.
+//!   of these together have at most half of the places; those that have hung for ten seconds step aside, up to three
+//!   eighths of the places more. So a live destination waits for the dead ones no longer than ten seconds while fewer
+//!   than seven eighths of the places hang, and beyond that no longer than (dead destinations) x (how long one hangs) /
+//!   (seven eighths of the places), and ten seconds: for 333 that hang for 30 seconds and 200 places, 67 seconds; and
+//!   once it has answered and goes on having mail, not at all.
 //! - What falls due by age (notices, expiries) has at most a quarter of the places, and goes at the pace of
 //!   [`Settings::notices`]: reports first, then expiries, then delay notices.
 
