@@ -174,11 +174,13 @@ class Load:
         self.books.digests[name] = hashlib.sha256(content).hexdigest()
         client.ehlo_or_helo_if_needed()
         replies = [client.mail(SENDER, [f"SIZE={len(content)}"])]
-        replies += [client.rcpt(recipient) for recipient in recipients]
-        try:
-            replies.append(client.data(content))
-        except smtplib.SMTPDataError as refused:
-            replies.append((refused.smtp_code, refused.smtp_error))
+        # A relay that takes nothing now says so at once.
+        if replies[0][0] == 250:
+            replies += [client.rcpt(recipient) for recipient in recipients]
+            try:
+                replies.append(client.data(content))
+            except smtplib.SMTPDataError as refused:
+                replies.append((refused.smtp_code, refused.smtp_error))
         wrong = [f"{code} {text.decode()}" for code, text in replies if code != 250]
         if not wrong:
             return self.books.promised.append(name)
