@@ -487,3 +487,32 @@ fn a_start_that_cannot_sync_what_it_found_unlinks_nothing_of_it() {
         }
     }
 }
+
+#[test]
+fn keeps_every_promise_when_the_power_goes_at_any_operation_of_the_start_itself() {
+    let mut cuts = 0;
+    for cut in 0..=operations_of_the_script() {
+        let disk = LyingDisk::new();
+        disk.cut_after(cut);
+        let Some(life) = live(&disk) else { continue };
+        let mut chance = fastrand::Rng::with_seed(cut as u64);
+        let left = life.disk.after_power_cut(&mut chance);
+        for amid in 0.. {
+            let starting = left.after_kill();
+            starting.cut_after(amid);
+            // The start, and the unlinking and the hint that follow it.
+            let started = open(Arc::new(starting.clone()), 0, HABITS, &mut |_| {});
+            if let Ok(mut opened) = started {
+                opened.writer.tick();
+                while !starting.is_off() && keeper::write_a_hint(&starting, &opened.shared) {}
+            }
+            if !starting.is_off() {
+                break;
+            }
+            cuts += 1;
+            let (opened, found) = reopen(&starting.after_power_cut(&mut chance));
+            life.check(&found, &opened, false, &format!("cut after {cut}, and the start after {amid}"));
+        }
+    }
+    assert!(cuts > 1000, "{cuts} cuts");
+}
