@@ -28,7 +28,7 @@
 //!
 //! | rank | modules | |
 //! |---|---|---|
-//! | 0 | [`clock`], [`mail`], [`packed`] | time and chance; the vocabulary; small entries in order |
+//! | 0 | [`clock`], [`mail`], `packed` | time and chance; the vocabulary; small entries in order |
 //! | 1 | [`smtp`], [`spool`], [`net`], [`tracking`] | dialogues without I/O; durable records; connections; the log |
 //! | 2 | [`queue`], [`route`] | who waits for what; where to |
 //! | 3 | [`accept`], [`deliver`], [`notice`] | in; out; telling the sender |
@@ -47,7 +47,7 @@ pub mod lab;
 pub mod mail;
 pub mod net;
 pub mod notice;
-pub mod packed;
+mod packed;
 pub mod queue;
 pub mod relay;
 pub mod route;

@@ -275,6 +275,7 @@ impl<K: Ord + Copy> PackedSet<K> {
         self.map.is_empty()
     }
 
+    #[cfg(test)]
     pub fn contains(&self, key: &K) -> bool {
         self.map.contains_key(key)
     }
@@ -297,12 +298,8 @@ impl<K: Ord + Copy> PackedSet<K> {
         self.map.pop_first().map(|(key, ())| key)
     }
 
-    /// The least that is greater than this one, which need not be in the set.
-    pub fn after(&self, key: &K) -> Option<&K> {
-        self.map.after(key).map(|(key, ())| key)
-    }
-
     /// In order.
+    #[cfg(test)]
     pub fn iter(&self) -> impl Iterator<Item = &K> {
         self.map.keys()
     }
