@@ -18,7 +18,7 @@ use super::task::Task;
 use super::work::Lease;
 use crate::clock::Timestamp;
 use crate::mail::{Destination, Outcome, QueueId};
-use crate::spool::{LoadError, Progress, Stored};
+use crate::spool::{Progress, Stored};
 use crate::tracking::Attempted;
 
 /// A share that waits for a destination which sleeps.
@@ -124,16 +124,8 @@ impl Parked {
     /// Reads the envelope and tells it, unless the destination has answered meanwhile.
     pub async fn tell(self) {
         let inner = Arc::clone(&self.lease.inner);
-        match self.lease.open().await {
-            Ok(()) => {}
-            Err(error @ LoadError::Io { .. }) => {
-                tracing::warn!(id = %self.lease.id, %error, "a message cannot be read for now");
-                return;
-            }
-            Err(error) => {
-                self.lease.set_aside(&error);
-                return;
-            }
+        if self.lease.open_or_tell().await.is_err() {
+            return;
         }
         let now = inner.clock.now();
         let mut guard = inner.state();

@@ -10,11 +10,11 @@ use super::intake::{addresses, message};
 use super::lines::LineId;
 use super::progress::{self, aged_from, is_waiting};
 use super::schedule::Next;
-use super::work::Expiry;
+use super::work::{Expiry, Unread};
 use super::{Inner, Job, Open};
 use crate::clock::Timestamp;
 use crate::mail::{Content, Outcome, QueueId, Verdict};
-use crate::spool::{Durability, LoadError, RecipientProgress, RecipientState, Stored};
+use crate::spool::{Durability, RecipientProgress, RecipientState, Stored};
 use crate::tracking::{Attempted, Slept, Woke};
 
 /// What became of one recipient, for the log.
@@ -213,15 +213,11 @@ impl Expiry {
     /// held the message meanwhile, or put it back in line.
     pub async fn expire(mut self) {
         let inner = Arc::clone(&self.lease.inner);
-        match self.lease.open().await {
+        match self.lease.open_or_tell().await {
             Ok(()) => {}
-            Err(error @ LoadError::Io { .. }) => {
-                tracing::warn!(id = %self.lease.id, %error, "a message cannot be read for now");
-                return;
-            }
-            Err(error) => {
+            Err(Unread::ForNow) => return,
+            Err(Unread::ForGood) => {
                 self.done = true;
-                self.lease.set_aside(&error);
                 return;
             }
         }

@@ -83,6 +83,22 @@ impl Lease {
         Ok(())
     }
 
+    /// As [`Lease::open`], for those who can do nothing about a message that can't be read: people are told, and one that
+    /// will never be read is out of the queue.
+    pub async fn open_or_tell(&self) -> Result<(), Unread> {
+        match self.open().await {
+            Ok(()) => Ok(()),
+            Err(error @ LoadError::Io { .. }) => {
+                tracing::warn!(id = %self.id, %error, "a message cannot be read for now");
+                Err(Unread::ForNow)
+            }
+            Err(error) => {
+                self.set_aside(&error);
+                Err(Unread::ForGood)
+            }
+        }
+    }
+
     /// A message that cannot be read is out of the queue; the spool has set it aside.
     pub fn set_aside(&self, error: &LoadError) {
         let mut state = self.inner.state();
@@ -95,6 +111,12 @@ impl Lease {
         // The event is told by whoever listens to the spool, which also finds damage that nobody asks for.
         tracing::error!(id = %self.id, %error, "a message cannot be read and has left the queue");
     }
+}
+
+/// Why a message was not opened.
+pub(super) enum Unread {
+    ForNow,
+    ForGood,
 }
 
 /// One destination's share of a message, to be delivered now.
