@@ -76,6 +76,7 @@ impl<'a> Driver<'a> {
                     assert!(!output.is_empty(), "{}: Send without output", dialogue.name);
                     self.said.extend_from_slice(&output);
                 }
+                Step::Auth(question) => drop(question),
                 Step::Greet(question) => match verdict(dialogue, "greeting", "") {
                     Verdict::Accept => question.accept(),
                     Verdict::Refuse(reply) => question.refuse(reply),

@@ -227,6 +227,7 @@ impl Sink {
                     _ => return,
                 },
                 Step::Send => stream.write_all_buf(server.output()).await.unwrap(),
+                Step::Auth(question) => drop(question),
                 Step::Greet(question) => question.accept(),
                 Step::Mail(question) => question.accept(),
                 Step::Recipient(question) => question.accept(),

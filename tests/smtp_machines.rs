@@ -24,6 +24,7 @@ fn run_server(server: &mut Server, heard: &mut Heard) {
         match server.step() {
             ServerStep::NeedInput | ServerStep::Closed | ServerStep::StartTls => return,
             ServerStep::Send => heard.said.extend_from_slice(&server.output().split()),
+            ServerStep::Auth(question) => drop(question),
             ServerStep::Greet(question) => question.accept(),
             ServerStep::Mail(question) => question.accept(),
             ServerStep::Recipient(question) => question.accept(),

@@ -8,6 +8,7 @@
 //! Not here: the grammar and order of commands (`smtp`), durability (`spool`), where mail goes (`route`).
 //! RFC 5321 sections 3.1, 3.7, 4.4, 4.5.3.2.7 and 6.3, RFC 3207.
 
+mod client;
 mod front;
 mod header;
 mod policy;
@@ -17,6 +18,7 @@ mod settings;
 mod stop;
 mod trace_field;
 
+pub use client::Client;
 pub use front::{Front, Routes};
 pub use header::message_id;
 pub use settings::{Limits, ListenerSettings, ListenerTls, Settings};

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,14 +18,50 @@ pub struct Envelope {
     /// ENVID, decoded from xtext (RFC 3461 section 4.4): printable US-ASCII, at most 100 characters as encoded.
     pub envid: Option<String>,
     pub recipients: Vec<Recipient>,
+    /// SMTPUTF8 (RFC 6531): addresses or header fields of this message have characters outside US-ASCII, and it may go to
+    /// no server that does not offer the extension.
+    pub smtputf8: bool,
+    /// HOLDFOR, or what is left until HOLDUNTIL (RFC 4865): counted from the arrival, in whole seconds. Until then
+    /// nothing is tried, and the message does not age.
+    pub hold_for: Option<Duration>,
+    /// BY (RFC 2852).
+    pub deliver_by: Option<DeliverBy>,
 }
 
 impl Envelope {
     /// An envelope without parameters.
     pub fn new(reverse_path: ReversePath, recipients: impl IntoIterator<Item = Address>) -> Self {
         let recipients = recipients.into_iter().map(Recipient::new).collect();
-        Self { reverse_path, body: BodyType::SevenBit, ret: None, envid: None, recipients }
+        Self {
+            reverse_path,
+            body: BodyType::SevenBit,
+            ret: None,
+            envid: None,
+            recipients,
+            smtputf8: false,
+            hold_for: None,
+            deliver_by: None,
+        }
     }
+}
+
+/// BY (RFC 2852 section 4): the time within which a message is to be delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeliverBy {
+    /// Seconds from the arrival here. Not above 0 only with [`ByMode::Notify`]: the time was over before.
+    pub seconds: i64,
+    pub mode: ByMode,
+    /// `T`: each relay on the way is told about.
+    pub trace: bool,
+}
+
+/// What happens when the time of BY is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ByMode {
+    /// `R`: the message is returned, with 5.4.7.
+    Return,
+    /// `N`: the sender is told of the delay, and the attempts go on.
+    Notify,
 }
 
 /// One forward-path and what was asked for it.
@@ -42,12 +79,14 @@ impl Recipient {
     }
 }
 
-/// BODY (RFC 6152).
+/// BODY (RFC 6152, RFC 3030).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BodyType {
     #[default]
     SevenBit,
     EightBitMime,
+    /// RFC 3030: any octets, also bare CR, LF and NUL; only BDAT brings them.
+    BinaryMime,
 }
 
 /// RET (RFC 3461 section 4.3): what of the message a failure notice brings back.
@@ -162,6 +201,8 @@ pub struct Origin {
     pub client: Option<IpAddr>,
     /// The Message-ID field of the content, without its angle brackets' meaning: as it stands there.
     pub message_id: Option<String>,
+    /// Who the client has authenticated as.
+    pub user: Option<String>,
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ mod route_table;
 pub use address::{Address, AddressError, ReversePath};
 pub use content::Content;
 pub use envelope::{
-    BodyType, Envelope, Notify, Origin, OriginalRecipient, OriginalRecipientError, Recipient, Ret,
-    decode_xtext, encode_xtext,
+    BodyType, ByMode, DeliverBy, Envelope, Notify, Origin, OriginalRecipient, OriginalRecipientError,
+    Recipient, Ret, decode_xtext, encode_xtext,
 };
 pub use id::{ParseIdError, QueueId, Receipt, SessionId};
 pub use outcome::{Host, Outcome, Verdict};

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::Settings;
 use super::answers::Answers;
-use crate::accept::{Front, Stop};
+use crate::accept::{Client, Front, Stop};
 use crate::clock::Clock;
 use crate::mail::{Content, Envelope, Origin, QueueId};
 use crate::notice;
@@ -84,6 +84,16 @@ impl Relay {
         envelope: Envelope,
         content: impl Into<Content>,
     ) -> Result<QueueId, SubmitError> {
+        self.submit_from(&Client::here(), envelope, content).await
+    }
+
+    /// The same on behalf of a client, whose message the policy may refuse.
+    pub async fn submit_from(
+        &self,
+        client: &Client,
+        envelope: Envelope,
+        content: impl Into<Content>,
+    ) -> Result<QueueId, SubmitError> {
         if envelope.recipients.is_empty() {
             return Err(SubmitError::NoRecipients);
         }
@@ -98,7 +108,8 @@ impl Relay {
             return Err(SubmitError::BareLineEnd);
         }
         let message_id = crate::accept::message_id(&content);
-        let origin = Origin { message_id, ..Origin::default() };
+        let Client { session, address, user, .. } = client.clone();
+        let origin = Origin { session, client: address, message_id, user };
         let intake = self.inner.queue.intake();
         let incoming = Incoming { envelope, origin, content, taken: None };
         let receipt = self.inner.queue.accept(intake, incoming).await?;

@@ -55,6 +55,7 @@ mod disk;
 mod export;
 #[cfg(test)]
 mod faults;
+mod former;
 mod hint;
 mod index;
 mod inspect;

@@ -139,7 +139,7 @@ pub(super) fn notes_of(
     };
     match frame.kind()? {
         Kind::Accepted => {
-            let accepted: AcceptedBody = record::decode(body)?;
+            let accepted = AcceptedBody::read(frame, body)?;
             notes.push(lives(&accepted, None));
             if let Some(strike) = accepted.strikes {
                 notes.push(match strike.progress {
@@ -152,7 +152,7 @@ pub(super) fn notes_of(
             }
         }
         Kind::Moved => {
-            let MovedBody { accepted, progress } = record::decode(body)?;
+            let MovedBody { accepted, progress } = MovedBody::read(frame, body)?;
             notes.push(lives(&accepted, progress.as_ref().map(|progress| Box::new(States::of(progress)))));
         }
         Kind::Settled => {

@@ -52,8 +52,8 @@ pub(super) fn stored(lookup: &Lookup, wait: Wait) -> Read<Stored> {
 fn accepted(lookup: &Lookup, frame: &Frame, body: &[u8]) -> Result<AcceptedBody, ReadError> {
     let accepted = match frame.kind() {
         _ if frame.id != lookup.id => None,
-        Some(Kind::Accepted) => record::decode(body),
-        Some(Kind::Moved) => record::decode(body).map(|moved: MovedBody| moved.accepted),
+        Some(Kind::Accepted) => AcceptedBody::read(frame, body),
+        Some(Kind::Moved) => MovedBody::read(frame, body).map(|moved| moved.accepted),
         _ => None,
     };
     accepted.ok_or_else(|| damaged(&lookup.accepted))
@@ -72,10 +72,10 @@ pub(super) fn progress(lookup: &Lookup, wait: Wait) -> Read<Option<Progress>> {
     let progress = match frame.kind() {
         Some(Kind::Settled) if frame.id == lookup.id => record::decode(&body),
         Some(Kind::Moved) if frame.id == lookup.id => {
-            record::decode(&body).and_then(|moved: MovedBody| moved.progress)
+            MovedBody::read(&frame, &body).and_then(|moved| moved.progress)
         }
         Some(Kind::Accepted) => {
-            let notice: Option<AcceptedBody> = record::decode(&body);
+            let notice = AcceptedBody::read(&frame, &body);
             let strike = notice.and_then(|notice| notice.strikes).filter(|strike| strike.id == lookup.id);
             strike.and_then(|strike| strike.progress)
         }

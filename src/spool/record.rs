@@ -11,6 +11,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::former;
 use super::message::{Accepted, Progress, Strike};
 use crate::clock::Timestamp;
 use crate::mail::{Content, Envelope, Origin, QueueId};
@@ -21,8 +22,9 @@ pub(super) const FRAME_LEN: u32 = 40;
 /// Octets of a whole record, at most. Offsets stay within 32 bits by it.
 pub(super) const RECORD_MAX: u64 = 1 << 30;
 
-/// The version written by this program, for all kinds.
-const VERSION: u8 = 1;
+/// The version written by this program, for all kinds. Version 1 knew fewer parameters of MAIL (`former`); the other
+/// kinds are alike in both.
+const VERSION: u8 = 2;
 
 /// The accepted record also strikes a debt.
 const FLAG_STRIKES: u16 = 1;
@@ -65,11 +67,11 @@ impl Frame {
     /// `None`: a later program wrote it.
     pub fn kind(&self) -> Option<Kind> {
         match (self.version, self.kind) {
-            (VERSION, 1) => Some(Kind::Accepted),
-            (VERSION, 2) => Some(Kind::Settled),
-            (VERSION, 3) => Some(Kind::Removed),
-            (VERSION, 4) => Some(Kind::Time),
-            (VERSION, 5) => Some(Kind::Moved),
+            (1..=VERSION, 1) => Some(Kind::Accepted),
+            (1..=VERSION, 2) => Some(Kind::Settled),
+            (1..=VERSION, 3) => Some(Kind::Removed),
+            (1..=VERSION, 4) => Some(Kind::Time),
+            (1..=VERSION, 5) => Some(Kind::Moved),
             _ => None,
         }
     }
@@ -176,6 +178,20 @@ pub(super) struct MovedBody {
     pub accepted: AcceptedBody,
     /// `None`: never settled.
     pub progress: Option<Progress>,
+}
+
+impl AcceptedBody {
+    /// The body of this frame, an accepted record's.
+    pub fn read(frame: &Frame, body: &[u8]) -> Option<Self> {
+        if frame.version == 1 { former::accepted(body) } else { decode(body) }
+    }
+}
+
+impl MovedBody {
+    /// The body of this frame, a moved record's.
+    pub fn read(frame: &Frame, body: &[u8]) -> Option<Self> {
+        if frame.version == 1 { former::moved(body) } else { decode(body) }
+    }
 }
 
 /// A record ready to be written anywhere: only marker and offset are missing.

@@ -34,6 +34,7 @@ impl Sample {
                 session: Some(SessionId::from_chance(3)),
                 client: Some("192.0.2.1".parse().unwrap()),
                 message_id: Some("<m@example.org>".into()),
+                user: None,
             },
             reverse_path: ReversePath::from("alice@example.org".parse::<Address>().unwrap()),
             recipient: "bob@example.com".parse().unwrap(),

@@ -110,6 +110,7 @@ impl Upstream {
                         return;
                     }
                 }
+                Step::Auth(question) => drop(question),
                 Step::Greet(question) => match self.say(Asked::Greeting) {
                     Say::Yes => question.accept(),
                     Say::No(reply) => question.refuse(reply),

@@ -107,6 +107,8 @@ impl Session {
                 Step::Recipient(question) => self.recipient(question).await?,
                 Step::Content(question) => self.content(question).await?,
                 Step::EndOfContent(question) => self.end_of_content(question).await?,
+                // Never offered: AUTH of a lab's upstream is scripted.
+                Step::Auth(question) => drop(question),
                 Step::StartTls => self.start_tls(machine).await?,
                 Step::Closed => {
                     // The other side may be gone already.

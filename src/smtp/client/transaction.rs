@@ -29,7 +29,7 @@ pub struct Transaction {
 impl Transaction {
     /// The whole envelope with its content.
     pub fn new(envelope: Envelope, content: Content) -> Self {
-        let Envelope { reverse_path, body, ret, envid, recipients } = envelope;
+        let Envelope { reverse_path, body, ret, envid, recipients, .. } = envelope;
         Self { reverse_path, body, ret, envid, size: content.len() as u64, recipients, content }
     }
 

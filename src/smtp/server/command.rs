@@ -10,6 +10,7 @@
 
 use crate::mail::{BodyType, Notify, OriginalRecipient, Ret, ReversePath};
 
+use super::authentication::{self, Exchange};
 use super::parameter;
 use super::path::{self, ForwardPath};
 use super::replies::{self, Fixed};
@@ -28,6 +29,7 @@ pub(super) enum Command {
     Help,
     Quit,
     StartTls,
+    Auth(Exchange),
 }
 
 /// MAIL: the reverse-path and its parameters.
@@ -78,7 +80,8 @@ pub(super) fn parse(line: &[u8]) -> Result<Command, Fixed> {
         b"HELP" => Ok(Command::Help),
         b"QUIT" => alone(Command::Quit),
         b"STARTTLS" => alone(Command::StartTls),
-        b"EXPN" | b"AUTH" => Err(replies::NOT_IMPLEMENTED),
+        b"AUTH" => authentication::read(argument).map(Command::Auth),
+        b"EXPN" => Err(replies::NOT_IMPLEMENTED),
         _ => Err(replies::UNKNOWN_COMMAND),
     }
 }
@@ -160,7 +163,7 @@ mod tests {
             (b"HELO (comment)", replies::HELLO_NAME),
             (b"EHLO \xe9", replies::HELLO_NAME),
             (b"VRFY", replies::ARGUMENT_MISSING),
-            (b"AUTH PLAIN", replies::NOT_IMPLEMENTED),
+            (b"EXPN list", replies::NOT_IMPLEMENTED),
             (b"MAIL", replies::MAIL_SYNTAX),
             (b"MAIL FROM:<> NOTIFY=NEVER", replies::PARAMETER_UNKNOWN),
             (b"RCPT TO:<a@example.org> SIZE=1", replies::PARAMETER_UNKNOWN),

@@ -24,6 +24,7 @@
 //! assert!(said.ends_with(b"221 2.0.0 closing the connection\r\n"));
 //! ```
 
+mod authentication;
 mod command;
 mod content;
 mod parameter;
@@ -38,8 +39,10 @@ mod tests;
 
 pub use command::{MailCommand, RcptCommand};
 pub use path::ForwardPath;
-pub use question::{ContentQuestion, EndAnswer, EndQuestion, GreetQuestion, MailQuestion, RecipientQuestion};
+pub use question::{
+    AuthQuestion, ContentQuestion, EndAnswer, EndQuestion, GreetQuestion, MailQuestion, RecipientQuestion,
+};
 pub use replies::write as write_reply;
 pub use session::Server;
-pub use settings::{MAX_COMMAND_LINE, Settings};
+pub use settings::{AuthOffer, MAX_AUTH_LINE, MAX_COMMAND_LINE, Settings};
 pub use step::Step;

@@ -10,6 +10,7 @@
 
 use crate::mail::{Content, Envelope, Recipient, Reply};
 
+use super::authentication::Exchange;
 use super::command::MailCommand;
 use super::replies;
 use super::session::Server;
@@ -29,6 +30,49 @@ impl GreetQuestion<'_> {
     /// With 421 the session is over; with 554 the client is asked to QUIT (RFC 5321 section 3.1).
     pub fn refuse(self, reply: Reply) {
         self.server.refuse_greeting(reply);
+    }
+}
+
+/// AUTH has come, or the response to a challenge: what next?
+#[must_use = "a client waits for the answer"]
+pub struct AuthQuestion<'a> {
+    pub(super) server: &'a mut Server,
+    pub(super) exchange: Exchange,
+}
+
+impl AuthQuestion<'_> {
+    pub fn server(&self) -> &Server {
+        self.server
+    }
+
+    /// One of those that are offered, in upper case.
+    pub fn mechanism(&self) -> &str {
+        &self.exchange.mechanism
+    }
+
+    /// Whether the exchange begins: AUTH itself, and not the response to a challenge.
+    pub fn is_first(&self) -> bool {
+        self.exchange.challenges == 0
+    }
+
+    /// What the client said, decoded from base64; `None` where AUTH came without an initial response.
+    pub fn response(&self) -> Option<&[u8]> {
+        self.exchange.response.as_deref()
+    }
+
+    /// 334: the mechanism goes on, and the client's response is the next question; a client that cancels is told so.
+    pub fn challenge(self, octets: &[u8]) {
+        self.server.challenge(self.exchange, octets);
+    }
+
+    /// 235, and the session is this user's.
+    pub fn accept(self, user: String) {
+        self.server.authenticated(user);
+    }
+
+    /// The session goes on without a user; too many failures end it.
+    pub fn refuse(self, reply: Reply) {
+        self.server.not_authenticated(replies::refusal(reply));
     }
 }
 

@@ -56,6 +56,7 @@ table! {
     CONTENT_ACCEPTED = 250 2 . 0 . 0 "message accepted";
     HELP = 214 2 . 0 . 0 "commands: EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT STARTTLS; see RFC 5321";
     GOODBYE = 221 2 . 0 . 0 "closing the connection";
+    AUTHENTICATED = 235 2 . 7 . 0 "authenticated";
     START_TLS = 220 2 . 0 . 0 "start the TLS handshake";
     NOT_VERIFIED = 252 2 . 5 . 0 "addresses are not verified here; send RCPT and see";
 
@@ -74,6 +75,7 @@ table! {
     LINE_TOO_LONG = 500 5 . 5 . 2 "line too long, a command has at most 2048 octets with its CRLF";
     UNKNOWN_COMMAND = 500 5 . 5 . 1 "command unknown";
     NOT_IMPLEMENTED = 502 5 . 5 . 1 "command not implemented";
+    NO_AUTH = 503 5 . 5 . 1 "AUTH is not offered in this session";
     NO_STARTTLS = 502 5 . 5 . 1 "STARTTLS is not offered in this session";
 
     // Arguments.
@@ -96,7 +98,17 @@ table! {
     NOTIFY_VALUE = 501 5 . 5 . 4 "NOTIFY is NEVER, or a list of SUCCESS, FAILURE, DELAY";
     ORCPT_VALUE = 501 5 . 5 . 4 "ORCPT is an address type, a semicolon and an address in xtext (RFC 3461 section 4.2)";
 
+    AUTH_SYNTAX = 501 5 . 5 . 4 "expected AUTH, a mechanism, and perhaps an initial response in base64";
+    AUTH_BASE64 = 501 5 . 5 . 2 "the response is no base64 (RFC 4954 section 4)";
+    AUTH_CANCELLED = 501 5 . 7 . 0 "the client has cancelled the authentication";
+    AUTH_LINE = 500 5 . 5 . 6 "the response is longer than 12288 octets (RFC 4954 section 4)";
+    AUTH_MECHANISM = 504 5 . 5 . 4 "this mechanism is not offered; EHLO lists those that are";
+
     // Order.
+    AUTH_AFTER_EHLO = 503 5 . 5 . 1 "send EHLO before AUTH";
+    AUTH_TWICE = 503 5 . 5 . 1 "this session is authenticated already";
+    AUTH_IN_TRANSACTION = 503 5 . 5 . 1 "AUTH may not come within a transaction; RSET ends it";
+    AUTH_NEEDS_TLS = 538 5 . 7 . 11 "AUTH is offered under TLS only; send STARTTLS first";
     HELLO_FIRST = 503 5 . 5 . 1 "send EHLO or HELO first";
     MAIL_FIRST = 503 5 . 5 . 1 "send MAIL first";
     MAIL_TWICE = 503 5 . 5 . 1 "a transaction is open already; RSET ends it";

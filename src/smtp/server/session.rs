@@ -19,9 +19,12 @@ use memchr::memmem;
 
 use crate::mail::{Content, Envelope, Recipient, Reply, ReplyClass};
 
+use super::authentication::{self, Exchange};
 use super::command::{self, Command, MailCommand};
 use super::content::ContentReader;
-use super::question::{ContentQuestion, EndQuestion, GreetQuestion, MailQuestion, RecipientQuestion};
+use super::question::{
+    AuthQuestion, ContentQuestion, EndQuestion, GreetQuestion, MailQuestion, RecipientQuestion,
+};
 use super::replies::{self, Fixed};
 use super::settings::{MAX_COMMAND_LINE, Settings};
 use super::step::Step;
@@ -40,6 +43,7 @@ pub struct Server {
     state: State,
     hello: Option<Hello>,
     tls: bool,
+    user: Option<String>,
     /// The greeting refused the client; only QUIT is left.
     refused: bool,
     transaction: Option<Transaction>,
@@ -58,7 +62,9 @@ enum State {
     /// Commands are read.
     Commands,
     /// A command line was too long; it is read to its end.
-    LongLine,
+    LongLine(Fixed),
+    /// A challenge is out, and the next line is its response.
+    Challenged(Exchange),
     Content(Box<ContentReader>),
     /// STARTTLS has its 220; the handshake comes next.
     StartTls,
@@ -88,6 +94,7 @@ enum Progress {
     /// More input is needed, or none is read any more.
     Stuck,
     Greet,
+    Auth(Exchange),
     Mail(MailCommand),
     Recipient(Recipient),
     Content,
@@ -103,6 +110,7 @@ impl Server {
             state: State::Connected,
             hello: None,
             tls: false,
+            user: None,
             refused: false,
             transaction: None,
             errors: 0,
@@ -159,6 +167,7 @@ impl Server {
         self.tls = true;
         self.input.clear();
         self.hello = None;
+        self.user = None;
         self.transaction = None;
         if !matches!(self.state, State::Connected) {
             self.state = State::Commands;
@@ -188,14 +197,27 @@ impl Server {
     /// For the trace field's `with` (RFC 3848).
     pub fn protocol(&self) -> &'static str {
         match &self.hello {
-            Some(Hello { extended: true, .. }) if self.tls => "ESMTPS",
-            Some(Hello { extended: true, .. }) => "ESMTP",
+            Some(Hello { extended: true, .. }) => match (self.tls, self.user.is_some()) {
+                (true, true) => "ESMTPSA",
+                (true, false) => "ESMTPS",
+                (false, true) => "ESMTPA",
+                (false, false) => "ESMTP",
+            },
             _ => "SMTP",
         }
     }
 
     pub fn is_tls(&self) -> bool {
         self.tls
+    }
+
+    /// Who the client has authenticated as.
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Whether MAIL has been accepted and the transaction is not over.
@@ -239,9 +261,25 @@ impl Server {
         }
     }
 
+    pub(super) fn challenge(&mut self, exchange: Exchange, octets: &[u8]) {
+        self.answer(authentication::challenge(octets));
+        let challenges = exchange.challenges + 1;
+        self.state = State::Challenged(Exchange { challenges, response: None, ..exchange });
+    }
+
+    pub(super) fn authenticated(&mut self, user: String) {
+        self.user = Some(user);
+        self.answer(replies::AUTHENTICATED.into());
+    }
+
+    pub(super) fn not_authenticated(&mut self, reply: Reply) {
+        self.answer(reply);
+        self.count_error();
+    }
+
     pub(super) fn open_transaction(&mut self, mail: MailCommand) {
         let MailCommand { reverse_path, size, body, ret, envid, extended: _ } = mail;
-        let envelope = Envelope { reverse_path, body, ret, envid, recipients: Vec::new() };
+        let envelope = Envelope { body, ret, envid, ..Envelope::new(reverse_path, []) };
         self.transaction = Some(Transaction { envelope, declared_size: size });
         self.answer(replies::REVERSE_PATH_ACCEPTED.into());
     }
@@ -300,6 +338,7 @@ impl Server {
     fn ask(&mut self, question: Progress) -> Step<'_> {
         self.state = State::Asked(Asked::Command);
         match question {
+            Progress::Auth(exchange) => Step::Auth(AuthQuestion { server: self, exchange }),
             Progress::Mail(mail) => Step::Mail(MailQuestion { server: self, mail }),
             Progress::Recipient(recipient) => Step::Recipient(RecipientQuestion { server: self, recipient }),
             Progress::Content => Step::Content(ContentQuestion { server: self }),
@@ -316,7 +355,8 @@ impl Server {
         match &mut self.state {
             State::Connected => Progress::Greet,
             State::Commands => self.read_command(),
-            State::LongLine => self.skip_line(),
+            State::LongLine(_) => self.skip_line(),
+            State::Challenged(_) => self.read_response(),
             State::Content(_) => self.read_content(),
             State::Asked(_) | State::StartTls | State::Closed => Progress::Stuck,
         }
@@ -326,7 +366,7 @@ impl Server {
         let window = &self.input[..self.input.len().min(MAX_COMMAND_LINE)];
         let Some(end) = memmem::find(window, b"\r\n") else {
             if window.len() == MAX_COMMAND_LINE {
-                self.state = State::LongLine;
+                self.state = State::LongLine(replies::LINE_TOO_LONG);
                 return Progress::Made;
             }
             return Progress::Stuck;
@@ -346,12 +386,13 @@ impl Server {
 
     /// Reads an overlong line to its CRLF without keeping it.
     fn skip_line(&mut self) -> Progress {
+        let State::LongLine(fault) = self.state else { unreachable!("called in a long line only") };
         match memmem::find(&self.input, b"\r\n") {
             Some(end) => {
                 self.input.advance(end + 2);
                 self.commands = self.commands.saturating_add(1);
                 self.state = State::Commands;
-                self.fault(replies::LINE_TOO_LONG)
+                self.fault(fault)
             }
             None => {
                 // The last octet may be the CR of the CRLF that comes.
@@ -359,6 +400,27 @@ impl Server {
                 self.input.advance(self.input.len() - keep);
                 Progress::Stuck
             }
+        }
+    }
+
+    /// The line that answers a challenge.
+    fn read_response(&mut self) -> Progress {
+        let window = &self.input[..self.input.len().min(authentication::LINE)];
+        let Some(end) = memmem::find(window, b"\r\n") else {
+            if window.len() == authentication::LINE {
+                self.state = State::LongLine(replies::AUTH_LINE);
+                return Progress::Made;
+            }
+            return Progress::Stuck;
+        };
+        let response = authentication::response(&self.input[..end]);
+        self.input.advance(end + 2);
+        let State::Challenged(exchange) = std::mem::replace(&mut self.state, State::Commands) else {
+            unreachable!("called in an exchange only")
+        };
+        match response {
+            Ok(response) => Progress::Auth(Exchange { response: Some(response), ..exchange }),
+            Err(fault) => self.fault(fault),
         }
     }
 
@@ -392,11 +454,15 @@ impl Server {
 
     /// A reply to a bad command; enough of them end the session.
     fn fault(&mut self, reply: Fixed) -> Progress {
-        self.errors += 1;
         self.answer(reply.into());
-        if self.errors >= self.settings.max_errors {
+        self.count_error();
+        Progress::Made
+    }
+
+    fn count_error(&mut self) {
+        self.errors += 1;
+        if self.errors >= self.settings.max_errors && !matches!(self.state, State::Closed) {
             self.answer(replies::TOO_MANY_ERRORS.into());
         }
-        Progress::Made
     }
 }

@@ -8,6 +8,18 @@
 /// parameters: with ORCPT (500) and ENVID (100) this is enough for each command, so one limit serves all.
 pub const MAX_COMMAND_LINE: usize = 2048;
 
+/// Octets in a line of the AUTH exchange, CRLF included (RFC 4954 section 4).
+pub const MAX_AUTH_LINE: usize = 12_288;
+
+/// How AUTH is offered (RFC 4954).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuthOffer {
+    /// In upper case, the best first, as EHLO lists them. None: AUTH is not offered at all.
+    pub mechanisms: Vec<String>,
+    /// Also without TLS.
+    pub in_clear: bool,
+}
+
 /// What a session offers and how much it bears.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -23,10 +35,11 @@ pub struct Settings {
     pub max_commands: u32,
     /// Whether STARTTLS is offered.
     pub starttls: bool,
+    pub auth: AuthOffer,
 }
 
 impl Settings {
-    /// The defaults: 35 MiB, 1000 recipients, 20 bad commands, 1000 commands, no STARTTLS.
+    /// The defaults: 35 MiB, 1000 recipients, 20 bad commands, 1000 commands, no STARTTLS, no AUTH.
     pub fn new(hostname: impl Into<String>) -> Self {
         Self {
             hostname: hostname.into(),
@@ -35,6 +48,7 @@ impl Settings {
             max_errors: 20,
             max_commands: 1000,
             starttls: false,
+            auth: AuthOffer::default(),
         }
     }
 }

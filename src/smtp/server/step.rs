@@ -3,7 +3,9 @@
 //! Contract: one [`Step`] at a time.
 //! Not here: what brings a step about (`session`), how questions are answered (`question`).
 
-use super::question::{ContentQuestion, EndQuestion, GreetQuestion, MailQuestion, RecipientQuestion};
+use super::question::{
+    AuthQuestion, ContentQuestion, EndQuestion, GreetQuestion, MailQuestion, RecipientQuestion,
+};
 
 /// What the driver does next.
 pub enum Step<'a> {
@@ -13,6 +15,8 @@ pub enum Step<'a> {
     Send,
     /// The first step of all.
     Greet(GreetQuestion<'a>),
+    /// AUTH has come, or the response to a challenge.
+    Auth(AuthQuestion<'a>),
     Mail(MailQuestion<'a>),
     Recipient(RecipientQuestion<'a>),
     Content(ContentQuestion<'a>),

@@ -14,6 +14,7 @@ fn run(server: &mut Server) -> String {
         match server.step() {
             Step::Send => said += std::str::from_utf8(&server.output().split()).unwrap(),
             Step::Greet(question) => question.accept(),
+            Step::Auth(question) => question.accept("alice".into()),
             Step::Mail(question) => question.accept(),
             Step::Recipient(question) => question.accept(),
             Step::Content(question) => question.accept(),

@@ -8,6 +8,7 @@
 
 use crate::mail::{Recipient, Reply};
 
+use super::super::authentication::Exchange;
 use super::super::command::{Command, MailCommand, RcptCommand};
 use super::super::path::ForwardPath;
 use super::super::replies;
@@ -30,6 +31,7 @@ impl Server {
             Command::Help => self.reply(replies::HELP),
             Command::Quit => self.quit(),
             Command::StartTls => self.start_tls(),
+            Command::Auth(exchange) => self.auth(exchange),
         }
     }
 
@@ -42,6 +44,9 @@ impl Server {
             lines.extend(["8BITMIME", "ENHANCEDSTATUSCODES", "DSN"].map(String::from));
             if self.settings.starttls && !self.tls {
                 lines.push("STARTTLS".into());
+            }
+            if self.offers_auth() {
+                lines.push(format!("AUTH {}", self.settings.auth.mechanisms.join(" ")));
             }
         }
         self.answer(Reply::with_lines(250, lines));
@@ -105,6 +110,20 @@ impl Server {
         self.answer(replies::START_TLS.into());
         self.state = State::StartTls;
         Progress::Made
+    }
+
+    fn auth(&mut self, exchange: Exchange) -> Progress {
+        let auth = &self.settings.auth;
+        let fault = match &self.hello {
+            _ if auth.mechanisms.is_empty() => replies::NO_AUTH,
+            None | Some(Hello { extended: false, .. }) => replies::AUTH_AFTER_EHLO,
+            _ if self.user.is_some() => replies::AUTH_TWICE,
+            _ if self.transaction.is_some() => replies::AUTH_IN_TRANSACTION,
+            _ if !self.offers_auth() => replies::AUTH_NEEDS_TLS,
+            _ if !auth.mechanisms.contains(&exchange.mechanism) => replies::AUTH_MECHANISM,
+            _ => return Progress::Auth(exchange),
+        };
+        self.fault(fault)
     }
 
     fn quit(&mut self) -> Progress {

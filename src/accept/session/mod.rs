@@ -3,12 +3,15 @@
 //! Contract: [`Session::run`] ends when the client has left, was sent away, was silent for too long, or the relay
 //! stops. A message whose content came whole before the stop may still get its 250.
 //! Invariants: 250 to the end of content is said in one place, and that place holds a receipt.
+//! Not here: octets and their time limits (`wire`), AUTH (`authenticate`).
+
+mod authenticate;
+mod wire;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
 use super::front::Place;
 use super::header::{message_id, received_fields};
@@ -17,20 +20,12 @@ use super::trace_field::TraceField;
 use super::{ListenerSettings, ListenerTls, Settings, Stop};
 use crate::clock::Timestamp;
 use crate::mail::{Origin, Receipt, Reply, SessionId};
-use crate::net::{ServerTls, Stream};
+use crate::net::Stream;
 use crate::queue::{Incoming, Intake};
 use crate::smtp::server::{
     ContentQuestion, EndAnswer, EndQuestion, MailQuestion, RecipientQuestion, Server, Step,
 };
 use crate::tracking::Rejected;
-
-/// A TLS handshake must end within this time (real time).
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
-/// A client must take our replies within this time (real time).
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Room that is made for each read: small for commands, large for content.
-const READ_COMMANDS: usize = 4 << 10;
-const READ_CONTENT: usize = 64 << 10;
 
 pub(super) struct Session {
     place: Place,
@@ -99,6 +94,7 @@ impl Session {
                         question.accept();
                     }
                 }
+                Step::Auth(question) => self.authenticate(question).await,
                 Step::Mail(question) => self.mail(question),
                 Step::Recipient(question) => self.recipient(question),
                 Step::Content(question) => self.content(question),
@@ -171,7 +167,7 @@ impl Session {
         };
         let message_id = message_id(&content);
         content.prepend(trace_field.write());
-        let origin = Origin { session: Some(self.id), client: Some(self.client), message_id };
+        let origin = Origin { session: Some(self.id), client: Some(self.client), message_id, user: None };
         let incoming = Incoming { envelope, origin, content, taken: Some(now.since(began)) };
         let accepted = front.queue.accept(intake, incoming).await;
         self.place.give_back_in_flight();
@@ -185,72 +181,6 @@ impl Session {
                 answer.refuse(self.rejected(Some(&sender), None, Refusal::from(&error)));
             }
         }
-    }
-
-    /// Reads what the client says. Silence for too long and the relay's stop end the session with a 421.
-    async fn read(&mut self, server: &mut Server) -> Result<(), Gone> {
-        let limits = self.settings.limits;
-        let receiving = server.receiving_content();
-        if !receiving && !server.in_transaction() {
-            self.intake = None;
-        }
-        if !receiving {
-            // Content that the dialogue itself has refused is over too.
-            self.place.give_back_in_flight();
-        } else if !self.place.grow_in_flight(server.content_length(), limits.bytes_in_flight) {
-            server.abort(self.rejected(None, None, Refusal::ContentCutShort));
-            return Ok(());
-        }
-        let stream = self.stream.as_mut().expect("a session has its stream but during a handshake");
-        let buffer = server.read_buffer();
-        buffer.reserve(if receiving { READ_CONTENT } else { READ_COMMANDS });
-        let read = tokio::time::timeout(limits.idle_timeout, stream.read_buf(buffer));
-        let read = tokio::select! {
-                biased;
-            read = read => read,
-            // Content that has begun to come may come to its end.
-            () = self.stop.stopped(), if !receiving => {
-                server.abort(Refusal::Stopping.reply());
-                return Ok(());
-            }
-        };
-        match read {
-            Ok(Ok(0)) | Ok(Err(_)) => Err(Gone),
-            Ok(Ok(_)) => Ok(()),
-            Err(_) => {
-                server.abort(self.rejected(None, None, Refusal::Idle));
-                Ok(())
-            }
-        }
-    }
-
-    async fn write(&mut self, server: &mut Server) -> Result<(), Gone> {
-        let stream = self.stream();
-        let output = server.output();
-        let written = tokio::time::timeout(WRITE_TIMEOUT, async {
-            stream.write_all_buf(output).await?;
-            stream.flush().await
-        });
-        written.await.map_err(|_| Gone)?.map_err(|_| Gone)
-    }
-
-    async fn start_tls(&mut self, tls: &ServerTls, server: &mut Server) -> Result<(), Gone> {
-        let stream = self.stream.take().expect("a session has its stream but during a handshake");
-        match stream.start_tls_server(tls, HANDSHAKE_TIMEOUT).await {
-            Ok(stream) => {
-                self.stream = Some(stream);
-                server.tls_started();
-                Ok(())
-            }
-            Err(error) => {
-                tracing::info!(session = %self.id, client = %self.client, %error, "TLS handshake failed");
-                Err(Gone)
-            }
-        }
-    }
-
-    fn stream(&mut self) -> &mut Stream {
-        self.stream.as_mut().expect("a session has its stream but during a handshake")
     }
 
     /// Tells the log of a refusal, and gives the reply that the client is to hear.

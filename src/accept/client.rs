@@ -1,0 +1,33 @@
+//! Who stands at the door: all that is known of a client, and of whoever hands in mail by another way than SMTP.
+//!
+//! Contract: plain facts. What the client claims and what was proven are told apart by the fields.
+//! Not here: what a client may do (`policy`).
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::mail::SessionId;
+use crate::net::TlsFacts;
+
+/// A client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Client {
+    pub session: Option<SessionId>,
+    /// Where the connection comes from, also through a proxy that says so; `None`: it is this machine, and no network
+    /// lies between.
+    pub address: Option<IpAddr>,
+    /// The address of the listener that it came to.
+    pub listener: Option<SocketAddr>,
+    /// What it calls itself in EHLO or HELO.
+    pub name: Option<String>,
+    /// What TLS negotiated.
+    pub tls: Option<TlsFacts>,
+    /// Who it has authenticated as.
+    pub user: Option<String>,
+}
+
+impl Client {
+    /// The program that posthouse runs in.
+    pub fn here() -> Self {
+        Self::default()
+    }
+}
