@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::deadlines::Asked;
 use super::ledger::{Entrant, Ledger};
 use super::limits::Limits;
 use super::progress::{aged_from, is_waiting, owes_report};
@@ -86,6 +87,8 @@ impl Recovery {
         let mut shares: Vec<(Destination, Timestamp)> = Vec::with_capacity(outline.waiting.len());
         for WaitingDomain { domain, next_attempt } in &outline.waiting {
             let due = next_attempt.unwrap_or(now);
+            // The ledger says the same for itself; this is for the log.
+            let due = outline.hold_for.map_or(due, |hold_for| due.max(outline.arrived_at + hold_for));
             let destination = self.rules.destination(domain);
             match shares.iter_mut().find(|(known, _)| *known == destination) {
                 Some((_, share)) => *share = due.min(*share),
@@ -105,12 +108,15 @@ impl Recovery {
         }
         let entrant = Entrant {
             id: outline.id,
-            aged_from: outline.arrived_at + Duration::from_millis(outline.held_for_ms),
+            aged_from: outline.arrived_at
+                + outline.hold_for.unwrap_or_default()
+                + Duration::from_millis(outline.held_for_ms),
             shares,
             held: outline.held_since.is_some(),
             // Whether somebody is owed one stands in the envelope, which is read when it falls due.
             may_owe_delay: !outline.delay_told,
             owes_report: outline.owes_report,
+            asked: Asked::of(outline.arrived_at, outline.hold_for, outline.deliver_by),
         };
         self.ledger.enter(entrant, now);
     }
@@ -163,17 +169,18 @@ pub(super) fn entrant(stored: &Stored, progress: &Progress, rules: &dyn Rules, n
             continue;
         }
         let due = state.next_attempt.unwrap_or(now);
-        let share = shares.entry(rules.destination(recipient.address.domain())).or_insert(due);
+        let share = shares.entry(rules.destination(&recipient.address.ascii_domain())).or_insert(due);
         *share = due.min(*share);
         may_owe_delay |= !progress.delay_told && rules.delay_owed(&stored.envelope, recipient);
     }
     Entrant {
         id: stored.id,
-        aged_from: aged_from(stored.arrived_at, progress),
+        aged_from: aged_from(stored.arrived_at, &stored.envelope, progress),
         shares: shares.into_iter().collect(),
         held: progress.held_since.is_some(),
         may_owe_delay,
         owes_report: owes_report(progress),
+        asked: Asked::of(stored.arrived_at, stored.envelope.hold_for, stored.envelope.deliver_by),
     }
 }
 

@@ -75,7 +75,8 @@ fn closing_bracket(path: &[u8]) -> Option<usize> {
 }
 
 fn mailbox(inside: &[u8]) -> Result<Address, AddressError> {
-    let text = std::str::from_utf8(inside).map_err(|_| AddressError::NotAscii)?;
+    let text =
+        std::str::from_utf8(inside).ok().filter(|text| text.is_ascii()).ok_or(AddressError::NotAscii)?;
     without_source_route(text)?.parse()
 }
 
