@@ -10,7 +10,9 @@
 use std::fs;
 use std::path::Path;
 
-use posthouse::mail::{BodyType, Envelope, Reply, Ret, encode_xtext};
+use posthouse::clock::Timestamp;
+use posthouse::mail::{BodyType, ByMode, Envelope, Reply, Ret, encode_xtext};
+use posthouse::smtp::server::{AuthOffer, BareNewlines, ContentRules, Permission};
 
 /// One file.
 #[derive(Debug)]
@@ -21,6 +23,12 @@ pub struct Dialogue {
     pub limits: Vec<(String, u64)>,
     pub starttls: bool,
     pub implicit_tls: bool,
+    pub auth: AuthOffer,
+    pub content: ContentRules,
+    /// What time it is, where that matters.
+    pub now: Timestamp,
+    /// Whether the file says what time it is.
+    pub is_dated: bool,
     pub rules: Vec<Rule>,
     pub acts: Vec<Act>,
     /// The messages that the server takes, as octets.
@@ -94,6 +102,10 @@ impl Dialogue {
             limits: Vec::new(),
             starttls: false,
             implicit_tls: false,
+            auth: AuthOffer::default(),
+            content: ContentRules::default(),
+            now: Timestamp::from_millis(1_795_176_000_000),
+            is_dated: false,
             rules: Vec::new(),
             acts: Vec::new(),
             messages: Vec::new(),
@@ -158,6 +170,13 @@ impl Dialogue {
             _ if !self.acts.is_empty() => return Err("this directive stands before the first C or S line"),
             ["starttls"] => self.starttls = true,
             ["implicit-tls"] => self.implicit_tls = true,
+            ["auth", "in-clear", mechanisms @ ..] => self.auth = offer(mechanisms, true),
+            ["auth", mechanisms @ ..] => self.auth = offer(mechanisms, false),
+            ["content", key, value] => self.content_rule(key, value)?,
+            ["now", moment] => {
+                self.now = moment.parse().map_err(|_| "expected a moment")?;
+                self.is_dated = true;
+            }
             ["limit", name, number] => {
                 self.limits.push((name.to_string(), number.parse().map_err(|_| "expected a number")?));
             }
@@ -174,6 +193,23 @@ impl Dialogue {
         Ok(())
     }
 
+    fn content_rule(&mut self, key: &str, value: &str) -> Result<(), &'static str> {
+        let permission = match value {
+            "accept" => Permission::Accept,
+            "reject" | "repair" => Permission::Reject,
+            _ => return Err("expected accept, reject or repair"),
+        };
+        let content = &mut self.content;
+        match (key, value) {
+            ("bare_newlines", "repair") => content.bare_newlines = BareNewlines::Repair,
+            ("nul", _) => content.nul = permission,
+            ("undeclared_8bit", _) => content.undeclared_8bit = permission,
+            ("long_lines", _) => content.long_lines = permission,
+            _ => return Err("no such rule of content"),
+        }
+        Ok(())
+    }
+
     fn rule(&mut self, question: &str, pattern: &str, reply: Option<Reply>) {
         self.rules.push(Rule { question: question.to_owned(), pattern: pattern.to_owned(), reply });
     }
@@ -183,8 +219,10 @@ impl Dialogue {
 pub fn rendered(envelope: &Envelope, content: &[u8]) -> Vec<u8> {
     let path = envelope.reverse_path.address().map(|address| address.to_string()).unwrap_or_default();
     let mut text = format!("MAIL FROM:<{path}>");
-    if envelope.body == BodyType::EightBitMime {
-        text += " BODY=8BITMIME";
+    match envelope.body {
+        BodyType::SevenBit => {}
+        BodyType::EightBitMime => text += " BODY=8BITMIME",
+        BodyType::BinaryMime => text += " BODY=BINARYMIME",
     }
     match envelope.ret {
         Some(Ret::Full) => text += " RET=FULL",
@@ -193,6 +231,16 @@ pub fn rendered(envelope: &Envelope, content: &[u8]) -> Vec<u8> {
     }
     if let Some(envid) = &envelope.envid {
         text += &format!(" ENVID={}", encode_xtext(envid));
+    }
+    if envelope.smtputf8 {
+        text += " SMTPUTF8";
+    }
+    if let Some(hold) = envelope.hold_for {
+        text += &format!(" HOLDFOR={}", hold.as_secs());
+    }
+    if let Some(by) = envelope.deliver_by {
+        let mode = if by.mode == ByMode::Return { "R" } else { "N" };
+        text += &format!(" BY={};{mode}{}", by.seconds, if by.trace { "T" } else { "" });
     }
     for recipient in &envelope.recipients {
         text += &format!("\r\nRCPT TO:<{}>", recipient.address);
@@ -205,6 +253,10 @@ pub fn rendered(envelope: &Envelope, content: &[u8]) -> Vec<u8> {
     }
     text += "\r\nDATA\r\n";
     [text.as_bytes(), content].concat()
+}
+
+fn offer(mechanisms: &[&str], in_clear: bool) -> AuthOffer {
+    AuthOffer { mechanisms: mechanisms.iter().map(|name| name.to_string()).collect(), in_clear }
 }
 
 fn parse_reply(words: &[&str]) -> Result<Reply, &'static str> {
