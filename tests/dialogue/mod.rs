@@ -163,6 +163,7 @@ impl Dialogue {
     fn directive(&mut self, text: &str) -> Result<(), &'static str> {
         let words: Vec<&str> = text.split(' ').collect();
         match words.as_slice() {
+            ["hello"] => self.hello(),
             ["tls"] => self.acts.push(Act::Tls),
             ["closed"] => self.acts.push(Act::Closed),
             ["eof"] => self.acts.push(Act::Eof),
@@ -191,6 +192,34 @@ impl Dialogue {
             _ => return Err("no such directive"),
         }
         Ok(())
+    }
+
+    /// EHLO, and everything that is offered.
+    fn hello(&mut self) {
+        let limit = |name: &str| self.limits.iter().find(|(of, _)| of == name).map(|(_, limit)| *limit);
+        let size = format!("SIZE {}", limit("max_message_size").unwrap_or(35 << 20));
+        let recipients = format!("LIMITS RCPTMAX={}", limit("max_recipients").unwrap_or(1000));
+        let messages = limit("max_messages").map(|limit| format!(" MAILMAX={limit}")).unwrap_or_default();
+        let mut offers: Vec<String> = ["relay.example.org", "PIPELINING", &size, "8BITMIME", "BINARYMIME", "CHUNKING"]
+            .into_iter()
+            .chain(["SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN", "DELIVERBY", "FUTURERELEASE 604800 "])
+            .map(str::to_owned)
+            .collect();
+        offers.push(recipients + &messages);
+        let in_tls = self.implicit_tls || self.acts.contains(&Act::Tls);
+        if self.starttls && !in_tls {
+            offers.push("STARTTLS".into());
+        }
+        if !self.auth.mechanisms.is_empty() && (in_tls || self.auth.in_clear) {
+            offers.push(format!("AUTH {}", self.auth.mechanisms.join(" ")));
+        }
+        self.send(b"EHLO client.example.com\r\n");
+        let last = offers.len() - 1;
+        for (index, offer) in offers.iter().enumerate() {
+            let line = format!("250{}{offer}", if index == last { ' ' } else { '-' }).into_bytes();
+            // The date of FUTURERELEASE depends on the day.
+            self.expect(if offer.ends_with(' ') { Line::Beginning(line) } else { Line::Exactly(line) });
+        }
     }
 
     fn content_rule(&mut self, key: &str, value: &str) -> Result<(), &'static str> {
