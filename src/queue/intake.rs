@@ -5,10 +5,12 @@
 //! as [`Settings::messages`] says, further ones are refused before the spool is asked.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::deadlines::Asked;
@@ -214,10 +216,7 @@ impl Dispatch {
         }
         let inner = Arc::clone(&self.inner);
         let accept = async move { inner.commit(inner.hand_over(intake, incoming, None)).await };
-        tokio::spawn(accept)
-            .await
-            .expect("a commit does not panic and is not cancelled")
-            .map_err(AcceptError::from)
+        ToItsEnd::new(accept).await.map_err(AcceptError::from)
     }
 }
 
@@ -268,6 +267,40 @@ impl Inner {
         }
         self.changed.notify_one();
         Ok(receipt)
+    }
+}
+
+/// A future that is never left half done: dropped before its end it goes on as a task of its own. As a task from the
+/// start each message would cost two more wake-ups.
+struct ToItsEnd<T: Send + 'static>(Option<BoxFuture<T>>);
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+impl<T: Send + 'static> ToItsEnd<T> {
+    fn new(future: impl Future<Output = T> + Send + 'static) -> Self {
+        Self(Some(Box::pin(future)))
+    }
+}
+
+impl<T: Send + 'static> Future for ToItsEnd<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        let future = self.0.as_mut().expect("not polled after its end");
+        let polled = future.as_mut().poll(context);
+        if polled.is_ready() {
+            self.0 = None;
+        }
+        polled
+    }
+}
+
+impl<T: Send + 'static> Drop for ToItsEnd<T> {
+    fn drop(&mut self) {
+        // Without a runtime the program is ending: what was committed is found at the next start.
+        if let (Some(rest), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(rest);
+        }
     }
 }
 
