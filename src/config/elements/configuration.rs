@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use super::{
-    Delivery, Dns, Limits, Listener, Notices, Relaying, Retry, Spool, Timeouts, Tls, Tracking, Upstream,
-    listener, route, upstream,
+    Delivery, Dns, Limit, Limits, Listener, Notices, Relaying, Retry, Spool, Timeouts, Tls, Tracking,
+    Upstream, limit, listener, route, upstream,
 };
 use crate::config::fault::Report;
 use crate::config::quantity::{Mismatch, size_text};
@@ -25,6 +25,8 @@ pub struct Configuration {
     pub spool: Spool,
     pub listeners: Vec<Listener>,
     pub limits: Limits,
+    /// How much each client may do.
+    pub client_limits: Vec<Limit>,
     pub tls: Option<Tls>,
     pub relaying: Relaying,
     pub routes: RouteTable,
@@ -51,6 +53,7 @@ impl Configuration {
         spool.check(spool_place, report);
         let (listeners, wants_tls) = listener::read(&mut top);
         let limits = Limits::read(top.section("limits"));
+        let client_limits = limit::read(&mut top);
         let tls = Tls::read(top.section("tls"), folder);
         if let (Some(place), false) = (wants_tls, tree.get("tls").is_some()) {
             let hint = "add a [tls] section with certificate and key, or write tls = \"none\"";
@@ -77,6 +80,7 @@ impl Configuration {
             spool,
             listeners,
             limits,
+            client_limits,
             tls,
             relaying,
             routes,

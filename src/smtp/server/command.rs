@@ -8,7 +8,7 @@
 //! `<postmaster>`, and wraps on a SIZE that overflows.
 //! RFC 5321 section 4.1, RFC 1870, RFC 3207, RFC 3461, RFC 6152.
 
-use crate::mail::{BodyType, Notify, OriginalRecipient, Ret, ReversePath};
+use crate::mail::{BodyType, Envelope, Notify, OriginalRecipient, Ret, ReversePath};
 
 use super::authentication::{self, Exchange};
 use super::parameter;
@@ -44,6 +44,14 @@ pub struct MailCommand {
     pub envid: Option<String>,
     /// Whether there was any parameter, which only EHLO permits.
     pub(super) extended: bool,
+}
+
+/// The envelope that it begins.
+impl From<MailCommand> for Envelope {
+    fn from(mail: MailCommand) -> Self {
+        let MailCommand { reverse_path, size: _, body, ret, envid, extended: _ } = mail;
+        Self { body, ret, envid, ..Self::new(reverse_path, []) }
+    }
 }
 
 /// RCPT: the forward-path and its parameters.

@@ -278,9 +278,8 @@ impl Server {
     }
 
     pub(super) fn open_transaction(&mut self, mail: MailCommand) {
-        let MailCommand { reverse_path, size, body, ret, envid, extended: _ } = mail;
-        let envelope = Envelope { body, ret, envid, ..Envelope::new(reverse_path, []) };
-        self.transaction = Some(Transaction { envelope, declared_size: size });
+        let declared_size = mail.size;
+        self.transaction = Some(Transaction { envelope: mail.into(), declared_size });
         self.answer(replies::REVERSE_PATH_ACCEPTED.into());
     }
 
