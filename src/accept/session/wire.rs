@@ -71,12 +71,13 @@ impl Session {
         let stream = self.stream.take().expect("a session has its stream but during a handshake");
         match stream.start_tls_server(tls, HANDSHAKE_TIMEOUT).await {
             Ok(stream) => {
+                self.client.tls = stream.tls().cloned();
                 self.stream = Some(stream);
                 server.tls_started();
                 Ok(())
             }
             Err(error) => {
-                tracing::info!(session = %self.id, client = %self.client, %error, "TLS handshake failed");
+                tracing::info!(session = %self.id, client = ?self.client.address, %error, "TLS handshake failed");
                 Err(Gone)
             }
         }

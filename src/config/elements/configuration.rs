@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use super::{
-    Delivery, Dns, Limits, Listener, Notices, Relaying, Retry, Spool, Timeouts, Tls, Tracking, Upstream,
-    content, listener, route, upstream,
+    Delivery, Dns, Limit, Limits, Listener, Notices, Relaying, Retry, Spool, Timeouts, Tls, Tracking,
+    Upstream, content, limit, listener, route, upstream,
 };
 use crate::config::fault::Report;
 use crate::config::quantity::{Mismatch, size_text};
@@ -28,6 +28,8 @@ pub struct Configuration {
     pub limits: Limits,
     /// What content may have.
     pub content: ContentRules,
+    /// How much each client may do.
+    pub client_limits: Vec<Limit>,
     pub tls: Option<Tls>,
     pub relaying: Relaying,
     pub routes: RouteTable,
@@ -55,6 +57,7 @@ impl Configuration {
         let (listeners, wants_tls) = listener::read(&mut top);
         let limits = Limits::read(top.section("limits"));
         let content = content::read(top.section("content"));
+        let client_limits = limit::read(&mut top);
         let tls = Tls::read(top.section("tls"), folder);
         if let (Some(place), false) = (wants_tls, tree.get("tls").is_some()) {
             let hint = "add a [tls] section with certificate and key, or write tls = \"none\"";
@@ -82,6 +85,7 @@ impl Configuration {
             listeners,
             limits,
             content,
+            client_limits,
             tls,
             relaying,
             routes,

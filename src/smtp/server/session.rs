@@ -334,10 +334,10 @@ impl Server {
     }
 
     pub(super) fn open_transaction(&mut self, mail: MailCommand) {
-        let MailCommand { reverse_path, size, body, ret, envid, smtputf8, hold, deliver_by, .. } = mail;
-        let envelope = Envelope { body, ret, envid, smtputf8, deliver_by, ..Envelope::new(reverse_path, []) };
-        self.smtputf8 = smtputf8;
-        self.transaction = Some(Transaction { envelope, declared_size: size, hold, chunks: Chunks::None });
+        self.smtputf8 = mail.smtputf8;
+        let (declared_size, hold) = (mail.size, mail.hold);
+        let envelope = mail.into();
+        self.transaction = Some(Transaction { envelope, declared_size, hold, chunks: Chunks::None });
         self.answer(replies::REVERSE_PATH_ACCEPTED.into());
     }
 
