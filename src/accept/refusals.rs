@@ -18,6 +18,9 @@ pub(super) enum Refusal {
     TooManyBytes,
     ContentCutShort,
     Idle,
+    TooSlow,
+    NotTheProxy,
+    NoProxyHeader,
     Stopping,
     TooManyMessages,
     SpoolFull,
@@ -73,6 +76,25 @@ impl Refusal {
                 status(4, 4, 2),
                 "nothing came for too long, closing the connection",
                 "[limits] idle_timeout is over",
+            ),
+            Self::TooSlow => (
+                421,
+                status(4, 4, 2),
+                "it comes too slowly, closing the connection",
+                "one command took longer than [limits] idle_timeout, or content longer than content_time",
+            ),
+            // These two are said to nobody: without a header nobody knows whom to answer.
+            Self::NotTheProxy => (
+                421,
+                status(4, 7, 1),
+                "this listener is for its proxy",
+                "the connection is from none of the listener's proxy_networks; nothing was said",
+            ),
+            Self::NoProxyHeader => (
+                421,
+                status(4, 5, 2),
+                "this listener is for its proxy",
+                "the connection did not begin with a PROXY header that is in order; nothing was said",
             ),
             Self::Stopping => {
                 (421, status(4, 3, 2), "the relay is stopping, try again later", "the relay is stopping")

@@ -51,9 +51,9 @@ impl Configuration {
         spool.check(spool_place, report);
         let (listeners, wants_tls) = listener::read(&mut top);
         let limits = Limits::read(top.section("limits"));
-        let tls = Tls::read(top.section("tls"), folder);
+        let tls = Tls::read(top.section("tls"), folder, &spool.path, &hostname);
         if let (Some(place), false) = (wants_tls, tree.get("tls").is_some()) {
-            let hint = "add a [tls] section with certificate and key, or write tls = \"none\"";
+            let hint = "add a [tls] section with certificate and key, or with self_signed = true for a lab, or write tls = \"none\"";
             report.fault(&place, "TLS is asked for, but there is no certificate", None, Some(hint.into()));
         }
         let relaying = Relaying::read(top.section("relaying"));
