@@ -15,6 +15,7 @@ pub(super) enum Refusal {
     NoRoute,
     Loop,
     TooManySessions,
+    NoDescriptors,
     TooManyBytes,
     ContentCutShort,
     Idle,
@@ -58,6 +59,12 @@ impl Refusal {
                 status(4, 3, 2),
                 "too many sessions at once, try again later",
                 "[limits] sessions is reached",
+            ),
+            Self::NoDescriptors => (
+                421,
+                status(4, 3, 2),
+                "no room for more connections, try again later",
+                "the machine has no more file descriptors for posthouse",
             ),
             Self::TooManyBytes => (
                 452,

@@ -1,4 +1,4 @@
-//! The `Received` field that is put on top of every message (RFC 5321 section 4.4).
+//! The `Received` field that is put on top of every message (RFC 5321 section 4.4, RFC 8314 section 4.3).
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -16,6 +16,8 @@ pub(super) struct TraceField<'a> {
     pub hostname: &'a str,
     /// SMTP, ESMTP or ESMTPS (RFC 3848).
     pub protocol: &'static str,
+    /// What TLS negotiated, by its IANA name.
+    pub cipher: Option<&'a str>,
     pub id: QueueId,
     pub envelope: &'a Envelope,
     pub now: Timestamp,
@@ -36,6 +38,10 @@ impl TraceField<'_> {
         if let [only] = self.envelope.recipients.as_slice() {
             let _ = write!(field, "\r\n\tfor <{}>", only.address);
         }
+        // RFC 8314 section 4.3; it comes behind all of RFC 5321's own clauses.
+        if let Some(cipher) = self.cipher {
+            let _ = write!(field, "\r\n\ttls {cipher}");
+        }
         let _ = write!(field, ";\r\n\t{}\r\n", self.now.to_rfc5322());
         field.into()
     }
@@ -48,7 +54,7 @@ mod tests {
 
     #[test]
     fn names_the_recipient_only_where_he_is_alone() {
-        let to = |recipients: &[&str]| {
+        let to = |recipients: &[&str], cipher| {
             let recipients = recipients.iter().map(|address| address.parse::<Address>().unwrap());
             let envelope = Envelope::new(ReversePath::NULL, recipients);
             let field = TraceField {
@@ -56,6 +62,7 @@ mod tests {
                 client: "::ffff:192.0.2.7".parse().unwrap(),
                 hostname: "relay.example.org",
                 protocol: "ESMTP",
+                cipher,
                 id: QueueId::first_at(1_795_318_387_120),
                 envelope: &envelope,
                 now: Timestamp::from_millis(1_795_318_387_120),
@@ -63,13 +70,15 @@ mod tests {
             String::from_utf8(field.write().to_vec()).unwrap()
         };
         assert_eq!(
-            to(&["a@example.com"]),
+            to(&["a@example.com"], None),
             "Received: from client.example.org ([192.0.2.7])\r\n\
              \tby relay.example.org (posthouse) with ESMTP id 3881PKQZZ000\r\n\
              \tfor <a@example.com>;\r\n\
              \tSun, 22 Nov 2026 03:33:07 +0000\r\n"
                 .replace("3881PKQZZ000", &QueueId::first_at(1_795_318_387_120).to_string())
         );
-        assert!(!to(&["a@example.com", "b@example.com"]).contains("for <"));
+        let secret = to(&["a@example.com", "b@example.com"], Some("TLS_AES_256_GCM_SHA384"));
+        assert!(!secret.contains("for <"));
+        assert!(secret.contains("\r\n\ttls TLS_AES_256_GCM_SHA384;\r\n"), "{secret}");
     }
 }

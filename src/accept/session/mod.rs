@@ -11,8 +11,6 @@ mod wire;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tokio::io::AsyncWriteExt;
-
 use super::front::Place;
 use super::header::{message_id, received_fields};
 use super::refusals::Refusal;
@@ -37,6 +35,7 @@ pub(super) struct Session {
     stream: Option<Stream>,
     /// While a transaction is open: the intake that it announces, and since when.
     intake: Option<(Intake, Timestamp)>,
+    amid: wire::Amid,
 }
 
 /// The client is gone, or its connection is broken: nothing more can be said.
@@ -52,16 +51,14 @@ impl Session {
     ) -> Self {
         let id = SessionId::from_chance(place.front.clock.chance());
         let settings = place.front.settings();
-        Self { place, id, client, listener, settings, stop, stream: Some(stream), intake: None }
+        let (stream, amid) = (Some(stream), wire::Amid::Nothing);
+        Self { place, id, client, listener, settings, stop, stream, intake: None, amid }
     }
 
     pub async fn run(mut self) {
         let mut server = Server::new(self.dialogue());
-        if let ListenerTls::Implicit(tls) = &self.listener.tls {
-            let tls = tls.clone();
-            if self.start_tls(&tls, &mut server).await.is_err() {
-                return;
-            }
+        if self.enter(&mut server).await.is_err() {
+            return;
         }
         // A client that has left is no event of its own: whatever it began is forgotten with the machine.
         let _ = self.drive(&mut server).await;
@@ -86,7 +83,7 @@ impl Session {
                     self.write(server).await?;
                 }
                 Step::Greet(question) => {
-                    if self.place.number > self.settings.limits.sessions {
+                    if !self.place.is_welcome() {
                         question.refuse(self.rejected(None, None, Refusal::TooManySessions));
                     } else if self.stop.is_stopped() {
                         question.refuse(Refusal::Stopping.reply());
@@ -105,7 +102,7 @@ impl Session {
                     self.start_tls(&tls, server).await?;
                 }
                 Step::Closed => {
-                    let _ = self.stream().shutdown().await;
+                    self.close().await;
                     return Ok(());
                 }
             }
@@ -156,7 +153,9 @@ impl Session {
             return answer.refuse(self.rejected(Some(&sender), None, Refusal::Loop));
         }
         let now = front.clock.now();
+        let cipher = self.stream().tls().map(|facts| facts.cipher.clone());
         let trace_field = TraceField {
+            cipher: cipher.as_deref(),
             client_name: answer.server().client_name().unwrap_or("unknown"),
             client: self.client,
             hostname: front.hostname(),
@@ -200,4 +199,20 @@ impl Session {
 /// Says 250: the only place that does, and it takes the receipt.
 fn promise(answer: EndAnswer<'_>, receipt: Receipt) {
     answer.accept(&format!("{} is safe here", receipt.id()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an idle client costs besides its socket: everything in the session's task, however deep it waits.
+    #[test]
+    fn a_session_that_waits_takes_little_memory() {
+        fn size<F: Future>(_: fn(Session) -> F) -> usize {
+            size_of::<F>()
+        }
+        let session = size(Session::run);
+        println!("a session's task: {session} octets, of which its dialogue {}", size_of::<Server>());
+        assert!(session <= 4096, "{session} octets: keep what is large and rare in a box of its own");
+    }
 }

@@ -230,6 +230,20 @@ impl Server {
         matches!(self.state, State::Content(_))
     }
 
+    /// Whether a command has begun to come, and its end has not.
+    pub fn is_amid_command(&self) -> bool {
+        !self.receiving_content() && (!self.input.is_empty() || matches!(self.state, State::LongLine(_)))
+    }
+
+    /// Gives back the memory of buffers that are empty: nothing may come for a long time.
+    pub fn rest(&mut self) {
+        for buffer in [&mut self.input, &mut self.output] {
+            if buffer.is_empty() {
+                *buffer = BytesMut::new();
+            }
+        }
+    }
+
     /// Octets of content so far, for the driver's budget of octets in flight; 0 outside of content.
     pub fn content_length(&self) -> u64 {
         match &self.state {
