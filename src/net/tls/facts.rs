@@ -22,6 +22,8 @@ pub struct TlsFacts {
     pub verified: bool,
     /// Whether the session was resumed by a ticket, without a look at certificates.
     pub resumed: bool,
+    /// As a client: the fingerprint of the server's certificate, as [`ClientCertificate::fingerprint`].
+    pub server_certificate: Option<String>,
     /// As a server: what the client showed, where it was asked.
     pub client_certificate: Option<ClientCertificate>,
 }
@@ -52,7 +54,15 @@ impl TlsFacts {
             None => name.to_owned(),
         };
         let resumed = connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
-        Self { version, cipher, verified, resumed, client_certificate: None }
+        Self { version, cipher, verified, resumed, server_certificate: None, client_certificate: None }
+    }
+}
+
+impl TlsFacts {
+    /// As a client: with the certificate that the server has shown.
+    pub(in crate::net) fn of_server(self, connection: &rustls::CommonState) -> Self {
+        let own = connection.peer_certificates().and_then(<[_]>::first);
+        Self { server_certificate: own.map(fingerprint), ..self }
     }
 }
 
