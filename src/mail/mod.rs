@@ -11,6 +11,7 @@ mod id;
 mod outcome;
 mod reply;
 mod route_table;
+mod unitext;
 
 pub use address::{Address, AddressError, ReversePath};
 pub use content::Content;
@@ -22,3 +23,4 @@ pub use id::{ParseIdError, QueueId, Receipt, SessionId};
 pub use outcome::{Host, Outcome, Verdict};
 pub use reply::{EnhancedStatus, EnhancedStatusError, Reply, ReplyClass};
 pub use route_table::{Destination, DomainPattern, DomainPatternError, Route, RouteTable, Via};
+pub use unitext::{decode_unitext, encode_unitext};
