@@ -97,7 +97,13 @@ async fn behind_a_proxy_the_client_is_whom_the_header_names() {
     let mut proxy = Client::connect_from(&door.memory, PROXY, DOOR.parse().unwrap()).await;
     proxy.send(b"PROXY UNKNOWN\r\n").await;
     assert!(proxy.reply().await.starts_with("220 "));
-    proxy.talk(&[("EHLO p.example.org", "250-"), ("MAIL FROM:<>", "250 "), ("RCPT TO:<b@example.com>", "550 ")]).await;
+    proxy
+        .talk(&[
+            ("EHLO p.example.org", "250-"),
+            ("MAIL FROM:<>", "250 "),
+            ("RCPT TO:<b@example.com>", "550 "),
+        ])
+        .await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -107,7 +113,12 @@ async fn without_a_header_in_order_nothing_is_said_and_the_log_says_why() {
         (PROXY, &b"EHLO client.example.org\r\n"[..], "the connection does not begin with a PROXY header", 0),
         (PROXY, b"PROXY TCP4 here there 1 2\r\n", "the PROXY header is malformed", 0),
         (PROXY, b"PROXY TCP4 198", "no whole PROXY header came within 5s", 5),
-        ("203.0.113.9:5000", HEADER, "the connection is from none of the listener's proxy_networks; nothing was said", 0),
+        (
+            "203.0.113.9:5000",
+            HEADER,
+            "the connection is from none of the listener's proxy_networks; nothing was said",
+            0,
+        ),
     ] {
         let began = tokio::time::Instant::now();
         let mut client = Client::connect_from(&door.memory, from, DOOR.parse().unwrap()).await;
@@ -207,7 +218,10 @@ async fn in_a_flood_some_are_told_421_the_rest_are_closed_and_sessions_go_on() {
         let mut heard = String::new();
         let read = tokio::time::timeout(PATIENCE, stream.read_to_string(&mut heard)).await;
         read.expect("each is closed").unwrap();
-        assert!(heard.is_empty() || heard == "421 4.3.2 too many sessions at once, try again later\r\n", "{heard:?}");
+        assert!(
+            heard.is_empty() || heard == "421 4.3.2 too many sessions at once, try again later\r\n",
+            "{heard:?}"
+        );
         told += usize::from(!heard.is_empty());
     }
     assert!(told >= 256, "{told} were told");
@@ -314,7 +328,10 @@ async fn nothing_that_was_said_in_clear_behind_starttls_survives_the_handshake()
         assert!(read.unwrap().unwrap() > 0, "{}", heard.escape_ascii());
     }
     let heard = String::from_utf8(heard).unwrap();
-    assert!(heard.ends_with("\r\n") && !heard[heard.find("220 2.0.0 ").unwrap()..].contains("250"), "{heard}");
+    assert!(
+        heard.ends_with("\r\n") && !heard[heard.find("220 2.0.0 ").unwrap()..].contains("250"),
+        "{heard}"
+    );
     let mut client = Client::over(stream).start_tls().await;
     // No reply to NOOP waits here, no transaction is open, and EHLO has to be said anew.
     assert!(client.say("RCPT TO:<b@example.com>").await.starts_with("503 "));

@@ -48,7 +48,9 @@ impl Configuration {
     }
 
     fn listener(&self, listener: &Listener) -> accept::ListenerSettings {
-        let tls = || self.tls.as_ref().expect("a listener with TLS needs [tls]").asking(listener.client_certificates);
+        let tls = || {
+            self.tls.as_ref().expect("a listener with TLS needs [tls]").asking(listener.client_certificates)
+        };
         accept::ListenerSettings {
             address: listener.address,
             tls: match listener.tls {

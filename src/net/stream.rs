@@ -89,7 +89,8 @@ impl Stream {
     ) -> Result<Stream, TlsError> {
         let peer = self.peer;
         let channel = tls.handshake(self.clear()?, check, name, peer.ip(), timeout).await?;
-        let facts = TlsFacts::of(channel.get_ref().1, check == TlsCheck::Verified).of_server(channel.get_ref().1);
+        let facts =
+            TlsFacts::of(channel.get_ref().1, check == TlsCheck::Verified).of_server(channel.get_ref().1);
         Ok(Self { channel: Channel::TlsClient(Box::new(channel)), peer, tls: Some(Box::new(facts)) })
     }
 

@@ -137,7 +137,9 @@ impl Session {
             (false, false, _) => (Amid::Nothing, now + limits.idle_timeout),
         };
         self.amid = amid;
-        end.checked_duration_since(now).filter(|left| !left.is_zero()).map(|left| left.min(limits.idle_timeout))
+        end.checked_duration_since(now)
+            .filter(|left| !left.is_zero())
+            .map(|left| left.min(limits.idle_timeout))
     }
 
     pub(super) async fn write(&mut self, server: &mut Server) -> Result<(), Gone> {

@@ -66,12 +66,16 @@ impl Run {
         for warning in &loaded.warnings {
             tracing::warn!("{}", warning.to_string().trim_end());
         }
-        Ok(loaded.settings)
+        let mut settings = loaded.settings;
+        if let Some(few) = settings.fit_into(descriptors()) {
+            tracing::warn!("{few}");
+        }
+        Ok(settings)
     }
 
     pub async fn run(self) -> Result<(), Failed> {
-        let configuration = self.load()?;
         open_many_files();
+        let configuration = self.load()?;
         let folder = configuration.spool.path.clone();
         if !configuration.hostname.contains('.') {
             let hostname = &configuration.hostname;
@@ -119,7 +123,9 @@ impl Run {
             return;
         };
         match relay.reload(configuration.relay()).await {
-            Ok(()) => tracing::info!("routes, upstreams, schedule, notices, limits and certificates were reloaded"),
+            Ok(()) => {
+                tracing::info!("routes, upstreams, schedule, notices, limits and certificates were reloaded")
+            }
             Err(error) => tracing::error!(%error, "the configuration was not reloaded, the old one stays"),
         }
         for section in needs_restart(started, &configuration) {
@@ -149,6 +155,11 @@ fn open_many_files() {
     if let Err(error) = raised {
         tracing::warn!(%error, limit = limit.current, "the limit of open files stays as it is");
     }
+}
+
+/// How many files this process may have open at once, after [`open_many_files`].
+pub fn descriptors() -> u64 {
+    getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
 }
 
 /// The sections that a reload cannot take over, as far as they have changed.

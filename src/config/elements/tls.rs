@@ -24,7 +24,12 @@ pub struct Tls {
 
 impl Tls {
     /// `folder` is what relative paths count from, `spool` where a certificate of our own is kept.
-    pub(super) fn read(mut section: Section<'_>, folder: &Path, spool: &Path, hostname: &str) -> Option<Self> {
+    pub(super) fn read(
+        mut section: Section<'_>,
+        folder: &Path,
+        spool: &Path,
+        hostname: &str,
+    ) -> Option<Self> {
         if !section.is_present() {
             return None;
         }
@@ -53,7 +58,9 @@ impl Tls {
     pub(crate) fn asking(&self, ask: AskForCertificate) -> ServerTls {
         match ask {
             AskForCertificate::Never => self.server.clone(),
-            ask => self.server.asking(ClientCertificates { ask, authorities: self.client_authorities.clone() }),
+            ask => {
+                self.server.asking(ClientCertificates { ask, authorities: self.client_authorities.clone() })
+            }
         }
     }
 }
@@ -65,7 +72,8 @@ fn warn_self_signed(section: &Section<'_>, has_files: bool) {
         let problem = "a certificate is named, and one is to be made";
         return section.report.fault(place, problem, None, Some(hint.into()));
     }
-    let problem = "the certificate is self-signed: for a lab, not for production, since no client can verify it";
+    let problem =
+        "the certificate is self-signed: for a lab, not for production, since no client can verify it";
     section.report.warn(place, problem, "get one from an authority, and name it by certificate and key");
 }
 

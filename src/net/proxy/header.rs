@@ -156,10 +156,7 @@ fn addresses<const N: usize>(whole: &[u8]) -> Option<([u8; N], [u8; N], [u16; 2]
 }
 
 fn both(from: IpAddr, to: IpAddr, ports: [u16; 2]) -> Header {
-    Header {
-        source: Some(SocketAddr::new(from, ports[0])),
-        destination: Some(SocketAddr::new(to, ports[1])),
-    }
+    Header { source: Some(SocketAddr::new(from, ports[0])), destination: Some(SocketAddr::new(to, ports[1])) }
 }
 
 /// What a proxy adds behind the addresses: each a type, a length and octets. Only a checksum concerns us.

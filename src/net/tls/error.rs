@@ -30,7 +30,9 @@ pub enum TlsError {
     #[error("the client did not begin TLS within {0:?}: it may be waiting for a greeting in clear")]
     Silent(Duration),
     /// As a server: not one whole message of a handshake came.
-    #[error("the client closed the connection before it had begun TLS: it may have waited for a greeting in clear")]
+    #[error(
+        "the client closed the connection before it had begun TLS: it may have waited for a greeting in clear"
+    )]
     Left { source: io::Error },
     /// What came is no TLS.
     #[error("the other side spoke in clear where TLS had to begin: it may not be set to TLS on this port")]
@@ -79,7 +81,9 @@ impl TlsError {
             },
             rustls::Error::NoCertificatesPresented => Self::NoClientCertificate,
             rustls::Error::AlertReceived(alert) => Self::alert(*alert),
-            rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => Self::InClear { source },
+            rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
+                Self::InClear { source }
+            }
             rustls::Error::PeerIncompatible(why) => match why {
                 PeerIncompatible::Tls12NotOffered
                 | PeerIncompatible::Tls12NotOfferedOrEnabled

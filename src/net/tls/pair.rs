@@ -110,7 +110,10 @@ pub(super) fn certified(
     CertifiedKey::from_der(chain, key, &provider()).map(Arc::new)
 }
 
-pub(super) fn chain(file: &Path, what: &'static str) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+pub(super) fn chain(
+    file: &Path,
+    what: &'static str,
+) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let chain = CertificateDer::pem_slice_iter(&read(file, what)?)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|source| CertificateError::Damaged { file: file.to_owned(), source })?;

@@ -108,7 +108,13 @@ impl ServerTls {
     fn new(source: Source, seen: Vec<Stamp>, pair: Option<Arc<CertifiedKey>>) -> Self {
         let clients = ClientCertificates::default();
         let shown = pair.map(|pair| Shown::new(pair, &clients));
-        Self(Arc::new(RwLock::new(State { source, clients, shown, seen, next_look: Instant::now() + LOOK_EVERY })))
+        Self(Arc::new(RwLock::new(State {
+            source,
+            clients,
+            shown,
+            seen,
+            next_look: Instant::now() + LOOK_EVERY,
+        })))
     }
 
     /// The same certificate for a listener that asks `clients` of its clients. It changes on its own from here on.
@@ -198,7 +204,9 @@ impl ServerTls {
     fn look(&self) {
         let state = self.state();
         let near_end = match &state.source {
-            Source::SelfSigned { .. } => self.shown().is_none_or(|shown| self_signed::is_near_end(shown.ends)),
+            Source::SelfSigned { .. } => {
+                self.shown().is_none_or(|shown| self_signed::is_near_end(shown.ends))
+            }
             Source::Memory | Source::Files { .. } => false,
         };
         if state.source.stamps() == state.seen && !near_end {

@@ -2,7 +2,8 @@
 //! each way in which a client can fail.
 
 use rcgen::{
-    CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType, string::Ia5String,
+    CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
+    string::Ia5String,
 };
 use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
@@ -125,7 +126,11 @@ async fn a_second_session_is_resumed_in_both_versions() {
         let (server, client) = (server(&pair), client(&[&pair], versions, None));
         let (_, first) = shake(&server, Arc::clone(&client)).await.unwrap();
         let (near, second) = shake(&server, client).await.unwrap();
-        assert_eq!((first.tls().unwrap().resumed, second.tls().unwrap().resumed), (false, true), "{versions:?}");
+        assert_eq!(
+            (first.tls().unwrap().resumed, second.tls().unwrap().resumed),
+            (false, true),
+            "{versions:?}"
+        );
         assert_eq!(near.get_ref().1.handshake_kind(), Some(rustls::HandshakeKind::Resumed));
     }
 }
@@ -177,7 +182,10 @@ async fn a_client_is_known_by_its_certificate_also_when_its_session_is_resumed()
         assert_eq!((facts.resumed, facts.verified), (resumed, true));
         let shown = facts.client_certificate.as_ref().unwrap();
         assert_eq!(shown.names, ["client.example.org", "alice@example.org", "Printer 7"]);
-        assert_eq!((shown.fingerprint.as_str(), shown.verified), (facts::fingerprint(&ours.own).as_str(), true));
+        assert_eq!(
+            (shown.fingerprint.as_str(), shown.verified),
+            (facts::fingerprint(&ours.own).as_str(), true)
+        );
     }
 }
 
@@ -246,7 +254,8 @@ fn hello(version: u16, versions: &[u16], suites: &[u16], groups: &[u16]) -> Vec<
         extensions.extend(extension(51, &sized(&[])));
     }
     let body =
-        [&version.to_be_bytes()[..], &[7; 32], &[0], &sized(&list(suites)), &[1, 0], &sized(&extensions)].concat();
+        [&version.to_be_bytes()[..], &[7; 32], &[0], &sized(&list(suites)), &[1, 0], &sized(&extensions)]
+            .concat();
     let handshake = [&[1, 0][..], &sized(&body)].concat();
     [&[22, 3, 1][..], &sized(&handshake)].concat()
 }
