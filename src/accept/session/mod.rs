@@ -36,6 +36,8 @@ pub(super) struct Session {
     /// While a transaction is open: the intake that it announces, and since when.
     intake: Option<(Intake, Timestamp)>,
     amid: wire::Amid,
+    /// The PROXY header named no client: a health check.
+    is_proxys_own: bool,
 }
 
 /// The client is gone, or its connection is broken: nothing more can be said.
@@ -52,7 +54,7 @@ impl Session {
         let id = SessionId::from_chance(place.front.clock.chance());
         let settings = place.front.settings();
         let (stream, amid) = (Some(stream), wire::Amid::Nothing);
-        Self { place, id, client, listener, settings, stop, stream, intake: None, amid }
+        Self { place, id, client, listener, settings, stop, stream, intake: None, amid, is_proxys_own: false }
     }
 
     pub async fn run(mut self) {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use clap::Args;
 use posthouse::admin::Control;
 use posthouse::clock::Clock;
-use posthouse::config::{Configuration, Flags};
+use posthouse::config::{Configuration, Flags, Listener};
+use posthouse::net::AskForCertificate;
 use posthouse::relay::{Relay, ShutdownError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
@@ -162,10 +163,15 @@ pub fn descriptors() -> u64 {
     getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
 }
 
+/// A listener without what a reload takes over.
+fn at_start(listener: &Listener) -> Listener {
+    Listener { client_certificates: AskForCertificate::Never, ..listener.clone() }
+}
+
 /// The sections that a reload cannot take over, as far as they have changed.
 fn needs_restart(started: &Configuration, now: &Configuration) -> Vec<&'static str> {
     let same = [
-        ("listener", started.listeners == now.listeners),
+        ("listener", started.listeners.iter().map(at_start).eq(now.listeners.iter().map(at_start))),
         ("spool", started.spool == now.spool),
         ("tracking", started.tracking == now.tracking),
         ("timeouts", started.timeouts == now.timeouts),
