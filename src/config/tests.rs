@@ -107,6 +107,17 @@ fn without_a_file_one_upstream_is_enough() {
 }
 
 #[test]
+fn sessions_are_lowered_to_what_the_descriptors_allow() {
+    let mut settings = load(None, [], &upstream_flag()).unwrap().settings;
+    // 1000 sessions, 200 deliveries, a listener, and the reserve.
+    assert_eq!(settings.fit_into(1713), None);
+    let few = settings.fit_into(1024).unwrap();
+    assert_eq!((few.asked, few.sessions, few.needed), (1000, 311, 1713));
+    assert_eq!(settings.relay().accept.limits.sessions, 311);
+    assert_eq!(settings.fit_into(64).unwrap().sessions, 1);
+}
+
+#[test]
 fn without_an_upstream_it_refuses_and_says_how() {
     let message = load(None, [], &Flags::default()).unwrap_err().to_string();
     assert!(message.contains("a lab must never mail the world by accident"), "{message}");

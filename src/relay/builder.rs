@@ -9,10 +9,10 @@ use super::answers::Answers;
 use super::handle::{Inner, Relay, Tasks};
 use super::workers::Workers;
 use super::{Keep, Settings, Track};
-use crate::accept::{Front, Policy, Program, Stop, UserSenders};
+use crate::accept::{Front, ListenerSettings, Policy, Program, Stop, UserSenders};
 use crate::clock::Clock;
 use crate::deliver::Courier;
-use crate::net::{BindError, CertificateError, Network, ServerTls};
+use crate::net::{BindError, CertificateError, Network};
 use crate::queue::{Recovery, Rules};
 use crate::route::{Memory, Names, NamesError, Router, SystemNames};
 use crate::spool::{self, Spool, TimeBase};
@@ -112,8 +112,8 @@ impl Builder {
         };
         let stop = Stop::new();
         let mut listeners = Vec::new();
+        open_certificates(&settings.listeners)?;
         for listener in &settings.listeners {
-            listener.tls.server().map_or(Ok(()), open_certificate)?;
             listeners.push((network.bind(listener.address).await?, listener.clone()));
         }
         let addresses: Vec<_> = listeners.iter().map(|(listener, _)| listener.local_addr()).collect();
@@ -164,12 +164,17 @@ impl Builder {
     }
 }
 
-/// A self-signed certificate is made, or found again, and warned of.
-fn open_certificate(tls: &ServerTls) -> Result<(), StartError> {
-    tls.open().map_err(|mut errors| errors.remove(0))?;
-    if let Some(shown) = tls.shown().filter(|shown| shown.self_signed) {
-        let (fingerprint, names) = (shown.fingerprint, shown.names.join(", "));
-        tracing::warn!(%fingerprint, %names, "the certificate is self-signed: for a lab, not for production");
+/// A self-signed certificate is made, or found again, and warned of once.
+fn open_certificates(listeners: &[ListenerSettings]) -> Result<(), StartError> {
+    let mut warned = Vec::new();
+    for tls in listeners.iter().filter_map(|listener| listener.tls.server()) {
+        tls.open().map_err(|mut errors| errors.remove(0))?;
+        let Some(shown) = tls.shown().filter(|shown| shown.self_signed) else { continue };
+        if !warned.contains(&shown) {
+            let (fingerprint, names) = (&shown.fingerprint, shown.names.join(", "));
+            tracing::warn!(%fingerprint, %names, "the certificate is self-signed: for a lab, not for production");
+            warned.push(shown);
+        }
     }
     Ok(())
 }

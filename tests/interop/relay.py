@@ -31,10 +31,10 @@ class Posthouse:
     """
 
     def __init__(self, folder, hosts, speed=None, settings="", networks=("127.0.0.1/32",), retry='preset = "default"',
-                 spool=None, tracking=None, min_free="16MiB", beside=None):
+                 spool=None, tracking=None, min_free="16MiB", beside=None, tls="none"):
         self.folder, self.port, self.speed, self.process = pathlib.Path(folder), free_port(), speed, None
         self.spool, self.tracking = spool or self.folder / "spool", tracking or self.folder / "tracking"
-        self.min_free, self.beside = min_free, beside or {}
+        self.min_free, self.beside, self.tls = min_free, beside or {}, tls
         self.config, self.out = self.folder / "posthouse.toml", self.folder / "posthouse.out"
         self.program = os.environ.get("INTEROP_POSTHOUSE")
         if not self.program:
@@ -56,6 +56,7 @@ min_free = "{self.min_free}"
 
 [[listener]]
 address = "{HOST}:{self.port}"
+tls = "{self.tls}"
 
 [relaying]
 networks = {json.dumps(list(self.networks))}

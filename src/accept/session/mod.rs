@@ -41,6 +41,8 @@ pub(super) struct Session {
     /// While a transaction is open: the intake that it announces, and since when.
     intake: Option<(Intake, Timestamp)>,
     amid: wire::Amid,
+    /// The PROXY header named no client: a health check.
+    is_proxys_own: bool,
 }
 
 /// The client is gone, or its connection is broken: nothing more can be said.
@@ -70,6 +72,7 @@ impl Session {
             stream: Some(stream),
             intake: None,
             amid: wire::Amid::Nothing,
+            is_proxys_own: false,
         }
     }
 

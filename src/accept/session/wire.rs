@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::super::refusals::Refusal;
 use super::{Gone, Session};
-use crate::net::{ServerTls, Stream};
+use crate::net::{ServerTls, Stream, TlsError};
 use crate::smtp::server::Server;
 
 /// A TLS handshake must end within this time (real time).
@@ -69,8 +69,9 @@ impl Session {
         match header {
             Ok(header) => {
                 // Without one the connection is the proxy's own.
-                if let Some(source) = header.source {
-                    self.client.address = Some(source.ip());
+                match header.source {
+                    Some(source) => self.client.address = Some(source.ip()),
+                    None => self.is_proxys_own = true,
                 }
                 Ok(())
             }
@@ -173,6 +174,8 @@ impl Session {
                 server.tls_started();
                 Ok(())
             }
+            // A proxy that only looks whether somebody is there.
+            Err(TlsError::Left { .. }) if self.is_proxys_own => Err(Gone),
             Err(error) => {
                 tracing::info!(session = %self.id, client = ?self.client.address, %error, "TLS handshake failed");
                 Err(Gone)

@@ -11,6 +11,7 @@ use posthouse::config::{Configuration, Flags, ListenerTls};
 use posthouse::mail::{Route, Via};
 use posthouse::net::AskForCertificate;
 
+use crate::run::descriptors;
 use crate::settings::ConfigFile;
 
 /// Check the configuration and report every fault at once
@@ -28,12 +29,15 @@ pub struct Check {
 
 impl Check {
     pub fn run(&self) -> ExitCode {
-        let loaded = match self.config.load(&Flags::default()) {
+        let mut loaded = match self.config.load(&Flags::default()) {
             Ok(loaded) => loaded,
             Err(code) => return code,
         };
         for warning in &loaded.warnings {
             eprint!("{warning}");
+        }
+        if let Some(few) = loaded.settings.fit_into(descriptors()) {
+            eprintln!("warning: {few}");
         }
         let from = match self.config.path() {
             Some(path) => path.display().to_string(),

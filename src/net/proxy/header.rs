@@ -244,7 +244,7 @@ mod tests {
             (b"proxy TCP4".to_vec(), Fault::NoHeader),
             (b"\r\nQUIT".to_vec(), Fault::NoHeader),
             (long(MAX_V1 + 1), Fault::TooLong),
-            (vec![b"PROXY UNKNOWN"[..].to_vec(), vec![b' '; 100]].concat(), Fault::TooLong),
+            ([&b"PROXY UNKNOWN"[..], &[b' '; 100]].concat(), Fault::TooLong),
             (b"PROXY TCP4 198.51.100.7 192.0.2.1 4711 25\n".to_vec(), Fault::Malformed),
             (b"PROXY TCP4 198.51.100.7 192.0.2.1 4711 25\rX".to_vec(), Fault::Malformed),
             (b"PROXY TCP4  198.51.100.7 192.0.2.1 4711 25\r\n".to_vec(), Fault::Malformed),

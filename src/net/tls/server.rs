@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use rustls::server::Acceptor;
+use rustls::server::{Acceptor, ClientHello};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio::time::Instant;
 use tokio_rustls::LazyConfigAcceptor;
@@ -166,7 +166,12 @@ impl ServerTls {
             let hello = LazyConfigAcceptor::new(Acceptor::default(), clear).await;
             let hello = hello.map_err(TlsError::before_hello)?;
             heard = true;
-            hello.into_stream(config).await.map_err(|error| TlsError::new(error, ""))
+            let shares_a_suite = shares_a_suite(&hello.client_hello(), &config);
+            hello.into_stream(config).await.map_err(|error| match TlsError::new(error, "") {
+                // rustls looks for a group first, which suites that it does not know may have no need of.
+                TlsError::NoSharedGroup { source } if !shares_a_suite => TlsError::NoSharedCipher { source },
+                error => error,
+            })
         });
         let stream = match shaken.await {
             Ok(shaken) => shaken?,
@@ -254,6 +259,11 @@ impl ServerTls {
     fn state(&self) -> State {
         self.0.read().expect("no holder panics").clone()
     }
+}
+
+fn shares_a_suite(hello: &ClientHello<'_>, config: &ServerConfig) -> bool {
+    let ours = &config.crypto_provider().cipher_suites;
+    hello.cipher_suites().iter().any(|theirs| ours.iter().any(|our| our.suite() == *theirs))
 }
 
 impl Shown {

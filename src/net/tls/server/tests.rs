@@ -246,7 +246,9 @@ fn hello(version: u16, versions: &[u16], suites: &[u16], groups: &[u16]) -> Vec<
     let sized = |body: &[u8]| [&u16::try_from(body.len()).unwrap().to_be_bytes(), body].concat();
     let extension = |kind: u16, body: &[u8]| [&kind.to_be_bytes()[..], &sized(body)].concat();
     let mut extensions = extension(13, &sized(&list(&[0x0403, 0x0804])));
-    extensions.extend(extension(10, &sized(&list(groups))));
+    if !groups.is_empty() {
+        extensions.extend(extension(10, &sized(&list(groups))));
+    }
     extensions.extend(extension(23, &[]));
     if !versions.is_empty() {
         let body = list(versions);
@@ -263,11 +265,12 @@ fn hello(version: u16, versions: &[u16], suites: &[u16], groups: &[u16]) -> Vec<
 #[tokio::test]
 async fn each_way_in_which_a_client_fails_has_words_of_its_own() {
     const X25519: u16 = 0x001d;
-    let cases: [(&[u8], &str); 6] = [
+    let cases: [(&[u8], &str); 7] = [
         (b"EHLO client.example.org\r\n", "the other side spoke in clear where TLS had to begin"),
         (b"", "the client closed the connection before it had begun TLS"),
         (&hello(0x0301, &[], &[0xc02b], &[X25519]), "the two sides have no version of TLS in common"),
         (&hello(0x0303, &[], &[0x002f], &[X25519]), "the two sides have no cipher suite in common"),
+        (&hello(0x0303, &[], &[0x002f], &[]), "the two sides have no cipher suite in common"),
         (&hello(0x0303, &[], &[0xc02b], &[0x0100]), "the two sides have no key exchange group in common"),
         (&hello(0x0303, &[], &[0xc02b], &[X25519]), "the connection was closed during the TLS handshake"),
     ];
