@@ -211,4 +211,28 @@ mod tests {
             assert!(!said.contains('{'), "{said}");
         }
     }
+
+    /// A disk that fails, and a message larger than a record of the spool: the spool's own tests have them.
+    const BEYOND_THE_TESTS: &[Refusal] = &[Refusal::SpoolFailing, Refusal::TooLarge];
+
+    /// Whoever adds a row shows somewhere that it is reached, word for word.
+    #[test]
+    fn each_row_is_quoted_by_a_test_of_the_whole_relay() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+        let mut texts = String::new();
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "rs") {
+                texts.push_str(&std::fs::read_to_string(path).unwrap());
+            }
+        }
+        let quoted = |refusal: &Refusal| {
+            let (_, status, text, reason) = refusal.row();
+            let text = format!("{status} {}", text.split('{').next().unwrap_or(text));
+            texts.contains(&text) || texts.contains(reason)
+        };
+        let shown = |refusal: &&Refusal| quoted(refusal) || BEYOND_THE_TESTS.contains(refusal);
+        let unquoted: Vec<_> = Refusal::ALL.iter().filter(|refusal| !shown(refusal)).collect();
+        assert!(unquoted.is_empty(), "no test quotes {unquoted:?}");
+    }
 }
