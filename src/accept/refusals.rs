@@ -61,6 +61,11 @@ table! {
     TooManyMessages = 452 4 . 3 . 1 "too many messages are waiting here, try again later",
         "[limits] queued_messages is reached";
 
+    HeldUntilThePast = 501 5 . 5 . 4 "HOLDUNTIL is over already (RFC 4865)",
+        "MAIL's HOLDUNTIL is in the past by this machine's clock";
+    HeldBeyondBy = 501 5 . 5 . 4 "HOLDUNTIL is later than the time of BY (RFC 4865)",
+        "MAIL's HOLDUNTIL is later than its BY";
+
     // A recipient.
     MayNotRelay = 550 5 . 7 . 1 "relaying is not allowed from your address",
         "the client's address is in none of the [relaying] networks";

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::policy::{CertificatePattern, ClientLimit};
 use crate::mail::{AddressPattern, SenderPattern};
 use crate::net::ServerTls;
+use crate::smtp::server::ContentRules;
 
 /// How a listener speaks TLS.
 #[derive(Clone, Debug)]
@@ -60,6 +61,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// `Received` fields that a message may have; more are a loop, 554 5.4.6 (RFC 5321 section 6.3).
     pub received_fields: usize,
+    /// The longest time that a client may have a message held (FUTURERELEASE, RFC 4865); less than a second: not offered.
+    pub hold: Duration,
 }
 
 impl Default for Limits {
@@ -70,6 +73,7 @@ impl Default for Limits {
             bytes_in_flight: 256 << 20,
             idle_timeout: Duration::from_secs(5 * 60),
             received_fields: 50,
+            hold: Duration::from_secs(7 * 24 * 60 * 60),
         }
     }
 }
@@ -90,6 +94,8 @@ pub struct Settings {
     /// Recipients that get 550 5.7.1, whatever `recipients` says.
     pub refuse_recipients: Vec<AddressPattern>,
     pub limits: Limits,
+    /// What content may have.
+    pub content: ContentRules,
     /// How much each client may do; for each key the first that is for the client counts.
     pub client_limits: Vec<ClientLimit>,
     /// Octets of content that comes by no listener ([`Relay::submit_from`](crate::relay::Relay::submit_from)); more get
@@ -110,6 +116,7 @@ impl Default for Settings {
             limits: Limits::default(),
             client_limits: Vec::new(),
             max_message_size: None,
+            content: ContentRules::default(),
         }
     }
 }

@@ -15,7 +15,7 @@ pub(super) struct TraceField<'a> {
     /// `None`: it came over no network, and the field says nothing of where from.
     pub client: Option<IpAddr>,
     pub hostname: &'a str,
-    /// SMTP, ESMTP, ESMTPS, ... (RFC 3848); `None` where no registered name is for it, and there is no `with`.
+    /// SMTP, ESMTP, ESMTPS, UTF8SMTP and so on (RFC 3848, RFC 6531 section 4.3); `None` where no registered name is for it, and there is no `with`.
     pub protocol: Option<&'static str>,
     pub id: QueueId,
     pub envelope: &'a Envelope,

@@ -36,6 +36,7 @@ impl Configuration {
                 recipients: self.relaying.recipients.clone(),
                 refuse_recipients: self.relaying.refuse_recipients.clone(),
                 limits: self.limits.accept(),
+                content: self.content,
                 client_limits: self.client_limits.iter().map(Limit::accept).collect(),
                 // What no listener takes is not taken by another way either.
                 max_message_size: self.listeners.iter().map(|listener| listener.max_message_size).max(),
@@ -82,6 +83,7 @@ impl Limits {
             bytes_in_flight: self.bytes_in_flight,
             idle_timeout: self.idle_timeout,
             received_fields: self.received_fields as usize,
+            hold: self.hold,
         }
     }
 }

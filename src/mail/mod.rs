@@ -12,6 +12,7 @@ mod id;
 mod outcome;
 mod reply;
 mod route_table;
+mod utf8_xtext;
 
 pub use address::{Address, AddressError, ReversePath};
 pub use address_pattern::{AddressPattern, AddressPatternError, SenderPattern, SenderPatternError};

@@ -39,7 +39,7 @@ pub(super) fn recipient(
     {
         return Err(Refusal::RecipientNotAllowed.into());
     }
-    match routes.destination(recipient.domain()) {
+    match routes.destination(&recipient.ascii_domain()) {
         Some(_) => Ok(()),
         None => Err(Refusal::NoRoute.into()),
     }

@@ -23,8 +23,10 @@ use crate::mail::{Receipt, Reply, SessionId};
 use crate::net::Stream;
 use crate::queue::Intake;
 use crate::smtp::server::{
-    ContentQuestion, EndAnswer, EndQuestion, GreetQuestion, MailQuestion, RecipientQuestion, Server, Step,
+    ContentQuestion, EndAnswer, EndQuestion, FutureRelease, GreetQuestion, MailCommand, MailQuestion,
+    RecipientQuestion, Server, Step,
 };
+use crate::tracking::Altered;
 
 pub(super) struct Session {
     place: Place,
@@ -87,6 +89,9 @@ impl Session {
         let mut settings = crate::smtp::server::Settings::new(self.place.front.hostname());
         settings.max_message_size = self.listener.max_message_size;
         settings.max_recipients = self.settings.limits.recipients;
+        settings.content = self.settings.content;
+        let now = self.place.front.clock.now();
+        settings.future_release = FutureRelease::from_now(self.settings.limits.hold, now);
         settings.starttls = matches!(self.listener.tls, ListenerTls::StartTls(_));
         settings
     }
@@ -96,9 +101,7 @@ impl Session {
             match server.step() {
                 Step::NeedInput => self.read(server).await?,
                 Step::Send => {
-                    for reply in server.take_refusals() {
-                        self.tell_rejected(None, None, &reply, "the dialogue's own limits and rules");
-                    }
+                    self.tell_what_the_dialogue_did(server);
                     self.write(server).await?;
                 }
                 Step::Greet(question) => self.greet(question).await,
@@ -111,6 +114,7 @@ impl Session {
                     let ListenerTls::StartTls(tls) = &self.listener.tls else { return Ok(()) };
                     let tls = tls.clone();
                     self.start_tls(&tls, server).await?;
+                    self.tell_what_the_dialogue_did(server);
                 }
                 Step::Closed => {
                     let _ = self.stream().shutdown().await;
@@ -146,11 +150,16 @@ impl Session {
             let sender = question.mail().reverse_path.to_string();
             return question.refuse(self.rejected(Some(&sender), None, Refusal::from(&error)));
         }
+        let now = front.clock.now();
+        if let Err(refusal) = check_hold(question.mail(), now) {
+            let sender = question.mail().reverse_path.to_string();
+            return question.refuse(self.rejected(Some(&sender), None, refusal));
+        }
         let (envelope, size) = (question.envelope(), question.mail().size);
         let presence = Some(&mut self.presence);
         match front.desk.sender(&self.settings, &self.client, &envelope, size, presence).await {
             Ok(()) => {
-                self.intake = Some((front.queue.intake(), front.clock.now()));
+                self.intake = Some((front.queue.intake(), now));
                 question.accept();
             }
             Err(refused) => {
@@ -198,19 +207,48 @@ impl Session {
     async fn end_of_content(&mut self, question: EndQuestion<'_>) {
         let front = Arc::clone(&self.place.front);
         self.place.set_in_flight(question.content().len() as u64, u64::MAX);
-        let (envelope, content, answer) = question.into_parts();
+        let (changes, hold) = (question.changes(), question.hold());
+        let (mut envelope, content, answer) = question.into_parts();
         let sender = envelope.reverse_path.to_string();
         let Some((intake, began)) = self.intake.take() else { return };
         if let Err(refused) = front.desk.content(&self.settings, &self.client, &envelope, &content).await {
             return answer.refuse(self.rejected(Some(&sender), None, refused));
         }
+        // A moment that has gone by since MAIL is no reason to refuse any more: the message may go at once.
+        envelope.hold_for = hold.map(|hold| hold.left(front.clock.now()).unwrap_or_default());
+        let reverse_path = (!changes.is_none()).then(|| envelope.reverse_path.clone());
         let protocol = Some(answer.server().protocol());
         let arrived = Arrived { intake, envelope, content, began: Some(began), protocol };
         let accepted = front.take_in(&self.client, arrived).await;
         self.place.give_back_in_flight();
         match accepted {
-            Ok(receipt) => promise(answer, receipt),
+            Ok(receipt) => {
+                if reverse_path.is_some() {
+                    let (id, sender) = (Some(receipt.id()), reverse_path.as_ref());
+                    let (session, client) = (self.client.session, self.client.address);
+                    let facts = Altered { id, session, client, sender, reason: &changes.to_string() };
+                    front.tracking.converted(&facts);
+                }
+                promise(answer, receipt);
+            }
             Err(error) => answer.refuse(self.rejected(Some(&sender), None, Refusal::from(&error))),
+        }
+    }
+
+    /// What the machine has refused or dropped of its own accord.
+    fn tell_what_the_dialogue_did(&self, server: &mut Server) {
+        for reply in server.take_refusals() {
+            self.tell_rejected(None, None, &reply, "the dialogue's own limits and rules");
+        }
+        for premature in server.take_premature() {
+            let reason = premature.to_string();
+            if premature.is_dropped() {
+                let (session, client) = (self.client.session, self.client.address);
+                let facts = Altered { id: None, session, client, sender: None, reason: &reason };
+                self.place.front.tracking.dropped(&facts);
+            } else {
+                tracing::debug!(session = %self.id, client = ?self.client.address, "{reason}");
+            }
         }
     }
 
@@ -223,6 +261,18 @@ impl Session {
 
     fn tell_rejected(&self, sender: Option<&str>, recipient: Option<&str>, reply: &Reply, reason: &str) {
         self.place.front.tell_rejected(&self.client, sender, recipient, reply, reason);
+    }
+}
+
+/// What of FUTURERELEASE the dialogue cannot check, since it does not know what time it is.
+fn check_hold(mail: &MailCommand, now: Timestamp) -> Result<(), Refusal> {
+    let Some(hold) = mail.hold else { return Ok(()) };
+    let left = hold.left(now).ok_or(Refusal::HeldUntilThePast)?;
+    match mail.deliver_by {
+        Some(by) if by.seconds <= i64::try_from(left.as_secs()).unwrap_or(i64::MAX) => {
+            Err(Refusal::HeldBeyondBy)
+        }
+        _ => Ok(()),
     }
 }
 
