@@ -60,7 +60,8 @@ table! {
         "[[limit]] messages is reached";
     TooManyMessages = 452 4 . 3 . 1 "too many messages are waiting here, try again later",
         "[limits] queued_messages is reached";
-
+    HeldTooLong = 501 5 . 5 . 4 "the message may not be held for so long",
+        "more than [limits] hold";
     HeldUntilThePast = 501 5 . 5 . 4 "HOLDUNTIL is over already (RFC 4865)",
         "MAIL's HOLDUNTIL is in the past by this machine's clock";
     HeldBeyondBy = 501 5 . 5 . 4 "HOLDUNTIL is later than the time of BY (RFC 4865)",
@@ -77,6 +78,8 @@ table! {
         "no [[route]] is for the recipient's domain";
     TooManyRecipientsFromOne = 452 4 . 5 . 3 "too many recipients from {who}: at most {limit}, try again {again}",
         "[[limit]] recipients is reached";
+    TooManyRecipients = 452 4 . 5 . 3 "too many recipients, send this message and the others another copy",
+        "more recipients than [limits] recipients";
     NoRecipients = 554 5 . 5 . 1 "no valid recipients",
         "the envelope has no recipient";
 
@@ -223,12 +226,15 @@ mod tests {
     /// Whoever adds a row shows somewhere that it is reached, word for word.
     #[test]
     fn each_row_is_quoted_by_a_test_of_the_whole_relay() {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
         let mut texts = String::new();
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_some_and(|extension| extension == "rs") {
-                texts.push_str(&std::fs::read_to_string(path).unwrap());
+        let mut folders = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")];
+        while let Some(folder) = folders.pop() {
+            for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "rs" || extension == "txt") {
+                    texts.push_str(&String::from_utf8_lossy(&std::fs::read(path).unwrap()));
+                }
             }
         }
         let quoted = |refusal: &Refusal| {

@@ -119,6 +119,14 @@ impl Desk {
         content: &Content,
     ) -> Result<(), (Option<Address>, Refused)> {
         let message = |refused| (None, refused);
+        // What a session's dialogue looks after; the program itself may name as many as it likes, and hold them.
+        let is_a_clients = client.address.is_some() || client.user.is_some();
+        if is_a_clients && envelope.recipients.len() > settings.limits.recipients {
+            return Err(message(Refusal::TooManyRecipients.into()));
+        }
+        if is_a_clients && envelope.hold_for.is_some_and(|hold| hold > settings.limits.hold) {
+            return Err(message(Refusal::HeldTooLong.into()));
+        }
         if let Some(policy) = &self.program.policy {
             let connected = program::ask(|| policy.connect(client)).await;
             connected.map_err(in_place_of_a_greeting).map_err(message)?;
