@@ -468,18 +468,21 @@ async fn the_trace_field_tells_how_the_message_came() {
     bench.delivered(4).await;
     let mut contents: Vec<String> = bench.upstream.received().into_iter().map(|got| got.content).collect();
     contents.sort_by_key(|content| content.split_once(" id ").map(|(_, id)| id.to_owned()));
-    for (content, (name, protocol)) in contents.iter().zip([
-        ("old.example.org", "SMTP"),
-        ("client.example.org", "ESMTP"),
-        ("client.example.org", "ESMTPS"),
-        ("client.example.org", "ESMTPS"),
+    // RFC 8314 section 4.3.
+    let cipher = "\r\n\ttls TLS_AES_256_GCM_SHA384";
+    for (content, (name, protocol, tls)) in contents.iter().zip([
+        ("old.example.org", "SMTP", ""),
+        ("client.example.org", "ESMTP", ""),
+        ("client.example.org", "ESMTPS", cipher),
+        ("client.example.org", "ESMTPS", cipher),
     ]) {
         let field = format!(
             "Received: from {name} ([127.0.0.1])\r\n\tby relay.example.org (posthouse) with {protocol} id "
         );
         assert!(content.starts_with(&field), "{content}");
-        let date = "\r\n\tfor <bob@example.com>;\r\n\tFri, 20 Nov 2026 12:00:00 +0000\r\ntext\r\n";
-        assert!(content.ends_with(date), "{content}");
+        let rest =
+            format!("\r\n\tfor <bob@example.com>{tls};\r\n\tFri, 20 Nov 2026 12:00:00 +0000\r\ntext\r\n");
+        assert!(content.ends_with(&rest), "{content}");
     }
 }
 

@@ -12,7 +12,7 @@ use super::{Keep, Settings, Track};
 use crate::accept::{Front, Policy, Program, Stop, UserSenders};
 use crate::clock::Clock;
 use crate::deliver::Courier;
-use crate::net::{BindError, Network};
+use crate::net::{BindError, CertificateError, Network, ServerTls};
 use crate::queue::{Recovery, Rules};
 use crate::route::{Memory, Names, NamesError, Router, SystemNames};
 use crate::spool::{self, Spool, TimeBase};
@@ -38,6 +38,8 @@ pub enum StartError {
     Bind(#[from] BindError),
     #[error(transparent)]
     Names(#[from] NamesError),
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
 }
 
 impl Relay {
@@ -111,6 +113,7 @@ impl Builder {
         let stop = Stop::new();
         let mut listeners = Vec::new();
         for listener in &settings.listeners {
+            listener.tls.server().map_or(Ok(()), open_certificate)?;
             listeners.push((network.bind(listener.address).await?, listener.clone()));
         }
         let addresses: Vec<_> = listeners.iter().map(|(listener, _)| listener.local_addr()).collect();
@@ -159,6 +162,16 @@ impl Builder {
         };
         Ok(Relay { inner: Arc::new(inner) })
     }
+}
+
+/// A self-signed certificate is made, or found again, and warned of.
+fn open_certificate(tls: &ServerTls) -> Result<(), StartError> {
+    tls.open().map_err(|mut errors| errors.remove(0))?;
+    if let Some(shown) = tls.shown().filter(|shown| shown.self_signed) {
+        let (fingerprint, names) = (shown.fingerprint, shown.names.join(", "));
+        tracing::warn!(%fingerprint, %names, "the certificate is self-signed: for a lab, not for production");
+    }
+    Ok(())
 }
 
 fn open_log(

@@ -11,8 +11,6 @@ mod wire;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use tokio::io::AsyncWriteExt;
-
 use super::front::Place;
 use super::policy::Presence;
 use super::reception::Arrived;
@@ -42,6 +40,7 @@ pub(super) struct Session {
     stream: Option<Stream>,
     /// While a transaction is open: the intake that it announces, and since when.
     intake: Option<(Intake, Timestamp)>,
+    amid: wire::Amid,
 }
 
 /// The client is gone, or its connection is broken: nothing more can be said.
@@ -70,16 +69,14 @@ impl Session {
             stop,
             stream: Some(stream),
             intake: None,
+            amid: wire::Amid::Nothing,
         }
     }
 
     pub async fn run(mut self) {
         let mut server = Server::new(self.dialogue());
-        if let ListenerTls::Implicit(tls) = &self.listener.tls {
-            let tls = tls.clone();
-            if self.start_tls(&tls, &mut server).await.is_err() {
-                return;
-            }
+        if self.enter(&mut server).await.is_err() {
+            return;
         }
         // A client that has left is no event of its own: whatever it began is forgotten with the machine.
         let _ = self.drive(&mut server).await;
@@ -117,7 +114,7 @@ impl Session {
                     self.tell_what_the_dialogue_did(server);
                 }
                 Step::Closed => {
-                    let _ = self.stream().shutdown().await;
+                    self.close().await;
                     return Ok(());
                 }
             }
@@ -126,7 +123,7 @@ impl Session {
 
     async fn greet(&mut self, question: GreetQuestion<'_>) {
         let front = Arc::clone(&self.place.front);
-        if self.place.number > self.settings.limits.sessions {
+        if !self.place.is_welcome() {
             return question.refuse(self.rejected(None, None, Refusal::TooManySessions));
         }
         if self.stop.is_stopped() {
@@ -279,4 +276,20 @@ fn check_hold(mail: &MailCommand, now: Timestamp) -> Result<(), Refusal> {
 /// Says 250: the only place that does, and it takes the receipt.
 fn promise(answer: EndAnswer<'_>, receipt: Receipt) {
     answer.accept(&format!("{} is safe here", receipt.id()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an idle client costs besides its socket: everything in the session's task, however deep it waits.
+    #[test]
+    fn a_session_that_waits_takes_little_memory() {
+        fn size<F: Future>(_: fn(Session) -> F) -> usize {
+            size_of::<F>()
+        }
+        let session = size(Session::run);
+        println!("a session's task: {session} octets, of which its dialogue {}", size_of::<Server>());
+        assert!(session <= 4096, "{session} octets: keep what is large and rare in a box of its own");
+    }
 }
