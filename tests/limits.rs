@@ -187,7 +187,9 @@ async fn content_without_a_size_that_finds_no_room_ends_the_session_and_leaves_n
     let heard = client.reply().await;
     assert!(heard.starts_with("421 4.3.1 "), "{heard}");
     client.ends_here().await;
-    bench.rejected(&heard).await;
+    let event = bench.rejected(&heard).await;
+    let reason = "[limits] bytes_in_flight is reached by content without a SIZE";
+    assert_eq!(event.reason.as_deref(), Some(reason));
     bench.is_calm().await;
 }
 
@@ -544,16 +546,15 @@ async fn a_stop_waits_for_a_stalled_client_until_its_deadline_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn new_limits_count_for_new_sessions() {
+async fn new_limits_count_for_new_sessions_and_from_the_next_mail_of_open_ones() {
     let bench = bench(|_| {}).await;
     let mut before = bench.welcome().await;
+    before.talk(&[("MAIL FROM:<alice@example.org>", "250 ")]).await;
     let mut strict = settings(ListenerTls::None);
-    strict.accept.limits.recipients = 1;
     strict.accept.networks.clear();
     bench.relay.reload(strict).await.unwrap();
-    before.talk(&[("MAIL FROM:<alice@example.org>", "250 "), ("RCPT TO:<bob@example.com>", "250 ")]).await;
-    let mut after = bench.welcome().await;
-    after
-        .talk(&[("MAIL FROM:<alice@example.org>", "250 "), ("RCPT TO:<bob@example.com>", "550 5.7.1 ")])
-        .await;
+    let refused = [("MAIL FROM:<alice@example.org>", "250 "), ("RCPT TO:<bob@example.com>", "550 5.7.1 ")];
+    before.talk(&[("RCPT TO:<bob@example.com>", "250 "), ("RSET", "250 ")]).await;
+    before.talk(&refused).await;
+    bench.welcome().await.talk(&refused).await;
 }

@@ -69,7 +69,8 @@ table! {
         "[[limit]] messages is reached";
     TooManyMessages = 452 4 . 3 . 1 "too many messages are waiting here, try again later",
         "[limits] queued_messages is reached";
-
+    HeldTooLong = 501 5 . 5 . 4 "the message may not be held for so long",
+        "more than [limits] hold";
     HeldUntilThePast = 501 5 . 5 . 4 "HOLDUNTIL is over already (RFC 4865)",
         "MAIL's HOLDUNTIL is in the past by this machine's clock";
     HeldBeyondBy = 501 5 . 5 . 4 "HOLDUNTIL is later than the time of BY (RFC 4865)",
@@ -86,6 +87,8 @@ table! {
         "no [[route]] is for the recipient's domain";
     TooManyRecipientsFromOne = 452 4 . 5 . 3 "too many recipients from {who}: at most {limit}, try again {again}",
         "[[limit]] recipients is reached";
+    TooManyRecipients = 452 4 . 5 . 3 "too many recipients, send this message and the others another copy",
+        "more recipients than [limits] recipients";
     NoRecipients = 554 5 . 5 . 1 "no valid recipients",
         "the envelope has no recipient";
 
@@ -224,5 +227,32 @@ mod tests {
             let said = refusal.beyond(&excess(None)).reply.to_string();
             assert!(!said.contains('{'), "{said}");
         }
+    }
+
+    /// A disk that fails, and a message larger than a record of the spool: the spool's own tests have them.
+    const BEYOND_THE_TESTS: &[Refusal] = &[Refusal::SpoolFailing, Refusal::TooLarge];
+
+    /// Whoever adds a row shows somewhere that it is reached, word for word.
+    #[test]
+    fn each_row_is_quoted_by_a_test_of_the_whole_relay() {
+        let mut texts = String::new();
+        let mut folders = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")];
+        while let Some(folder) = folders.pop() {
+            for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "rs" || extension == "txt") {
+                    texts.push_str(&String::from_utf8_lossy(&std::fs::read(path).unwrap()));
+                }
+            }
+        }
+        let quoted = |refusal: &Refusal| {
+            let (_, status, text, reason) = refusal.row();
+            let text = format!("{status} {}", text.split('{').next().unwrap_or(text));
+            texts.contains(&text) || texts.contains(reason)
+        };
+        let shown = |refusal: &&Refusal| quoted(refusal) || BEYOND_THE_TESTS.contains(refusal);
+        let unquoted: Vec<_> = Refusal::ALL.iter().filter(|refusal| !shown(refusal)).collect();
+        assert!(unquoted.is_empty(), "no test quotes {unquoted:?}");
     }
 }
