@@ -58,7 +58,7 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    bad_input commands crash delivery disk_failing disk_full envelope failover flaky_upstream lab outcomes relaying
+    bad_input clients commands crash delivery disk_failing disk_full envelope failover flaky_upstream lab outcomes relaying
     spool_folder stop tls
 }
 
