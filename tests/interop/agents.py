@@ -59,6 +59,16 @@ def run(command, given=b"", environment=None):
     return said
 
 
+def certificate(folder):
+    """A certificate of the relay's that clients can be told to trust, and its key, as files."""
+    paths = str(folder / "certificate.pem"), str(folder / "key.pem")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                    "-days", "2", "-subj", "/CN=relay.example.org", "-addext",
+                    f"subjectAltName=DNS:relay.example.org,DNS:localhost,IP:{HOST}", "-keyout", paths[1],
+                    "-out", paths[0]], check=True, capture_output=True)
+    return paths
+
+
 def files(contents):
     """A folder with each content in a file of its own; it goes away with the `with` block."""
     folder = tempfile.TemporaryDirectory(prefix="posthouse-interop-")

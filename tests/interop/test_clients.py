@@ -1,7 +1,6 @@
 """Every client that others wrote submits through the relay: in clear, by STARTTLS, by implicit TLS; and is told no."""
 
 import re
-import subprocess
 
 import agents
 import contents
@@ -26,11 +25,7 @@ class Clients(Scenario):
     def doors(self, **settings):
         """A relay with three listeners, and the way in by each."""
         self.upstream = self.enter(Aiosmtpd())
-        certificate, key = str(self.folder / "certificate.pem"), str(self.folder / "key.pem")
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                        "-days", "2", "-subj", "/CN=relay.example.org", "-addext",
-                        f"subjectAltName=DNS:relay.example.org,DNS:localhost,IP:{HOST}", "-keyout", key, "-out", certificate],
-                       check=True, capture_output=True)
+        certificate, key = agents.certificate(self.folder)
         ports = {tls: free_port() for tls in ("starttls", "implicit")}
         more = "".join(f'[[listener]]\naddress = "{HOST}:{port}"\ntls = "{tls}"\n\n' for tls, port in ports.items())
         more += f'[tls]\ncertificate = "{certificate}"\nkey = "{key}"\n'
