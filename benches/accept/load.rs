@@ -112,7 +112,8 @@ fn report(mut took: Vec<Duration>, span: Duration) {
 
 /// A message of so many octets, with its final dot behind them.
 fn content(octets: usize) -> Vec<u8> {
-    let mut content = b"From: alice@example.org\r\nTo: bob@example.com\r\nSubject: a message\r\n\r\n".to_vec();
+    let mut content =
+        b"From: alice@example.org\r\nTo: bob@example.com\r\nSubject: a message\r\n\r\n".to_vec();
     while content.len() + 66 <= octets {
         content.extend_from_slice(&[b'x'; 64]);
         content.extend_from_slice(b"\r\n");

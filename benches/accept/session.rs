@@ -114,7 +114,11 @@ struct Clear {
 }
 
 /// Reads one reply, of one line or several; what comes behind it stays in `read`.
-async fn expect<S: AsyncRead + Unpin>(stream: &mut S, read: &mut Vec<u8>, code: &[u8; 3]) -> Result<(), Failure> {
+async fn expect<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    read: &mut Vec<u8>,
+    code: &[u8; 3],
+) -> Result<(), Failure> {
     let mut start = 0;
     loop {
         if let Some(length) = memchr::memchr(b'\n', &read[start..]) {
