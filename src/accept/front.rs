@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::session::Session;
+use super::transcripts::Transcripts;
 use super::{ListenerSettings, Settings, Stop};
 use crate::clock::Clock;
 use crate::mail::{Address, RouteTable};
@@ -37,6 +38,7 @@ pub struct Front {
     bytes_in_flight: AtomicU64,
     /// The last commit failed, and this has been said.
     refusing: AtomicBool,
+    pub(super) transcripts: Transcripts,
 }
 
 impl Front {
@@ -58,6 +60,7 @@ impl Front {
             sessions: AtomicUsize::new(0),
             bytes_in_flight: AtomicU64::new(0),
             refusing: AtomicBool::new(false),
+            transcripts: Transcripts::default(),
         }
     }
 
@@ -108,6 +111,7 @@ impl Front {
             loops.spawn(Arc::clone(&self).serve_one(listener, Arc::new(settings), stop.clone()));
         }
         while loops.join_next().await.is_some() {}
+        self.tell_of_counted();
     }
 
     async fn serve_one(

@@ -17,9 +17,11 @@ mod session;
 mod settings;
 mod stop;
 mod trace_field;
+mod transcripts;
 
 pub use client::Client;
 pub use front::{Front, Routes};
 pub use header::message_id;
 pub use settings::{Limits, ListenerSettings, ListenerTls, Settings};
 pub use stop::Stop;
+pub use transcripts::{KeepSessions, TooManyWatched, Watched};

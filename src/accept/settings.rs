@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::KeepSessions;
 use crate::net::ServerTls;
 
 /// How a listener speaks TLS.
@@ -67,12 +68,14 @@ pub struct Settings {
     /// Clients that may relay; everybody else gets 550 5.7.1.
     pub networks: Vec<IpNet>,
     pub limits: Limits,
+    /// Which sessions are kept with what was said in them.
+    pub sessions: KeepSessions,
 }
 
 /// Only this machine may relay.
 impl Default for Settings {
     fn default() -> Self {
         let loopback = ["127.0.0.0/8", "::1/128"].map(|network| network.parse().expect("a network"));
-        Self { networks: loopback.to_vec(), limits: Limits::default() }
+        Self { networks: loopback.to_vec(), limits: Limits::default(), sessions: KeepSessions::default() }
     }
 }

@@ -32,6 +32,7 @@ impl Configuration {
             accept: accept::Settings {
                 networks: self.relaying.networks.clone(),
                 limits: self.limits.accept(),
+                sessions: self.tracking.sessions,
             },
             routes: self.routes.clone(),
             route: route::Settings {

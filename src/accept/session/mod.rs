@@ -3,9 +3,10 @@
 //! Contract: [`Session::run`] ends when the client has left, was sent away, was silent for too long, or the relay
 //! stops. A message whose content came whole before the stop may still get its 250.
 //! Invariants: 250 to the end of content is said in one place, and that place holds a receipt.
-//! Not here: octets and their time limits (`wire`), AUTH (`authenticate`).
+//! Not here: octets and their time limits (`wire`), AUTH (`authenticate`), what is told of the session (`seeing`).
 
 mod authenticate;
+mod seeing;
 mod wire;
 
 use std::net::IpAddr;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use tokio::io::AsyncWriteExt;
 
+use self::seeing::Seen;
 use super::front::Place;
 use super::header::{message_id, received_fields};
 use super::refusals::Refusal;
@@ -37,6 +39,7 @@ pub(super) struct Session {
     stream: Option<Stream>,
     /// While a transaction is open: the intake that it announces, and since when.
     intake: Option<(Intake, Timestamp)>,
+    seen: Seen,
 }
 
 /// The client is gone, or its connection is broken: nothing more can be said.
@@ -52,19 +55,24 @@ impl Session {
     ) -> Self {
         let id = SessionId::from_chance(place.front.clock.chance());
         let settings = place.front.settings();
-        Self { place, id, client, listener, settings, stop, stream: Some(stream), intake: None }
+        let seen = Seen::new(place.front.clock.now());
+        Self { place, id, client, listener, settings, stop, stream: Some(stream), intake: None, seen }
     }
 
     pub async fn run(mut self) {
         let mut server = Server::new(self.dialogue());
+        self.record(&mut server);
+        // A client that has left: whatever it began is forgotten with the machine.
+        let _ = self.talk(&mut server).await;
+        self.tell_end(&mut server);
+    }
+
+    async fn talk(&mut self, server: &mut Server) -> Result<(), Gone> {
         if let ListenerTls::Implicit(tls) = &self.listener.tls {
             let tls = tls.clone();
-            if self.start_tls(&tls, &mut server).await.is_err() {
-                return;
-            }
+            self.start_tls(&tls, server).await?;
         }
-        // A client that has left is no event of its own: whatever it began is forgotten with the machine.
-        let _ = self.drive(&mut server).await;
+        self.drive(server).await
     }
 
     fn dialogue(&self) -> crate::smtp::server::Settings {

@@ -7,9 +7,11 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::super::refusals::Refusal;
+use super::seeing::in_words;
 use super::{Gone, Session};
 use crate::net::{ServerTls, Stream};
 use crate::smtp::server::Server;
+use crate::tracking::{Ended, Stage};
 
 /// A TLS handshake must end within this time (real time).
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -34,6 +36,7 @@ impl Session {
             server.abort(self.rejected(None, None, Refusal::ContentCutShort));
             return Ok(());
         }
+        self.seen.reads(server);
         let stream = self.stream.as_mut().expect("a session has its stream but during a handshake");
         let buffer = server.read_buffer();
         buffer.reserve(if receiving { READ_CONTENT } else { READ_COMMANDS });
@@ -43,14 +46,26 @@ impl Session {
             read = read => read,
             // Content that has begun to come may come to its end.
             () = self.stop.stopped(), if !receiving => {
+                self.seen.end(Ended::Stopped, None);
                 server.abort(Refusal::Stopping.reply());
                 return Ok(());
             }
         };
         match read {
-            Ok(Ok(0)) | Ok(Err(_)) => Err(Gone),
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(0)) => {
+                self.seen.end(Ended::Closed, None);
+                Err(Gone)
+            }
+            Ok(Err(error)) => {
+                self.seen.end(Ended::Broken, Some(in_words(&error)));
+                Err(Gone)
+            }
+            Ok(Ok(octets)) => {
+                self.seen.heard(server, octets);
+                Ok(())
+            }
             Err(_) => {
+                self.seen.end(Ended::Idle, None);
                 server.abort(self.rejected(None, None, Refusal::Idle));
                 Ok(())
             }
@@ -58,25 +73,34 @@ impl Session {
     }
 
     pub(super) async fn write(&mut self, server: &mut Server) -> Result<(), Gone> {
+        self.seen.says(server);
         let stream = self.stream();
         let output = server.output();
         let written = tokio::time::timeout(WRITE_TIMEOUT, async {
             stream.write_all_buf(output).await?;
             stream.flush().await
         });
-        written.await.map_err(|_| Gone)?.map_err(|_| Gone)
+        let (ended, detail) = match written.await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => (Ended::Broken, in_words(&error)),
+            Err(_) => (Ended::NotTaken, format!("for {} s", WRITE_TIMEOUT.as_secs())),
+        };
+        self.seen.end(ended, Some(detail));
+        Err(Gone)
     }
 
     pub(super) async fn start_tls(&mut self, tls: &ServerTls, server: &mut Server) -> Result<(), Gone> {
         let stream = self.stream.take().expect("a session has its stream but during a handshake");
+        self.seen.at(Stage::Tls);
         match stream.start_tls_server(tls, HANDSHAKE_TIMEOUT).await {
             Ok(stream) => {
+                self.seen.tls_started(server, stream.tls());
                 self.stream = Some(stream);
                 server.tls_started();
                 Ok(())
             }
             Err(error) => {
-                tracing::info!(session = %self.id, client = %self.client, %error, "TLS handshake failed");
+                self.seen.end(Ended::TlsFailed, Some(in_words(&error)));
                 Err(Gone)
             }
         }

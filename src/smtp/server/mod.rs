@@ -27,13 +27,16 @@
 mod authentication;
 mod command;
 mod content;
+mod heard;
 mod parameter;
 mod path;
 mod question;
+mod reel;
 mod replies;
 mod session;
 mod settings;
 mod step;
+mod tape;
 #[cfg(test)]
 mod tests;
 
@@ -46,3 +49,4 @@ pub use replies::write as write_reply;
 pub use session::Server;
 pub use settings::{AuthOffer, MAX_AUTH_LINE, MAX_COMMAND_LINE, Settings};
 pub use step::Step;
+pub use tape::{Speaker, TAPE_LINES, Tally, Tape, TapeLine};

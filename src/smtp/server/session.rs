@@ -28,6 +28,7 @@ use super::question::{
 use super::replies::{self, Fixed};
 use super::settings::{MAX_COMMAND_LINE, Settings};
 use super::step::Step;
+use super::tape::Tape;
 
 /// Replies gather up to about this many octets before they are sent.
 const OUTPUT_ENOUGH: usize = 16 * 1024;
@@ -52,6 +53,7 @@ pub struct Server {
     commands: u32,
     /// Refusals that the driver has not been told of.
     turned_away: Vec<Reply>,
+    tape: Tape,
 }
 
 enum State {
@@ -116,6 +118,7 @@ impl Server {
             errors: 0,
             commands: 0,
             turned_away: Vec::new(),
+            tape: Tape::default(),
         }
     }
 
@@ -187,6 +190,16 @@ impl Server {
     /// too many, malformed content. What the driver itself refused is not among them.
     pub fn take_refusals(&mut self) -> Vec<Reply> {
         std::mem::take(&mut self.turned_away)
+    }
+
+    /// What was said so far.
+    pub fn tape(&mut self) -> &mut Tape {
+        &mut self.tape
+    }
+
+    /// Whether a challenge is out.
+    pub fn awaits_response(&self) -> bool {
+        matches!(self.state, State::Challenged(_))
     }
 
     /// The name in EHLO or HELO, as the client claims it.
@@ -281,6 +294,7 @@ impl Server {
         let MailCommand { reverse_path, size, body, ret, envid, extended: _ } = mail;
         let envelope = Envelope { body, ret, envid, ..Envelope::new(reverse_path, []) };
         self.transaction = Some(Transaction { envelope, declared_size: size });
+        self.tape.transaction();
         self.answer(replies::REVERSE_PATH_ACCEPTED.into());
     }
 
@@ -305,12 +319,15 @@ impl Server {
     pub(super) fn finish_transaction(&mut self, reply: Reply) {
         self.errors = 0;
         self.commands = 0;
+        self.tape.message(reply.code());
         self.answer(reply);
     }
 
     /// Replies, and reads on; a 421, whoever says it, is the last reply (RFC 5321 section 3.8).
     pub(super) fn answer(&mut self, reply: Reply) {
+        let before = self.output.len();
         replies::write(&mut self.output, &reply);
+        self.tape.said(reply.code(), &self.output[before..]);
         match self.state {
             _ if reply.code() == 421 => self.close(),
             State::Asked(_) => self.state = State::Commands,
@@ -372,6 +389,7 @@ impl Server {
             return Progress::Stuck;
         };
         let command = command::parse(&self.input[..end]);
+        self.tape.command(&self.input[..end], command.is_ok());
         self.input.advance(end + 2);
         self.commands = self.commands.saturating_add(1);
         if self.commands > self.settings.max_commands {
@@ -390,6 +408,7 @@ impl Server {
         match memmem::find(&self.input, b"\r\n") {
             Some(end) => {
                 self.input.advance(end + 2);
+                self.tape.overlong_line();
                 self.commands = self.commands.saturating_add(1);
                 self.state = State::Commands;
                 self.fault(fault)
@@ -414,6 +433,7 @@ impl Server {
             return Progress::Stuck;
         };
         let response = authentication::response(&self.input[..end]);
+        self.tape.response();
         self.input.advance(end + 2);
         let State::Challenged(exchange) = std::mem::replace(&mut self.state, State::Commands) else {
             unreachable!("called in an exchange only")
@@ -428,6 +448,7 @@ impl Server {
         let State::Content(reader) = &mut self.state else { unreachable!("called in content only") };
         let taken = reader.read(&self.input);
         self.input.advance(taken);
+        self.tape.content(taken);
         if !reader.has_ended() {
             return Progress::Stuck;
         }
