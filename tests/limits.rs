@@ -17,7 +17,7 @@ use posthouse::net::{MemoryNetwork, Network};
 use posthouse::relay::{Keep, Relay, Settings, ShutdownError};
 use posthouse::route::Zone;
 use posthouse::spool;
-use posthouse::tracking::{Event, EventName, Events};
+use posthouse::tracking::{Event, EventName, Events, Stage};
 
 use client::Client;
 use world::{FRIDAY_NOON, Say, Upstream};
@@ -427,7 +427,11 @@ async fn a_client_that_leaves_amid_content_leaves_nothing_and_disturbs_nobody() 
     }
     bench.clock.wait(Duration::from_secs(1)).await;
     assert_eq!((bench.relay.queue().len(), bench.relay.sessions()), (0, 1));
-    assert!(bench.events.try_next().is_none(), "nothing happened that the log should tell");
+    for _ in 0..4 {
+        let event = bench.events.try_next().expect("each of them is told of").unwrap();
+        assert_eq!((event.event, event.stage), (EventName::Session, Some(Stage::Content)));
+    }
+    assert!(bench.events.try_next().is_none(), "nothing else happened that the log should tell");
     // All room is there again.
     other.talk(&[(&format!("{}\r\n.", "x".repeat(900)), "250 2.0.0 ")]).await;
     bench.delivered(1).await;

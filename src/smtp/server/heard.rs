@@ -40,8 +40,28 @@ const WORDS: &[&[u8]] = &[
 const PLAIN_WORDS: &[&[u8]] = &[b"MAIL", b"RCPT", b"DATA", b"BDAT", b"RSET", b"QUIT", b"STARTTLS"];
 /// The words of SMTP have no more octets.
 const WORD_MAX: usize = 8;
-/// The mechanisms of SASL have no more (RFC 4422 section 3.1).
-const MECHANISM_MAX: usize = 20;
+/// The mechanisms that clients name; anything else behind AUTH may be a password.
+const MECHANISMS: &[&[u8]] = &[
+    b"PLAIN",
+    b"LOGIN",
+    b"EXTERNAL",
+    b"ANONYMOUS",
+    b"CRAM-MD5",
+    b"DIGEST-MD5",
+    b"NTLM",
+    b"GSSAPI",
+    b"GSS-SPNEGO",
+    b"SCRAM-SHA-1",
+    b"SCRAM-SHA-1-PLUS",
+    b"SCRAM-SHA-256",
+    b"SCRAM-SHA-256-PLUS",
+    b"SCRAM-SHA-512",
+    b"SCRAM-SHA-512-PLUS",
+    b"OAUTHBEARER",
+    b"XOAUTH2",
+    b"OTP",
+    b"KERBEROS_V4",
+];
 
 /// How much of a line is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,18 +127,18 @@ impl Context {
     }
 }
 
-/// AUTH and its mechanism; whatever is behind it is secret, and so is what does not look like one.
+/// AUTH and its mechanism; whatever is behind it is secret, and so is what is no mechanism.
 fn mechanism(line: &[u8], after_auth: usize) -> Shown {
     let rest = &line[after_auth..];
     let blanks = rest.iter().take_while(|octet| octet.is_ascii_whitespace()).count();
-    let is_part = |octet: &&u8| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_');
-    let name = rest[blanks..].iter().take_while(is_part).count();
+    let name = rest[blanks..].iter().take_while(|octet| !octet.is_ascii_whitespace()).count();
     let end = after_auth + blanks + name;
-    match line.get(end) {
-        _ if blanks == 0 || name > MECHANISM_MAX => Shown::Only(after_auth),
-        None => Shown::Whole,
-        Some(b' ' | b'\t') => Shown::Only(end),
-        Some(_) => Shown::Only(after_auth),
+    let is_known = MECHANISMS.iter().any(|known| known.eq_ignore_ascii_case(&line[end - name..end]));
+    match line.len() - end {
+        _ if name == 0 && line.len() == after_auth => Shown::Whole,
+        _ if !is_known || blanks == 0 => Shown::Only(after_auth),
+        0 => Shown::Whole,
+        _ => Shown::Only(end),
     }
 }
 
@@ -138,7 +158,8 @@ mod tests {
 
     #[test]
     fn of_auth_the_mechanism_is_shown() {
-        assert_eq!(shown(&[], "AUTH"), Shown::Only(4));
+        assert_eq!(shown(&[], "AUTH"), Shown::Whole);
+        assert_eq!(shown(&[], "AUTH secret"), Shown::Only(4));
         assert_eq!(shown(&[], "AUTH LOGIN"), Shown::Whole);
         assert_eq!(shown(&[], "AUTH SCRAM-SHA-256 biwsbj11c2Vy"), Shown::Only(18));
         assert_eq!(shown(&[], " auth\tPLAIN\tAGEAYg=="), Shown::Only(11));
