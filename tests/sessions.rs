@@ -221,7 +221,7 @@ async fn a_client_that_leaves_amid_content_is_told_from_one_that_falls_silent() 
 async fn who_is_sent_away_learns_from_the_sentence_by_what() {
     let mut bench = bench(KeepSessions::Failed, ListenerTls::None).await;
     let mut client = bench.greeted().await;
-    client.send(&b"EHLO client.example.org\r\n".repeat(1)).await;
+    client.send(b"EHLO client.example.org\r\n").await;
     client.send(&b"NONSENSE\r\n".repeat(100)).await;
     let _ = client.rest().await;
     let record = bench.kept().await;

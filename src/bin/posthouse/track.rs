@@ -33,9 +33,9 @@ Examples:
   posthouse track --sender @example.org --event DEFER,FAIL --since 2026-11-22
   posthouse track --id 06K2V9QH7R00 --format json
   posthouse track --text 'greylisted' --format csv > greylisted.csv
-  posthouse track --session 5T0QK3ZN                          all that was said in a session, and where to look
-  posthouse track --sessions --client 192.0.2.0/24 --since 1h the sessions that were kept
-  posthouse track --watch 192.0.2.7 --for 30m                 keep all sessions of this client
+  posthouse track --session 5T0QK3ZN    all that was said in a session, and where to look
+  posthouse track --sessions --client 192.0.2.0/24 --since 1h    the sessions that were kept
+  posthouse track --watch 192.0.2.7 --for 30m    keep all sessions of this client
 
 All conditions must hold. Addresses are compared without regard to case; @example.org stands for
 everybody there, <> for the null reverse-path of notices.
