@@ -2,21 +2,22 @@
 //!
 //! Contract: [`Front::serve`] returns when it has been stopped and the last session has ended.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use super::policy::{Desk, Policy, UserSenders};
 use super::session::Session;
 use super::transcripts::Transcripts;
-use super::{ListenerSettings, Settings, Stop};
+use super::{Client, ListenerSettings, Settings, Stop};
 use crate::clock::Clock;
-use crate::mail::{Address, RouteTable};
+use crate::mail::{Reply, RouteTable};
 use crate::net::{Listener, Stream};
 use crate::queue::{AcceptError, Dispatch};
-use crate::tracking::Tracking;
+use crate::tracking::{Rejected, Tracking};
 
 /// After accept(2) failed (too many open files), the next try waits this long, in real time.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -26,12 +27,19 @@ pub trait Routes: Send + Sync {
     fn routes(&self) -> Arc<RouteTable>;
 }
 
+/// What an embedding program adds to the configured rules.
+#[derive(Clone, Default)]
+pub struct Program {
+    pub policy: Option<Arc<dyn Policy>>,
+    pub user_senders: Option<Arc<dyn UserSenders>>,
+}
+
 /// The front door of one relay.
 pub struct Front {
     settings: RwLock<Arc<Settings>>,
     hostname: String,
     pub(super) queue: Dispatch,
-    routes: Arc<dyn Routes>,
+    pub(super) desk: Desk,
     pub(super) tracking: Tracking,
     pub(super) clock: Clock,
     sessions: AtomicUsize,
@@ -49,12 +57,14 @@ impl Front {
         routes: Arc<dyn Routes>,
         tracking: Tracking,
         clock: Clock,
+        program: Program,
     ) -> Self {
+        let desk = Desk::new(routes, clock.clone(), program);
         Self {
             settings: RwLock::new(Arc::new(settings)),
             hostname,
             queue,
-            routes,
+            desk,
             tracking,
             clock,
             sessions: AtomicUsize::new(0),
@@ -73,7 +83,8 @@ impl Front {
         self.sessions.load(Ordering::Relaxed)
     }
 
-    /// Who may relay, and the limits, from now on; open sessions keep what they began with.
+    /// Who may relay, the rules and the limits, from now on. Open sessions take them over at their next MAIL, so that
+    /// nothing changes within a transaction; what they were offered in EHLO stays.
     pub fn reload(&self, settings: Settings) {
         *self.settings.write().expect("no holder panics") = Arc::new(settings);
     }
@@ -95,13 +106,18 @@ impl Front {
         Arc::clone(&self.settings.read().expect("no holder panics"))
     }
 
-    pub(super) fn may_relay(
+    /// REJECT in the tracking log: `reply` is what the client is told.
+    pub(super) fn tell_rejected(
         &self,
-        settings: &Settings,
-        client: IpAddr,
-        recipient: &Address,
-    ) -> Result<(), super::refusals::Refusal> {
-        super::policy::may_relay(&settings.networks, &self.routes.routes(), client, recipient)
+        client: &Client,
+        sender: Option<&str>,
+        recipient: Option<&str>,
+        reply: &Reply,
+        reason: &str,
+    ) {
+        let facts =
+            Rejected { session: client.session, client: client.address, sender, recipient, reply, reason };
+        self.tracking.rejected(&facts);
     }
 
     /// Accepts connections on all listeners until `stop`, then waits for the sessions to end.
@@ -121,6 +137,7 @@ impl Front {
         mut stop: Stop,
     ) {
         let mut sessions = JoinSet::new();
+        let here = listener.local_addr();
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -130,7 +147,7 @@ impl Front {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    let session = self.session(stream, peer.ip(), &settings, &stop);
+                    let session = self.session(stream, peer.ip(), here, &settings, &stop);
                     sessions.spawn(session.run());
                 }
                 Err(error) => {
@@ -147,11 +164,12 @@ impl Front {
         self: &Arc<Self>,
         stream: Stream,
         client: IpAddr,
+        here: SocketAddr,
         listener: &Arc<ListenerSettings>,
         stop: &Stop,
     ) -> Session {
         let place = Place::take(self);
-        Session::new(place, stream, client, Arc::clone(listener), stop.clone())
+        Session::new(place, stream, client, here, Arc::clone(listener), stop.clone())
     }
 }
 

@@ -168,6 +168,54 @@ fn the_queue_is_told_how_much_may_wait_and_how_fast_notices_go() {
 }
 
 #[test]
+fn the_front_door_is_told_who_may_relay_what_to_whom_and_how_much() {
+    let file = "
+        [relaying]
+        networks = []
+        certificates = [\"app.example.org\"]
+        senders = [\"*@example.org\", \"<>\"]
+        recipients = [\"*@*.example.com\"]
+        refuse_recipients = [\"abuse@*\"]
+        [[listener]]
+        address = \"127.0.0.1:2525\"
+        max_connections = 7
+        networks = [\"192.0.2.0/24\"]
+        max_message_size = \"2MiB\"
+        [[limit]]
+        users = [\"*\"]
+        networks = [\"192.0.2.0/24\"]
+        connections = 3
+        connection_rate = \"60/min\"
+        messages = \"1000/h\"
+        recipients = \"5/s\"
+        max_message_size = \"1MiB\"
+        [upstream.main]
+        hosts = [\"smtp://a.example\"]
+    ";
+    let relay = settings(file, &[], &Flags::default()).relay();
+    let accept = &relay.accept;
+    assert_eq!((accept.networks.len(), accept.max_message_size), (0, Some(2 << 20)));
+    let shown: Vec<String> = accept.senders.iter().flatten().map(ToString::to_string).collect();
+    assert_eq!(shown, ["*@example.org", "<>"]);
+    assert_eq!(accept.recipients.as_ref().unwrap()[0].to_string(), "*@*.example.com");
+    assert_eq!(accept.refuse_recipients[0].to_string(), "abuse@*");
+    assert_eq!(accept.certificates[0].to_string(), "app.example.org");
+    let limit = &accept.client_limits[0];
+    assert_eq!((limit.whom.users.len(), limit.whom.networks.len()), (1, 1));
+    assert_eq!((limit.connections, limit.max_message_size), (Some(3), Some(1 << 20)));
+    let rates = [limit.connection_rate, limit.messages, limit.recipients];
+    assert_eq!(rates.map(|rate| rate.unwrap().to_string()), ["60/min", "1000/h", "5/s"]);
+    let listener = &relay.listeners[0];
+    assert_eq!((listener.max_connections, listener.networks.as_ref().unwrap().len()), (Some(7), 1));
+
+    // One from the environment, as in a container.
+    let variables = [("POSTHOUSE_LIMIT__MESSAGES", "10/h"), ("POSTHOUSE_LIMIT__USERS", "app,other")];
+    let plain = "[upstream.main]\nhosts = [\"smtp://a.example\"]\n";
+    let limits = settings(plain, &variables, &Flags::default()).relay().accept.client_limits;
+    assert_eq!((limits.len(), limits[0].whom.users.len()), (1, 2));
+}
+
+#[test]
 fn a_fault_in_the_environment_names_its_variable() {
     let good = "[upstream.main]\nhosts = [\"smtp://a.example\"]\n";
     let message = faults(good, &[("POSTHOUSE_TIMEOUTS__CONNECT", "30")]);
@@ -253,6 +301,15 @@ fn warns_of_what_works_but_is_probably_not_meant() {
     let file = "
         [relaying]
         networks = [\"0.0.0.0/0\"]
+        [[listener]]
+        address = \"127.0.0.1:2525\"
+        networks = [\"::/0\"]
+        [[limit]]
+        messages = \"1000/h\"
+        connections = 20
+        [[limit]]
+        users = [\"app\"]
+        messages = \"10000/h\"
         [notices]
         delay_after = \"3d\"
         [delivery]
@@ -272,7 +329,9 @@ fn warns_of_what_works_but_is_probably_not_meant() {
     let loaded = load(Some(&path), [], &Flags::default()).unwrap();
     let warnings: Vec<String> = loaded.warnings.iter().map(Warning::to_string).collect();
     for text in [
-        "everybody may relay",
+        "relaying.networks has 0.0.0.0/0: everybody may relay",
+        "listener.networks has ::/0: everybody may relay",
+        "this limit is never reached",
         "this route is never reached",
         "no route leads to [upstream.spare]",
         "no delay notice is ever sent: it is due after 3days, and mail expires after 2days",
@@ -280,7 +339,7 @@ fn warns_of_what_works_but_is_probably_not_meant() {
     ] {
         assert!(warnings.iter().any(|warning| warning.contains(text)), "{}", warnings.join(""));
     }
-    assert_eq!(warnings.len(), 5, "{}", warnings.join(""));
+    assert_eq!(warnings.len(), 7, "{}", warnings.join(""));
     assert!(matches!(loaded.settings.routes.routes[1], Route { via: Via::Mx, .. }));
 }
 

@@ -5,14 +5,17 @@
 //! RFC 5321 (paths, replies), RFC 3461 (DSN parameters), RFC 3463 (enhanced status codes).
 
 mod address;
+mod address_pattern;
 mod content;
 mod envelope;
 mod id;
 mod outcome;
 mod reply;
 mod route_table;
+mod utf8_xtext;
 
 pub use address::{Address, AddressError, ReversePath};
+pub use address_pattern::{AddressPattern, AddressPatternError, SenderPattern, SenderPatternError};
 pub use content::Content;
 pub use envelope::{
     BodyType, ByMode, DeliverBy, Envelope, Notify, Origin, OriginalRecipient, OriginalRecipientError,

@@ -20,4 +20,4 @@ pub use listener::Listener;
 pub use memory::{MemoryNetwork, Weather};
 pub use network::{BindError, Network};
 pub use stream::Stream;
-pub use tls::{CertificateError, ClientTls, ServerTls, TlsCheck, TlsError, TlsFacts};
+pub use tls::{CertificateError, ClientCertificate, ClientTls, ServerTls, TlsCheck, TlsError, TlsFacts};

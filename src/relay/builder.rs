@@ -9,7 +9,7 @@ use super::answers::Answers;
 use super::handle::{Inner, Relay, Tasks};
 use super::workers::Workers;
 use super::{Keep, Settings, Track};
-use crate::accept::{Front, Stop};
+use crate::accept::{Front, Policy, Program, Stop, UserSenders};
 use crate::clock::Clock;
 use crate::deliver::Courier;
 use crate::net::{BindError, Network};
@@ -24,6 +24,7 @@ pub struct Builder {
     clock: Clock,
     network: Network,
     names: Option<Arc<dyn Names>>,
+    program: Program,
 }
 
 /// Why a relay did not start. Nothing was changed but that folders may have been made.
@@ -41,7 +42,13 @@ pub enum StartError {
 
 impl Relay {
     pub fn builder(settings: Settings) -> Builder {
-        Builder { settings, clock: Clock::system(), network: Network::System, names: None }
+        Builder {
+            settings,
+            clock: Clock::system(),
+            network: Network::System,
+            names: None,
+            program: Program::default(),
+        }
     }
 }
 
@@ -64,9 +71,21 @@ impl Builder {
         self
     }
 
+    /// What this program allows, on top of the configured rules.
+    pub fn policy(mut self, policy: Arc<dyn Policy>) -> Self {
+        self.program.policy = Some(policy);
+        self
+    }
+
+    /// Which addresses a user is held to.
+    pub fn user_senders(mut self, user_senders: Arc<dyn UserSenders>) -> Self {
+        self.program.user_senders = Some(user_senders);
+        self
+    }
+
     /// Opens the spool, takes up what waits in it, binds the listeners, and begins.
     pub async fn start(self) -> Result<Relay, StartError> {
-        let Self { settings, clock, network, names } = self;
+        let Self { settings, clock, network, names, program } = self;
         let (tracking, tracking_folder) = match settings.track {
             Track::Folder { path, keep } => (Tracking::to_folder(&path, keep, clock.clone())?, Some(path)),
             Track::Subscribers => (Tracking::in_memory(clock.clone()), None),
@@ -118,6 +137,7 @@ impl Builder {
             Arc::clone(&answers) as _,
             tracking.clone(),
             clock.clone(),
+            program,
         ));
         let tasks = Tasks {
             listeners: tokio::spawn(Arc::clone(&front).serve(listeners, stop.clone())),

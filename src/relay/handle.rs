@@ -10,11 +10,11 @@ use tokio::task::JoinHandle;
 
 use super::Settings;
 use super::answers::Answers;
-use crate::accept::{Client, Front, Stop, TooManyWatched, Watched};
+use crate::accept::{Client, Front, Stop, SubmitError, TooManyWatched, Watched};
 use crate::clock::Clock;
-use crate::mail::{Content, Envelope, Origin, QueueId, SessionId};
+use crate::mail::{Content, Envelope, QueueId, SessionId};
 use crate::notice;
-use crate::queue::{AcceptError, Dispatch, Incoming, Queue};
+use crate::queue::{Dispatch, Queue};
 use crate::route::Router;
 use crate::spool::{Quarantined, Spool, SpoolStatus};
 use crate::tracking::{self, Events, SessionFilter, SessionRecord, Tracking};
@@ -46,20 +46,6 @@ pub(super) struct Tasks {
     pub workers: JoinHandle<()>,
 }
 
-/// Why a message was not taken.
-#[derive(Debug, thiserror::Error)]
-pub enum SubmitError {
-    #[error("the envelope has no recipient")]
-    NoRecipients,
-    #[error("the content has a bare CR or LF: end each line with CRLF (RFC 5321 section 2.3.8)")]
-    BareLineEnd,
-    /// The relay's route table has no entry for this recipient's domain.
-    #[error("no route for {0}: add one for its domain, or one for \"*\"")]
-    NoRoute(crate::mail::Address),
-    #[error(transparent)]
-    Accept(#[from] AcceptError),
-}
-
 /// Why new settings were not taken over.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
@@ -79,7 +65,8 @@ pub enum ShutdownError {
 
 impl Relay {
     /// Takes a message in, as if it had come by SMTP from a trusted client, but without a trace field: the program
-    /// that submits is its origin. Durable when it returns.
+    /// that submits is its origin. The rules for senders, recipients and size hold, and the program's own policy; it is
+    /// not counted against anybody's limits. Durable when it returns.
     pub async fn submit(
         &self,
         envelope: Envelope,
@@ -88,33 +75,16 @@ impl Relay {
         self.submit_from(&Client::here(), envelope, content).await
     }
 
-    /// The same on behalf of a client, whose message the policy may refuse.
+    /// The same on behalf of a client, who must be allowed to relay and is counted against his limits: what his session
+    /// would be refused is refused here, all or nothing, and stands in the tracking log with the same reply and reason.
+    /// A client with an address or a user gets a trace field.
     pub async fn submit_from(
         &self,
         client: &Client,
         envelope: Envelope,
         content: impl Into<Content>,
     ) -> Result<QueueId, SubmitError> {
-        if envelope.recipients.is_empty() {
-            return Err(SubmitError::NoRecipients);
-        }
-        let routes = self.inner.answers.routes();
-        if let Some(lost) =
-            envelope.recipients.iter().find(|r| routes.destination(r.address.domain()).is_none())
-        {
-            return Err(SubmitError::NoRoute(lost.address.clone()));
-        }
-        let content = content.into();
-        if !content.has_only_crlf() {
-            return Err(SubmitError::BareLineEnd);
-        }
-        let message_id = crate::accept::message_id(&content);
-        let Client { session, address, user, .. } = client.clone();
-        let origin = Origin { session, client: address, message_id, user };
-        let intake = self.inner.queue.intake();
-        let incoming = Incoming { envelope, origin, content, taken: None };
-        let receipt = self.inner.queue.accept(intake, incoming).await?;
-        Ok(receipt.id())
+        self.inner.front.submit(client, envelope, content.into()).await
     }
 
     /// All events from now on, as the tracking log has them.

@@ -114,7 +114,7 @@ impl Seen {
 impl Session {
     /// Records what will be said, if it may be kept.
     pub(super) fn record(&self, server: &mut Server) {
-        if self.settings.sessions != KeepSessions::None || self.place.front.is_watched(self.client) {
+        if self.settings.sessions != KeepSessions::None || self.is_watched() {
             server.tape().record(recording_octets(self.settings.limits.sessions));
         }
     }
@@ -124,7 +124,7 @@ impl Session {
         let mut session = self.as_a_whole(server);
         let front = &self.place.front;
         let is_told = session.ended == Ended::TlsFailed || session.never_said_hello();
-        let is_watched = front.is_watched(self.client);
+        let is_watched = self.is_watched();
         let is_kept = match self.settings.sessions {
             KeepSessions::All => true,
             KeepSessions::Failed => is_told || session.went_wrong(),
@@ -134,7 +134,7 @@ impl Session {
             return;
         }
         let is_wished = is_watched || self.settings.sessions == KeepSessions::All;
-        if !is_wished && !front.may_tell_of(self.client) {
+        if !is_wished && !front.may_tell_of(self.address()) {
             return;
         }
         session.transcript = server.tape().lines().into_iter().map(spoken).collect();
@@ -146,6 +146,14 @@ impl Session {
         if is_kept || is_watched {
             front.tracking.keep_session(session);
         }
+    }
+
+    fn is_watched(&self) -> bool {
+        self.place.front.is_watched(self.address())
+    }
+
+    fn address(&self) -> IpAddr {
+        self.client.address.expect("a client of a listener has an address")
     }
 
     fn as_a_whole(&mut self, server: &mut Server) -> SessionRecord {
@@ -171,7 +179,7 @@ impl Session {
             session: self.id,
             began: self.seen.began,
             duration_ms,
-            client: self.client,
+            client: self.address(),
             proxy: self.seen.proxy,
             listener: Some(self.listener.address),
             hello: server.client_name().map(str::to_owned),

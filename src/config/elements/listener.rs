@@ -1,10 +1,13 @@
-//! `[[listener]]`: where clients come in.
+//! `[[listener]]`: where clients come in, and whom of them this listener trusts.
 //!
 //! Contract: without any, one listener on 127.0.0.1:2525; no address stands twice.
 //! Not here: limits that hold for all listeners together (`limits`), the certificate (`tls`).
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use ipnet::IpNet;
+
+use super::relaying::{network, warn_of_everybody};
 use crate::config::quantity::Mismatch;
 use crate::config::section::Section;
 use crate::config::tree::{Place, Value};
@@ -23,14 +26,24 @@ pub enum ListenerTls {
 pub struct Listener {
     pub address: SocketAddr,
     pub tls: ListenerTls,
+    /// Sessions at one time on this listener.
+    pub max_connections: Option<u32>,
     /// Octets of content; announced by SIZE (RFC 1870).
     pub max_message_size: u64,
+    /// Whose clients may relay by this listener, in place of `relaying.networks`.
+    pub networks: Option<Vec<IpNet>>,
 }
 
 impl Default for Listener {
     fn default() -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 2525));
-        Self { address, tls: ListenerTls::None, max_message_size: 35 << 20 }
+        Self {
+            address,
+            tls: ListenerTls::None,
+            max_connections: None,
+            max_message_size: 35 << 20,
+            networks: None,
+        }
     }
 }
 
@@ -48,7 +61,12 @@ pub(super) fn read(top: &mut Section<'_>) -> (Vec<Listener>, Option<Place>) {
         let place = address.as_ref().map_or(section.place(), |at| at.place).clone();
         let address = section.require("address", address.map(|at| at.value), "\"127.0.0.1:2525\"");
         let tls = section.word("tls", &TLS).unwrap_or(default.tls);
+        let max_connections = section.count("max_connections", 1, 1_000_000);
         let max_message_size = section.size("max_message_size").unwrap_or(default.max_message_size);
+        let networks = section.list("networks", network);
+        if let Some(networks) = &networks {
+            warn_of_everybody(&section, "listener.networks", networks);
+        }
         section.not_yet("auth");
         if tls != ListenerTls::None && wants_tls.is_none() {
             wants_tls = Some(place.clone());
@@ -63,7 +81,7 @@ pub(super) fn read(top: &mut Section<'_>) -> (Vec<Listener>, Option<Place>) {
                     Some(hint.into()),
                 );
             }
-            listeners.push(Listener { address, tls, max_message_size });
+            listeners.push(Listener { address, tls, max_connections, max_message_size, networks });
         }
         section.done();
     }

@@ -5,8 +5,10 @@
 //! Not here: what the settings do.
 
 mod configuration;
+mod content;
 mod delivery;
 mod dns;
+mod limit;
 mod limits;
 mod listener;
 mod notices;
@@ -23,6 +25,7 @@ pub use configuration::Configuration;
 pub(crate) use configuration::{hostname, is_domain};
 pub use delivery::Delivery;
 pub use dns::Dns;
+pub use limit::Limit;
 pub use limits::Limits;
 pub use listener::{Listener, ListenerTls};
 pub use notices::Notices;

@@ -26,6 +26,19 @@ pub struct TlsFacts {
     pub cipher: String,
     /// Whether the other side's certificate was found valid for its name. Always false for a server.
     pub verified: bool,
+    /// The certificate that a client has shown; always `None` for a client.
+    pub client_certificate: Option<ClientCertificate>,
+}
+
+/// The certificate that a client has shown, and whose key it has proven to hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// SHA-256 of the certificate in DER, as 64 hexadecimal digits in lower case.
+    pub fingerprint: String,
+    /// The names in it: the client's claim unless `verified`.
+    pub names: Vec<String>,
+    /// Whether it is from an authority that this listener trusts, and valid now.
+    pub verified: bool,
 }
 
 impl TlsFacts {
@@ -41,7 +54,7 @@ impl TlsFacts {
             Some(rest) => format!("TLS_{rest}"),
             None => name.to_owned(),
         };
-        Self { version, cipher, verified }
+        Self { version, cipher, verified, client_certificate: None }
     }
 }
 
