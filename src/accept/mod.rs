@@ -20,6 +20,7 @@ mod session;
 mod settings;
 mod stop;
 mod trace_field;
+mod transcripts;
 
 pub use client::Client;
 pub use front::{Front, Program, Routes};
@@ -29,3 +30,4 @@ pub use policy::{
 pub use reception::SubmitError;
 pub use settings::{Limits, ListenerSettings, ListenerTls, Settings};
 pub use stop::Stop;
+pub use transcripts::{KeepSessions, TooManyWatched, Watched};
