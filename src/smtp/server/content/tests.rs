@@ -45,7 +45,8 @@ fn read(rules: ContentRules, input: &[u8], piece: usize) -> (usize, Option<Resul
 }
 
 fn end(reader: ContentReader) -> Result<Vec<u8>, String> {
-    reader.finish().map(|(content, ..)| content.to_bytes().to_vec()).map_err(|reply| reply.lines()[0].clone())
+    let text = |reply: Reply| reply.lines()[0].split_once(' ').expect("a status and a text").1.to_owned();
+    reader.finish().map(|(content, ..)| content.to_bytes().to_vec()).map_err(text)
 }
 
 #[test]
