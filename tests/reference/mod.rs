@@ -117,7 +117,7 @@ impl Reader<'_> {
                 "BODY=7BIT" | "BODY=8BITMIME" | "RET=FULL" => {}
                 "BODY=BINARYMIME" => transaction.binary = true,
                 "SMTPUTF8" => transaction.utf8 = true,
-                _ => match parameter.strip_prefix("SIZE=").and_then(|size| number(size)) {
+                _ => match parameter.strip_prefix("SIZE=").and_then(number) {
                     Some(size) if size <= self.rules.max_message_size as u128 => {}
                     _ => return,
                 },
