@@ -11,7 +11,7 @@ use super::Settings;
 use super::answers::Answers;
 use crate::accept::{Client, Front, Stop};
 use crate::clock::Clock;
-use crate::mail::{Content, Envelope, Origin, QueueId};
+use crate::mail::{BodyType, Content, Envelope, Origin, QueueId};
 use crate::notice;
 use crate::queue::{AcceptError, Dispatch, Incoming, Queue};
 use crate::route::Router;
@@ -104,7 +104,7 @@ impl Relay {
             return Err(SubmitError::NoRoute(lost.address.clone()));
         }
         let content = content.into();
-        if !content.has_only_crlf() {
+        if envelope.body != BodyType::BinaryMime && !content.has_only_crlf() {
             return Err(SubmitError::BareLineEnd);
         }
         let message_id = crate::accept::message_id(&content);
