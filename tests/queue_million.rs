@@ -171,6 +171,8 @@ fn start(messages: usize, until: Timestamp, clock: &Clock, settings: Settings) -
             held_for_ms: 0,
             delay_told: false,
             owes_report: false,
+            hold_for: None,
+            deliver_by: None,
             waiting: [WaitingDomain { domain: Arc::clone(&domain), next_attempt: None }]
                 .into_iter()
                 .collect(),

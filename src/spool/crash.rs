@@ -31,9 +31,9 @@ pub(super) fn message(id: u64, strikes: Option<Strike>) -> Accepted {
     let recipient = format!("r{id}@example.org").parse().unwrap();
     let mut envelope = Envelope::new(ReversePath::NULL, [recipient]);
     // Some senders name times, which a start needs.
-    envelope.hold_for = (id % 3 == 0).then(|| Duration::from_secs(id));
+    envelope.hold_for = id.is_multiple_of(3).then(|| Duration::from_secs(id));
     let by = DeliverBy { seconds: id as i64, mode: ByMode::Return, trace: false };
-    envelope.deliver_by = (id % 5 == 0).then_some(by);
+    envelope.deliver_by = id.is_multiple_of(5).then_some(by);
     Accepted {
         id: QueueId::from_u64(id),
         arrived_at: Timestamp::from_millis(id * 1000),
