@@ -21,7 +21,6 @@ pub(super) enum Refusal {
     Idle,
     TooSlow,
     NotTheProxy,
-    NoProxyHeader,
     Stopping,
     TooManyMessages,
     SpoolFull,
@@ -90,18 +89,12 @@ impl Refusal {
                 "it comes too slowly, closing the connection",
                 "one command took longer than [limits] idle_timeout, or content longer than content_time",
             ),
-            // These two are said to nobody: without a header nobody knows whom to answer.
+            // Said to nobody: without a header nobody knows whom to answer.
             Self::NotTheProxy => (
                 421,
                 status(4, 7, 1),
                 "this listener is for its proxy",
                 "the connection is from none of the listener's proxy_networks; nothing was said",
-            ),
-            Self::NoProxyHeader => (
-                421,
-                status(4, 5, 2),
-                "this listener is for its proxy",
-                "the connection did not begin with a PROXY header that is in order; nothing was said",
             ),
             Self::Stopping => {
                 (421, status(4, 3, 2), "the relay is stopping, try again later", "the relay is stopping")

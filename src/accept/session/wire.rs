@@ -76,7 +76,7 @@ impl Session {
                 Ok(())
             }
             Err(error) => {
-                self.tell_rejected(None, None, &Refusal::NoProxyHeader.reply(), &error.to_string());
+                self.tell_rejected(None, None, &Refusal::NotTheProxy.reply(), &error.to_string());
                 Err(Gone)
             }
         }
