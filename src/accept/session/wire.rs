@@ -144,6 +144,8 @@ impl Session {
     }
 
     pub(super) async fn write(&mut self, server: &mut Server) -> Result<(), Gone> {
+        // A reply is the end of a command: what has come behind it is another one.
+        self.amid = Amid::Nothing;
         let stream = self.stream();
         let output = server.output();
         let written = tokio::time::timeout(WRITE_TIMEOUT, async {
