@@ -83,7 +83,7 @@ impl Session {
                 Ok(())
             }
             Err(error) => {
-                self.tell_rejected(None, None, &Refusal::NoProxyHeader.reply(), &error.to_string());
+                self.tell_rejected(None, None, &Refusal::NotTheProxy.reply(), &error.to_string());
                 self.seen.end(Ended::NoProxyHeader, Some(error.to_string()));
                 Err(Gone)
             }
@@ -167,6 +167,8 @@ impl Session {
 
     pub(super) async fn write(&mut self, server: &mut Server) -> Result<(), Gone> {
         self.seen.says(server);
+        // A reply is the end of a command: what has come behind it is another one.
+        self.amid = Amid::Nothing;
         let stream = self.stream();
         let output = server.output();
         let written = tokio::time::timeout(WRITE_TIMEOUT, async {
