@@ -173,8 +173,6 @@ fn start(messages: usize, until: Timestamp, clock: &Clock, settings: Settings) -
             hold_for: None,
             deliver_by: None,
             owes_report: false,
-            hold_for: None,
-            deliver_by: None,
             waiting: [WaitingDomain { domain: Arc::clone(&domain), next_attempt: None }]
                 .into_iter()
                 .collect(),
