@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use super::auth::{Authenticator, Gate, Senders};
 use super::session::Session;
 use super::{ListenerSettings, Settings, Stop};
 use crate::clock::Clock;
@@ -33,6 +34,7 @@ pub struct Front {
     routes: Arc<dyn Routes>,
     pub(super) tracking: Tracking,
     pub(super) clock: Clock,
+    pub(super) gate: Gate,
     sessions: AtomicUsize,
     bytes_in_flight: AtomicU64,
     /// The last commit failed, and this has been said.
@@ -55,10 +57,22 @@ impl Front {
             routes,
             tracking,
             clock,
+            gate: Gate::new(None),
             sessions: AtomicUsize::new(0),
             bytes_in_flight: AtomicU64::new(0),
             refusing: AtomicBool::new(false),
         }
+    }
+
+    /// Asks this one who the users are, in place of the users file.
+    pub fn with_authenticator(mut self, authenticator: Arc<dyn Authenticator>) -> Self {
+        self.gate = Gate::new(Some(authenticator));
+        self
+    }
+
+    /// The addresses that a user may send as.
+    pub fn senders(&self, user: &str) -> Senders {
+        self.gate.senders(&self.settings().auth, user)
     }
 
     pub fn hostname(&self) -> &str {
@@ -96,9 +110,10 @@ impl Front {
         &self,
         settings: &Settings,
         client: IpAddr,
+        user: Option<&str>,
         recipient: &Address,
     ) -> Result<(), super::refusals::Refusal> {
-        super::policy::may_relay(&settings.networks, &self.routes.routes(), client, recipient)
+        super::policy::may_relay(&settings.networks, &self.routes.routes(), client, user, recipient)
     }
 
     /// Accepts connections on all listeners until `stop`, then waits for the sessions to end.

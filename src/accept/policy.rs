@@ -1,7 +1,8 @@
 //! May this be relayed? The one place that decides it.
 //!
-//! Who may relay: clients whose address lies in one of the configured networks, to any domain that has a route. Nobody
-//! else may send to anybody: posthouse has no mailboxes of its own. IPv4-mapped IPv6 addresses count as IPv4.
+//! Who may relay: clients whose address lies in one of the configured networks, and users that have authenticated from
+//! wherever, to any domain that has a route. Nobody else may send to anybody: posthouse has no mailboxes of its own.
+//! IPv4-mapped IPv6 addresses count as IPv4.
 
 use std::net::IpAddr;
 
@@ -14,16 +15,22 @@ pub(super) fn may_relay(
     networks: &[IpNet],
     routes: &RouteTable,
     client: IpAddr,
+    user: Option<&str>,
     recipient: &Address,
 ) -> Result<(), Refusal> {
-    let client = client.to_canonical();
-    if !networks.iter().any(|network| network.contains(&client)) {
+    if user.is_none() && !is_within(networks, client) {
         return Err(Refusal::MayNotRelay);
     }
     match routes.destination(recipient.domain()) {
         Some(_) => Ok(()),
         None => Err(Refusal::NoRoute),
     }
+}
+
+/// Whether the client's address lies in one of the networks.
+pub(super) fn is_within(networks: &[IpNet], client: IpAddr) -> bool {
+    let client = client.to_canonical();
+    networks.iter().any(|network| network.contains(&client))
 }
 
 #[cfg(test)]
@@ -39,14 +46,17 @@ mod tests {
                 via: crate::mail::Via::Mx,
             }],
         };
-        let ask = |client: &str, recipient: &str| {
-            may_relay(&networks, &routes, client.parse().unwrap(), &recipient.parse().unwrap())
+        let ask_as = |user: Option<&str>, client: &str, recipient: &str| {
+            may_relay(&networks, &routes, client.parse().unwrap(), user, &recipient.parse().unwrap())
         };
+        let ask = |client: &str, recipient: &str| ask_as(None, client, recipient);
         assert_eq!(ask("192.0.2.7", "a@example.org"), Ok(()));
         assert_eq!(ask("::ffff:192.0.2.7", "a@example.org"), Ok(()));
         assert_eq!(ask("::1", "a@EXAMPLE.org"), Ok(()));
         assert_eq!(ask("192.0.3.7", "a@example.org"), Err(Refusal::MayNotRelay));
         assert_eq!(ask("127.0.0.1", "a@example.org"), Err(Refusal::MayNotRelay));
         assert_eq!(ask("192.0.2.7", "a@example.com"), Err(Refusal::NoRoute));
+        assert_eq!(ask_as(Some("alice"), "192.0.3.7", "a@example.org"), Ok(()));
+        assert_eq!(ask_as(Some("alice"), "192.0.3.7", "a@example.com"), Err(Refusal::NoRoute));
     }
 }

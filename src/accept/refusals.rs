@@ -23,6 +23,14 @@ pub(super) enum Refusal {
     SpoolFull,
     SpoolFailing,
     TooLarge,
+    AuthenticationRequired,
+    WrongCredentials,
+    Impersonation,
+    MalformedAuthentication,
+    Guessing,
+    GuessingOn,
+    TooManyAuthentications,
+    UsersUnavailable,
 }
 
 impl Refusal {
@@ -100,6 +108,54 @@ impl Refusal {
                 status(5, 3, 4),
                 "the message is larger than the spool can keep",
                 "the message is larger than a record of the spool",
+            ),
+            Self::AuthenticationRequired => (
+                530,
+                status(5, 7, 0),
+                "authentication is required here, send AUTH first",
+                "the listener has auth = \"required\"",
+            ),
+            Self::WrongCredentials => (
+                535,
+                status(5, 7, 8),
+                "authentication failed",
+                "no user has this name and this password or token, or he is disabled",
+            ),
+            Self::Impersonation => (
+                535,
+                status(5, 7, 8),
+                "nobody may act as somebody else here, leave the authorization identity empty",
+                "the authorization identity is not the user's own name",
+            ),
+            Self::MalformedAuthentication => (
+                501,
+                status(5, 5, 2),
+                "the response is not what this mechanism says",
+                "a malformed SASL message, or channel binding, which is not offered",
+            ),
+            Self::Guessing => (
+                454,
+                status(4, 7, 0),
+                "too many failed authentications, try again later",
+                "[auth] failures is reached by this client address or this name",
+            ),
+            Self::GuessingOn => (
+                421,
+                status(4, 7, 0),
+                "too many failed authentications, closing the connection; try again later",
+                "[auth] failures is reached within one session",
+            ),
+            Self::TooManyAuthentications => (
+                454,
+                status(4, 7, 0),
+                "too many authentications at once, try again in a moment",
+                "too many clients wait for a password to be compared",
+            ),
+            Self::UsersUnavailable => (
+                454,
+                status(4, 7, 0),
+                "authentication does not work at the moment, try again later",
+                "the users cannot be asked",
             ),
         }
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::{Mechanism, UsersFile};
 use crate::net::ServerTls;
 
 /// How a listener speaks TLS.
@@ -17,6 +18,18 @@ pub enum ListenerTls {
     Implicit(ServerTls),
 }
 
+/// Whether a listener's clients authenticate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ListenerAuth {
+    /// AUTH is not offered.
+    None,
+    /// AUTH is offered where there are users; clients of the networks that may relay need none.
+    #[default]
+    Optional,
+    /// Without AUTH there is no MAIL: 530 5.7.0.
+    Required,
+}
+
 /// One listener.
 #[derive(Clone, Debug)]
 pub struct ListenerSettings {
@@ -25,12 +38,21 @@ pub struct ListenerSettings {
     pub tls: ListenerTls,
     /// Octets of content.
     pub max_message_size: u64,
+    pub auth: ListenerAuth,
+    /// Whether AUTH is offered in the clear too: passwords can then be read by whoever stands in between.
+    pub auth_without_tls: bool,
 }
 
 impl ListenerSettings {
-    /// Without TLS, messages up to 35 MiB.
+    /// Without TLS, messages up to 35 MiB, AUTH under TLS where there are users.
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, tls: ListenerTls::None, max_message_size: 35 << 20 }
+        Self {
+            address,
+            tls: ListenerTls::None,
+            max_message_size: 35 << 20,
+            auth: ListenerAuth::default(),
+            auth_without_tls: false,
+        }
     }
 }
 
@@ -61,18 +83,51 @@ impl Default for Limits {
     }
 }
 
+/// Who authenticates, and how often he may fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthSettings {
+    /// The users; an [`Authenticator`](super::Authenticator) that the embedding program brings takes its place.
+    pub users: Option<UsersFile>,
+    /// What may be offered, the best first; of these EHLO lists those that the users can be authenticated by.
+    pub mechanisms: Vec<Mechanism>,
+    /// Failures of one client address (IPv6: its /64), or of one name, after which both wait.
+    pub failures: u32,
+    /// A failure is forgotten after this time without another one, and nobody waits longer (real time).
+    pub window: Duration,
+}
+
+/// No users, every mechanism, 5 failures in 15 minutes.
+impl Default for AuthSettings {
+    fn default() -> Self {
+        Self {
+            users: None,
+            mechanisms: Mechanism::ALL.to_vec(),
+            failures: 5,
+            window: Duration::from_secs(15 * 60),
+        }
+    }
+}
+
 /// What may change while the relay runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Clients that may relay; everybody else gets 550 5.7.1.
+    /// Clients that may relay without AUTH; everybody else gets 550 5.7.1, unless he has authenticated.
     pub networks: Vec<IpNet>,
     pub limits: Limits,
+    pub auth: AuthSettings,
+    /// Whether the trace field names the user: `(authenticated as alice)`.
+    pub show_user: bool,
 }
 
 /// Only this machine may relay.
 impl Default for Settings {
     fn default() -> Self {
         let loopback = ["127.0.0.0/8", "::1/128"].map(|network| network.parse().expect("a network"));
-        Self { networks: loopback.to_vec(), limits: Limits::default() }
+        Self {
+            networks: loopback.to_vec(),
+            limits: Limits::default(),
+            auth: AuthSettings::default(),
+            show_user: false,
+        }
     }
 }

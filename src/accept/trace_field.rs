@@ -16,6 +16,8 @@ pub(super) struct TraceField<'a> {
     pub hostname: &'a str,
     /// SMTP, ESMTP or ESMTPS (RFC 3848).
     pub protocol: &'static str,
+    /// Who has authenticated, where the field is to say so.
+    pub user: Option<&'a str>,
     pub id: QueueId,
     pub envelope: &'a Envelope,
     pub now: Timestamp,
@@ -31,6 +33,9 @@ impl TraceField<'_> {
             IpAddr::V6(address) => format!("IPv6:{address}"),
         };
         let mut field = format!("Received: from {} ([{client}])\r\n", self.client_name);
+        if let Some(user) = self.user {
+            let _ = write!(field, "\t(authenticated as {})\r\n", in_comment(user));
+        }
         let (hostname, protocol, id) = (self.hostname, self.protocol, self.id);
         let _ = write!(field, "\tby {hostname} (posthouse) with {protocol} id {id}");
         if let [only] = self.envelope.recipients.as_slice() {
@@ -41,10 +46,33 @@ impl TraceField<'_> {
     }
 }
 
+/// A name within a comment (RFC 5322 section 3.2.2): what has a meaning there is quoted by a backslash, and all that is
+/// not printable US-ASCII is written as in xtext (RFC 3461 section 4), `+C3+A9`.
+fn in_comment(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    for octet in name.bytes() {
+        match octet {
+            b'(' | b')' | b'\\' => text.extend(['\\', char::from(octet)]),
+            b' '..=b'~' => text.push(char::from(octet)),
+            _ => {
+                let _ = write!(text, "+{octet:02X}");
+            }
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::mail::{Address, ReversePath};
+
+    #[test]
+    fn a_user_cannot_leave_the_comment() {
+        assert_eq!(in_comment("alice@example.org"), "alice@example.org");
+        assert_eq!(in_comment("a) b (\\"), "a\\) b \\(\\\\");
+        assert_eq!(in_comment("andr\u{e9}\r\n"), "andr+C3+A9+0D+0A");
+    }
 
     #[test]
     fn names_the_recipient_only_where_he_is_alone() {
@@ -56,6 +84,7 @@ mod tests {
                 client: "::ffff:192.0.2.7".parse().unwrap(),
                 hostname: "relay.example.org",
                 protocol: "ESMTP",
+                user: None,
                 id: QueueId::first_at(1_795_318_387_120),
                 envelope: &envelope,
                 now: Timestamp::from_millis(1_795_318_387_120),

@@ -32,6 +32,13 @@ impl Configuration {
             accept: accept::Settings {
                 networks: self.relaying.networks.clone(),
                 limits: self.limits.accept(),
+                auth: accept::AuthSettings {
+                    users: self.relaying.users.clone(),
+                    mechanisms: self.auth.mechanisms.clone(),
+                    failures: self.auth.failures,
+                    window: self.auth.window,
+                },
+                show_user: self.relaying.show_user,
             },
             routes: self.routes.clone(),
             route: route::Settings {
@@ -57,6 +64,8 @@ impl Configuration {
                 ListenerTls::Implicit => accept::ListenerTls::Implicit(tls()),
             },
             max_message_size: listener.max_message_size,
+            auth: listener.auth,
+            auth_without_tls: listener.auth_without_tls,
         }
     }
 

@@ -186,6 +186,14 @@ impl Value {
         }
     }
 
+    pub fn boolean(&self) -> Option<bool> {
+        match &self.kind {
+            Kind::Boolean(flag) => Some(*flag),
+            Kind::Plain(text) => text.parse().ok(),
+            _ => None,
+        }
+    }
+
     pub fn number(&self) -> Option<f64> {
         match &self.kind {
             Kind::Float(number) => Some(*number),

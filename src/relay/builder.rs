@@ -9,7 +9,7 @@ use super::answers::Answers;
 use super::handle::{Inner, Relay, Tasks};
 use super::workers::Workers;
 use super::{Keep, Settings, Track};
-use crate::accept::{Front, Stop};
+use crate::accept::{Authenticator, Front, Stop};
 use crate::clock::Clock;
 use crate::deliver::Courier;
 use crate::net::{BindError, Network};
@@ -24,6 +24,7 @@ pub struct Builder {
     clock: Clock,
     network: Network,
     names: Option<Arc<dyn Names>>,
+    authenticator: Option<Arc<dyn Authenticator>>,
 }
 
 /// Why a relay did not start. Nothing was changed but that folders may have been made.
@@ -41,7 +42,13 @@ pub enum StartError {
 
 impl Relay {
     pub fn builder(settings: Settings) -> Builder {
-        Builder { settings, clock: Clock::system(), network: Network::System, names: None }
+        Builder {
+            settings,
+            clock: Clock::system(),
+            network: Network::System,
+            names: None,
+            authenticator: None,
+        }
     }
 }
 
@@ -64,9 +71,15 @@ impl Builder {
         self
     }
 
+    /// Asks the program's own users, in place of those of a file.
+    pub fn authenticator(mut self, authenticator: Arc<dyn Authenticator>) -> Self {
+        self.authenticator = Some(authenticator);
+        self
+    }
+
     /// Opens the spool, takes up what waits in it, binds the listeners, and begins.
     pub async fn start(self) -> Result<Relay, StartError> {
-        let Self { settings, clock, network, names } = self;
+        let Self { settings, clock, network, names, authenticator } = self;
         let (tracking, tracking_folder) = match settings.track {
             Track::Folder { path, keep } => (Tracking::to_folder(&path, keep, clock.clone())?, Some(path)),
             Track::Subscribers => (Tracking::in_memory(clock.clone()), None),
@@ -111,14 +124,18 @@ impl Builder {
         );
         let workers =
             Workers { queue: queue.clone(), courier, clock: clock.clone(), notices: Arc::clone(&notices) };
-        let front = Arc::new(Front::new(
+        let front = Front::new(
             settings.accept,
             settings.hostname,
             queue.clone(),
             Arc::clone(&answers) as _,
             tracking.clone(),
             clock.clone(),
-        ));
+        );
+        let front = Arc::new(match authenticator {
+            Some(authenticator) => front.with_authenticator(authenticator),
+            None => front,
+        });
         let tasks = Tasks {
             listeners: tokio::spawn(Arc::clone(&front).serve(listeners, stop.clone())),
             workers: tokio::spawn(watched(Arc::new(workers).run())),

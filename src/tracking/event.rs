@@ -64,6 +64,8 @@ event_names! {
     Sleep = "SLEEP",
     /// A destination answers again.
     Wake = "WAKE",
+    /// A client has not authenticated: wrong, malformed, or too often.
+    AuthFail = "AUTHFAIL",
     /// Something in the spool is damaged and was set aside.
     Quarantine = "QUARANTINE",
 }
@@ -170,6 +172,10 @@ event_fields! {
     session: Option<SessionId>, "Option::is_none";
     /// The client's address.
     client: Option<IpAddr>, "Option::is_none";
+    /// Who it has authenticated as; of an AUTHFAIL event as whom it tried.
+    user: Option<String>, "Option::is_none";
+    /// Of an AUTHFAIL event: the SASL mechanism.
+    mechanism: Option<String>, "Option::is_none";
     /// The reverse-path; `<>` is the null one.
     sender: Option<String>, "Option::is_none";
     /// The recipients that this event is about.

@@ -37,8 +37,22 @@ pub struct Received<'a> {
 pub struct Rejected<'a> {
     pub session: Option<SessionId>,
     pub client: Option<IpAddr>,
+    /// Who it has authenticated as.
+    pub user: Option<&'a str>,
     pub sender: Option<&'a str>,
     pub recipient: Option<&'a str>,
+    pub reply: &'a Reply,
+    pub reason: &'a str,
+}
+
+/// A client has not authenticated.
+#[derive(Clone, Copy, Debug)]
+pub struct AuthFailed<'a> {
+    pub session: Option<SessionId>,
+    pub client: Option<IpAddr>,
+    /// As whom it tried, as far as it came.
+    pub user: Option<&'a str>,
+    pub mechanism: &'a str,
     pub reply: &'a Reply,
     pub reason: &'a str,
 }
@@ -144,6 +158,7 @@ impl Tracking {
         self.tell(EventName::Receive, |event| {
             about(event, message);
             event.client = message.origin.client;
+            event.user = message.origin.user.clone();
             event.recipients = texts(facts.recipients);
             event.size = Some(facts.size);
             event.duration_ms = facts.duration.map(millis);
@@ -156,8 +171,22 @@ impl Tracking {
         self.tell(EventName::Reject, |event| {
             event.session = facts.session;
             event.client = facts.client;
+            event.user = facts.user.map(str::to_owned);
             event.sender = facts.sender.map(str::to_owned);
             event.recipients = facts.recipient.map(str::to_owned).into_iter().collect();
+            event.status = facts.reply.status();
+            event.reply = Some(facts.reply.clone());
+            event.reason = Some(facts.reason.to_owned());
+        });
+    }
+
+    /// AUTHFAIL: the session goes on without a user, or ends.
+    pub fn auth_failed(&self, facts: &AuthFailed<'_>) {
+        self.tell(EventName::AuthFail, |event| {
+            event.session = facts.session;
+            event.client = facts.client;
+            event.user = facts.user.map(str::to_owned);
+            event.mechanism = Some(facts.mechanism.to_owned());
             event.status = facts.reply.status();
             event.reply = Some(facts.reply.clone());
             event.reason = Some(facts.reason.to_owned());

@@ -13,11 +13,12 @@ use std::sync::Arc;
 
 use tokio::io::AsyncWriteExt;
 
+use super::auth::Exchange;
 use super::front::Place;
 use super::header::{message_id, received_fields};
 use super::refusals::Refusal;
 use super::trace_field::TraceField;
-use super::{ListenerSettings, ListenerTls, Settings, Stop};
+use super::{ListenerAuth, ListenerSettings, ListenerTls, Settings, Stop};
 use crate::clock::Timestamp;
 use crate::mail::{Origin, Receipt, Reply, SessionId};
 use crate::net::Stream;
@@ -37,6 +38,12 @@ pub(super) struct Session {
     stream: Option<Stream>,
     /// While a transaction is open: the intake that it announces, and since when.
     intake: Option<(Intake, Timestamp)>,
+    /// While AUTH goes to and fro.
+    exchange: Option<Exchange>,
+    /// Who the client has authenticated as.
+    user: Option<String>,
+    /// Authentications that failed.
+    failures: u32,
 }
 
 /// The client is gone, or its connection is broken: nothing more can be said.
@@ -52,7 +59,19 @@ impl Session {
     ) -> Self {
         let id = SessionId::from_chance(place.front.clock.chance());
         let settings = place.front.settings();
-        Self { place, id, client, listener, settings, stop, stream: Some(stream), intake: None }
+        Self {
+            place,
+            id,
+            client,
+            listener,
+            settings,
+            stop,
+            stream: Some(stream),
+            intake: None,
+            exchange: None,
+            user: None,
+            failures: 0,
+        }
     }
 
     pub async fn run(mut self) {
@@ -72,6 +91,7 @@ impl Session {
         settings.max_message_size = self.listener.max_message_size;
         settings.max_recipients = self.settings.limits.recipients;
         settings.starttls = matches!(self.listener.tls, ListenerTls::StartTls(_));
+        settings.auth = self.auth_offer();
         settings
     }
 
@@ -115,6 +135,10 @@ impl Session {
     /// What could not be kept is refused before it has crossed the wire.
     fn mail(&mut self, question: MailQuestion<'_>) {
         let front = Arc::clone(&self.place.front);
+        if self.listener.auth == ListenerAuth::Required && question.server().user().is_none() {
+            let sender = question.mail().reverse_path.to_string();
+            return question.refuse(self.rejected(Some(&sender), None, Refusal::AuthenticationRequired));
+        }
         if let Some(error) = front.queue.refusal() {
             front.accepts_no_more(&error);
             let sender = question.mail().reverse_path.to_string();
@@ -126,7 +150,8 @@ impl Session {
 
     fn recipient(&mut self, question: RecipientQuestion<'_>) {
         let address = &question.recipient().address;
-        match self.place.front.may_relay(&self.settings, self.client, address) {
+        let user = question.server().user();
+        match self.place.front.may_relay(&self.settings, self.client, user, address) {
             Ok(()) => question.accept(),
             Err(refusal) => {
                 let sender = question.envelope().reverse_path.to_string();
@@ -156,18 +181,20 @@ impl Session {
             return answer.refuse(self.rejected(Some(&sender), None, Refusal::Loop));
         }
         let now = front.clock.now();
+        let user = answer.server().user().map(str::to_owned);
         let trace_field = TraceField {
             client_name: answer.server().client_name().unwrap_or("unknown"),
             client: self.client,
             hostname: front.hostname(),
             protocol: answer.server().protocol(),
+            user: user.as_deref().filter(|_| self.settings.show_user),
             id: intake.id(),
             envelope: &envelope,
             now,
         };
         let message_id = message_id(&content);
         content.prepend(trace_field.write());
-        let origin = Origin { session: Some(self.id), client: Some(self.client), message_id, user: None };
+        let origin = Origin { session: Some(self.id), client: Some(self.client), message_id, user };
         let incoming = Incoming { envelope, origin, content, taken: Some(now.since(began)) };
         let accepted = front.queue.accept(intake, incoming).await;
         self.place.give_back_in_flight();
@@ -192,7 +219,8 @@ impl Session {
 
     fn tell_rejected(&self, sender: Option<&str>, recipient: Option<&str>, reply: &Reply, reason: &str) {
         let (session, client) = (Some(self.id), Some(self.client));
-        let facts = Rejected { session, client, sender, recipient, reply, reason };
+        let user = self.user.as_deref();
+        let facts = Rejected { session, client, user, sender, recipient, reply, reason };
         self.place.front.tracking.rejected(&facts);
     }
 }

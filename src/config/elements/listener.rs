@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use crate::accept::ListenerAuth;
 use crate::config::quantity::Mismatch;
 use crate::config::section::Section;
 use crate::config::tree::{Place, Value};
@@ -25,17 +26,40 @@ pub struct Listener {
     pub tls: ListenerTls,
     /// Octets of content; announced by SIZE (RFC 1870).
     pub max_message_size: u64,
+    /// AUTH (RFC 4954).
+    pub auth: ListenerAuth,
+    /// Whether AUTH is offered in the clear too.
+    pub auth_without_tls: bool,
 }
 
 impl Default for Listener {
     fn default() -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 2525));
-        Self { address, tls: ListenerTls::None, max_message_size: 35 << 20 }
+        Self {
+            address,
+            tls: ListenerTls::None,
+            max_message_size: 35 << 20,
+            auth: ListenerAuth::Optional,
+            auth_without_tls: false,
+        }
     }
 }
 
 const TLS: [(&str, ListenerTls); 3] =
     [("none", ListenerTls::None), ("starttls", ListenerTls::StartTls), ("implicit", ListenerTls::Implicit)];
+
+const AUTH: [(&str, ListenerAuth); 3] = [
+    ("none", ListenerAuth::None),
+    ("optional", ListenerAuth::Optional),
+    ("required", ListenerAuth::Required),
+];
+
+impl Listener {
+    /// Whether a client can authenticate here, if there are users.
+    pub fn offers_auth(&self) -> bool {
+        self.auth != ListenerAuth::None && (self.tls != ListenerTls::None || self.auth_without_tls)
+    }
+}
 
 /// All listeners, and the place of one that needs a certificate.
 pub(super) fn read(top: &mut Section<'_>) -> (Vec<Listener>, Option<Place>) {
@@ -49,7 +73,8 @@ pub(super) fn read(top: &mut Section<'_>) -> (Vec<Listener>, Option<Place>) {
         let address = section.require("address", address.map(|at| at.value), "\"127.0.0.1:2525\"");
         let tls = section.word("tls", &TLS).unwrap_or(default.tls);
         let max_message_size = section.size("max_message_size").unwrap_or(default.max_message_size);
-        section.not_yet("auth");
+        let auth = section.word("auth", &AUTH).unwrap_or(default.auth);
+        let auth_without_tls = section.flag("auth_without_tls").unwrap_or(default.auth_without_tls);
         if tls != ListenerTls::None && wants_tls.is_none() {
             wants_tls = Some(place.clone());
         }
@@ -63,7 +88,9 @@ pub(super) fn read(top: &mut Section<'_>) -> (Vec<Listener>, Option<Place>) {
                     Some(hint.into()),
                 );
             }
-            listeners.push(Listener { address, tls, max_message_size });
+            let listener = Listener { address, tls, max_message_size, auth, auth_without_tls };
+            check_auth(&section, &listener);
+            listeners.push(listener);
         }
         section.done();
     }
@@ -71,6 +98,20 @@ pub(super) fn read(top: &mut Section<'_>) -> (Vec<Listener>, Option<Place>) {
         listeners.push(Listener::default());
     }
     (listeners, wants_tls)
+}
+
+fn check_auth(section: &Section<'_>, listener: &Listener) {
+    let in_clear = listener.tls != ListenerTls::Implicit && listener.auth_without_tls;
+    if listener.auth == ListenerAuth::Required && !listener.offers_auth() {
+        let problem = "auth is \"required\", but without TLS it is not offered: nobody could send anything";
+        let hint = "write tls = \"starttls\" or \"implicit\", or auth_without_tls = true";
+        section.report.fault(section.place_of("auth"), problem, None, Some(hint.into()));
+    } else if listener.auth != ListenerAuth::None && in_clear && !listener.address.ip().is_loopback() {
+        let problem =
+            format!("passwords sent to {} can be read by whoever stands in between", listener.address);
+        let hint = "offer TLS, and leave auth_without_tls out";
+        section.report.warn(section.place_of("auth_without_tls"), problem, hint);
+    }
 }
 
 fn socket_address(value: &Value) -> Result<SocketAddr, Mismatch> {

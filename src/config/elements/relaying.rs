@@ -1,39 +1,81 @@
 //! `[relaying]`: who may relay.
 //!
 //! Contract: networks in CIDR; a bare address is itself alone. Everybody being allowed in is a warning, also when
-//! that is only so because a container's gateway stands for everybody.
-//! Not here: the decision about a client (`accept`).
+//! that is only so because a container's gateway stands for everybody. A users file can be read and is in order.
+//! Not here: the decision about a client, and what stands in the users file (`accept`).
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
+use super::spool::under;
+use crate::accept::{UsersError, UsersFile};
 use crate::config::quantity::Mismatch;
-use crate::config::section::Section;
+use crate::config::section::{At, Section};
 use crate::config::tree::Value;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relaying {
     /// Whose clients may relay without AUTH.
     pub networks: Vec<IpNet>,
+    /// Who may relay with AUTH, from wherever.
+    pub users: Option<UsersFile>,
+    /// Whether the trace field names the user.
+    pub show_user: bool,
 }
 
 impl Default for Relaying {
     fn default() -> Self {
         let net = |text: &str| text.parse().expect("a network");
-        Self { networks: vec![net("127.0.0.0/8"), net("::1/128")] }
+        Self { networks: vec![net("127.0.0.0/8"), net("::1/128")], users: None, show_user: false }
     }
 }
 
 impl Relaying {
-    pub(super) fn read(mut section: Section<'_>) -> Self {
+    pub(super) fn read(mut section: Section<'_>, folder: &Path) -> Self {
+        let default = Self::default();
         let networks = section.list("networks", network);
         if let Some(networks) = &networks {
             warn_of_everybody(&section, networks);
         }
-        section.not_yet("users");
+        let users = section.text("users");
+        let users = users.and_then(|at| users_file(&section, under(folder, &at.value, at.place), &at));
+        let show_user = section.flag("show_user").unwrap_or(default.show_user);
         section.done();
-        networks.map_or_else(Self::default, |networks| Self { networks })
+        Self { networks: networks.unwrap_or(default.networks), users, show_user }
+    }
+
+    /// Only where the users file is, whatever stands in it.
+    pub(in crate::config) fn users_path(mut section: Section<'_>, folder: &Path) -> Option<PathBuf> {
+        section.text("users").map(|at| under(folder, &at.value, at.place))
+    }
+}
+
+fn users_file(section: &Section<'_>, path: PathBuf, at: &At<'_, String>) -> Option<UsersFile> {
+    match UsersFile::open(&path) {
+        Ok(users) => {
+            if users.is_open_to_others() {
+                let problem = format!("every user of this machine may read {}", path.display());
+                let hint =
+                    "chmod o= that file: its hashes can be guessed at, and its keys stand for this relay";
+                section.report.warn(at.place, problem, hint);
+            }
+            Some(users)
+        }
+        Err(error) => {
+            let (problem, hint) = match &error {
+                UsersError::Read { source, .. } => (
+                    format!("the users file {} cannot be read: {source}", path.display()),
+                    "make it by `posthouse user add NAME --users FILE`, or name a file that this user may read",
+                ),
+                _ => {
+                    (format!("the users file is not in order: {error}"), "mend it there; nothing was changed")
+                }
+            };
+            section.report.fault(at.place, problem, None, Some(hint.into()));
+            None
+        }
     }
 }
 
