@@ -172,10 +172,6 @@ event_fields! {
     session: Option<SessionId>, "Option::is_none";
     /// The client's address.
     client: Option<IpAddr>, "Option::is_none";
-    /// Who it has authenticated as; of an AUTHFAIL event as whom it tried.
-    user: Option<String>, "Option::is_none";
-    /// Of an AUTHFAIL event: the SASL mechanism.
-    mechanism: Option<String>, "Option::is_none";
     /// The reverse-path; `<>` is the null one.
     sender: Option<String>, "Option::is_none";
     /// The recipients that this event is about.
@@ -213,6 +209,10 @@ event_fields! {
     waiting: Option<u64>, "Option::is_none";
     /// How long it took, in milliseconds.
     duration_ms: Option<u64>, "Option::is_none";
+    /// Who the client has authenticated as; of an AUTHFAIL event as whom it tried.
+    user: Option<String>, "Option::is_none";
+    /// Of an AUTHFAIL event: the SASL mechanism.
+    mechanism: Option<String>, "Option::is_none";
 }
 
 impl Event {

@@ -122,6 +122,8 @@ impl Session {
                 Step::StartTls => {
                     let ListenerTls::StartTls(tls) = &self.listener.tls else { return Ok(()) };
                     let tls = tls.clone();
+                    // Who the client was before is forgotten, as all else.
+                    (self.user, self.exchange) = (None, None);
                     self.start_tls(&tls, server).await?;
                 }
                 Step::Closed => {

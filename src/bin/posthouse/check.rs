@@ -7,7 +7,8 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use posthouse::config::{Configuration, Flags, ListenerTls};
+use posthouse::accept::ListenerAuth;
+use posthouse::config::{Configuration, Flags, Listener, ListenerTls};
 use posthouse::mail::{Route, Via};
 
 use crate::settings::ConfigFile;
@@ -55,10 +56,14 @@ pub fn summary(settings: &Configuration) -> Vec<(&'static str, String)> {
             ListenerTls::StartTls => "STARTTLS",
             ListenerTls::Implicit => "implicit TLS",
         };
-        lines.push(("listener", format!("{}, {tls}", listener.address)));
+        let auth = auth_text(settings, listener);
+        lines.push(("listener", format!("{}, {tls}{auth}", listener.address)));
     }
     let networks: Vec<String> = settings.relaying.networks.iter().map(ToString::to_string).collect();
     lines.push(("relays for", if networks.is_empty() { "nobody".to_owned() } else { networks.join(", ") }));
+    if let Some(users) = &settings.relaying.users {
+        lines.push(("users", format!("{} in {}", users.rows().len(), users.path().display())));
+    }
     lines.extend(settings.routes.routes.iter().map(|route| ("route", route_text(route))));
     for (name, upstream) in &settings.upstreams {
         let hosts: Vec<String> = upstream.hosts.iter().map(ToString::to_string).collect();
@@ -73,6 +78,15 @@ pub fn summary(settings: &Configuration) -> Vec<(&'static str, String)> {
         lines.push(("clock", format!("{} seconds for each real one", settings.speed)));
     }
     lines
+}
+
+fn auth_text(settings: &Configuration, listener: &Listener) -> String {
+    if settings.relaying.users.is_none() || !listener.offers_auth() {
+        return String::new();
+    }
+    let must = if listener.auth == ListenerAuth::Required { ", AUTH required" } else { ", AUTH" };
+    let clear = if listener.auth_without_tls { " also in the clear" } else { "" };
+    format!("{must}{clear}")
 }
 
 fn route_text(route: &Route) -> String {

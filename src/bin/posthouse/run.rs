@@ -30,7 +30,7 @@ Examples:
 Without a file it listens on 127.0.0.1:2525 and keeps its spool in ./posthouse-spool. Without an
 upstream or a route it does not start: a lab must never mail the world by accident.
 SIGTERM and SIGINT stop it in order; what was accepted waits in the spool. SIGHUP reads the
-configuration anew: routes, upstreams, schedule, notices, limits.")]
+configuration anew: routes, upstreams, schedule, notices, limits, users.")]
 pub struct Run {
     #[command(flatten)]
     config: ConfigFile,
@@ -118,7 +118,7 @@ impl Run {
             return;
         };
         match relay.reload(configuration.relay()).await {
-            Ok(()) => tracing::info!("routes, upstreams, schedule, notices and limits were reloaded"),
+            Ok(()) => tracing::info!("routes, upstreams, schedule, notices, limits and users were reloaded"),
             Err(error) => tracing::error!(%error, "the configuration was not reloaded, the old one stays"),
         }
         for section in needs_restart(started, &configuration) {

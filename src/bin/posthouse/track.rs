@@ -184,6 +184,8 @@ fn details(event: &Event) -> Vec<String> {
         details.extend(text.map(|text| if label.is_empty() { text } else { format!("{label} {text}") }));
     };
     say("client", event.client.map(|client| format!("[{client}]")));
+    say("as", event.user.clone());
+    say("by", event.mechanism.clone());
     say("by way of", event.destination.clone());
     say("", event.host().map(|host| host.to_string()));
     say("", event.reason.clone());

@@ -57,9 +57,6 @@ impl UsersFile {
             None => None,
         };
         change(path, |document| {
-            if !document.contains_key(DECOY) {
-                document[DECOY] = value(STANDARD.encode(chance::<KEY>()));
-            }
             let tables = document.entry(USER).or_insert_with(|| Item::ArrayOfTables(ArrayOfTables::new()));
             let tables = tables.as_array_of_tables_mut().expect("the file was in order");
             let known = tables.iter().position(|table| is_named(table, &name));
@@ -132,7 +129,9 @@ fn change(
     flock(&folder, FlockOperation::LockExclusive).map_err(|errno| failed(errno.into()))?;
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => HEAD.to_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            format!("{HEAD}\n{DECOY} = \"{}\"\n", STANDARD.encode(chance::<KEY>()))
+        }
         Err(source) => return Err(UsersError::Read { path, source }),
     };
     file::parse(&path, &text)?;

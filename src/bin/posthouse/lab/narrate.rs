@@ -123,6 +123,11 @@ impl Narrator {
                 self.on_the_way(event)
             }
             EventName::Reject => self.rejected(event),
+            EventName::AuthFail => {
+                let user = event.user.as_deref().unwrap_or("somebody");
+                let reason = event.reason.as_deref().unwrap_or_default();
+                vec![self.line(event, Tone::Bad, format!("{user} is not let in: {reason}"))]
+            }
             EventName::Quarantine => {
                 let reason = event.reason.as_deref().unwrap_or_default();
                 vec![self.line(event, Tone::Bad, format!("damage in the spool was set aside: {reason}"))]
