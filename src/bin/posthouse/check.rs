@@ -60,10 +60,11 @@ pub fn summary(settings: &Configuration) -> Vec<(&'static str, String)> {
         lines.push(("listener", format!("{}, {tls}{auth}", listener.address)));
     }
     let networks: Vec<String> = settings.relaying.networks.iter().map(ToString::to_string).collect();
-    lines.push(("relays for", if networks.is_empty() { "nobody".to_owned() } else { networks.join(", ") }));
+    let mut relays_for = networks;
     if let Some(users) = &settings.relaying.users {
-        lines.push(("users", format!("{} in {}", users.rows().len(), users.path().display())));
+        relays_for.push(format!("{} users in {}", users.rows().len(), users.path().display()));
     }
+    lines.push(("relays for", if relays_for.is_empty() { "nobody".into() } else { relays_for.join(", ") }));
     lines.extend(settings.routes.routes.iter().map(|route| ("route", route_text(route))));
     for (name, upstream) in &settings.upstreams {
         let hosts: Vec<String> = upstream.hosts.iter().map(ToString::to_string).collect();

@@ -132,15 +132,13 @@ fn line() -> io::Result<String> {
 
 /// A line from the terminal, which does not show it meanwhile.
 fn hidden(prompt: &str) -> io::Result<String> {
-    let mut out = io::stderr();
-    write!(out, "{prompt}")?;
-    out.flush()?;
-    let stdin = io::stdin();
+    let (stdin, mut out) = (io::stdin(), io::stderr());
     let shown = tcgetattr(&stdin)?;
     let mut silent = shown.clone();
     silent.local_modes.remove(LocalModes::ECHO);
+    // Before the prompt: whoever answers it at once is not shown, nor cut short.
     tcsetattr(&stdin, OptionalActions::Flush, &silent)?;
-    let line = line();
+    let line = write!(out, "{prompt}").and_then(|()| out.flush()).and_then(|()| line());
     tcsetattr(&stdin, OptionalActions::Now, &shown)?;
     writeln!(out)?;
     line
