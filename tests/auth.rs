@@ -33,6 +33,7 @@ struct Bench {
     relay: Relay,
     upstream: Upstream,
     events: Events,
+    settings: Settings,
     _folder: tempfile::TempDir,
 }
 
@@ -68,10 +69,11 @@ async fn bench_with(change: impl FnOnce(&mut Settings), build: impl FnOnce(Build
     settings.routes = RouteTable::all_via("main");
     settings.route.groups.insert("main".into(), "smtp://192.0.2.10:25?tls=none".parse().unwrap());
     change(&mut settings);
-    let builder = Relay::builder(settings).clock(clock.clone()).network(network).names(Arc::new(Zone::new()));
+    let builder =
+        Relay::builder(settings.clone()).clock(clock.clone()).network(network).names(Arc::new(Zone::new()));
     let relay = build(builder).start().await.unwrap();
     let events = relay.events();
-    Bench { clock, memory, relay, upstream, events, _folder: folder }
+    Bench { clock, memory, relay, upstream, events, settings, _folder: folder }
 }
 
 impl Bench {
@@ -320,6 +322,26 @@ async fn after_five_failures_a_client_waits_and_others_do_not() {
     bench.clock.wait(Duration::from_secs(60)).await;
     let (mut client, _) = bench.stranger(IMPLICIT).await;
     client.talk(&[(&plain("alice", "s3cret"), "235 ")]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn users_mechanisms_and_limits_change_by_a_reload_and_locks_stay() {
+    let bench = bench(|_| {}).await;
+    let folder = tempfile::tempdir().unwrap();
+    let users = folder.path().join("others.toml");
+    UsersFile::add(&users, &NewUser { cost: CHEAP, ..NewUser::new("bob", "another") }).unwrap();
+    let (mut client, _) = bench.stranger(IMPLICIT).await;
+    client.talk(&[(&plain("user1", "guess"), "535 ")]).await;
+    let mut settings = bench.settings.clone();
+    settings.accept.auth.users = Some(UsersFile::open(users).unwrap());
+    settings.accept.auth.mechanisms = vec![Mechanism::Plain];
+    settings.accept.auth.failures = 2;
+    bench.relay.reload(settings).await.unwrap();
+    let (mut client, offered) = bench.stranger(IMPLICIT).await;
+    assert!(offered.ends_with("AUTH PLAIN") || offered.contains("AUTH PLAIN\n"), "{offered}");
+    client.talk(&[(&plain("alice", "s3cret"), "535 "), (&plain("bob", "another"), "421 ")]).await;
+    let (mut client, _) = bench.client("198.51.100.8:4000", IMPLICIT).await;
+    client.talk(&[(&plain("bob", "another"), "235 ")]).await;
 }
 
 #[tokio::test(start_paused = true)]

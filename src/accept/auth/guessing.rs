@@ -41,6 +41,7 @@ pub(super) struct Attempt<'a> {
     pub client: IpAddr,
     /// From a network that may relay.
     pub trusted: bool,
+    /// Empty where the client names nobody: then only its address counts.
     pub name: &'a str,
 }
 
@@ -115,7 +116,9 @@ impl Guessing {
         }
         if right {
             tables.known.set(keys.pair, Count { failures: 0, last: now });
-            tables.suspects.forget(&keys.name);
+            if let Some(name) = &keys.name {
+                tables.suspects.forget(name);
+            }
             return Verdict::Right;
         }
         let failures = tables.fail(&keys, limit, now);
@@ -138,7 +141,8 @@ impl Tables {
         if self.is_known(keys, now) {
             return locked(self.known.get(&keys.pair));
         }
-        locked(self.suspects.get(&keys.address)) || locked(self.suspects.get(&keys.name))
+        locked(self.suspects.get(&keys.address))
+            || keys.name.is_some_and(|name| locked(self.suspects.get(&name)))
     }
 
     /// The higher of the counts with this failure.
@@ -152,12 +156,13 @@ impl Tables {
             self.known.set(keys.pair, count);
             return count.failures;
         }
-        let counts = [keys.address, keys.name].map(|key| {
+        let mut worst = 0;
+        for key in std::iter::once(keys.address).chain(keys.name) {
             let count = more(self.suspects.get(&key));
             self.suspects.set(key, count);
-            count.failures
-        });
-        counts[0].max(counts[1])
+            worst = worst.max(count.failures);
+        }
+        worst
     }
 }
 
@@ -170,7 +175,7 @@ fn lock(above: u32, trusted: bool, limit: Limit) -> Duration {
 /// What an attempt counts for: digests, so that a long name takes no more room.
 struct Keys {
     address: Key,
-    name: Key,
+    name: Option<Key>,
     pair: Key,
 }
 
@@ -186,7 +191,7 @@ impl Keys {
         let pair = if network.len() == 4 { 2 } else { 3 };
         Self {
             address: key(0, [&network, b""]),
-            name: key(1, [name, b""]),
+            name: (!name.is_empty()).then(|| key(1, [name, b""])),
             pair: key(pair, [&network, name]),
         }
     }
@@ -247,6 +252,14 @@ mod tests {
         fail(&guessing, from("192.0.2.7", "alice"), 5);
         assert!(guessing.is_locked(from("192.0.2.7", "alice"), LIMIT));
         assert!(!guessing.is_locked(from("192.0.2.7", "bob"), LIMIT), "and for no neighbour");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_name_nobody_lock_nobody_else() {
+        let guessing = Guessing::default();
+        fail(&guessing, from("192.0.2.1", ""), 5);
+        assert!(guessing.is_locked(from("192.0.2.1", ""), LIMIT));
+        assert!(!guessing.is_locked(from("192.0.2.2", ""), LIMIT));
     }
 
     #[tokio::test(start_paused = true)]
