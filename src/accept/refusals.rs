@@ -8,158 +8,75 @@ use crate::mail::{EnhancedStatus, Reply};
 use crate::queue::AcceptError;
 use crate::spool::CommitError;
 
-/// Why something was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    MayNotRelay,
-    NoRoute,
-    Loop,
-    TooManySessions,
-    TooManyBytes,
-    ContentCutShort,
-    Idle,
-    Stopping,
-    TooManyMessages,
-    SpoolFull,
-    SpoolFailing,
-    TooLarge,
-    AuthenticationRequired,
-    WrongCredentials,
-    Impersonation,
-    MalformedAuthentication,
-    Guessing,
-    GuessingOn,
-    TooManyAuthentications,
-    UsersUnavailable,
+macro_rules! table {
+    ($($name:ident = $code:literal $class:literal . $subject:literal . $detail:literal $text:literal, $reason:literal;)*) => {
+        /// Why something was not taken.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Refusal {
+            $($name,)*
+        }
+
+        impl Refusal {
+            #[cfg(test)]
+            const ALL: &[Refusal] = &[$(Self::$name),*];
+
+            /// Code, enhanced status code (RFC 3463), text for the client, reason for the log.
+            const fn row(self) -> (u16, EnhancedStatus, &'static str, &'static str) {
+                match self {
+                    $(Self::$name =>
+                        ($code, EnhancedStatus::new($class, $subject, $detail), $text, $reason),)*
+                }
+            }
+        }
+    };
+}
+
+table! {
+    MayNotRelay = 550 5 . 7 . 1 "relaying is not allowed from your address",
+        "the client's address is in none of the [relaying] networks";
+    NoRoute = 550 5 . 4 . 4 "no route to this domain is configured here",
+        "no [[route]] is for the recipient's domain";
+    Loop = 554 5 . 4 . 6 "too many Received fields: this message goes in circles",
+        "more Received fields than [limits] received_fields";
+    TooManySessions = 421 4 . 3 . 2 "too many sessions at once, try again later",
+        "[limits] sessions is reached";
+    TooManyBytes = 452 4 . 3 . 1 "too much content is being received at once, try again later",
+        "[limits] bytes_in_flight is reached";
+    ContentCutShort = 421 4 . 3 . 1 "too much content at once, closing the connection; try again later",
+        "[limits] bytes_in_flight is reached by content without a SIZE";
+    Idle = 421 4 . 4 . 2 "nothing came for too long, closing the connection",
+        "[limits] idle_timeout is over";
+    Stopping = 421 4 . 3 . 2 "the relay is stopping, try again later",
+        "the relay is stopping";
+    TooManyMessages = 452 4 . 3 . 1 "too many messages are waiting here, try again later",
+        "[limits] queued_messages is reached";
+    SpoolFull = 452 4 . 3 . 1 "no room to keep the message, try again later",
+        "the spool's disk is full or below [spool] min_free";
+    SpoolFailing = 451 4 . 3 . 0 "the message could not be made safe, try again later",
+        "the spool's disk fails";
+    TooLarge = 552 5 . 3 . 4 "the message is larger than the spool can keep",
+        "the message is larger than a record of the spool";
+
+    // AUTH.
+    AuthenticationRequired = 530 5 . 7 . 0 "authentication is required here, send AUTH first",
+        "the listener has auth = \"required\"";
+    WrongCredentials = 535 5 . 7 . 8 "authentication failed",
+        "no user has this name and this password or token, or he is disabled";
+    Impersonation = 535 5 . 7 . 8 "nobody may act as somebody else here, leave the authorization identity empty",
+        "the authorization identity is not the user's own name";
+    MalformedAuthentication = 501 5 . 5 . 2 "the response is not what this mechanism says",
+        "a malformed SASL message, or channel binding, which is not offered";
+    Guessing = 454 4 . 7 . 0 "too many failed authentications, try again later",
+        "[auth] failures is reached by this client address or this name";
+    GuessingOn = 421 4 . 7 . 0 "too many failed authentications, closing the connection; try again later",
+        "[auth] failures is reached within one session";
+    TooManyAuthentications = 454 4 . 7 . 0 "too many authentications at once, try again in a moment",
+        "too many clients wait for a password to be compared";
+    UsersUnavailable = 454 4 . 7 . 0 "authentication does not work at the moment, try again later",
+        "the users cannot be asked";
 }
 
 impl Refusal {
-    /// Code, enhanced status code (RFC 3463), text for the client, reason for the log.
-    const fn row(self) -> (u16, EnhancedStatus, &'static str, &'static str) {
-        const fn status(class: u8, subject: u16, detail: u16) -> EnhancedStatus {
-            EnhancedStatus::new(class, subject, detail)
-        }
-        match self {
-            Self::MayNotRelay => (
-                550,
-                status(5, 7, 1),
-                "relaying is not allowed from your address",
-                "the client's address is in none of the [relaying] networks",
-            ),
-            Self::NoRoute => (
-                550,
-                status(5, 4, 4),
-                "no route to this domain is configured here",
-                "no [[route]] is for the recipient's domain",
-            ),
-            Self::Loop => (
-                554,
-                status(5, 4, 6),
-                "too many Received fields: this message goes in circles",
-                "more Received fields than [limits] received_fields",
-            ),
-            Self::TooManySessions => (
-                421,
-                status(4, 3, 2),
-                "too many sessions at once, try again later",
-                "[limits] sessions is reached",
-            ),
-            Self::TooManyBytes => (
-                452,
-                status(4, 3, 1),
-                "too much content is being received at once, try again later",
-                "[limits] bytes_in_flight is reached",
-            ),
-            Self::ContentCutShort => (
-                421,
-                status(4, 3, 1),
-                "too much content at once, closing the connection; try again later",
-                "[limits] bytes_in_flight is reached by content without a SIZE",
-            ),
-            Self::Idle => (
-                421,
-                status(4, 4, 2),
-                "nothing came for too long, closing the connection",
-                "[limits] idle_timeout is over",
-            ),
-            Self::Stopping => {
-                (421, status(4, 3, 2), "the relay is stopping, try again later", "the relay is stopping")
-            }
-            Self::TooManyMessages => (
-                452,
-                status(4, 3, 1),
-                "too many messages are waiting here, try again later",
-                "[limits] queued_messages is reached",
-            ),
-            Self::SpoolFull => (
-                452,
-                status(4, 3, 1),
-                "no room to keep the message, try again later",
-                "the spool's disk is full or below [spool] min_free",
-            ),
-            Self::SpoolFailing => (
-                451,
-                status(4, 3, 0),
-                "the message could not be made safe, try again later",
-                "the spool's disk fails",
-            ),
-            Self::TooLarge => (
-                552,
-                status(5, 3, 4),
-                "the message is larger than the spool can keep",
-                "the message is larger than a record of the spool",
-            ),
-            Self::AuthenticationRequired => (
-                530,
-                status(5, 7, 0),
-                "authentication is required here, send AUTH first",
-                "the listener has auth = \"required\"",
-            ),
-            Self::WrongCredentials => (
-                535,
-                status(5, 7, 8),
-                "authentication failed",
-                "no user has this name and this password or token, or he is disabled",
-            ),
-            Self::Impersonation => (
-                535,
-                status(5, 7, 8),
-                "nobody may act as somebody else here, leave the authorization identity empty",
-                "the authorization identity is not the user's own name",
-            ),
-            Self::MalformedAuthentication => (
-                501,
-                status(5, 5, 2),
-                "the response is not what this mechanism says",
-                "a malformed SASL message, or channel binding, which is not offered",
-            ),
-            Self::Guessing => (
-                454,
-                status(4, 7, 0),
-                "too many failed authentications, try again later",
-                "[auth] failures is reached by this client address or this name",
-            ),
-            Self::GuessingOn => (
-                421,
-                status(4, 7, 0),
-                "too many failed authentications, closing the connection; try again later",
-                "[auth] failures is reached within one session",
-            ),
-            Self::TooManyAuthentications => (
-                454,
-                status(4, 7, 0),
-                "too many authentications at once, try again in a moment",
-                "too many clients wait for a password to be compared",
-            ),
-            Self::UsersUnavailable => (
-                454,
-                status(4, 7, 0),
-                "authentication does not work at the moment, try again later",
-                "the users cannot be asked",
-            ),
-        }
-    }
-
     pub fn reply(self) -> Reply {
         let (code, status, text, _) = self.row();
         Reply::new(code, Some(status), text)
@@ -184,6 +101,23 @@ impl From<&AcceptError> for Refusal {
             AcceptError::Spool(CommitError::Full) => Self::SpoolFull,
             AcceptError::Spool(CommitError::TooLarge) => Self::TooLarge,
             AcceptError::Spool(_) => Self::SpoolFailing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_status_has_the_class_of_its_code_and_each_reason_is_its_own() {
+        let mut reasons = HashSet::new();
+        for refusal in Refusal::ALL {
+            let (code, status, ..) = refusal.row();
+            assert!(status.to_string().starts_with(&format!("{}.", code / 100)), "{refusal:?}");
+            assert!(reasons.insert(refusal.reason()), "{refusal:?}");
         }
     }
 }
