@@ -474,7 +474,18 @@ async fn a_submission_that_no_session_could_make_is_refused_and_told_as_well() {
     let large = bench.relay.submit(to_bob(), "x".repeat(101)).await.unwrap_err();
     assert_eq!(large.reply().to_string(), "552 5.3.4 the message is larger than this server takes");
     assert_eq!(bench.rejected().await.2, "the message is larger than any [[listener]] max_message_size");
+    let many = vec!["bob@example.com"; 1001];
+    let error = bench.submit_from(&at("192.0.2.7"), "alice@example.org", &many).await.unwrap_err();
+    let reply = "452 4.5.3 too many recipients, send this message and the others another copy";
+    assert_eq!(error.reply().to_string(), reply);
+    assert_eq!(bench.rejected().await.1, reply);
+    let held = Envelope { hold_for: Some(Duration::from_secs(8 * 86_400)), ..to_bob() };
+    let error = bench.relay.submit_from(&at("192.0.2.7"), held.clone(), "x\r\n").await.unwrap_err();
+    assert_eq!(error.reply().to_string(), "501 5.5.4 the message may not be held for so long");
+    assert_eq!(bench.rejected().await.2, "more than [limits] hold");
     assert_eq!(bench.relay.queue().len(), 0);
+    bench.relay.submit(held, "x\r\n").await.expect("the program may");
+    bench.relay.submit(envelope("alice@example.org", &many), "x\r\n").await.expect("the program may");
 }
 
 #[tokio::test(start_paused = true)]
@@ -662,6 +673,19 @@ async fn a_size_that_is_said_is_refused_before_the_content_comes() {
     let mut client = bench.welcome("192.0.2.7").await;
     client.talk(&[("MAIL FROM:<alice@example.org> SIZE=1001", "552 5.3.4 ")]).await;
     client.talk(&[("MAIL FROM:<alice@example.org> SIZE=1000", "250 ")]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_in_the_past_or_after_the_deadline_is_refused_at_mail() {
+    let mut bench = bench(|_| {}).await;
+    let mut client = bench.welcome("192.0.2.7").await;
+    let past = client.say("MAIL FROM:<alice@example.org> HOLDUNTIL=2026-11-20T11:59:59Z").await;
+    assert_eq!(past, "501 5.5.4 HOLDUNTIL is over already (RFC 4865)");
+    assert_eq!(bench.rejected().await.2, "MAIL's HOLDUNTIL is in the past by this machine's clock");
+    let late = client.say("MAIL FROM:<alice@example.org> BY=60;R HOLDUNTIL=2026-11-20T12:02:00Z").await;
+    assert_eq!(late, "501 5.5.4 HOLDUNTIL is later than the time of BY (RFC 4865)");
+    assert_eq!(bench.rejected().await.2, "MAIL's HOLDUNTIL is later than its BY");
+    client.talk(&[("MAIL FROM:<alice@example.org> BY=180;R HOLDUNTIL=2026-11-20T12:02:00Z", "250 ")]).await;
 }
 
 #[tokio::test(start_paused = true)]

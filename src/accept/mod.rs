@@ -10,6 +10,7 @@
 //! RFC 5321 sections 3.1, 3.7, 4.4, 4.5.3.2.7 and 6.3, RFC 3207.
 
 mod client;
+mod door;
 mod front;
 mod header;
 mod policy;

@@ -40,6 +40,13 @@ table! {
     // The session.
     TooManySessions = 421 4 . 3 . 2 "too many sessions at once, try again later",
         "[limits] sessions is reached";
+    NoDescriptors = 421 4 . 3 . 2 "no room for more connections, try again later",
+        "the machine has no more file descriptors for posthouse";
+    // These two are said to nobody: without a header nobody knows whom to answer.
+    NotTheProxy = 421 4 . 7 . 1 "this listener is for its proxy",
+        "the connection is from none of the listener's proxy_networks; nothing was said";
+    NoProxyHeader = 421 4 . 5 . 2 "this listener is for its proxy",
+        "the connection did not begin with a PROXY header that is in order; nothing was said";
     TooManyOnListener = 421 4 . 3 . 2 "too many sessions on this port at once, try again later",
         "[[listener]] max_connections is reached";
     TooManySessionsFromOne = 421 4 . 7 . 0 "too many connections from {who}: at most {limit} at once, try again later",
@@ -48,6 +55,8 @@ table! {
         "[[limit]] connection_rate is reached";
     Idle = 421 4 . 4 . 2 "nothing came for too long, closing the connection",
         "[limits] idle_timeout is over";
+    TooSlow = 421 4 . 4 . 2 "it comes too slowly, closing the connection",
+        "one command took longer than [limits] idle_timeout, or content longer than content_time";
     Stopping = 421 4 . 3 . 2 "the relay is stopping, try again later",
         "the relay is stopping";
 
@@ -60,7 +69,8 @@ table! {
         "[[limit]] messages is reached";
     TooManyMessages = 452 4 . 3 . 1 "too many messages are waiting here, try again later",
         "[limits] queued_messages is reached";
-
+    HeldTooLong = 501 5 . 5 . 4 "the message may not be held for so long",
+        "more than [limits] hold";
     HeldUntilThePast = 501 5 . 5 . 4 "HOLDUNTIL is over already (RFC 4865)",
         "MAIL's HOLDUNTIL is in the past by this machine's clock";
     HeldBeyondBy = 501 5 . 5 . 4 "HOLDUNTIL is later than the time of BY (RFC 4865)",
@@ -77,6 +87,8 @@ table! {
         "no [[route]] is for the recipient's domain";
     TooManyRecipientsFromOne = 452 4 . 5 . 3 "too many recipients from {who}: at most {limit}, try again {again}",
         "[[limit]] recipients is reached";
+    TooManyRecipients = 452 4 . 5 . 3 "too many recipients, send this message and the others another copy",
+        "more recipients than [limits] recipients";
     NoRecipients = 554 5 . 5 . 1 "no valid recipients",
         "the envelope has no recipient";
 
@@ -215,5 +227,32 @@ mod tests {
             let said = refusal.beyond(&excess(None)).reply.to_string();
             assert!(!said.contains('{'), "{said}");
         }
+    }
+
+    /// A disk that fails, and a message larger than a record of the spool: the spool's own tests have them.
+    const BEYOND_THE_TESTS: &[Refusal] = &[Refusal::SpoolFailing, Refusal::TooLarge];
+
+    /// Whoever adds a row shows somewhere that it is reached, word for word.
+    #[test]
+    fn each_row_is_quoted_by_a_test_of_the_whole_relay() {
+        let mut texts = String::new();
+        let mut folders = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")];
+        while let Some(folder) = folders.pop() {
+            for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "rs" || extension == "txt") {
+                    texts.push_str(&String::from_utf8_lossy(&std::fs::read(path).unwrap()));
+                }
+            }
+        }
+        let quoted = |refusal: &Refusal| {
+            let (_, status, text, reason) = refusal.row();
+            let text = format!("{status} {}", text.split('{').next().unwrap_or(text));
+            texts.contains(&text) || texts.contains(reason)
+        };
+        let shown = |refusal: &&Refusal| quoted(refusal) || BEYOND_THE_TESTS.contains(refusal);
+        let unquoted: Vec<_> = Refusal::ALL.iter().filter(|refusal| !shown(refusal)).collect();
+        assert!(unquoted.is_empty(), "no test quotes {unquoted:?}");
     }
 }

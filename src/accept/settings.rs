@@ -21,6 +21,16 @@ pub enum ListenerTls {
     Implicit(ServerTls),
 }
 
+impl ListenerTls {
+    /// What it is spoken with.
+    pub fn server(&self) -> Option<&ServerTls> {
+        match self {
+            Self::None => None,
+            Self::StartTls(tls) | Self::Implicit(tls) => Some(tls),
+        }
+    }
+}
+
 /// One listener.
 #[derive(Clone, Debug)]
 pub struct ListenerSettings {
@@ -34,6 +44,8 @@ pub struct ListenerSettings {
     /// Clients of this listener that may relay, in place of [`Settings::networks`]; empty: only who has authenticated
     /// or has shown a trusted certificate.
     pub networks: Option<Vec<IpNet>>,
+    /// Each connection must begin with a PROXY header, and come from one of these networks. `None`: there is no proxy.
+    pub proxy: Option<Vec<IpNet>>,
 }
 
 impl ListenerSettings {
@@ -45,6 +57,7 @@ impl ListenerSettings {
             max_connections: None,
             max_message_size: 35 << 20,
             networks: None,
+            proxy: None,
         }
     }
 }
@@ -58,8 +71,10 @@ pub struct Limits {
     pub recipients: usize,
     /// Octets of content being received, of all sessions together; beyond them DATA gets 452 4.3.1.
     pub bytes_in_flight: u64,
-    /// How long a client may be silent (real time); then 421 4.4.2.
+    /// How long a client may be silent, and how long it may take for one command (real time); then 421 4.4.2.
     pub idle_timeout: Duration,
+    /// How long the content of a message may take, and a second more for each KiB that has come; then 421 4.4.2.
+    pub content_time: Duration,
     /// `Received` fields that a message may have; more are a loop, 554 5.4.6 (RFC 5321 section 6.3).
     pub received_fields: usize,
     /// The longest time that a client may have a message held (FUTURERELEASE, RFC 4865); less than a second: not offered.
@@ -73,6 +88,7 @@ impl Default for Limits {
             recipients: 1000,
             bytes_in_flight: 256 << 20,
             idle_timeout: Duration::from_secs(5 * 60),
+            content_time: Duration::from_secs(10 * 60),
             received_fields: 50,
             hold: Duration::from_secs(7 * 24 * 60 * 60),
         }

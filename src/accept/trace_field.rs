@@ -1,4 +1,4 @@
-//! The `Received` field that is put on top of every message (RFC 5321 section 4.4).
+//! The `Received` field that is put on top of every message (RFC 5321 section 4.4, RFC 8314 section 4.3).
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -17,6 +17,8 @@ pub(super) struct TraceField<'a> {
     pub hostname: &'a str,
     /// SMTP, ESMTP, ESMTPS, UTF8SMTP and so on (RFC 3848, RFC 6531 section 4.3); `None` where no registered name is for it, and there is no `with`.
     pub protocol: Option<&'static str>,
+    /// What TLS negotiated, by its IANA name.
+    pub cipher: Option<&'a str>,
     pub id: QueueId,
     pub envelope: &'a Envelope,
     pub now: Timestamp,
@@ -44,6 +46,10 @@ impl TraceField<'_> {
         if let [only] = self.envelope.recipients.as_slice() {
             let _ = write!(field, "\r\n\tfor <{}>", only.address);
         }
+        // RFC 8314 section 4.3; it comes behind all of RFC 5321's own clauses.
+        if let Some(cipher) = self.cipher {
+            let _ = write!(field, "\r\n\ttls {cipher}");
+        }
         let _ = write!(field, ";\r\n\t{}\r\n", self.now.to_rfc5322());
         field.into()
     }
@@ -63,7 +69,7 @@ mod tests {
 
     #[test]
     fn names_the_recipient_only_where_he_is_alone() {
-        let to = |recipients: &[&str]| {
+        let to = |recipients: &[&str], cipher| {
             let recipients = recipients.iter().map(|address| address.parse::<Address>().unwrap());
             let envelope = Envelope::new(ReversePath::NULL, recipients);
             let field = TraceField {
@@ -71,6 +77,7 @@ mod tests {
                 client: Some("::ffff:192.0.2.7".parse().unwrap()),
                 hostname: "relay.example.org",
                 protocol: Some("ESMTP"),
+                cipher,
                 id: QueueId::first_at(1_795_318_387_120),
                 envelope: &envelope,
                 now: Timestamp::from_millis(1_795_318_387_120),
@@ -78,14 +85,16 @@ mod tests {
             String::from_utf8(field.write().to_vec()).unwrap()
         };
         assert_eq!(
-            to(&["a@example.com"]),
+            to(&["a@example.com"], None),
             "Received: from client.example.org ([192.0.2.7])\r\n\
              \tby relay.example.org (posthouse) with ESMTP id 3881PKQZZ000\r\n\
              \tfor <a@example.com>;\r\n\
              \tSun, 22 Nov 2026 03:33:07 +0000\r\n"
                 .replace("3881PKQZZ000", &QueueId::first_at(1_795_318_387_120).to_string())
         );
-        assert!(!to(&["a@example.com", "b@example.com"]).contains("for <"));
+        let secret = to(&["a@example.com", "b@example.com"], Some("TLS_AES_256_GCM_SHA384"));
+        assert!(!secret.contains("for <"));
+        assert!(secret.contains("\r\n\ttls TLS_AES_256_GCM_SHA384;\r\n"), "{secret}");
     }
 
     #[test]
@@ -97,6 +106,7 @@ mod tests {
                 client: client.map(|client| client.parse().unwrap()),
                 hostname: "relay.example.org",
                 protocol: None,
+                cipher: None,
                 id: QueueId::first_at(1_795_318_387_120),
                 envelope: &envelope,
                 now: Timestamp::from_millis(1_795_318_387_120),

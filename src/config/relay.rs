@@ -57,7 +57,9 @@ impl Configuration {
     }
 
     fn listener(&self, listener: &Listener) -> accept::ListenerSettings {
-        let tls = || self.tls.as_ref().expect("a listener with TLS needs [tls]").server.clone();
+        let tls = || {
+            self.tls.as_ref().expect("a listener with TLS needs [tls]").asking(listener.client_certificates)
+        };
         accept::ListenerSettings {
             address: listener.address,
             tls: match listener.tls {
@@ -68,6 +70,7 @@ impl Configuration {
             max_connections: listener.max_connections,
             max_message_size: listener.max_message_size,
             networks: listener.networks.clone(),
+            proxy: listener.proxy.clone(),
         }
     }
 
@@ -83,6 +86,7 @@ impl Limits {
             recipients: self.recipients as usize,
             bytes_in_flight: self.bytes_in_flight,
             idle_timeout: self.idle_timeout,
+            content_time: self.content_time,
             received_fields: self.received_fields as usize,
             hold: self.hold,
         }

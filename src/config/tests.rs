@@ -63,7 +63,7 @@ fn the_reference_file_has_every_key_and_no_other() {
         .collect();
     let text = uncommented.join("\n");
     assert!(text.contains("\nhostname = ") && text.contains("\n[tls]\n"), "settings are uncommented");
-    // Certificate, key and password can't be read here; nothing else may be wrong.
+    // Certificate, key, authorities and password can't be read here; nothing else may be wrong.
     let (_dir, path) = write(&text);
     let found = load(Some(&path), [], &Flags::default()).expect_err("the files named there don't exist");
     for fault in &found.0 {
@@ -72,7 +72,7 @@ fn the_reference_file_has_every_key_and_no_other() {
             "{found}"
         );
     }
-    assert_eq!(found.0.len(), 3, "{found}");
+    assert_eq!(found.0.len(), 4, "{found}");
 
     // The other way round: what a section says it knows, asked by a key that it does not know.
     let headings: Vec<&str> = text.lines().filter(|line| line.starts_with('[')).collect();
@@ -104,6 +104,17 @@ fn without_a_file_one_upstream_is_enough() {
     assert_eq!(settings.routes, crate::mail::RouteTable::all_via("main"));
     assert_eq!(settings.retry.expire_after, Duration::from_secs(172_800));
     assert!(!settings.hostname.is_empty());
+}
+
+#[test]
+fn sessions_are_lowered_to_what_the_descriptors_allow() {
+    let mut settings = load(None, [], &upstream_flag()).unwrap().settings;
+    // 1000 sessions, 200 deliveries, a listener, and the reserve.
+    assert_eq!(settings.fit_into(1713), None);
+    let few = settings.fit_into(1024).unwrap();
+    assert_eq!((few.asked, few.sessions, few.needed), (1000, 311, 1713));
+    assert_eq!(settings.relay().accept.limits.sessions, 311);
+    assert_eq!(settings.fit_into(64).unwrap().sessions, 1);
 }
 
 #[test]

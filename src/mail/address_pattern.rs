@@ -3,7 +3,7 @@
 //! Contract: `alice@example.org` is one mailbox, `*@example.org` all of a domain, `*@*.example.org` all of the domains
 //! below it (not the domain itself), `postmaster@*` one local part anywhere, `*` every address. [`SenderPattern`] has
 //! `<>` for the null reverse-path too, which no other pattern matches.
-//! Invariants: matching ignores the case of US-ASCII letters, in local parts too: who is held to alice@ may write
+//! Invariants: a domain matches in U-labels and A-labels alike. Matching ignores the case of US-ASCII letters, in local parts too: who is held to alice@ may write
 //! Alice@, and who is refused as alice@ is refused as ALICE@. Quotes that a local part does not need change nothing
 //! either: `"alice"@example.org` is the same mailbox (RFC 5321 section 4.1.2).
 //! Not here: who is held to which pattern (`accept`).
@@ -38,7 +38,7 @@ impl AddressPattern {
             None => true,
             Some(local_part) => unquoted(local_part).eq_ignore_ascii_case(&unquoted(address.local_part())),
         };
-        local_part && self.domain.matches(address.domain())
+        local_part && self.domain.matches(&address.ascii_domain())
     }
 }
 
@@ -173,6 +173,12 @@ mod tests {
             ),
             ("postmaster@*", &["postmaster@example.org"], &["post@example.org"]),
             ("\"a b\"@example.org", &["\"a b\"@example.org"], &["ab@example.org"]),
+            (
+                "*@b\u{fc}cher.example",
+                &["a@xn--bcher-kva.example", "a@B\u{fc}cher.example", "\u{e9}@b\u{fc}cher.example"],
+                &["a@bucher.example"],
+            ),
+            ("*@*.xn--bcher-kva.example", &["a@www.b\u{fc}cher.example"], &["a@b\u{fc}cher.example"]),
             ("*@[192.0.2.1]", &["a@[192.0.2.1]"], &["a@[192.0.2.2]"]),
         ] {
             for address in yes {

@@ -12,7 +12,7 @@ mod id;
 mod outcome;
 mod reply;
 mod route_table;
-mod utf8_xtext;
+mod unitext;
 
 pub use address::{Address, AddressError, ReversePath};
 pub use address_pattern::{AddressPattern, AddressPatternError, SenderPattern, SenderPatternError};
@@ -25,3 +25,4 @@ pub use id::{ParseIdError, QueueId, Receipt, SessionId};
 pub use outcome::{Host, Outcome, Verdict};
 pub use reply::{EnhancedStatus, EnhancedStatusError, Reply, ReplyClass};
 pub use route_table::{Destination, DomainPattern, DomainPatternError, Route, RouteTable, Via};
+pub use unitext::{decode_unitext, encode_unitext};

@@ -9,10 +9,10 @@ use super::answers::Answers;
 use super::handle::{Inner, Relay, Tasks};
 use super::workers::Workers;
 use super::{Keep, Settings, Track};
-use crate::accept::{Front, Policy, Program, Stop, UserSenders};
+use crate::accept::{Front, ListenerSettings, Policy, Program, Stop, UserSenders};
 use crate::clock::Clock;
 use crate::deliver::Courier;
-use crate::net::{BindError, Network};
+use crate::net::{BindError, CertificateError, Network};
 use crate::queue::{Recovery, Rules};
 use crate::route::{Memory, Names, NamesError, Router, SystemNames};
 use crate::spool::{self, Spool, TimeBase};
@@ -38,6 +38,8 @@ pub enum StartError {
     Bind(#[from] BindError),
     #[error(transparent)]
     Names(#[from] NamesError),
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
 }
 
 impl Relay {
@@ -110,6 +112,7 @@ impl Builder {
         };
         let stop = Stop::new();
         let mut listeners = Vec::new();
+        open_certificates(&settings.listeners)?;
         for listener in &settings.listeners {
             listeners.push((network.bind(listener.address).await?, listener.clone()));
         }
@@ -159,6 +162,21 @@ impl Builder {
         };
         Ok(Relay { inner: Arc::new(inner) })
     }
+}
+
+/// A self-signed certificate is made, or found again, and warned of once.
+fn open_certificates(listeners: &[ListenerSettings]) -> Result<(), StartError> {
+    let mut warned = Vec::new();
+    for tls in listeners.iter().filter_map(|listener| listener.tls.server()) {
+        tls.open().map_err(|mut errors| errors.remove(0))?;
+        let Some(shown) = tls.shown().filter(|shown| shown.self_signed) else { continue };
+        if !warned.contains(&shown) {
+            let (fingerprint, names) = (&shown.fingerprint, shown.names.join(", "));
+            tracing::warn!(%fingerprint, %names, "the certificate is self-signed: for a lab, not for production");
+            warned.push(shown);
+        }
+    }
+    Ok(())
 }
 
 fn open_log(

@@ -187,7 +187,7 @@ impl Relay {
         self.inner.front.sessions()
     }
 
-    /// Takes over routes, upstreams, schedule, notices and who may relay, without a restart. Queued mail goes by the
+    /// Takes over routes, upstreams, schedule, notices, who may relay and the certificates of listeners, without a restart. Queued mail goes by the
     /// new routes and the new schedule from its next attempt on.
     pub async fn reload(&self, settings: Settings) -> Result<(), ReloadError> {
         let inner = &self.inner;
@@ -198,6 +198,7 @@ impl Relay {
         inner.answers.replace(settings.routes, settings.retry);
         *inner.notices.write().expect("no holder panics") = settings.notices;
         inner.front.reload(settings.accept);
+        inner.front.reload_certificates(&settings.listeners);
         inner.queue.reload(settings.queue).await;
         Ok(())
     }

@@ -119,6 +119,14 @@ impl Desk {
         content: &Content,
     ) -> Result<(), (Option<Address>, Refused)> {
         let message = |refused| (None, refused);
+        // What a session's dialogue looks after; the program itself may name as many as it likes, and hold them.
+        let is_a_clients = client.address.is_some() || client.user.is_some();
+        if is_a_clients && envelope.recipients.len() > settings.limits.recipients {
+            return Err(message(Refusal::TooManyRecipients.into()));
+        }
+        if is_a_clients && envelope.hold_for.is_some_and(|hold| hold > settings.limits.hold) {
+            return Err(message(Refusal::HeldTooLong.into()));
+        }
         if let Some(policy) = &self.program.policy {
             let connected = program::ask(|| policy.connect(client)).await;
             connected.map_err(in_place_of_a_greeting).map_err(message)?;
@@ -212,4 +220,72 @@ fn in_place_of_a_greeting(refused: Refused) -> Refused {
     };
     let reply = Reply::with_lines(code, refused.reply.lines().to_vec());
     Refused { reply, ..refused }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ClientLimit;
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::mail::{ReversePath, RouteTable};
+
+    struct NoRoutes;
+
+    impl Routes for NoRoutes {
+        fn routes(&self) -> Arc<RouteTable> {
+            Arc::default()
+        }
+    }
+
+    fn desk() -> Desk {
+        let clock = Clock::simulated(Timestamp::from_millis(1_795_176_000_000), 1);
+        Desk::new(Arc::new(NoRoutes), clock, Program::default())
+    }
+
+    /// Each user may have one session, and two of them in a minute; an address may have three.
+    fn settings() -> Settings {
+        let mut users = ClientLimit { connections: Some(1), ..ClientLimit::default() };
+        users.whom.users = vec!["*".into()];
+        users.connection_rate = Some(Rate { count: 2, per: std::time::Duration::from_secs(60) });
+        let all = ClientLimit { connections: Some(3), ..ClientLimit::default() };
+        Settings { client_limits: vec![users, all], ..Settings::default() }
+    }
+
+    async fn arrived(desk: &Desk) -> (Client, Presence) {
+        let client = Client { address: Some("192.0.2.7".parse().unwrap()), ..Client::default() };
+        let listener = ListenerSettings::new("127.0.0.1:25".parse().unwrap());
+        let mut presence = Presence::default();
+        desk.connect(&settings(), &listener, &client, &mut presence).await.unwrap();
+        (client, presence)
+    }
+
+    async fn mail(desk: &Desk, client: &Client, presence: &mut Presence) -> Result<(), String> {
+        let envelope = Envelope::new(ReversePath::NULL, []);
+        let asked = desk.sender(&settings(), client, &envelope, None, Some(presence)).await;
+        asked.map_err(|refused| refused.reply.to_string())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_is_counted_once_as_the_user_that_it_has_become() {
+        let desk = desk();
+        let (mut one, mut first) = arrived(&desk).await;
+        one.user = Some("app".into());
+        for _ in 0..5 {
+            assert_eq!(mail(&desk, &one, &mut first).await, Ok(()), "one session may send many messages");
+        }
+        let (mut two, mut second) = arrived(&desk).await;
+        assert_eq!(mail(&desk, &two, &mut second).await, Ok(()), "without AUTH it is no user's");
+        two.user = Some("app".into());
+        let expected = "421 4.7.0 too many connections from your user: at most 1 at once, try again later";
+        assert_eq!(mail(&desk, &two, &mut second).await, Err(expected.into()));
+        drop((first, second));
+        let (mut three, mut third) = arrived(&desk).await;
+        three.user = Some("app".into());
+        assert_eq!(mail(&desk, &three, &mut third).await, Ok(()));
+        drop(third);
+        let (mut four, mut fourth) = arrived(&desk).await;
+        four.user = Some("app".into());
+        let expected = "421 4.7.0 too many connections from your user: at most 2/min, try again in 30s";
+        assert_eq!(mail(&desk, &four, &mut fourth).await, Err(expected.into()));
+    }
 }

@@ -118,6 +118,8 @@ mod tests {
                 version: "TLSv1.3",
                 cipher: "TLS_AES_256_GCM_SHA384".into(),
                 verified: false,
+                resumed: false,
+                server_certificate: None,
                 client_certificate: Some(certificate),
             };
             Client { tls: Some(tls), ..from("198.51.100.1") }

@@ -12,8 +12,6 @@ mod wire;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use tokio::io::AsyncWriteExt;
-
 use self::seeing::Seen;
 use super::front::Place;
 use super::policy::Presence;
@@ -44,6 +42,9 @@ pub(super) struct Session {
     stream: Option<Stream>,
     /// While a transaction is open: the intake that it announces, and since when.
     intake: Option<(Intake, Timestamp)>,
+    amid: wire::Amid,
+    /// The PROXY header named no client: a health check.
+    is_proxys_own: bool,
     seen: Seen,
 }
 
@@ -74,23 +75,21 @@ impl Session {
             stop,
             stream: Some(stream),
             intake: None,
+            amid: wire::Amid::Nothing,
+            is_proxys_own: false,
             seen,
         }
     }
 
     pub async fn run(mut self) {
         let mut server = Server::new(self.dialogue());
-        self.record(&mut server);
         // A client that has left: whatever it began is forgotten with the machine.
         let _ = self.talk(&mut server).await;
         self.tell_end(&mut server);
     }
 
     async fn talk(&mut self, server: &mut Server) -> Result<(), Gone> {
-        if let ListenerTls::Implicit(tls) = &self.listener.tls {
-            let tls = tls.clone();
-            self.start_tls(&tls, server).await?;
-        }
+        self.enter(server).await?;
         self.drive(server).await
     }
 
@@ -126,7 +125,7 @@ impl Session {
                     self.tell_what_the_dialogue_did(server);
                 }
                 Step::Closed => {
-                    let _ = self.stream().shutdown().await;
+                    self.close().await;
                     return Ok(());
                 }
             }
@@ -135,7 +134,7 @@ impl Session {
 
     async fn greet(&mut self, question: GreetQuestion<'_>) {
         let front = Arc::clone(&self.place.front);
-        if self.place.number > self.settings.limits.sessions {
+        if !self.place.is_welcome() {
             return question.refuse(self.rejected(None, None, Refusal::TooManySessions));
         }
         if self.stop.is_stopped() {
@@ -288,4 +287,20 @@ fn check_hold(mail: &MailCommand, now: Timestamp) -> Result<(), Refusal> {
 /// Says 250: the only place that does, and it takes the receipt.
 fn promise(answer: EndAnswer<'_>, receipt: Receipt) {
     answer.accept(&format!("{} is safe here", receipt.id()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an idle client costs besides its socket: everything in the session's task, however deep it waits.
+    #[test]
+    fn a_session_that_waits_takes_little_memory() {
+        fn size<F: Future>(_: fn(Session) -> F) -> usize {
+            size_of::<F>()
+        }
+        let session = size(Session::run);
+        println!("a session's task: {session} octets, of which its dialogue {}", size_of::<Server>());
+        assert!(session <= 4096, "{session} octets: keep what is large and rare in a box of its own");
+    }
 }

@@ -122,6 +122,10 @@ impl Session {
     /// Tells of the session what is worth telling.
     pub(super) fn tell_end(&mut self, server: &mut Server) {
         let mut session = self.as_a_whole(server);
+        if self.is_proxys_own && session.octets_in == 0 {
+            // A proxy that looks whether somebody is there, every few seconds.
+            return;
+        }
         let front = &self.place.front;
         let is_told = session.ended == Ended::TlsFailed || session.never_said_hello();
         let is_watched = self.is_watched();

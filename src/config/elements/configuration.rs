@@ -58,9 +58,9 @@ impl Configuration {
         let limits = Limits::read(top.section("limits"));
         let content = content::read(top.section("content"));
         let client_limits = limit::read(&mut top);
-        let tls = Tls::read(top.section("tls"), folder);
+        let tls = Tls::read(top.section("tls"), folder, &spool.path, &hostname);
         if let (Some(place), false) = (wants_tls, tree.get("tls").is_some()) {
-            let hint = "add a [tls] section with certificate and key, or write tls = \"none\"";
+            let hint = "add a [tls] section with certificate and key, or with self_signed = true for a lab, or write tls = \"none\"";
             report.fault(&place, "TLS is asked for, but there is no certificate", None, Some(hint.into()));
         }
         let relaying = Relaying::read(top.section("relaying"));

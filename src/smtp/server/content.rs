@@ -111,7 +111,7 @@ impl ContentReader {
 
     /// Octets of content so far, kept or not, as RFC 1870 counts them: without stuffing and final dot.
     pub fn length(&self) -> u64 {
-        self.kept.length()
+        self.kept.length() + u64::from(self.place == Place::Cr)
     }
 
     /// Whether the final dot was read.

@@ -297,6 +297,20 @@ impl Server {
         matches!(self.state, State::Content(_) | State::Chunk(_) | State::Skip { .. })
     }
 
+    /// Whether a command has begun to come, and its end has not.
+    pub fn is_amid_command(&self) -> bool {
+        !self.receiving_content() && (!self.input.is_empty() || matches!(self.state, State::LongLine(_)))
+    }
+
+    /// Gives back the memory of buffers that are empty: nothing may come for a long time.
+    pub fn rest(&mut self) {
+        for buffer in [&mut self.input, &mut self.output] {
+            if buffer.is_empty() {
+                *buffer = BytesMut::new();
+            }
+        }
+    }
+
     /// Octets of content so far, for the driver's budget of octets in flight; between chunks too. 0 where none are kept.
     pub fn content_length(&self) -> u64 {
         match (&self.state, &self.transaction) {
