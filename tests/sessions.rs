@@ -181,7 +181,7 @@ async fn who_never_said_ehlo_is_an_event_whatever_is_kept() {
         let mut bench = bench(keep, ListenerTls::None).await;
         bench.greeted().await.leave().await;
         let mut stranger = bench.greeted().await;
-        stranger.talk(&[("GET / HTTP/1.1", "500 "), ("Authorization: Basic c2VjcmV0", "500 ")]).await;
+        stranger.talk(&[("HOLA mundo", "500 "), ("Authorization: Basic c2VjcmV0", "500 ")]).await;
         stranger.leave().await;
         let told = bench.told().await;
         let stages: Vec<_> = told.iter().map(|event| event.stage.unwrap()).collect();

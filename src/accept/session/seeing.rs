@@ -122,8 +122,8 @@ impl Session {
     /// Tells of the session what is worth telling.
     pub(super) fn tell_end(&mut self, server: &mut Server) {
         let mut session = self.as_a_whole(server);
-        // A proxy that only looks whether somebody is there.
         if self.is_proxys_own && session.octets_in == 0 {
+            // A proxy that looks whether somebody is there, every few seconds.
             return;
         }
         let front = &self.place.front;

@@ -58,8 +58,8 @@ impl Session {
 
     /// The client is from here on whom the proxy says it is. Without a header that is in order nothing is said.
     async fn read_proxy_header(&mut self) -> Result<(), Gone> {
-        let proxy = self.client.address.map(|address| address.to_canonical());
         self.seen.at(Stage::Proxy);
+        let proxy = self.client.address.map(|address| address.to_canonical());
         let networks = self.listener.proxy.as_deref().unwrap_or_default();
         if !proxy.is_some_and(|proxy| networks.iter().any(|network| network.contains(&proxy))) {
             self.rejected(None, None, Refusal::NotTheProxy);
@@ -77,17 +77,20 @@ impl Session {
         };
         match header {
             Ok(header) => {
-                self.seen.at(Stage::Greeted);
                 // Without one the connection is the proxy's own.
                 match header.source {
-                    Some(source) => self.seen.proxy = self.client.address.replace(source.ip()),
+                    Some(source) => {
+                        self.client.address = Some(source.ip());
+                        self.seen.proxy = proxy;
+                    }
                     None => self.is_proxys_own = true,
                 }
+                self.seen.at(Stage::Greeted);
                 Ok(())
             }
             Err(error) => {
                 self.tell_rejected(None, None, &Refusal::NotTheProxy.reply(), &error.to_string());
-                self.seen.end(Ended::NoProxyHeader, Some(error.to_string()));
+                self.seen.end(Ended::NoProxyHeader, Some(in_words(&error)));
                 Err(Gone)
             }
         }
@@ -137,9 +140,10 @@ impl Session {
             }
             Err(_) => {
                 let slow = patience.is_none_or(|patience| patience < limits.idle_timeout);
-                let (refusal, ended) =
-                    if slow { (Refusal::TooSlow, Ended::SentAway) } else { (Refusal::Idle, Ended::Idle) };
-                self.seen.end(ended, None);
+                if !slow {
+                    self.seen.end(Ended::Idle, None);
+                }
+                let refusal = if slow { Refusal::TooSlow } else { Refusal::Idle };
                 server.abort(self.rejected(None, None, refusal));
                 Ok(())
             }

@@ -11,35 +11,54 @@
 pub(super) const CHALLENGE: u16 = 334;
 
 /// What clients say, ours or not: RFC 5321, its extensions, and their forerunners.
-const WORDS: &[&[u8]] = &[
-    b"EHLO",
-    b"HELO",
-    b"LHLO",
-    b"MAIL",
-    b"RCPT",
-    b"DATA",
-    b"BDAT",
-    b"RSET",
-    b"NOOP",
-    b"QUIT",
-    b"VRFY",
-    b"EXPN",
-    b"HELP",
-    b"STARTTLS",
-    b"ETRN",
-    b"TURN",
-    b"ATRN",
-    b"SEND",
-    b"SOML",
-    b"SAML",
-    b"BURL",
-    b"XCLIENT",
-    b"XFORWARD",
+const WORDS: [u64; 23] = [
+    key(b"EHLO"),
+    key(b"HELO"),
+    key(b"LHLO"),
+    key(b"MAIL"),
+    key(b"RCPT"),
+    key(b"DATA"),
+    key(b"BDAT"),
+    key(b"RSET"),
+    key(b"NOOP"),
+    key(b"QUIT"),
+    key(b"VRFY"),
+    key(b"EXPN"),
+    key(b"HELP"),
+    key(b"STARTTLS"),
+    key(b"ETRN"),
+    key(b"TURN"),
+    key(b"ATRN"),
+    key(b"SEND"),
+    key(b"SOML"),
+    key(b"SAML"),
+    key(b"BURL"),
+    key(b"XCLIENT"),
+    key(b"XFORWARD"),
 ];
 /// What is shown after a refused DATA.
-const PLAIN_WORDS: &[&[u8]] = &[b"MAIL", b"RCPT", b"DATA", b"BDAT", b"RSET", b"QUIT", b"STARTTLS"];
-/// The words of SMTP have no more octets.
-const WORD_MAX: usize = 8;
+const PLAIN_WORDS: [u64; 7] =
+    [key(b"MAIL"), key(b"RCPT"), key(b"DATA"), key(b"BDAT"), key(b"RSET"), key(b"QUIT"), key(b"STARTTLS")];
+const AUTH: u64 = key(b"AUTH");
+const MAIL: u64 = key(b"MAIL");
+const DATA: u64 = key(b"DATA");
+const BDAT: u64 = key(b"BDAT");
+const EHLO: u64 = key(b"EHLO");
+const HELO: u64 = key(b"HELO");
+
+/// A word of letters in either case as a number; 0 for one that is longer than any word of SMTP, or none.
+const fn key(word: &[u8]) -> u64 {
+    if word.len() > 8 {
+        return 0;
+    }
+    let (mut key, mut at) = (0, 0);
+    while at < word.len() {
+        key = key << 8 | word[at].to_ascii_uppercase() as u64;
+        at += 1;
+    }
+    key
+}
+
 /// The mechanisms that clients name; anything else behind AUTH may be a password.
 const MECHANISMS: &[&[u8]] = &[
     b"PLAIN",
@@ -94,26 +113,22 @@ impl Context {
     pub fn shown(&mut self, line: &[u8], well_formed: bool) -> Shown {
         let start = line.iter().take_while(|octet| octet.is_ascii_whitespace()).count();
         let length = line[start..].iter().take_while(|octet| octet.is_ascii_alphabetic()).count();
-        let word = &line[start..start + length];
-        let is = |other: &[u8]| word.eq_ignore_ascii_case(other);
-        self.last = if is(b"MAIL") {
-            Last::Mail
-        } else if is(b"DATA") || is(b"BDAT") {
-            Last::Content
-        } else {
-            Last::Other
+        let word = key(&line[start..start + length]);
+        self.last = match word {
+            MAIL => Last::Mail,
+            DATA | BDAT => Last::Content,
+            _ => Last::Other,
         };
-        if is(b"AUTH") {
+        if word == AUTH {
             self.is_past_beginning = true;
             return mechanism(line, start + length);
         }
-        let one_of = |words: &[&[u8]]| length <= WORD_MAX && words.iter().any(|other| is(other));
         if self.refused_content {
-            return if well_formed && one_of(PLAIN_WORDS) { Shown::Whole } else { Shown::Withheld };
+            return if well_formed && PLAIN_WORDS.contains(&word) { Shown::Whole } else { Shown::Withheld };
         }
-        let is_smtp = one_of(WORDS);
+        let is_smtp = WORDS.contains(&word);
         let is_shown = is_smtp || !self.is_past_beginning;
-        self.is_past_beginning |= !is_smtp || self.last == Last::Content || is(b"EHLO") || is(b"HELO");
+        self.is_past_beginning |= !is_smtp || self.last == Last::Content || word == EHLO || word == HELO;
         if is_shown { Shown::Whole } else { Shown::Withheld }
     }
 

@@ -47,6 +47,9 @@ const KINDS: [Kind; 9] = [
 /// Kind, length, number.
 const HEADER: usize = 1 + 2 + 4;
 
+/// A short session needs no more.
+const FIRST_ROOM: usize = 512;
+
 #[derive(Debug, Default)]
 struct Piece {
     octets: Vec<u8>,
@@ -137,7 +140,10 @@ impl Reel {
         let octets = &octets[..octets.len().min(usize::from(u16::MAX))];
         let lines = match kind {
             Kind::Time | Kind::Sent => 0,
-            Kind::Said => memchr::memchr_iter(b'\n', octets).count().max(1),
+            Kind::Said => match memchr::memchr(b'\n', octets) {
+                Some(first) if first + 1 < octets.len() => memchr::memchr_iter(b'\n', octets).count(),
+                _ => 1,
+            },
             _ => 1,
         };
         if self.tail.is_none() {
@@ -200,9 +206,12 @@ impl Piece {
     }
 
     fn put(&mut self, kind: Kind, octets: &[u8], number: u32, lines: usize) {
-        self.octets.push(kind as u8);
-        self.octets.extend_from_slice(&(octets.len() as u16).to_le_bytes());
-        self.octets.extend_from_slice(&number.to_le_bytes());
+        let [l0, l1] = (octets.len() as u16).to_le_bytes();
+        let [n0, n1, n2, n3] = number.to_le_bytes();
+        if self.octets.capacity() == 0 {
+            self.octets.reserve(FIRST_ROOM);
+        }
+        self.octets.extend_from_slice(&[kind as u8, l0, l1, n0, n1, n2, n3]);
         self.octets.extend_from_slice(octets);
         self.lines += lines;
     }
