@@ -37,7 +37,9 @@ pub use client::{Client, ClientError};
 pub use control::{Control, ControlError};
 pub use door::{Door, DoorError};
 pub use messages::{Declined, Submitted};
-pub use tokens::{Token, TokenError, Tokens};
+pub use tokens::Tokens;
+
+pub use crate::config::{Token, TokenError};
 pub use why::Why;
 
 /// The name of the socket in the spool folder.

@@ -14,15 +14,17 @@ pub(crate) mod quantity;
 mod quoted;
 mod relay;
 pub(crate) mod section;
+mod token;
 pub(crate) mod tree;
 
 pub use elements::{
-    Configuration, Delivery, Dns, Limits, Listener, ListenerTls, Notices, Relaying, Retry, Spool, Timeouts,
+    Admin, Configuration, Delivery, Dns, Limits, Listener, ListenerTls, Notices, Pickup, Relaying, Retry, Spool, Timeouts,
     Tls, Tracking, Upstream,
 };
 pub(crate) use elements::{hostname, is_domain};
 pub use fault::{Fault, Faults, Spot, Warning};
-pub use load::{Flags, Loaded, Places, REFERENCE, load, places, schedule};
+pub use load::{Flags, Loaded, Places, Posting, REFERENCE, load, places, posting, schedule};
+pub use token::{Token, TokenError};
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@
 //! Not here: how a request or a file is read (`admin`, `pickup`).
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::keys::{Begun, Fingerprint, Key, Keys};
 use crate::accept::Client;
@@ -48,6 +48,14 @@ pub enum Refused {
     Relay(#[from] SubmitError),
 }
 
+/// The file of keys cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot keep the keys of what is submitted in {}", path.display())]
+pub struct DeskError {
+    path: PathBuf,
+    source: io::Error,
+}
+
 /// A desk whose keys are forgotten with the process.
 impl From<Relay> for Desk {
     fn from(relay: Relay) -> Self {
@@ -57,8 +65,9 @@ impl From<Relay> for Desk {
 
 impl Desk {
     /// A desk that remembers its keys in `folder`, which belongs to the relay alone (its spool).
-    pub fn open(relay: Relay, folder: &Path, max_message_size: u64) -> io::Result<Self> {
-        let keys = Keys::open(&folder.join(KEYS), relay.clock().now())?;
+    pub fn open(relay: Relay, folder: &Path, max_message_size: u64) -> Result<Self, DeskError> {
+        let path = folder.join(KEYS);
+        let keys = Keys::open(&path, relay.clock().now()).map_err(|source| DeskError { path, source })?;
         Ok(Self { relay, keys, max_message_size })
     }
 

@@ -18,7 +18,7 @@ mod keys;
 mod letter;
 
 pub use addresses::{AddressListError, address_list};
-pub use desk::{Desk, HandedIn, Refused, reply};
+pub use desk::{Desk, DeskError, HandedIn, Refused, reply};
 pub use draft::{Attachment, Draft, DraftError, Dsn};
 pub use envelope_fields::{EnvelopeFields, EnvelopeFieldsError};
 pub use keys::{Fingerprint, KEPT, Key, KeyError};

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use super::{
-    Delivery, Dns, Limits, Listener, Notices, Relaying, Retry, Spool, Timeouts, Tls, Tracking, Upstream,
+    Admin, Delivery, Dns, Limits, Listener, Notices, Pickup, Relaying, Retry, Spool, Timeouts, Tls, Tracking, Upstream,
     listener, route, upstream,
 };
 use crate::config::fault::Report;
@@ -36,6 +36,9 @@ pub struct Configuration {
     pub dns: Dns,
     pub timeouts: Timeouts,
     pub delivery: Delivery,
+    pub pickup: Pickup,
+    /// The API over TCP, where it is served.
+    pub admin: Option<Admin>,
     /// Seconds that pass for each real one.
     pub speed: f64,
 }
@@ -68,7 +71,8 @@ impl Configuration {
         let timeouts = Timeouts::read(top.section("timeouts"));
         let delivery = Delivery::read(top.section("delivery"));
         let speed = speed(top.section("clock"));
-        top.not_yet("admin");
+        let pickup = Pickup::read(top.section("pickup"), &spool.path);
+        let admin = Admin::read(top.section("admin"), folder);
         top.done();
         check_room_for_a_message(&listeners, &limits, tree, report);
         check_upstreams_lead_away(&listeners, &upstreams, tree, report);
@@ -87,6 +91,8 @@ impl Configuration {
             dns,
             timeouts,
             delivery,
+            pickup,
+            admin,
             speed,
         }
     }
@@ -101,7 +107,7 @@ pub(crate) fn hostname(section: &mut Section<'_>) -> Option<String> {
 }
 
 /// The machine's own.
-fn own_name() -> String {
+pub(in crate::config) fn own_name() -> String {
     let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let own = own.trim();
     if is_domain(own) { own.to_owned() } else { "localhost".to_owned() }

@@ -3,7 +3,7 @@
 //! Contract: without any, one listener on 127.0.0.1:2525; no address stands twice.
 //! Not here: limits that hold for all listeners together (`limits`), the certificate (`tls`).
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::config::quantity::Mismatch;
 use crate::config::section::Section;
@@ -73,7 +73,19 @@ pub(super) fn read(top: &mut Section<'_>) -> (Vec<Listener>, Option<Place>) {
     (listeners, wants_tls)
 }
 
-fn socket_address(value: &Value) -> Result<SocketAddr, Mismatch> {
+/// Where a client of this machine, without TLS, reaches the listeners: all that matters to who submits.
+pub(in crate::config) fn addresses(top: &mut Section<'_>) -> Vec<SocketAddr> {
+    let (listeners, _) = read(top);
+    let open = listeners.into_iter().filter(|l| l.tls != ListenerTls::Implicit && l.address.port() != 0);
+    open.map(|listener| match listener.address {
+        SocketAddr::V4(address) if address.ip().is_unspecified() => (Ipv4Addr::LOCALHOST, address.port()).into(),
+        SocketAddr::V6(address) if address.ip().is_unspecified() => (Ipv6Addr::LOCALHOST, address.port()).into(),
+        address => address,
+    })
+    .collect()
+}
+
+pub(super) fn socket_address(value: &Value) -> Result<SocketAddr, Mismatch> {
     let mismatch = || Mismatch::new("an address and a port, such as \"127.0.0.1:2525\" or \"[::]:2525\"");
     let text = value.text().ok_or_else(mismatch)?;
     if let Ok(address) = text.parse() {

@@ -4,12 +4,14 @@
 //! Invariants: a default stands in one place, the element's `Default`; `config/reference.toml` is tested against it.
 //! Not here: what the settings do.
 
+mod admin;
 mod configuration;
 mod delivery;
 mod dns;
 mod limits;
 mod listener;
 mod notices;
+mod pickup;
 mod relaying;
 mod retry;
 mod route;
@@ -19,13 +21,17 @@ mod tls;
 mod tracking;
 mod upstream;
 
+pub use admin::Admin;
 pub use configuration::Configuration;
 pub(crate) use configuration::{hostname, is_domain};
+pub(in crate::config) use configuration::own_name;
 pub use delivery::Delivery;
 pub use dns::Dns;
 pub use limits::Limits;
 pub use listener::{Listener, ListenerTls};
+pub(in crate::config) use listener::addresses;
 pub use notices::Notices;
+pub use pickup::Pickup;
 pub use relaying::Relaying;
 pub use retry::Retry;
 pub use spool::Spool;
