@@ -1,9 +1,9 @@
 //! `POST /v1/messages`: a message is handed in by HTTP.
 //!
 //! Contract: the body is `message/rfc822` (LF line ends become CRLF), with its envelope in the query
-//! (`?from=alice@example.org&to=bob@example.com&to=carol@example.net`, and `notify`, `ret`, `envid` of RFC 3461), or,
-//! without a `to`, in its To, Cc and Bcc, of which Bcc is taken away; or it is `application/json`, a [`Draft`]. With an
-//! `Idempotency-Key`, the same request within 24 hours is answered as the first one was, and another one with 422.
+//! (`?from=alice@example.org&to=bob@example.com&to=carol@example.net`, and `notify`, `ret`, `envid` of RFC 3461), or
+//! above the message (`?envelope=fields`, [`EnvelopeFields`]), or in its To, Cc and Bcc, of which Bcc is taken away; or
+//! it is `application/json`, a [`Draft`]. With an `Idempotency-Key`, the same request within 24 hours is answered as the first one was, and another one with 422.
 //! Answers: 201 with [`Submitted`], after the commit and never before; 400 for what cannot be read, 409 while the same
 //! key is under way, 413, 415; 422 for a refusal that is final and 503 with Retry-After for one that is not, both with
 //! [`Declined`].
@@ -22,14 +22,16 @@ use serde::{Deserialize, Serialize};
 use super::Refused as Failed;
 use crate::accept::Client;
 use crate::mail::{Address, Content, EnhancedStatus, Envelope, QueueId, Reply, ReplyClass, ReversePath};
-use crate::submission::{Desk, Draft, Dsn, Fingerprint, Key, Letter, Refused, reply, with_crlf};
+use crate::submission::{Desk, Draft, Dsn, EnvelopeFields, Fingerprint, Key, Letter, Refused, reply, with_crlf};
 use crate::tracking::Rejected;
 
 /// How long a body may take to come.
 const BODY_PATIENCE: Duration = Duration::from_secs(300);
 /// What a client is told to wait after a refusal that is not final.
 const RETRY_AFTER: &str = "60";
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// The query that says where the envelope is: in X-Sender and X-Receiver.
+pub(super) const ABOVE: &str = "envelope=fields";
+pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Says that the answer is that of an earlier request.
 const REPLAYED: &str = "idempotency-replayed";
 
@@ -206,8 +208,15 @@ fn draft(desk: &Desk, body: &[u8]) -> Result<Handed, Fault> {
 }
 
 fn raw(query: &str, body: &[u8]) -> Result<Handed, Fault> {
-    let asked = Asked::read(query)?;
     let mut letter = Letter::read(body);
+    if query == ABOVE {
+        let fields = EnvelopeFields::take(&mut letter).map_err(bad_request)?;
+        let fields = fields.ok_or_else(|| bad_request("there is no X-Sender on top of the message"))?;
+        let (envelope, content) = (fields.envelope, Content::from(letter.into_content()));
+        let request = Fingerprint::of_message(&envelope, &content);
+        return Ok(Handed { envelope, content, request });
+    }
+    let asked = Asked::read(query)?;
     let (recipients, content) = if asked.to.is_empty() {
         let recipients = letter.recipients(None).map_err(|error| bad_request(with_cause(&error)))?;
         letter.remove_blind_copies();
@@ -252,7 +261,8 @@ impl Asked {
                 "envid" => asked.dsn.envid = Some(value.into_owned()),
                 _ => {
                     let known = "from, to, notify, ret, envid";
-                    return Err(bad_request(format!("the query has {name:?}, which is none of {known}")));
+                    let error = format!("the query has {name:?}, which is none of {known}; or it is {ABOVE} alone");
+                    return Err(bad_request(error));
                 }
             }
         }

@@ -211,7 +211,7 @@ impl Attachment {
 
 impl Dsn {
     /// Puts it into the envelope, for every recipient.
-    pub(crate) fn fill(&self, envelope: &mut Envelope) -> Result<(), DraftError> {
+    pub fn fill(&self, envelope: &mut Envelope) -> Result<(), DraftError> {
         if !self.notify.is_empty() {
             let words = self.notify.join(",");
             let notify = read_notify(&words).ok_or(DraftError::Dsn(words))?;
