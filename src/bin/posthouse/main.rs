@@ -105,7 +105,8 @@ fn arguments() -> (Vec<OsString>, bool) {
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
     let name = arguments.first().map(Path::new).and_then(Path::file_name);
     if name.is_some_and(|name| name == "sendmail") {
-        arguments.insert(1, "sendmail".into());
+        // So that it calls itself by the name that it has otherwise.
+        arguments.splice(..1, ["posthouse".into(), "sendmail".into()]);
     }
     let is_sendmail = arguments.get(1).is_some_and(|first| first == "sendmail");
     (arguments, is_sendmail)

@@ -60,7 +60,6 @@ impl Post<'_> {
 
     /// By SMTP to the first listener that answers at all; `why` says why not by the socket.
     async fn by_smtp(&self, mut fields: EnvelopeFields, content: Vec<u8>, why: String) -> Result<(), Trouble> {
-        self.say(&why);
         if !content.is_ascii() {
             fields.envelope.body = BodyType::EightBitMime;
         }
