@@ -67,7 +67,8 @@ impl Handler for Upstream {
 /// A relay between two servers of that crate.
 async fn between() -> (Relay, SocketAddr, Receiver<Taken>) {
     let (sender, taken) = mpsc::channel();
-    let upstream = Upstream { taken: sender, sender: String::new(), recipients: Vec::new(), content: Vec::new() };
+    let upstream =
+        Upstream { taken: sender, sender: String::new(), recipients: Vec::new(), content: Vec::new() };
     let upstream = serve(upstream);
     let mut settings = Settings::new("relay.example.org");
     settings.routes = RouteTable { routes: vec![] };
@@ -98,7 +99,10 @@ async fn what_mailin_answers_250_reaches_another_mailin_unaltered() {
     let reply = client.say(".").await;
     assert!(reply.starts_with("250 2.0.0 ") && reply.ends_with(" is safe here"), "{reply}");
     let ((sender, recipients, received), taken) = next(taken).await;
-    assert_eq!((sender.as_str(), recipients.as_slice()), ("alice@example.org", &["bob@example.com".to_owned()][..]));
+    assert_eq!(
+        (sender.as_str(), recipients.as_slice()),
+        ("alice@example.org", &["bob@example.com".to_owned()][..])
+    );
     assert!(received.ends_with(&content.replace("..a", ".a")), "{received:?}");
 
     // The same session goes on, and a second message is another one.

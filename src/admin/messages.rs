@@ -22,7 +22,9 @@ use serde::{Deserialize, Serialize};
 use super::Refused as Failed;
 use crate::accept::Client;
 use crate::mail::{Address, Content, EnhancedStatus, Envelope, QueueId, Reply, ReplyClass, ReversePath};
-use crate::submission::{Desk, Draft, Dsn, EnvelopeFields, Fingerprint, Key, Letter, Refused, reply, with_crlf};
+use crate::submission::{
+    Desk, Draft, Dsn, EnvelopeFields, Fingerprint, Key, Letter, Refused, reply, with_crlf,
+};
 use crate::tracking::Rejected;
 
 /// How long a body may take to come.
@@ -182,8 +184,12 @@ fn media_type(headers: &HeaderMap) -> String {
 }
 
 async fn take(body: Body, headers: &HeaderMap, most: u64) -> Result<Bytes, Fault> {
-    let too_large =
-        || Fault(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is too large: at most {most} octets are taken"));
+    let too_large = || {
+        Fault(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("the body is too large: at most {most} octets are taken"),
+        )
+    };
     let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if declared.is_some_and(|declared: u64| declared > most) {
         return Err(too_large());
@@ -261,7 +267,8 @@ impl Asked {
                 "envid" => asked.dsn.envid = Some(value.into_owned()),
                 _ => {
                     let known = "from, to, notify, ret, envid";
-                    let error = format!("the query has {name:?}, which is none of {known}; or it is {ABOVE} alone");
+                    let error =
+                        format!("the query has {name:?}, which is none of {known}; or it is {ABOVE} alone");
                     return Err(bad_request(error));
                 }
             }

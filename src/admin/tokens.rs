@@ -51,7 +51,8 @@ mod tests {
     #[test]
     fn each_token_permits_what_it_is_for_and_nothing_else_does() {
         let (whole, submit) = ("0123456789abcdef-whole", "0123456789abcdef-submit");
-        let tokens = Tokens { whole: Token::new(whole).ok(), submit: Token::new(&format!(" {submit}\n")).ok() };
+        let tokens =
+            Tokens { whole: Token::new(whole).ok(), submit: Token::new(&format!(" {submit}\n")).ok() };
         let permitted = |tokens: &Tokens, value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::AUTHORIZATION, value.parse().unwrap());
@@ -59,7 +60,9 @@ mod tests {
         };
         assert_eq!(permitted(&tokens, &format!("Bearer {whole}")), Permitted::Everything);
         assert_eq!(permitted(&tokens, &format!("bearer {submit}")), Permitted::Submission);
-        for bad in ["", "Bearer", "Bearer ", "Basic 0123456789abcdef-whole", "Bearer 0123456789abcdef-whol", whole] {
+        for bad in
+            ["", "Bearer", "Bearer ", "Basic 0123456789abcdef-whole", "Bearer 0123456789abcdef-whol", whole]
+        {
             assert_eq!(permitted(&tokens, bad), Permitted::Nothing, "{bad:?}");
         }
         assert_eq!(permitted(&Tokens::default(), "Bearer "), Permitted::Nothing);

@@ -18,8 +18,8 @@ mod token;
 pub(crate) mod tree;
 
 pub use elements::{
-    Admin, Configuration, Delivery, Dns, Limits, Listener, ListenerTls, Notices, Pickup, Relaying, Retry, Spool, Timeouts,
-    Tls, Tracking, Upstream,
+    Admin, Configuration, Delivery, Dns, Limits, Listener, ListenerTls, Notices, Pickup, Relaying, Retry,
+    Spool, Timeouts, Tls, Tracking, Upstream,
 };
 pub(crate) use elements::{hostname, is_domain};
 pub use fault::{Fault, Faults, Spot, Warning};

@@ -14,9 +14,7 @@ use std::path::{Path, PathBuf};
 
 use super::drop_folder::sync_folder;
 use crate::mail::{Content, Envelope};
-use crate::submission::{
-    EnvelopeFields, EnvelopeFieldsError, Fingerprint, Key, Letter, LetterError,
-};
+use crate::submission::{EnvelopeFields, EnvelopeFieldsError, Fingerprint, Key, Letter, LetterError};
 
 /// The folder of what could not be taken, in its pickup folder.
 const BAD: &str = "bad";
@@ -91,7 +89,8 @@ fn found(text: &[u8], facts: &Metadata, origin: &str) -> Result<Found, Fault> {
     let (envelope, key) = match fields {
         Some(EnvelopeFields { envelope, key }) => (envelope, key),
         None => {
-            let envelope = Envelope::new(letter.sender(Some(origin))?.into(), letter.recipients(Some(origin))?);
+            let envelope =
+                Envelope::new(letter.sender(Some(origin))?.into(), letter.recipients(Some(origin))?);
             letter.remove_blind_copies();
             (envelope, None)
         }

@@ -225,7 +225,14 @@ async fn take(desk: Desk, folder: Arc<Path>, name: String) -> Taken {
 /// REJECT, for what the policy has not told of.
 fn tell(desk: &Desk, sender: Option<&str>, reply: &Reply) {
     let reason = "a file of a pickup folder";
-    desk.relay().tell_refused(&Rejected { session: None, client: None, sender, recipient: None, reply, reason });
+    desk.relay().tell_refused(&Rejected {
+        session: None,
+        client: None,
+        sender,
+        recipient: None,
+        reply,
+        reason,
+    });
 }
 
 async fn remove(path: PathBuf) {

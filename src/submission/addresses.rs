@@ -130,9 +130,7 @@ fn tokens(value: &str) -> Result<Vec<Token<'_>>, AddressListError> {
                 at + end + 1
             }
             b'<' | b'>' | b',' | b':' | b';' | b'@' | b'.' => at + 1,
-            byte if is_atext(*byte) => {
-                at + bytes[at..].iter().take_while(|byte| is_atext(**byte)).count()
-            }
+            byte if is_atext(*byte) => at + bytes[at..].iter().take_while(|byte| is_atext(**byte)).count(),
             _ => return Err(AddressListError::Unexpected((*byte as char).to_string())),
         };
         match byte {
@@ -198,8 +196,10 @@ mod tests {
             ("bob@example.com (Bob (the \\) elder), really)", &["bob@example.com"]),
             ("\"a b\"@example.com", &["\"a b\"@example.com"]),
             ("bob@[192.0.2.1], \"x@y\"@example.org", &["bob@[192.0.2.1]", "\"x@y\"@example.org"]),
-            ("friends: bob@example.com, Carol <carol@example.net>;, dan@example.org",
-                &["bob@example.com", "carol@example.net", "dan@example.org"]),
+            (
+                "friends: bob@example.com, Carol <carol@example.net>;, dan@example.org",
+                &["bob@example.com", "carol@example.net", "dan@example.org"],
+            ),
             ("undisclosed-recipients:;", &[]),
             ("Bob\r\n <bob@example.com>,\r\n\tcarol@example.net", &["bob@example.com", "carol@example.net"]),
             ("<@a.example,@b.example:bob@example.com>", &["bob@example.com"]),

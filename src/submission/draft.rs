@@ -92,9 +92,8 @@ pub enum DraftError {
 }
 
 /// Fields that are made of other keys, or by MIME, or on the way.
-const MADE: [&str; 10] = [
-    "from", "to", "cc", "bcc", "subject", "date", "message-id", "mime-version", "received", "return-path",
-];
+const MADE: [&str; 10] =
+    ["from", "to", "cc", "bcc", "subject", "date", "message-id", "mime-version", "received", "return-path"];
 
 impl Draft {
     /// Envelope and content. `id` is the left side of the Message-ID, `host` its right side.
@@ -104,7 +103,8 @@ impl Draft {
             return Err(DraftError::Missing("from"));
         }
         let (from, sender) = mailbox("from", &self.from)?;
-        let (to, cc, bcc) = (mailboxes("to", &self.to)?, mailboxes("cc", &self.cc)?, mailboxes("bcc", &self.bcc)?);
+        let (to, cc, bcc) =
+            (mailboxes("to", &self.to)?, mailboxes("cc", &self.cc)?, mailboxes("bcc", &self.bcc)?);
         let mut message = MessageBuilder::new().from(from);
         let mut recipients: Vec<Address> = Vec::new();
         for (field, list) in [("To", to), ("Cc", cc), ("", bcc)] {
@@ -195,10 +195,9 @@ impl Draft {
 impl Attachment {
     /// In base64 whatever it is: line ends of a text are not ours to change.
     fn part(self) -> Result<MimePart<'static>, DraftError> {
-        let octets = STANDARD.decode(self.base64.as_bytes()).map_err(|error| DraftError::Base64 {
-            name: self.name.clone(),
-            reason: error.to_string(),
-        })?;
+        let octets = STANDARD
+            .decode(self.base64.as_bytes())
+            .map_err(|error| DraftError::Base64 { name: self.name.clone(), reason: error.to_string() })?;
         let mut lines = Vec::new();
         for line in octets.chunks(57) {
             lines.extend_from_slice(STANDARD.encode(line).as_bytes());
@@ -305,7 +304,10 @@ mod tests {
         }))
         .unwrap();
         assert!(content.contains(&format!("\r\n\r\n{}\r\n", STANDARD.encode("x\ny\rz"))), "{content}");
-        assert!(content.contains("multipart/alternative") && content.contains("multipart/mixed"), "{content}");
+        assert!(
+            content.contains("multipart/alternative") && content.contains("multipart/mixed"),
+            "{content}"
+        );
     }
 
     #[test]

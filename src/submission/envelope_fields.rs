@@ -211,7 +211,8 @@ mod tests {
         envelope.recipients[0].notify = Some(Notify { success: true, failure: true, delay: false });
         envelope.recipients[0].original = "rfc822;Bob+2Bx@example.net".parse().ok();
         let fields = EnvelopeFields { envelope, key: "k-1".parse().ok() };
-        let mut letter = Letter::read(format!("{fields}Subject: x\r\nX-Sender: stays\r\n\r\nx\r\n").as_bytes());
+        let mut letter =
+            Letter::read(format!("{fields}Subject: x\r\nX-Sender: stays\r\n\r\nx\r\n").as_bytes());
         assert_eq!(EnvelopeFields::take(&mut letter), Ok(Some(fields)));
         assert_eq!(letter.into_content(), b"Subject: x\r\nX-Sender: stays\r\n\r\nx\r\n");
         let null = EnvelopeFields {

@@ -66,7 +66,8 @@ impl Fingerprint {
 
     /// Of a message.
     pub fn of_message(envelope: &Envelope, content: &Content) -> Self {
-        let envelope = serde_json::to_vec(envelope).expect("an envelope has no map with keys that are no text");
+        let envelope =
+            serde_json::to_vec(envelope).expect("an envelope has no map with keys that are no text");
         let content = Self::of(&content.to_bytes());
         Self::of(&[&content.0[..], &envelope].concat())
     }

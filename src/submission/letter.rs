@@ -243,7 +243,10 @@ mod tests {
     #[test]
     fn a_body_without_an_empty_line_gets_one_and_nothing_is_lost() {
         let content = |text: &str| String::from_utf8(Letter::read(text.as_bytes()).into_content()).unwrap();
-        assert_eq!(content("Subject: x\nno field here\nTo: y\n"), "Subject: x\r\n\r\nno field here\r\nTo: y\r\n");
+        assert_eq!(
+            content("Subject: x\nno field here\nTo: y\n"),
+            "Subject: x\r\n\r\nno field here\r\nTo: y\r\n"
+        );
         assert_eq!(content("just text"), "\r\njust text\r\n");
         assert_eq!(content("Subject: only"), "Subject: only\r\n\r\n");
         assert_eq!(content(" begins folded\n"), "\r\n begins folded\r\n");

@@ -39,12 +39,14 @@ impl Admin {
         let token = token_file.and_then(|at| token(&section, folder, &at));
         let submit_token = submit_token_file.as_ref().and_then(|at| self::token(&section, folder, at));
         if let (Some(_), true, Some(at)) = (&token, token == submit_token, &submit_token_file) {
-            let problem = "token_file and submit_token_file hold the same token, and so it permits everything";
+            let problem =
+                "token_file and submit_token_file hold the same token, and so it permits everything";
             let hint = "put another token into submit_token_file";
             section.report.fault(at.place, problem, None, Some(hint.into()));
         }
         if let Some(at) = address.as_ref().filter(|at| !at.value.ip().is_loopback()) {
-            let problem = format!("the API at {} speaks HTTP in the clear: its token can be read on the way", at.value);
+            let problem =
+                format!("the API at {} speaks HTTP in the clear: its token can be read on the way", at.value);
             let hint = "listen on 127.0.0.1, and put a proxy with TLS in front of it";
             section.report.warn(at.place, problem, hint);
         }

@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use super::{
-    Admin, Delivery, Dns, Limits, Listener, Notices, Pickup, Relaying, Retry, Spool, Timeouts, Tls, Tracking, Upstream,
-    listener, route, upstream,
+    Admin, Delivery, Dns, Limits, Listener, Notices, Pickup, Relaying, Retry, Spool, Timeouts, Tls, Tracking,
+    Upstream, listener, route, upstream,
 };
 use crate::config::fault::Report;
 use crate::config::quantity::{Mismatch, size_text};

@@ -78,8 +78,12 @@ pub(in crate::config) fn addresses(top: &mut Section<'_>) -> Vec<SocketAddr> {
     let (listeners, _) = read(top);
     let open = listeners.into_iter().filter(|l| l.tls != ListenerTls::Implicit && l.address.port() != 0);
     open.map(|listener| match listener.address {
-        SocketAddr::V4(address) if address.ip().is_unspecified() => (Ipv4Addr::LOCALHOST, address.port()).into(),
-        SocketAddr::V6(address) if address.ip().is_unspecified() => (Ipv6Addr::LOCALHOST, address.port()).into(),
+        SocketAddr::V4(address) if address.ip().is_unspecified() => {
+            (Ipv4Addr::LOCALHOST, address.port()).into()
+        }
+        SocketAddr::V6(address) if address.ip().is_unspecified() => {
+            (Ipv6Addr::LOCALHOST, address.port()).into()
+        }
         address => address,
     })
     .collect()

@@ -23,13 +23,13 @@ mod upstream;
 
 pub use admin::Admin;
 pub use configuration::Configuration;
-pub(crate) use configuration::{hostname, is_domain};
 pub(in crate::config) use configuration::own_name;
+pub(crate) use configuration::{hostname, is_domain};
 pub use delivery::Delivery;
 pub use dns::Dns;
 pub use limits::Limits;
-pub use listener::{Listener, ListenerTls};
 pub(in crate::config) use listener::addresses;
+pub use listener::{Listener, ListenerTls};
 pub use notices::Notices;
 pub use pickup::Pickup;
 pub use relaying::Relaying;

@@ -109,9 +109,17 @@ impl Sendmail {
             }
         }
         let mut known: Vec<Address> = Vec::new();
-        recipients.retain(|address| !known.contains(address) && { known.push(address.clone()); true });
+        recipients.retain(|address| {
+            !known.contains(address) && {
+                known.push(address.clone());
+                true
+            }
+        });
         if recipients.is_empty() {
-            return Err(Trouble::new(USAGE, "there is no recipient: name some, or use -t to take them from the message"));
+            return Err(Trouble::new(
+                USAGE,
+                "there is no recipient: name some, or use -t to take them from the message",
+            ));
         }
         let reverse_path = self.reverse_path(origin)?;
         letter.remove_blind_copies();
@@ -122,7 +130,11 @@ impl Sendmail {
     }
 
     fn dsn(&self) -> Dsn {
-        Dsn { notify: self.notify.iter().cloned().collect(), ret: self.ret.clone(), envid: self.envid.clone() }
+        Dsn {
+            notify: self.notify.iter().cloned().collect(),
+            ret: self.ret.clone(),
+            envid: self.envid.clone(),
+        }
     }
 }
 

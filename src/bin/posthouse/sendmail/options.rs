@@ -132,7 +132,8 @@ pub(super) fn phrase(name: &str) -> String {
         word.push(character);
     }
     words.push(word);
-    let encoded: Vec<String> = words.iter().map(|word| format!("=?UTF-8?B?{}?=", STANDARD.encode(word))).collect();
+    let encoded: Vec<String> =
+        words.iter().map(|word| format!("=?UTF-8?B?{}?=", STANDARD.encode(word))).collect();
     encoded.join("\r\n ")
 }
 

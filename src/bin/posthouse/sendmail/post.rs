@@ -59,7 +59,12 @@ impl Post<'_> {
     }
 
     /// By SMTP to the first listener that answers at all; `why` says why not by the socket.
-    async fn by_smtp(&self, mut fields: EnvelopeFields, content: Vec<u8>, why: String) -> Result<(), Trouble> {
+    async fn by_smtp(
+        &self,
+        mut fields: EnvelopeFields,
+        content: Vec<u8>,
+        why: String,
+    ) -> Result<(), Trouble> {
         if !content.is_ascii() {
             fields.envelope.body = BodyType::EightBitMime;
         }
@@ -71,7 +76,8 @@ impl Post<'_> {
                 continue;
             }
             let content_by_smtp = Content::from(content.clone());
-            let outcomes = submit(*listener, fields.envelope.clone(), content_by_smtp, Timeouts::default()).await;
+            let outcomes =
+                submit(*listener, fields.envelope.clone(), content_by_smtp, Timeouts::default()).await;
             return self.settle(fields, content, outcomes.into_iter().map(|(_, outcome)| outcome).collect());
         }
         self.drop(&fields, &content, &why)
