@@ -123,7 +123,7 @@ impl Sendmail {
         }
         let reverse_path = self.reverse_path(origin)?;
         letter.remove_blind_copies();
-        letter.complete(&self.from_field(&reverse_path, origin), clock.now(), token, origin);
+        letter.complete(&self.field_of_sender(&reverse_path, origin), clock.now(), token, origin);
         let mut envelope = Envelope::new(reverse_path, recipients);
         self.dsn().fill(&mut envelope).map_err(|error| Trouble::new(USAGE, error.to_string()))?;
         Ok((envelope, letter.into_content()))
@@ -179,7 +179,7 @@ impl Sendmail {
     }
 
     /// What stands in From where the message has none.
-    fn from_field(&self, reverse_path: &ReversePath, origin: &str) -> String {
+    fn field_of_sender(&self, reverse_path: &ReversePath, origin: &str) -> String {
         let address = match reverse_path.address() {
             Some(address) => address.to_string(),
             None => format!("MAILER-DAEMON@{origin}"),
