@@ -6,6 +6,7 @@
 //! Invariants: an unknown key is a fault; no bare number means seconds or bytes; nothing is created or changed.
 //! Not here: what the settings do (the modules that they are for).
 
+mod descriptors;
 mod elements;
 mod environment;
 pub(crate) mod fault;
@@ -17,6 +18,7 @@ pub(crate) mod section;
 mod token;
 pub(crate) mod tree;
 
+pub use descriptors::TooFewDescriptors;
 pub use elements::{
     Admin, Configuration, Delivery, Dns, Limits, Listener, ListenerTls, Notices, Pickup, Relaying, Retry,
     Spool, Timeouts, Tls, Tracking, Upstream,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Address, ReversePath, SessionId};
+use super::{Address, ReversePath, SessionId, decode_unitext, encode_unitext};
 
 /// Everything about a message that is not its content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +53,29 @@ pub struct DeliverBy {
     pub mode: ByMode,
     /// `T`: each relay on the way is told about.
     pub trace: bool,
+}
+
+impl DeliverBy {
+    /// Nine digits (RFC 2852 section 4).
+    pub const SECONDS_MAX: i64 = 999_999_999;
+
+    /// The same for the next hop, `age` after the arrival here.
+    pub fn remaining(self, age: Duration) -> Self {
+        let age = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+        let seconds = self.seconds.saturating_sub(age).clamp(-Self::SECONDS_MAX, Self::SECONDS_MAX);
+        Self { seconds, ..self }
+    }
+}
+
+/// As it stands behind `BY=`.
+impl fmt::Display for DeliverBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mode = match self.mode {
+            ByMode::Return => "R",
+            ByMode::Notify => "N",
+        };
+        write!(f, "{};{mode}{}", self.seconds, if self.trace { "T" } else { "" })
+    }
 }
 
 /// What happens when the time of BY is over.
@@ -120,7 +143,8 @@ impl fmt::Display for Notify {
     }
 }
 
-/// ORCPT (RFC 3461 section 4.2): address type and address, decoded from xtext.
+/// ORCPT (RFC 3461 section 4.2): address type and address, decoded from xtext, or from unitext where the type is `utf-8`
+/// (RFC 6533 section 3).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OriginalRecipient {
     pub address_type: String,
@@ -142,16 +166,28 @@ impl FromStr for OriginalRecipient {
         if address_type.is_empty() || !address_type.bytes().all(atom) {
             return Err(OriginalRecipientError);
         }
-        let address =
-            decode_xtext(address).filter(|address| !address.is_empty()).ok_or(OriginalRecipientError)?;
+        let is_utf8 = address_type.eq_ignore_ascii_case(Self::UTF8);
+        let address = if is_utf8 { decode_unitext(address) } else { decode_xtext(address) };
+        let address = address.filter(|address| !address.is_empty()).ok_or(OriginalRecipientError)?;
         Ok(Self { address_type: address_type.to_owned(), address })
     }
 }
 
-/// As it stands behind `ORCPT=`, in xtext.
+impl OriginalRecipient {
+    /// The address type of addresses in UTF-8.
+    pub const UTF8: &str = "utf-8";
+
+    /// Whether the address is of type `utf-8`.
+    pub fn is_utf8(&self) -> bool {
+        self.address_type.eq_ignore_ascii_case(Self::UTF8)
+    }
+}
+
+/// As it stands behind `ORCPT=`, in xtext or in the unitext of seven bits: any server with DSN takes it.
 impl fmt::Display for OriginalRecipient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{};{}", self.address_type, encode_xtext(&self.address))
+        let encode = if self.is_utf8() { encode_unitext } else { encode_xtext };
+        write!(f, "{};{}", self.address_type, encode(&self.address))
     }
 }
 
@@ -219,11 +255,34 @@ mod tests {
     }
 
     #[test]
+    fn by_counts_down_on_the_way_and_keeps_to_nine_digits() {
+        let by = DeliverBy { seconds: 600, mode: ByMode::Return, trace: false };
+        assert_eq!(by.remaining(Duration::from_millis(60_999)).to_string(), "540;R");
+        let by = DeliverBy { seconds: 5, mode: ByMode::Notify, trace: true };
+        assert_eq!(by.remaining(Duration::from_secs(65)).to_string(), "-60;NT");
+        assert_eq!(by.remaining(Duration::MAX).seconds, -DeliverBy::SECONDS_MAX);
+    }
+
+    #[test]
+    fn orcpt_of_type_utf_8_is_unitext() {
+        let original: OriginalRecipient = "UTF-8;\\x{E9}\u{fc}\\x{2B}@example.org".parse().unwrap();
+        assert_eq!(original.address, "\u{e9}\u{fc}+@example.org");
+        assert_eq!(original.to_string(), "UTF-8;\\x{E9}\\x{FC}\\x{2B}@example.org");
+        assert!("utf-8;a+2Bb@example.org".parse::<OriginalRecipient>().is_err());
+        assert!("rfc822;\u{e9}@example.org".parse::<OriginalRecipient>().is_err());
+    }
+
+    #[test]
     fn orcpt_is_type_and_xtext() {
         let original: OriginalRecipient = "rfc822;user+2Bbox@example.org".parse().unwrap();
         assert_eq!(original.address, "user+box@example.org");
         assert_eq!(original.to_string(), "rfc822;user+2Bbox@example.org");
-        for bad in ["user@example.org", ";a@b", "rfc822;", "rf c;a@b", "rfc822;a b"] {
+        let original: OriginalRecipient = "utf-8;\u{e9}\\x{2B}@example.org".parse().unwrap();
+        assert_eq!(original.address, "\u{e9}+@example.org");
+        assert_eq!(original.to_string(), "utf-8;\\x{E9}\\x{2B}@example.org");
+        for bad in
+            ["user@example.org", ";a@b", "rfc822;", "rf c;a@b", "rfc822;a b", "rfc822;\u{e9}", "utf-8;a+2Bb"]
+        {
             assert!(bad.parse::<OriginalRecipient>().is_err(), "{bad}");
         }
     }

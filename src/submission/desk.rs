@@ -12,9 +12,7 @@ use std::path::{Path, PathBuf};
 use super::keys::{Begun, Fingerprint, Key, Keys};
 use crate::accept::Client;
 use crate::mail::{BodyType, Content, EnhancedStatus, Envelope, QueueId, Reply};
-use crate::queue::AcceptError;
 use crate::relay::{Relay, SubmitError};
-use crate::spool::CommitError;
 
 /// The name of the file of keys in the spool folder.
 const KEYS: &str = "submitted";
@@ -140,16 +138,7 @@ pub fn reply(refused: &Refused) -> Reply {
         Refused::KeyUnderWay => (450, status(4, 7, 0)),
         Refused::KeyOfAnother => (550, status(5, 7, 0)),
         Refused::TooLarge { .. } => (552, status(5, 3, 4)),
-        Refused::Relay(error) => match error {
-            SubmitError::NoRecipients => (554, status(5, 5, 1)),
-            SubmitError::BareLineEnd => (554, status(5, 6, 0)),
-            SubmitError::NoRoute(_) => (550, status(5, 4, 4)),
-            SubmitError::Accept(AcceptError::Stopping) => (451, status(4, 3, 2)),
-            SubmitError::Accept(AcceptError::TooMany) => (452, status(4, 3, 1)),
-            SubmitError::Accept(AcceptError::Spool(CommitError::Full)) => (452, status(4, 3, 1)),
-            SubmitError::Accept(AcceptError::Spool(CommitError::TooLarge)) => (552, status(5, 3, 4)),
-            SubmitError::Accept(AcceptError::Spool(_)) => (451, status(4, 3, 0)),
-        },
+        Refused::Relay(error) => return error.reply(),
     };
     Reply::new(code, Some(status), &refused.to_string())
 }

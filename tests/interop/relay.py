@@ -28,13 +28,14 @@ class Posthouse:
     """One relay. `hosts` are upstream URLs in order of preference; `beside` leads single domains to other upstreams.
 
     `spool` and `tracking` are folders on a disk of the test's choice, with `min_free` to be left on the spool's.
+    `users` is a file of who may authenticate.
     """
 
     def __init__(self, folder, hosts, speed=None, settings="", networks=("127.0.0.1/32",), retry='preset = "default"',
-                 spool=None, tracking=None, min_free="16MiB", beside=None):
+                 spool=None, tracking=None, min_free="16MiB", beside=None, tls="none", users=None):
         self.folder, self.port, self.speed, self.process = pathlib.Path(folder), free_port(), speed, None
         self.spool, self.tracking = spool or self.folder / "spool", tracking or self.folder / "tracking"
-        self.min_free, self.beside = min_free, beside or {}
+        self.min_free, self.beside, self.tls, self.users = min_free, beside or {}, tls, users
         self.config, self.out = self.folder / "posthouse.toml", self.folder / "posthouse.out"
         self.program = os.environ.get("INTEROP_POSTHOUSE")
         if not self.program:
@@ -56,9 +57,11 @@ min_free = "{self.min_free}"
 
 [[listener]]
 address = "{HOST}:{self.port}"
+tls = "{self.tls}"
 
 [relaying]
 networks = {json.dumps(list(self.networks))}
+{f'users = {json.dumps(str(self.users))}' if self.users else ''}
 
 {beside}[[route]]
 domains = ["*"]

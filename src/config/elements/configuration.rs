@@ -8,14 +8,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use super::{
-    Admin, Delivery, Dns, Limits, Listener, Notices, Pickup, Relaying, Retry, Spool, Timeouts, Tls, Tracking,
-    Upstream, listener, route, upstream,
+    Admin, Delivery, Dns, Limit, Limits, Listener, Notices, Pickup, Relaying, Retry, Spool, Timeouts, Tls,
+    Tracking, Upstream, content, limit, listener, route, upstream,
 };
 use crate::config::fault::Report;
 use crate::config::quantity::{Mismatch, size_text};
 use crate::config::section::Section;
 use crate::config::tree::Table;
 use crate::mail::{Address, RouteTable};
+use crate::smtp::server::ContentRules;
 
 /// Settings that are in order.
 #[derive(Clone, Debug)]
@@ -25,6 +26,10 @@ pub struct Configuration {
     pub spool: Spool,
     pub listeners: Vec<Listener>,
     pub limits: Limits,
+    /// What content may have.
+    pub content: ContentRules,
+    /// How much each client may do.
+    pub client_limits: Vec<Limit>,
     pub tls: Option<Tls>,
     pub relaying: Relaying,
     pub routes: RouteTable,
@@ -54,9 +59,11 @@ impl Configuration {
         spool.check(spool_place, report);
         let (listeners, wants_tls) = listener::read(&mut top);
         let limits = Limits::read(top.section("limits"));
-        let tls = Tls::read(top.section("tls"), folder);
+        let content = content::read(top.section("content"));
+        let client_limits = limit::read(&mut top);
+        let tls = Tls::read(top.section("tls"), folder, &spool.path, &hostname);
         if let (Some(place), false) = (wants_tls, tree.get("tls").is_some()) {
-            let hint = "add a [tls] section with certificate and key, or write tls = \"none\"";
+            let hint = "add a [tls] section with certificate and key, or with self_signed = true for a lab, or write tls = \"none\"";
             report.fault(&place, "TLS is asked for, but there is no certificate", None, Some(hint.into()));
         }
         let relaying = Relaying::read(top.section("relaying"));
@@ -81,6 +88,8 @@ impl Configuration {
             spool,
             listeners,
             limits,
+            content,
+            client_limits,
             tls,
             relaying,
             routes,
@@ -115,7 +124,10 @@ pub(in crate::config) fn own_name() -> String {
 
 /// A domain name, and no address literal. The grammar of domains stands in one place: that of addresses.
 pub(crate) fn is_domain(name: &str) -> bool {
-    !name.starts_with('[') && !name.contains('@') && format!("x@{name}").parse::<Address>().is_ok()
+    name.is_ascii()
+        && !name.starts_with('[')
+        && !name.contains('@')
+        && format!("x@{name}").parse::<Address>().is_ok()
 }
 
 fn speed(mut section: Section<'_>) -> f64 {

@@ -6,8 +6,10 @@
 
 mod admin;
 mod configuration;
+mod content;
 mod delivery;
 mod dns;
+mod limit;
 mod limits;
 mod listener;
 mod notices;
@@ -27,6 +29,7 @@ pub(in crate::config) use configuration::own_name;
 pub(crate) use configuration::{hostname, is_domain};
 pub use delivery::Delivery;
 pub use dns::Dns;
+pub use limit::Limit;
 pub use limits::Limits;
 pub(in crate::config) use listener::addresses;
 pub use listener::{Listener, ListenerTls};
