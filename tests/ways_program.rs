@@ -200,7 +200,7 @@ fn options_of_sendmail_are_understood_and_its_exit_codes_kept() {
         (&["-bs"], "", 64, "SMTP"),
         (&["-bp"], "", 64, "queue list"),
         (&["-Z"], "", 64, "-Z"),
-        (&["-fa@example.org", "b@example.com"], "Subject: x\n\na\rb\n", 65, "5.6.0"),
+        (&["-fa@example.org", "b@example.com"], "Subject: x\n\na\rb\n", 65, "5.6.11"),
         (&["-bi"], "", 0, ""),
     ] {
         let output = sendmail(&spool, arguments, message);

@@ -141,7 +141,8 @@ fn code(status: Option<EnhancedStatus>) -> u8 {
     match status.map(|status| status.to_string()).as_deref() {
         Some("5.1.1" | "5.1.3" | "5.1.6" | "5.2.1") => NO_USER,
         Some("5.1.2" | "5.4.4") => NO_HOST,
-        Some("5.6.0" | "5.3.4" | "5.2.3") => DATA,
+        Some("5.3.4" | "5.2.3") => DATA,
+        Some(text) if text.starts_with("5.6.") => DATA,
         Some(text) if text.starts_with("5.7.") => NOT_PERMITTED,
         _ => UNAVAILABLE,
     }
