@@ -33,8 +33,8 @@
 //! | 2 | [`queue`], [`route`] | who waits for what; where to |
 //! | 3 | [`accept`], [`deliver`], [`notice`] | in; out; telling the sender |
 //! | 4 | [`relay`] | the whole: start here to embed one |
-//! | 5 | [`config`] | the file |
-//! | 6 | [`admin`], [`lab`] | the API over a socket; the rehearsal |
+//! | 5 | [`config`], [`submission`] | the file; mail that is handed in without SMTP |
+//! | 6 | [`admin`], [`lab`], [`pickup`], `mailin` | the API; the rehearsal; folders that mail is taken from; another maker's server in front |
 //!
 //! The program `posthouse` stands on top and sees only what is public here.
 
@@ -45,14 +45,18 @@ pub mod config;
 pub mod deliver;
 pub mod lab;
 pub mod mail;
+#[cfg(feature = "mailin")]
+pub mod mailin;
 pub mod net;
 pub mod notice;
 mod packed;
+pub mod pickup;
 pub mod queue;
 pub mod relay;
 pub mod route;
 pub mod smtp;
 pub mod spool;
+pub mod submission;
 pub mod tracking;
 
 pub use relay::Relay;

@@ -11,10 +11,13 @@ mod world;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use posthouse::accept::{self, Answer, ClientLimit, Decision, ListenerSettings, Policy, SubmitError, Whom};
+use posthouse::accept::{
+    self, Answer, Authenticator, ClientLimit, Decision, ListenerSettings, Mechanism, Policy, SubmitError,
+    UsersAnswer, Whom,
+};
 use posthouse::clock::Clock;
 use posthouse::mail::{
-    Address, Content, EnhancedStatus, Envelope, Recipient, Reply, ReversePath, RouteTable,
+    Address, Content, EnhancedStatus, Envelope, Recipient, Reply, ReversePath, RouteTable, SenderPattern,
 };
 use posthouse::net::{MemoryNetwork, Network};
 use posthouse::queue::Rate;
@@ -50,11 +53,28 @@ async fn bench_with(policy: Option<Arc<dyn Policy>>, change: impl FnOnce(&mut Se
     if let Some(policy) = policy {
         builder = builder.policy(policy);
     }
-    let app = ["app@example.org", "*@app.example.org"].map(|pattern| pattern.parse().unwrap()).to_vec();
-    builder = builder.user_senders(Arc::new(std::collections::BTreeMap::from([("app".to_owned(), app)])));
+    builder = builder.authenticator(Arc::new(App));
     let relay = builder.names(Arc::new(Zone::new())).start().await.unwrap();
     let events = relay.events();
     Bench { clock, memory, relay, upstream, events }
+}
+
+/// Holds the user `app` to his own addresses; nobody authenticates here.
+struct App;
+
+impl Authenticator for App {
+    fn serves(&self, _: Mechanism) -> bool {
+        false
+    }
+
+    fn password<'a>(&'a self, _: &'a str, _: &'a str) -> UsersAnswer<'a, bool> {
+        Box::pin(async { Ok(false) })
+    }
+
+    fn senders(&self, user: &str) -> Option<Arc<[SenderPattern]>> {
+        let own = ["app@example.org", "*@app.example.org"];
+        (user == "app").then(|| own.map(|pattern| pattern.parse().unwrap()).into())
+    }
 }
 
 /// Clients in 192.0.2.0/24 may relay to anybody.

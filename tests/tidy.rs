@@ -28,8 +28,11 @@ const RANKS: &[(&str, u8)] = &[
     ("notice", 3),
     ("relay", 4),
     ("config", 5),
+    ("submission", 5),
     ("admin", 6),
     ("lab", 6),
+    ("pickup", 6),
+    ("mailin", 6),
 ];
 
 /// Names under which anything could stand.

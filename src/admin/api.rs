@@ -9,13 +9,17 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 
-use super::watch;
 use super::why::{self, Why};
+use super::{messages, watch};
 use crate::clock::Timestamp;
 use crate::mail::{Destination, QueueId};
 use crate::queue::{DestinationState, Listed, Matching, OperateError};
 use crate::relay::Relay;
 use crate::spool::Quarantined;
+use crate::submission::Desk;
+
+/// Where messages are handed in.
+pub(super) const MESSAGES: &str = "/v1/messages";
 
 /// How the relay is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -95,9 +99,13 @@ impl From<QueryRejection> for Failure {
 pub(super) type Answer<T> = Result<Json<T>, Failure>;
 type Id = Result<Path<QueueId>, PathRejection>;
 
-/// The requests about one relay, to be served by [`Control::serve`](super::Control::serve).
-pub fn routes(relay: Relay) -> Router {
+/// The requests about one relay, to be served by [`Control::serve`](super::Control::serve) or
+/// [`Door::start`](super::Door::start). Given a bare relay, keys of submissions are forgotten with the process.
+pub fn routes(desk: impl Into<Desk>) -> Router {
+    let desk = desk.into();
+    let relay = desk.relay().clone();
     Router::new()
+        .route(MESSAGES, post(messages::submit).with_state(desk))
         .route("/v1/status", get(status))
         .route("/v1/queue", get(list))
         .route("/v1/queue/retry", post(retry_all))

@@ -3,14 +3,17 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::{Refused, SOCKET};
+use super::messages::{ABOVE, IDEMPOTENCY_KEY};
+use super::{Declined, Refused, SOCKET, Submitted, api};
+use crate::mail::{QueueId, Reply};
+use crate::submission::{EnvelopeFields, Key};
 
 /// Speaks to the relay that owns a spool folder.
 #[derive(Clone, Debug)]
@@ -32,6 +35,9 @@ pub enum ClientError {
     /// What posthouse said.
     #[error("{0}")]
     Refused(String),
+    /// A message that was not taken.
+    #[error("the message was refused: {0}")]
+    Declined(Reply),
     #[error("posthouse gave an answer that this program does not understand; are they of the same version?")]
     Answer(#[source] serde_json::Error),
 }
@@ -57,26 +63,58 @@ impl Client {
         self.request(Method::DELETE, path).await
     }
 
+    /// Hands in a message; durable when it returns. The key makes a second try the first one again.
+    pub async fn submit(
+        &self,
+        fields: &EnvelopeFields,
+        content: &[u8],
+        key: &Key,
+    ) -> Result<QueueId, ClientError> {
+        let body = [fields.to_string().as_bytes(), content].concat();
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("{}?{ABOVE}", api::MESSAGES))
+            .header(hyper::header::HOST, "posthouse")
+            .header(hyper::header::CONTENT_TYPE, "message/rfc822")
+            .header(IDEMPOTENCY_KEY, format!("\"{key}\""))
+            .body(Full::new(Bytes::from(body)))
+            .expect("a key is printable");
+        let response = self.exchange(request).await?;
+        if response.status() == StatusCode::CREATED {
+            let submitted: Submitted =
+                serde_json::from_slice(response.body()).map_err(ClientError::Answer)?;
+            return Ok(submitted.id);
+        }
+        match serde_json::from_slice::<Declined>(response.body()) {
+            Ok(declined) => Err(ClientError::Declined(declined.reply())),
+            Err(_) => Err(refused(response.body())),
+        }
+    }
+
     async fn request<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, ClientError> {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(hyper::header::HOST, "posthouse")
+            .body(Full::default())
+            .expect("paths are made of ids and encoded words");
+        let response = self.exchange(request).await?;
+        if response.status() == StatusCode::OK {
+            return serde_json::from_slice(response.body()).map_err(ClientError::Answer);
+        }
+        Err(refused(response.body()))
+    }
+
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, ClientError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.no_connection(error))?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
         let (mut sender, connection) = handshake.await.map_err(ClientError::Broken)?;
         // It ends with the sender; what goes wrong on it is seen there.
         tokio::spawn(connection);
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(hyper::header::HOST, "posthouse")
-            .body(Empty::<Bytes>::new())
-            .expect("paths are made of ids and encoded words");
         let response = sender.send_request(request).await.map_err(ClientError::Broken)?;
-        let status = response.status();
-        let body = response.into_body().collect().await.map_err(ClientError::Broken)?.to_bytes();
-        if status == StatusCode::OK {
-            return serde_json::from_slice(&body).map_err(ClientError::Answer);
-        }
-        let refused: Refused = serde_json::from_slice(&body).map_err(ClientError::Answer)?;
-        Err(ClientError::Refused(refused.error))
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.map_err(ClientError::Broken)?.to_bytes();
+        Ok(Response::from_parts(parts, body))
     }
 
     fn no_connection(&self, error: io::Error) -> ClientError {
@@ -89,5 +127,12 @@ impl Client {
             io::ErrorKind::PermissionDenied => ClientError::NotAllowed { path },
             _ => ClientError::Connect { path, source: error },
         }
+    }
+}
+
+fn refused(body: &[u8]) -> ClientError {
+    match serde_json::from_slice::<Refused>(body) {
+        Ok(refused) => ClientError::Refused(refused.error),
+        Err(error) => ClientError::Answer(error),
     }
 }

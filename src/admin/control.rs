@@ -10,7 +10,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
 use super::{SOCKET, api};
-use crate::relay::Relay;
+use crate::submission::Desk;
 
 /// The API of one relay, while it is served. Dropping it ends that and removes the socket.
 pub struct Control {
@@ -37,8 +37,8 @@ fn way_out(source: &io::Error) -> &'static str {
 impl Control {
     /// Listens on `control.sock` in `folder`, which belongs to the relay alone (its spool is locked), so that a socket
     /// that is there already is left over from a relay that died.
-    pub fn start(relay: Relay, folder: &Path) -> Result<Self, ControlError> {
-        Self::serve(folder, api::routes(relay))
+    pub fn start(desk: impl Into<Desk>, folder: &Path) -> Result<Self, ControlError> {
+        Self::serve(folder, api::routes(desk))
     }
 
     /// The same for other routes, or for more of them: a program that has requests of its own merges them with those

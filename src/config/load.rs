@@ -5,9 +5,12 @@
 //! Invariants: nothing is created, changed, connected to or listened on.
 //! Not here: what the keys mean (`elements`).
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use super::elements::{Configuration, Notices, Relaying, Retry, Spool, Tracking};
+use super::elements::{
+    Configuration, Notices, Relaying, Retry, Spool, Tracking, addresses as listeners, hostname, own_name,
+};
 use super::environment;
 use super::fault::{Faults, Report, Warning};
 use super::section::Section;
@@ -93,6 +96,36 @@ pub fn users_file(
     let path = Relaying::users_path(top.section("relaying"), folder_of(file));
     match report.finish() {
         (faults, _) if faults.0.is_empty() => Ok(path),
+        (faults, _) => Err(faults),
+    }
+}
+
+/// How mail is handed to a relay, for a command that does so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Posting {
+    /// The domain of addresses without one, and of Message-IDs.
+    pub hostname: String,
+    pub spool: PathBuf,
+    /// Where the relay listens without TLS from the start.
+    pub listeners: Vec<SocketAddr>,
+}
+
+/// Reads only what concerns a command that submits. Faults elsewhere don't matter, and a listener that is faulty counts
+/// as none.
+pub fn posting(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+    flags: &Flags,
+) -> Result<Posting, Faults> {
+    let (report, tree) = gather(file, environment, flags)?;
+    report.forget();
+    let mut top = Section::top(&tree, &report);
+    let listeners = listeners(&mut top);
+    let hostname = hostname(&mut top).unwrap_or_else(own_name);
+    report.forget();
+    let spool = Spool::read(top.section("spool"), folder_of(file));
+    match report.finish() {
+        (faults, _) if faults.0.is_empty() => Ok(Posting { hostname, spool: spool.path, listeners }),
         (faults, _) => Err(faults),
     }
 }

@@ -15,16 +15,18 @@ pub(crate) mod quantity;
 mod quoted;
 mod relay;
 pub(crate) mod section;
+mod token;
 pub(crate) mod tree;
 
 pub use descriptors::TooFewDescriptors;
 pub use elements::{
-    Auth, Configuration, Delivery, Dns, Limits, Listener, ListenerTls, Notices, Relaying, Retry, Spool,
-    Timeouts, Tls, Tracking, Upstream,
+    Admin, Auth, Configuration, Delivery, Dns, Limits, Listener, ListenerTls, Notices, Pickup, Relaying,
+    Retry, Spool, Timeouts, Tls, Tracking, Upstream,
 };
 pub(crate) use elements::{hostname, is_domain};
 pub use fault::{Fault, Faults, Spot, Warning};
-pub use load::{Flags, Loaded, Places, REFERENCE, load, places, schedule, users_file};
+pub use load::{Flags, Loaded, Places, Posting, REFERENCE, load, places, posting, schedule, users_file};
+pub use token::{Token, TokenError};
 
 #[cfg(test)]
 mod tests;

@@ -275,19 +275,6 @@ impl<'a> Section<'a> {
         value
     }
 
-    /// Reports a key that this version does not know yet, but the next ones will.
-    pub fn not_yet(&mut self, key: &'static str) {
-        let known = self.known.len();
-        if let Some(entry) = self.entry(key) {
-            let problem = format!("{} is not in this version", self.path(key));
-            self.report.fault(&entry.place, problem, None, Some("take it out".into()));
-        }
-        // Nobody shall be told to write it.
-        if !self.has(key) {
-            self.known.truncate(known);
-        }
-    }
-
     /// Reports every key that nobody has asked for.
     pub fn done(self) {
         for entry in self.table.into_iter().flat_map(|table| &table.entries) {

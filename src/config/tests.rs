@@ -63,7 +63,7 @@ fn the_reference_file_has_every_key_and_no_other() {
         .collect();
     let text = uncommented.join("\n");
     assert!(text.contains("\nhostname = ") && text.contains("\n[tls]\n"), "settings are uncommented");
-    // Certificate, key, authorities, users and password can't be read here; nothing else may be wrong.
+    // Certificate, key, authorities, users, password and two tokens can't be read here; nothing else may be wrong.
     let (_dir, path) = write(&text);
     let found = load(Some(&path), [], &Flags::default()).expect_err("the files named there don't exist");
     for fault in &found.0 {
@@ -72,7 +72,7 @@ fn the_reference_file_has_every_key_and_no_other() {
             "{found}"
         );
     }
-    assert_eq!(found.0.len(), 4, "{found}");
+    assert_eq!(found.0.len(), 6, "{found}");
 
     // The other way round: what a section says it knows, asked by a key that it does not know.
     let headings: Vec<&str> = text.lines().filter(|line| line.starts_with('[')).collect();

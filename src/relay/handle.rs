@@ -87,6 +87,12 @@ impl Relay {
         self.inner.front.submit(client, envelope, content.into()).await
     }
 
+    /// Tells the tracking log of mail that was refused before it came to [`Relay::submit_from`]: a file that is no
+    /// message, a body that is too large.
+    pub fn tell_refused(&self, facts: &crate::tracking::Rejected<'_>) {
+        self.inner.tracking.rejected(facts);
+    }
+
     /// All events from now on, as the tracking log has them.
     pub fn events(&self) -> Events {
         self.inner.tracking.subscribe()

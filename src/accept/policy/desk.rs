@@ -243,7 +243,7 @@ mod tests {
 
     fn desk() -> Desk {
         let clock = Clock::simulated(Timestamp::from_millis(1_795_176_000_000), 1);
-        Desk::new(Arc::new(NoRoutes), clock, Program::default())
+        Desk::new(Arc::new(NoRoutes), clock, Arc::new(Gate::new(None)), None)
     }
 
     /// Each user may have one session, and two of them in a minute; an address may have three.

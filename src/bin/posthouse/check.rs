@@ -93,6 +93,13 @@ pub fn summary(settings: &Configuration) -> Vec<(&'static str, String)> {
     lines.push(("spool", settings.spool.path.display().to_string()));
     let keep = humantime::format_duration(settings.tracking.keep);
     lines.push(("tracking", format!("{}, kept for {keep}", settings.tracking.path.display())));
+    for folder in &settings.pickup.folders {
+        lines.push(("pickup", folder.display().to_string()));
+    }
+    if let Some(admin) = &settings.admin {
+        let who = if admin.token.is_some() { "with a token" } else { "with a token, submission only" };
+        lines.push(("admin API", format!("http://{}, {who}", admin.address)));
+    }
     if settings.speed != 1.0 {
         lines.push(("clock", format!("{} seconds for each real one", settings.speed)));
     }

@@ -17,6 +17,7 @@ mod quarantine;
 mod queue;
 mod run;
 mod send;
+mod sendmail;
 mod settings;
 mod spool;
 mod table;
@@ -24,7 +25,9 @@ mod track;
 mod user;
 mod why;
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -54,6 +57,7 @@ enum Command {
     Check(check::Check),
     Plan(plan::Plan),
     Send(send::Send),
+    Sendmail(Box<sendmail::Sendmail>),
     #[command(subcommand)]
     Queue(queue::Queue),
     Why(why::Why),
@@ -70,7 +74,16 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let command = CommandLine::parse().command;
+    let (arguments, is_sendmail) = arguments();
+    let command = match CommandLine::try_parse_from(arguments) {
+        Ok(line) => line.command,
+        Err(error) if is_sendmail && error.use_stderr() => {
+            // Its callers know other exit codes; what cannot be printed any more is of no use to anybody.
+            let _ = error.print();
+            return ExitCode::from(sendmail::WRONG_COMMAND_LINE);
+        }
+        Err(error) => error.exit(),
+    };
     let ended = match command {
         Command::Check(check) => return check.run(),
         Command::Track(track) => return track.run(),
@@ -80,6 +93,7 @@ fn main() -> ExitCode {
         Command::User(user) => user.run(),
         Command::Run(run) => block_on(Level::INFO, run.run()),
         Command::Send(send) => block_on(Level::INFO, send.run()),
+        Command::Sendmail(sendmail) => block_on(Level::WARN, sendmail.run()),
         Command::Queue(queue) => block_on(Level::INFO, queue.run()),
         Command::Why(why) => block_on(Level::INFO, why.run()),
         Command::Health(health) => block_on(Level::INFO, health.run()),
@@ -89,6 +103,18 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failed) => failed.code(),
     }
+}
+
+/// The command line, and whether it is sendmail's. Called by the name `sendmail`, the program is that command.
+fn arguments() -> (Vec<OsString>, bool) {
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    let name = arguments.first().map(Path::new).and_then(Path::file_name);
+    if name.is_some_and(|name| name == "sendmail") {
+        // So that it calls itself by the name that it has otherwise.
+        arguments.splice(..1, ["posthouse".into(), "sendmail".into()]);
+    }
+    let is_sendmail = arguments.get(1).is_some_and(|first| first == "sendmail");
+    (arguments, is_sendmail)
 }
 
 /// Runs a command that waits for sockets.

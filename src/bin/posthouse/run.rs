@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use clap::Args;
-use posthouse::admin::Control;
+use posthouse::admin::{self, Control, Door, Tokens};
 use posthouse::clock::Clock;
-use posthouse::config::{Configuration, Flags, Listener};
+use posthouse::config::{Admin, Configuration, Flags, Listener};
 use posthouse::net::AskForCertificate;
+use posthouse::pickup::{DROP, Pickup};
 use posthouse::relay::{Relay, ShutdownError};
+use posthouse::submission::Desk;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -31,8 +33,8 @@ Examples:
 Without a file it listens on 127.0.0.1:2525 and keeps its spool in ./posthouse-spool. Without an
 upstream or a route it does not start: a lab must never mail the world by accident.
 SIGTERM and SIGINT stop it in order; what was accepted waits in the spool. SIGHUP reads the
-configuration anew: routes, upstreams, schedule, notices, limits, users, certificates. Certificates
-and users that have changed are also taken over without it, within a minute.")]
+configuration anew: routes, upstreams, schedule, notices, limits, users, tokens of the API,
+certificates. Certificates and users that have changed are also taken over without it.")]
 pub struct Run {
     #[command(flatten)]
     config: ConfigFile,
@@ -91,7 +93,20 @@ impl Run {
         let mut hangup = signal(SignalKind::hangup())?;
         let relay =
             Relay::builder(configuration.relay()).clock(Clock::at_speed(configuration.speed)).start().await?;
-        let _control = Control::start(relay.clone(), &folder)?;
+        let largest = configuration.listeners.iter().map(|listener| listener.max_message_size).max();
+        let desk = Desk::open(relay.clone(), &folder, largest.expect("there is always a listener"))?;
+        let _control = Control::start(desk.clone(), &folder)?;
+        let door = match &configuration.admin {
+            Some(admin) => {
+                let door = Door::start(admin.address, tokens(admin), admin::routes(desk.clone())).await?;
+                tracing::info!(address = %door.address(), "serving the API");
+                Some(door)
+            }
+            None => None,
+        };
+        let mut folders = vec![folder.join(DROP)];
+        folders.extend(configuration.pickup.folders.iter().cloned());
+        let pickup = Pickup::start(desk, folders);
         for address in relay.addresses() {
             tracing::info!(%address, "listening");
         }
@@ -104,10 +119,12 @@ impl Run {
         };
         let reloads = async {
             while hangup.recv().await.is_some() {
-                self.reload(&relay, &configuration).await;
+                self.reload(&relay, door.as_ref(), &configuration).await;
             }
         };
         stopped_amid(stopped, reloads).await;
+        // Neither takes anything any more: what lies in folders is taken at the next start.
+        drop((pickup, door));
         tracing::info!("stopping; what is under way has {} seconds", STOP_DEADLINE.as_secs());
         match relay.shutdown(STOP_DEADLINE).await {
             Ok(()) => tracing::info!(messages = relay.queue().len(), "stopped"),
@@ -118,7 +135,7 @@ impl Run {
         Ok(())
     }
 
-    async fn reload(&self, relay: &Relay, started: &Configuration) {
+    async fn reload(&self, relay: &Relay, door: Option<&Door>, started: &Configuration) {
         let Ok(configuration) = self.load() else {
             tracing::error!("the configuration was not reloaded, the old one stays");
             return;
@@ -131,10 +148,17 @@ impl Run {
             }
             Err(error) => tracing::error!(%error, "the configuration was not reloaded, the old one stays"),
         }
+        if let (Some(door), Some(admin)) = (door, &configuration.admin) {
+            door.reload(tokens(admin));
+        }
         for section in needs_restart(started, &configuration) {
             tracing::warn!("[{section}] has changed: that takes effect at the next start");
         }
     }
+}
+
+fn tokens(admin: &Admin) -> Tokens {
+    Tokens { whole: admin.token.clone(), submit: admin.submit_token.clone() }
 }
 
 /// Until somebody wants a stop, whatever goes on beside: a reload asks each of a million messages where it goes, and a
@@ -182,6 +206,8 @@ fn needs_restart(started: &Configuration, now: &Configuration) -> Vec<&'static s
         ("timeouts", started.timeouts == now.timeouts),
         ("dns", started.dns.servers == now.dns.servers),
         ("delivery", started.delivery.messages_per_connection == now.delivery.messages_per_connection),
+        ("pickup", started.pickup == now.pickup),
+        ("admin", started.admin.as_ref().map(|a| a.address) == now.admin.as_ref().map(|a| a.address)),
         ("clock", started.speed == now.speed),
     ];
     same.into_iter().filter_map(|(section, same)| (!same).then_some(section)).collect()

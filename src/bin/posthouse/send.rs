@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use posthouse::deliver::{Timeouts, submit};
 use posthouse::mail::{Address, BodyType, Content, Envelope, Notify, Ret, ReversePath, Verdict};
+use posthouse::submission::{Letter, with_crlf};
 
 use crate::failed::Failed;
 use crate::print;
@@ -17,17 +18,26 @@ use crate::print;
 Examples:
   posthouse send --from alice@example.org --to bob@example.com message.eml
   printf 'Subject: hello\\n\\nWorld\\n' | posthouse send --from alice@example.org --to bob@example.com
-  posthouse send --from '' --to bob@example.com message.eml    with the null reverse-path")]
+  posthouse send --from '' --to bob@example.com message.eml    with the null reverse-path
+  posthouse send -t -i message.eml    to those in To, Cc and Bcc; Bcc is taken away
+
+`posthouse sendmail` takes all options of sendmail, and keeps mail while the relay is down.")]
 pub struct Send {
     /// The relay
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:2525")]
     server: SocketAddr,
     /// The reverse-path; <> or nothing for the null one
-    #[arg(long, short, value_name = "ADDRESS", value_parser = reverse_path)]
-    from: ReversePath,
+    #[arg(long, short, value_name = "ADDRESS", value_parser = reverse_path, required_unless_present = "header")]
+    from: Option<ReversePath>,
     /// A recipient; may be given several times
-    #[arg(long, value_name = "ADDRESS", required = true)]
+    #[arg(long, value_name = "ADDRESS", required_unless_present = "header")]
     to: Vec<Address>,
+    /// Also to the recipients in To, Cc and Bcc, and from the sender in From; Bcc is taken away
+    #[arg(short = 't', id = "header")]
+    header: bool,
+    /// As sendmail knows it: a line with a lone dot does not end the message. Here it never does
+    #[arg(short = 'i')]
+    ignore_dots: bool,
     /// NOTIFY: success, failure, delay or never, separated by commas (RFC 3461)
     #[arg(long, value_name = "WHEN", value_delimiter = ',', value_parser = ["success", "failure", "delay", "never"])]
     notify: Vec<String>,
@@ -41,7 +51,7 @@ pub struct Send {
     file: Option<PathBuf>,
 }
 
-fn reverse_path(text: &str) -> Result<ReversePath, posthouse::mail::AddressError> {
+pub fn reverse_path(text: &str) -> Result<ReversePath, posthouse::mail::AddressError> {
     match text {
         "" | "<>" => Ok(ReversePath::NULL),
         address => address.parse::<Address>().map(ReversePath::from),
@@ -51,8 +61,12 @@ fn reverse_path(text: &str) -> Result<ReversePath, posthouse::mail::AddressError
 impl Send {
     pub async fn run(self) -> Result<(), Failed> {
         let text = self.read()?;
-        let envelope = self.envelope(text.is_ascii());
-        let content = Content::from(with_crlf(&text));
+        let (from, to, text) = match self.header {
+            true => self.by_header(&text)?,
+            false => (self.from.clone().unwrap_or(ReversePath::NULL), self.to.clone(), with_crlf(&text)),
+        };
+        let envelope = self.envelope(from, to, text.is_ascii());
+        let content = Content::from(text);
         let outcomes = submit(self.server, envelope, content, Timeouts::default()).await;
         let mut refused = 0;
         for (recipient, outcome) in outcomes {
@@ -65,8 +79,21 @@ impl Send {
         }
     }
 
-    fn envelope(&self, seven_bit: bool) -> Envelope {
-        let mut envelope = Envelope::new(self.from.clone(), self.to.iter().cloned());
+    /// Sender, recipients and content of a message whose header section says who they are.
+    fn by_header(&self, text: &[u8]) -> Result<(ReversePath, Vec<Address>, Vec<u8>), Failed> {
+        let mut letter = Letter::read(text);
+        let mut to = self.to.clone();
+        to.extend(letter.recipients(None)?.into_iter().filter(|address| !self.to.contains(address)));
+        let from = match &self.from {
+            Some(from) => from.clone(),
+            None => letter.sender(None)?.into(),
+        };
+        letter.remove_blind_copies();
+        Ok((from, to, letter.into_content()))
+    }
+
+    fn envelope(&self, from: ReversePath, to: Vec<Address>, seven_bit: bool) -> Envelope {
+        let mut envelope = Envelope::new(from, to);
         if !seven_bit {
             envelope.body = BodyType::EightBitMime;
         }
@@ -91,25 +118,5 @@ impl Send {
         };
         std::fs::read(path)
             .map_err(|error| Failed::Message(format!("cannot read {}: {error}", path.display())))
-    }
-}
-
-/// Each line end, LF or CRLF, as CRLF.
-fn with_crlf(text: &[u8]) -> Vec<u8> {
-    let mut lines = Vec::with_capacity(text.len() + text.len() / 32);
-    for (index, byte) in text.iter().enumerate() {
-        if *byte == b'\n' && (index == 0 || text[index - 1] != b'\r') {
-            lines.push(b'\r');
-        }
-        lines.push(*byte);
-    }
-    lines
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn line_ends_become_crlf_and_crlf_stays() {
-        assert_eq!(super::with_crlf(b"\na\nb\r\nc"), b"\r\na\r\nb\r\nc");
     }
 }

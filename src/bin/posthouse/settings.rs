@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use posthouse::config::{self, Faults, Flags, Loaded, Places};
+use posthouse::config::{self, Faults, Flags, Loaded, Places, Posting};
 use posthouse::queue::schedule::Retry;
 
 /// Which configuration.
@@ -32,6 +32,11 @@ impl ConfigFile {
     /// Only the retry schedule; faults are printed.
     pub fn schedule(&self, flags: &Flags) -> Result<Retry, ExitCode> {
         config::schedule(self.path().as_deref(), environment(), flags).map_err(complain)
+    }
+
+    /// Only how mail is handed to a relay; faults are printed.
+    pub fn posting(&self, flags: &Flags) -> Result<Posting, ExitCode> {
+        config::posting(self.path().as_deref(), environment(), flags).map_err(complain)
     }
 
     /// Only where a relay keeps things; faults are printed.

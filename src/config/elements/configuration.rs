@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use super::{
-    Auth, Delivery, Dns, Limit, Limits, Listener, Notices, Relaying, Retry, Spool, Timeouts, Tls, Tracking,
-    Upstream, content, limit, listener, route, upstream,
+    Admin, Auth, Delivery, Dns, Limit, Limits, Listener, Notices, Pickup, Relaying, Retry, Spool, Timeouts,
+    Tls, Tracking, Upstream, content, limit, listener, route, upstream,
 };
 use crate::accept::ListenerAuth;
 use crate::config::fault::Report;
@@ -43,6 +43,9 @@ pub struct Configuration {
     pub dns: Dns,
     pub timeouts: Timeouts,
     pub delivery: Delivery,
+    pub pickup: Pickup,
+    /// The API over TCP, where it is served.
+    pub admin: Option<Admin>,
     /// Seconds that pass for each real one.
     pub speed: f64,
 }
@@ -78,7 +81,8 @@ impl Configuration {
         let timeouts = Timeouts::read(top.section("timeouts"));
         let delivery = Delivery::read(top.section("delivery"));
         let speed = speed(top.section("clock"));
-        top.not_yet("admin");
+        let pickup = Pickup::read(top.section("pickup"), &spool.path);
+        let admin = Admin::read(top.section("admin"), folder);
         top.done();
         check_users_can_come_in(&listeners, tree, report);
         check_room_for_a_message(&listeners, &limits, tree, report);
@@ -101,6 +105,8 @@ impl Configuration {
             dns,
             timeouts,
             delivery,
+            pickup,
+            admin,
             speed,
         }
     }
@@ -115,7 +121,7 @@ pub(crate) fn hostname(section: &mut Section<'_>) -> Option<String> {
 }
 
 /// The machine's own.
-fn own_name() -> String {
+pub(in crate::config) fn own_name() -> String {
     let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let own = own.trim();
     if is_domain(own) { own.to_owned() } else { "localhost".to_owned() }

@@ -3,7 +3,7 @@
 //! Contract: without any, one listener on 127.0.0.1:2525; no address stands twice.
 //! Not here: limits that hold for all listeners together (`limits`), the certificate (`tls`).
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -139,6 +139,23 @@ pub(super) fn read(top: &mut Section<'_>) -> (Vec<Listener>, Option<Place>) {
     (listeners, wants_tls)
 }
 
+/// Where a client of this machine, without TLS, reaches the listeners: all that matters to who submits.
+pub(in crate::config) fn addresses(top: &mut Section<'_>) -> Vec<SocketAddr> {
+    let (listeners, _) = read(top);
+    let is_open = |l: &Listener| l.tls != ListenerTls::Implicit && l.proxy.is_none() && l.address.port() != 0;
+    let open = listeners.into_iter().filter(is_open);
+    open.map(|listener| match listener.address {
+        SocketAddr::V4(address) if address.ip().is_unspecified() => {
+            (Ipv4Addr::LOCALHOST, address.port()).into()
+        }
+        SocketAddr::V6(address) if address.ip().is_unspecified() => {
+            (Ipv6Addr::LOCALHOST, address.port()).into()
+        }
+        address => address,
+    })
+    .collect()
+}
+
 fn client_certificates(section: &mut Section<'_>, tls: ListenerTls) -> AskForCertificate {
     let ask = section.word("client_certificates", &CLIENT_CERTIFICATES).unwrap_or_default();
     if ask != AskForCertificate::Never && tls == ListenerTls::None {
@@ -183,7 +200,7 @@ fn check_auth(section: &Section<'_>, listener: &Listener) {
     }
 }
 
-fn socket_address(value: &Value) -> Result<SocketAddr, Mismatch> {
+pub(super) fn socket_address(value: &Value) -> Result<SocketAddr, Mismatch> {
     let mismatch = || Mismatch::new("an address and a port, such as \"127.0.0.1:2525\" or \"[::]:2525\"");
     let text = value.text().ok_or_else(mismatch)?;
     if let Ok(address) = text.parse() {

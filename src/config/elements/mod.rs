@@ -4,6 +4,7 @@
 //! Invariants: a default stands in one place, the element's `Default`; `config/reference.toml` is tested against it.
 //! Not here: what the settings do.
 
+mod admin;
 mod auth;
 mod configuration;
 mod content;
@@ -13,6 +14,7 @@ mod limit;
 mod limits;
 mod listener;
 mod notices;
+mod pickup;
 mod relaying;
 mod retry;
 mod route;
@@ -22,15 +24,19 @@ mod tls;
 mod tracking;
 mod upstream;
 
+pub use admin::Admin;
 pub use auth::Auth;
 pub use configuration::Configuration;
+pub(in crate::config) use configuration::own_name;
 pub(crate) use configuration::{hostname, is_domain};
 pub use delivery::Delivery;
 pub use dns::Dns;
 pub use limit::Limit;
 pub use limits::Limits;
+pub(in crate::config) use listener::addresses;
 pub use listener::{Listener, ListenerTls};
 pub use notices::Notices;
+pub use pickup::Pickup;
 pub use relaying::Relaying;
 pub use retry::Retry;
 pub use spool::Spool;
