@@ -23,6 +23,8 @@ pub(super) enum Refusal {
     SpoolFull,
     SpoolFailing,
     TooLarge,
+    HeldUntilThePast,
+    HeldBeyondBy,
 }
 
 impl Refusal {
@@ -100,6 +102,18 @@ impl Refusal {
                 status(5, 3, 4),
                 "the message is larger than the spool can keep",
                 "the message is larger than a record of the spool",
+            ),
+            Self::HeldUntilThePast => (
+                501,
+                status(5, 5, 4),
+                "HOLDUNTIL is over already (RFC 4865)",
+                "MAIL's HOLDUNTIL is in the past by this machine's clock",
+            ),
+            Self::HeldBeyondBy => (
+                501,
+                status(5, 5, 4),
+                "HOLDUNTIL is later than the time of BY (RFC 4865)",
+                "MAIL's HOLDUNTIL is later than its BY",
             ),
         }
     }

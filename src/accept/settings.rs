@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::net::ServerTls;
+use crate::smtp::server::ContentRules;
 
 /// How a listener speaks TLS.
 #[derive(Clone, Debug)]
@@ -47,6 +48,8 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// `Received` fields that a message may have; more are a loop, 554 5.4.6 (RFC 5321 section 6.3).
     pub received_fields: usize,
+    /// The longest time that a client may have a message held (FUTURERELEASE, RFC 4865); less than a second: not offered.
+    pub hold: Duration,
 }
 
 impl Default for Limits {
@@ -57,6 +60,7 @@ impl Default for Limits {
             bytes_in_flight: 256 << 20,
             idle_timeout: Duration::from_secs(5 * 60),
             received_fields: 50,
+            hold: Duration::from_secs(7 * 24 * 60 * 60),
         }
     }
 }
@@ -67,12 +71,14 @@ pub struct Settings {
     /// Clients that may relay; everybody else gets 550 5.7.1.
     pub networks: Vec<IpNet>,
     pub limits: Limits,
+    /// What content may have.
+    pub content: ContentRules,
 }
 
 /// Only this machine may relay.
 impl Default for Settings {
     fn default() -> Self {
         let loopback = ["127.0.0.0/8", "::1/128"].map(|network| network.parse().expect("a network"));
-        Self { networks: loopback.to_vec(), limits: Limits::default() }
+        Self { networks: loopback.to_vec(), limits: Limits::default(), content: ContentRules::default() }
     }
 }

@@ -14,7 +14,7 @@ pub(super) struct TraceField<'a> {
     pub client_name: &'a str,
     pub client: IpAddr,
     pub hostname: &'a str,
-    /// SMTP, ESMTP or ESMTPS (RFC 3848).
+    /// SMTP, ESMTP, ESMTPS, UTF8SMTP and so on (RFC 3848, RFC 6531 section 4.3).
     pub protocol: &'static str,
     pub id: QueueId,
     pub envelope: &'a Envelope,

@@ -32,6 +32,7 @@ impl Configuration {
             accept: accept::Settings {
                 networks: self.relaying.networks.clone(),
                 limits: self.limits.accept(),
+                content: self.content,
             },
             routes: self.routes.clone(),
             route: route::Settings {
@@ -73,6 +74,7 @@ impl Limits {
             bytes_in_flight: self.bytes_in_flight,
             idle_timeout: self.idle_timeout,
             received_fields: self.received_fields as usize,
+            hold: self.hold,
         }
     }
 }

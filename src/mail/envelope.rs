@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Address, ReversePath, SessionId};
+use super::{Address, ReversePath, SessionId, utf8_xtext};
 
 /// Everything about a message that is not its content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,7 +120,7 @@ impl fmt::Display for Notify {
     }
 }
 
-/// ORCPT (RFC 3461 section 4.2): address type and address, decoded from xtext.
+/// ORCPT (RFC 3461 section 4.2): address type and address, decoded from xtext; of the type `utf-8` as RFC 6533 section 3 has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OriginalRecipient {
     pub address_type: String,
@@ -142,17 +142,25 @@ impl FromStr for OriginalRecipient {
         if address_type.is_empty() || !address_type.bytes().all(atom) {
             return Err(OriginalRecipientError);
         }
-        let address =
-            decode_xtext(address).filter(|address| !address.is_empty()).ok_or(OriginalRecipientError)?;
+        let decoded = if is_utf8(address_type) { utf8_xtext::decode(address) } else { decode_xtext(address) };
+        let address = decoded.filter(|address| !address.is_empty()).ok_or(OriginalRecipientError)?;
         Ok(Self { address_type: address_type.to_owned(), address })
     }
 }
 
-/// As it stands behind `ORCPT=`, in xtext.
+/// As it stands behind `ORCPT=`, in US-ASCII.
 impl fmt::Display for OriginalRecipient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{};{}", self.address_type, encode_xtext(&self.address))
+        let encoded = match is_utf8(&self.address_type) {
+            true => utf8_xtext::encode(&self.address),
+            false => encode_xtext(&self.address),
+        };
+        write!(f, "{};{encoded}", self.address_type)
     }
+}
+
+fn is_utf8(address_type: &str) -> bool {
+    address_type.eq_ignore_ascii_case("utf-8")
 }
 
 /// Decodes xtext (RFC 3461 section 4); nothing when it is not xtext, or decodes to anything but printable US-ASCII.
@@ -223,7 +231,10 @@ mod tests {
         let original: OriginalRecipient = "rfc822;user+2Bbox@example.org".parse().unwrap();
         assert_eq!(original.address, "user+box@example.org");
         assert_eq!(original.to_string(), "rfc822;user+2Bbox@example.org");
-        for bad in ["user@example.org", ";a@b", "rfc822;", "rf c;a@b", "rfc822;a b"] {
+        let original: OriginalRecipient = "utf-8;\u{e9}\\x{2B}@example.org".parse().unwrap();
+        assert_eq!(original.address, "\u{e9}+@example.org");
+        assert_eq!(original.to_string(), "utf-8;\\x{E9}\\x{2B}@example.org");
+        for bad in ["user@example.org", ";a@b", "rfc822;", "rf c;a@b", "rfc822;a b", "rfc822;\u{e9}", "utf-8;a+2Bb"] {
             assert!(bad.parse::<OriginalRecipient>().is_err(), "{bad}");
         }
     }

@@ -11,6 +11,7 @@ mod id;
 mod outcome;
 mod reply;
 mod route_table;
+mod utf8_xtext;
 
 pub use address::{Address, AddressError, ReversePath};
 pub use content::Content;

@@ -34,6 +34,10 @@ event_names! {
     Receive = "RECEIVE",
     /// A client was told no, so nothing was promised.
     Reject = "REJECT",
+    /// An accepted message differs from what the client sent, by a setting: `reason` says how.
+    Convert = "CONVERT",
+    /// A client sent octets that had to wait, and they were dropped unread: `reason` says where.
+    Drop = "DROP",
     /// An attempt failed for now; or, without a number of an attempt, the message waits for a destination that sleeps.
     Defer = "DEFER",
     /// The next hop took responsibility.

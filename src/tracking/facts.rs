@@ -43,6 +43,17 @@ pub struct Rejected<'a> {
     pub reason: &'a str,
 }
 
+/// A message that is taken was changed, or octets of a client were dropped.
+#[derive(Clone, Copy, Debug)]
+pub struct Altered<'a> {
+    /// The message, where it is about one.
+    pub id: Option<QueueId>,
+    pub session: Option<SessionId>,
+    pub client: Option<IpAddr>,
+    pub sender: Option<&'a ReversePath>,
+    pub reason: &'a str,
+}
+
 /// One attempt ended alike for these recipients, or they wait for a destination that sleeps.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempted<'a> {
@@ -160,6 +171,26 @@ impl Tracking {
             event.recipients = facts.recipient.map(str::to_owned).into_iter().collect();
             event.status = facts.reply.status();
             event.reply = Some(facts.reply.clone());
+            event.reason = Some(facts.reason.to_owned());
+        });
+    }
+
+    /// CONVERT: what goes on is not what came.
+    pub fn converted(&self, facts: &Altered<'_>) {
+        self.altered(EventName::Convert, facts);
+    }
+
+    /// DROP: what came too early was not read.
+    pub fn dropped(&self, facts: &Altered<'_>) {
+        self.altered(EventName::Drop, facts);
+    }
+
+    fn altered(&self, name: EventName, facts: &Altered<'_>) {
+        self.tell(name, |event| {
+            event.id = facts.id;
+            event.session = facts.session;
+            event.client = facts.client;
+            event.sender = facts.sender.map(ReversePath::to_string);
             event.reason = Some(facts.reason.to_owned());
         });
     }

@@ -19,7 +19,7 @@ mod reader;
 pub use csv::CsvWriter;
 pub use event::{Candidate, Event, EventName, EventNameError};
 pub use facts::{
-    Attempted, FailedOver, Loaded, Message, Noticed, Operated, Quarantined, Received, Rejected, Routed,
+    Altered, Attempted, FailedOver, Loaded, Message, Noticed, Operated, Quarantined, Received, Rejected, Routed,
     Slept, Woke,
 };
 pub use filter::Filter;

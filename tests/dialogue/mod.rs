@@ -10,7 +10,9 @@
 use std::fs;
 use std::path::Path;
 
-use posthouse::mail::{BodyType, Envelope, Reply, Ret, encode_xtext};
+use posthouse::clock::Timestamp;
+use posthouse::mail::{BodyType, ByMode, Envelope, Reply, Ret, encode_xtext};
+use posthouse::smtp::server::{AuthOffer, BareNewlines, ContentRules, Permission};
 
 /// One file.
 #[derive(Debug)]
@@ -21,6 +23,12 @@ pub struct Dialogue {
     pub limits: Vec<(String, u64)>,
     pub starttls: bool,
     pub implicit_tls: bool,
+    pub auth: AuthOffer,
+    pub content: ContentRules,
+    /// What time it is, where that matters.
+    pub now: Timestamp,
+    /// Whether the file says what time it is.
+    pub is_dated: bool,
     pub rules: Vec<Rule>,
     pub acts: Vec<Act>,
     /// The messages that the server takes, as octets.
@@ -94,6 +102,10 @@ impl Dialogue {
             limits: Vec::new(),
             starttls: false,
             implicit_tls: false,
+            auth: AuthOffer::default(),
+            content: ContentRules::default(),
+            now: Timestamp::from_millis(1_795_176_000_000),
+            is_dated: false,
             rules: Vec::new(),
             acts: Vec::new(),
             messages: Vec::new(),
@@ -151,6 +163,7 @@ impl Dialogue {
     fn directive(&mut self, text: &str) -> Result<(), &'static str> {
         let words: Vec<&str> = text.split(' ').collect();
         match words.as_slice() {
+            ["hello"] => self.hello(),
             ["tls"] => self.acts.push(Act::Tls),
             ["closed"] => self.acts.push(Act::Closed),
             ["eof"] => self.acts.push(Act::Eof),
@@ -158,6 +171,13 @@ impl Dialogue {
             _ if !self.acts.is_empty() => return Err("this directive stands before the first C or S line"),
             ["starttls"] => self.starttls = true,
             ["implicit-tls"] => self.implicit_tls = true,
+            ["auth", "in-clear", mechanisms @ ..] => self.auth = offer(mechanisms, true),
+            ["auth", mechanisms @ ..] => self.auth = offer(mechanisms, false),
+            ["content", key, value] => self.content_rule(key, value)?,
+            ["now", moment] => {
+                self.now = moment.parse().map_err(|_| "expected a moment")?;
+                self.is_dated = true;
+            }
             ["limit", name, number] => {
                 self.limits.push((name.to_string(), number.parse().map_err(|_| "expected a number")?));
             }
@@ -174,6 +194,51 @@ impl Dialogue {
         Ok(())
     }
 
+    /// EHLO, and everything that is offered.
+    fn hello(&mut self) {
+        let limit = |name: &str| self.limits.iter().find(|(of, _)| of == name).map(|(_, limit)| *limit);
+        let size = format!("SIZE {}", limit("max_message_size").unwrap_or(35 << 20));
+        let recipients = format!("LIMITS RCPTMAX={}", limit("max_recipients").unwrap_or(1000));
+        let messages = limit("max_messages").map(|limit| format!(" MAILMAX={limit}")).unwrap_or_default();
+        let mut offers: Vec<String> = ["relay.example.org", "PIPELINING", &size, "8BITMIME", "BINARYMIME", "CHUNKING"]
+            .into_iter()
+            .chain(["SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN", "DELIVERBY", "FUTURERELEASE 604800 "])
+            .map(str::to_owned)
+            .collect();
+        offers.push(recipients + &messages);
+        let in_tls = self.implicit_tls || self.acts.contains(&Act::Tls);
+        if self.starttls && !in_tls {
+            offers.push("STARTTLS".into());
+        }
+        if !self.auth.mechanisms.is_empty() && (in_tls || self.auth.in_clear) {
+            offers.push(format!("AUTH {}", self.auth.mechanisms.join(" ")));
+        }
+        self.send(b"EHLO client.example.com\r\n");
+        let last = offers.len() - 1;
+        for (index, offer) in offers.iter().enumerate() {
+            let line = format!("250{}{offer}", if index == last { ' ' } else { '-' }).into_bytes();
+            // The date of FUTURERELEASE depends on the day.
+            self.expect(if offer.ends_with(' ') { Line::Beginning(line) } else { Line::Exactly(line) });
+        }
+    }
+
+    fn content_rule(&mut self, key: &str, value: &str) -> Result<(), &'static str> {
+        let permission = match value {
+            "accept" => Permission::Accept,
+            "reject" | "repair" => Permission::Reject,
+            _ => return Err("expected accept, reject or repair"),
+        };
+        let content = &mut self.content;
+        match (key, value) {
+            ("bare_newlines", "repair") => content.bare_newlines = BareNewlines::Repair,
+            ("nul", _) => content.nul = permission,
+            ("undeclared_8bit", _) => content.undeclared_8bit = permission,
+            ("long_lines", _) => content.long_lines = permission,
+            _ => return Err("no such rule of content"),
+        }
+        Ok(())
+    }
+
     fn rule(&mut self, question: &str, pattern: &str, reply: Option<Reply>) {
         self.rules.push(Rule { question: question.to_owned(), pattern: pattern.to_owned(), reply });
     }
@@ -183,8 +248,10 @@ impl Dialogue {
 pub fn rendered(envelope: &Envelope, content: &[u8]) -> Vec<u8> {
     let path = envelope.reverse_path.address().map(|address| address.to_string()).unwrap_or_default();
     let mut text = format!("MAIL FROM:<{path}>");
-    if envelope.body == BodyType::EightBitMime {
-        text += " BODY=8BITMIME";
+    match envelope.body {
+        BodyType::SevenBit => {}
+        BodyType::EightBitMime => text += " BODY=8BITMIME",
+        BodyType::BinaryMime => text += " BODY=BINARYMIME",
     }
     match envelope.ret {
         Some(Ret::Full) => text += " RET=FULL",
@@ -193,6 +260,16 @@ pub fn rendered(envelope: &Envelope, content: &[u8]) -> Vec<u8> {
     }
     if let Some(envid) = &envelope.envid {
         text += &format!(" ENVID={}", encode_xtext(envid));
+    }
+    if envelope.smtputf8 {
+        text += " SMTPUTF8";
+    }
+    if let Some(hold) = envelope.hold_for {
+        text += &format!(" HOLDFOR={}", hold.as_secs());
+    }
+    if let Some(by) = envelope.deliver_by {
+        let mode = if by.mode == ByMode::Return { "R" } else { "N" };
+        text += &format!(" BY={};{mode}{}", by.seconds, if by.trace { "T" } else { "" });
     }
     for recipient in &envelope.recipients {
         text += &format!("\r\nRCPT TO:<{}>", recipient.address);
@@ -205,6 +282,10 @@ pub fn rendered(envelope: &Envelope, content: &[u8]) -> Vec<u8> {
     }
     text += "\r\nDATA\r\n";
     [text.as_bytes(), content].concat()
+}
+
+fn offer(mechanisms: &[&str], in_clear: bool) -> AuthOffer {
+    AuthOffer { mechanisms: mechanisms.iter().map(|name| name.to_string()).collect(), in_clear }
 }
 
 fn parse_reply(words: &[&str]) -> Result<Reply, &'static str> {

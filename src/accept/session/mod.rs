@@ -23,9 +23,10 @@ use crate::mail::{Origin, Receipt, Reply, SessionId};
 use crate::net::Stream;
 use crate::queue::{Incoming, Intake};
 use crate::smtp::server::{
-    ContentQuestion, EndAnswer, EndQuestion, MailQuestion, RecipientQuestion, Server, Step,
+    ContentQuestion, EndAnswer, EndQuestion, FutureRelease, MailCommand, MailQuestion, RecipientQuestion, Server,
+    Step,
 };
-use crate::tracking::Rejected;
+use crate::tracking::{Altered, Rejected};
 
 pub(super) struct Session {
     place: Place,
@@ -71,6 +72,9 @@ impl Session {
         let mut settings = crate::smtp::server::Settings::new(self.place.front.hostname());
         settings.max_message_size = self.listener.max_message_size;
         settings.max_recipients = self.settings.limits.recipients;
+        settings.content = self.settings.content;
+        let now = self.place.front.clock.now();
+        settings.future_release = FutureRelease::from_now(self.settings.limits.hold, now);
         settings.starttls = matches!(self.listener.tls, ListenerTls::StartTls(_));
         settings
     }
@@ -80,9 +84,7 @@ impl Session {
             match server.step() {
                 Step::NeedInput => self.read(server).await?,
                 Step::Send => {
-                    for reply in server.take_refusals() {
-                        self.tell_rejected(None, None, &reply, "the dialogue's own limits and rules");
-                    }
+                    self.tell_what_the_dialogue_did(server);
                     self.write(server).await?;
                 }
                 Step::Greet(question) => {
@@ -103,6 +105,7 @@ impl Session {
                     let ListenerTls::StartTls(tls) = &self.listener.tls else { return Ok(()) };
                     let tls = tls.clone();
                     self.start_tls(&tls, server).await?;
+                    self.tell_what_the_dialogue_did(server);
                 }
                 Step::Closed => {
                     let _ = self.stream().shutdown().await;
@@ -120,7 +123,12 @@ impl Session {
             let sender = question.mail().reverse_path.to_string();
             return question.refuse(self.rejected(Some(&sender), None, Refusal::from(&error)));
         }
-        self.intake = Some((front.queue.intake(), front.clock.now()));
+        let now = front.clock.now();
+        if let Err(refusal) = check_hold(question.mail(), now) {
+            let sender = question.mail().reverse_path.to_string();
+            return question.refuse(self.rejected(Some(&sender), None, refusal));
+        }
+        self.intake = Some((front.queue.intake(), now));
         question.accept();
     }
 
@@ -149,13 +157,16 @@ impl Session {
     async fn end_of_content(&mut self, question: EndQuestion<'_>) {
         let front = Arc::clone(&self.place.front);
         self.place.set_in_flight(question.content().len() as u64, u64::MAX);
-        let (envelope, mut content, answer) = question.into_parts();
+        let (changes, hold) = (question.changes(), question.hold());
+        let (mut envelope, mut content, answer) = question.into_parts();
         let sender = envelope.reverse_path.to_string();
         let Some((intake, began)) = self.intake.take() else { return };
         if received_fields(&content) > self.settings.limits.received_fields {
             return answer.refuse(self.rejected(Some(&sender), None, Refusal::Loop));
         }
         let now = front.clock.now();
+        // A moment that has gone by since MAIL is no reason to refuse any more: the message may go at once.
+        envelope.hold_for = hold.map(|hold| hold.left(now).unwrap_or_default());
         let trace_field = TraceField {
             client_name: answer.server().client_name().unwrap_or("unknown"),
             client: self.client,
@@ -168,17 +179,41 @@ impl Session {
         let message_id = message_id(&content);
         content.prepend(trace_field.write());
         let origin = Origin { session: Some(self.id), client: Some(self.client), message_id, user: None };
+        let reverse_path = (!changes.is_none()).then(|| envelope.reverse_path.clone());
         let incoming = Incoming { envelope, origin, content, taken: Some(now.since(began)) };
         let accepted = front.queue.accept(intake, incoming).await;
         self.place.give_back_in_flight();
         match accepted {
             Ok(receipt) => {
                 front.accepts_again();
+                if reverse_path.is_some() {
+                    let (id, sender) = (Some(receipt.id()), reverse_path.as_ref());
+                    let (session, client) = (Some(self.id), Some(self.client));
+                    let facts = Altered { id, session, client, sender, reason: &changes.to_string() };
+                    front.tracking.converted(&facts);
+                }
                 promise(answer, receipt);
             }
             Err(error) => {
                 front.accepts_no_more(&error);
                 answer.refuse(self.rejected(Some(&sender), None, Refusal::from(&error)));
+            }
+        }
+    }
+
+    /// What the machine has refused or dropped of its own accord.
+    fn tell_what_the_dialogue_did(&self, server: &mut Server) {
+        for reply in server.take_refusals() {
+            self.tell_rejected(None, None, &reply, "the dialogue's own limits and rules");
+        }
+        for premature in server.take_premature() {
+            let reason = premature.to_string();
+            if premature.is_dropped() {
+                let (session, client) = (Some(self.id), Some(self.client));
+                let facts = Altered { id: None, session, client, sender: None, reason: &reason };
+                self.place.front.tracking.dropped(&facts);
+            } else {
+                tracing::debug!(session = %self.id, client = %self.client, "{reason}");
             }
         }
     }
@@ -194,6 +229,16 @@ impl Session {
         let (session, client) = (Some(self.id), Some(self.client));
         let facts = Rejected { session, client, sender, recipient, reply, reason };
         self.place.front.tracking.rejected(&facts);
+    }
+}
+
+/// What of FUTURERELEASE the dialogue cannot check, since it does not know what time it is.
+fn check_hold(mail: &MailCommand, now: Timestamp) -> Result<(), Refusal> {
+    let Some(hold) = mail.hold else { return Ok(()) };
+    let left = hold.left(now).ok_or(Refusal::HeldUntilThePast)?;
+    match mail.deliver_by {
+        Some(by) if by.seconds <= i64::try_from(left.as_secs()).unwrap_or(i64::MAX) => Err(Refusal::HeldBeyondBy),
+        _ => Ok(()),
     }
 }
 

@@ -27,8 +27,8 @@ impl Session {
         if !receiving && !server.in_transaction() {
             self.intake = None;
         }
-        if !receiving {
-            // Content that the dialogue itself has refused is over too.
+        if !receiving && server.content_length() == 0 {
+            // Content that the dialogue itself has refused is over too; between chunks it is not.
             self.place.give_back_in_flight();
         } else if !self.place.grow_in_flight(server.content_length(), limits.bytes_in_flight) {
             server.abort(self.rejected(None, None, Refusal::ContentCutShort));

@@ -134,6 +134,9 @@ fn told(event: &Event) -> String {
             let session = event.session.map(|session| format!(", session {session}")).unwrap_or_default();
             let _ = write!(text, "accepted{client} for {who}{session}");
         }
+        EventName::Convert => {
+            let _ = write!(text, "changed on the way in: {said}");
+        }
         EventName::Dsn => {
             let notice = event.reference.map(|id| id.to_string()).unwrap_or_default();
             let _ = write!(text, "the sender was told: {said} (notice {notice})");

@@ -9,13 +9,14 @@ use std::path::Path;
 
 use super::{
     Delivery, Dns, Limits, Listener, Notices, Relaying, Retry, Spool, Timeouts, Tls, Tracking, Upstream,
-    listener, route, upstream,
+    content, listener, route, upstream,
 };
 use crate::config::fault::Report;
 use crate::config::quantity::{Mismatch, size_text};
 use crate::config::section::Section;
 use crate::config::tree::Table;
 use crate::mail::{Address, RouteTable};
+use crate::smtp::server::ContentRules;
 
 /// Settings that are in order.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub struct Configuration {
     pub spool: Spool,
     pub listeners: Vec<Listener>,
     pub limits: Limits,
+    /// What content may have.
+    pub content: ContentRules,
     pub tls: Option<Tls>,
     pub relaying: Relaying,
     pub routes: RouteTable,
@@ -51,6 +54,7 @@ impl Configuration {
         spool.check(spool_place, report);
         let (listeners, wants_tls) = listener::read(&mut top);
         let limits = Limits::read(top.section("limits"));
+        let content = content::read(top.section("content"));
         let tls = Tls::read(top.section("tls"), folder);
         if let (Some(place), false) = (wants_tls, tree.get("tls").is_some()) {
             let hint = "add a [tls] section with certificate and key, or write tls = \"none\"";
@@ -77,6 +81,7 @@ impl Configuration {
             spool,
             listeners,
             limits,
+            content,
             tls,
             relaying,
             routes,

@@ -21,6 +21,8 @@ pub struct Limits {
     pub received_fields: u32,
     /// Messages that wait at one time, beyond which none are accepted.
     pub queued_messages: u32,
+    /// The longest FUTURERELEASE (RFC 4865); 0: it is not offered.
+    pub hold: Duration,
 }
 
 impl Default for Limits {
@@ -32,6 +34,7 @@ impl Default for Limits {
             idle_timeout: Duration::from_secs(300),
             received_fields: 50,
             queued_messages: 2_000_000,
+            hold: Duration::from_secs(7 * 24 * 60 * 60),
         }
     }
 }
@@ -50,6 +53,7 @@ impl Limits {
             queued_messages: section
                 .count("queued_messages", 1, 100_000_000)
                 .unwrap_or(default.queued_messages),
+            hold: section.duration("hold", Duration::ZERO).unwrap_or(default.hold),
         };
         section.done();
         limits

@@ -5,6 +5,7 @@
 //! Not here: what the settings do.
 
 mod configuration;
+mod content;
 mod delivery;
 mod dns;
 mod limits;

@@ -1,26 +1,38 @@
-//! The content between DATA's 354 and the final dot: where it ends, and what of it is kept.
+//! The content of one message as it comes, by DATA or by BDAT: where it ends, what of it is kept, and what is wrong with it.
 //!
-//! Contract: [`ContentReader::read`] takes octets until the content has ended, and says how many it took;
-//! [`ContentReader::finish`] gives the content without dot-stuffing, or what is wrong with it.
+//! Contract: [`ContentReader::read`] takes octets until the content has ended, and says how many it took (behind BDAT whoever
+//! counts the chunk's octets knows the end); [`ContentReader::finish`] gives the content without dot-stuffing, or what is
+//! wrong with it, with the number of the line.
 //! Invariants: only CRLF ends a line and only CRLF `.` CRLF the content, where the CRLF of DATA's own line counts
-//! as the first; a bare CR or LF is never taken for either. Octets are copied once, into chunks of at most
-//! [`CHUNK_MAX`]. Once it is clear that the message will be refused, what was kept is let go and nothing more is.
-//! Liberties: content lines have no limit of their own (real senders exceed RFC 5321's 1000 octets, and cutting
-//! lines would alter content); octets above 127 are taken without BODY=8BITMIME, and NUL too, since RFC 5321
-//! section 4.5.2 lets content have any character and a relay has no business changing it.
-//! Not here: what is in the header section (`accept`).
-//! RFC 5321 sections 2.3.8, 4.1.1.4 and 4.5.2, RFC 1870 section 6.
+//! as the first; a bare CR or LF is never taken for either, not where it is repaired either. Once it is clear that the message will
+//! be refused, what was kept is let go and nothing more is.
+//! Cost: one look for line ends, and one each for NUL and for octets above 127 over runs of many lines, all by SIMD.
+//! Not here: what is allowed (`rules`), the memory (`kept`), what is in the header section (`accept`).
+//! RFC 5321 sections 2.3.8, 4.1.1.4 and 4.5.2, RFC 1870 section 6, RFC 3030 sections 2 and 3.
 
-use bytes::{Bytes, BytesMut};
-use memchr::memchr2;
+mod kept;
+#[cfg(test)]
+mod tests;
 
-use crate::mail::Content;
+use memchr::{memchr, memchr_iter, memchr2};
 
-use super::replies::{self, Fixed};
+use crate::mail::{BodyType, Content, Reply};
 
-/// Chunks begin small and double, so that a short message takes little memory and a long one few chunks.
-const CHUNK_MIN: usize = 4 * 1024;
-const CHUNK_MAX: usize = 64 * 1024;
+use super::replies;
+use super::rules::{BareNewlines, Changes, ContentRules, Permission};
+use kept::Kept;
+
+/// Octets of a text line without its CRLF (RFC 5321 section 4.5.3.1.6).
+const LINE_MAX: u64 = 998;
+
+/// How content comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// Behind DATA: lines, with dot-stuffing and a final dot.
+    Dots,
+    /// Behind BDAT: somebody else counts.
+    Chunks,
+}
 
 /// Where the octets read so far leave off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,78 +49,134 @@ enum Place {
     End,
 }
 
+/// What a message is refused for: the first of its faults, wherever its octets were cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fault {
+    what: What,
+    /// Octets of content before it.
+    place: u64,
+    line: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    BareCr,
+    BareLf,
+    Nul,
+    EightBit,
+    LongLine,
+}
+
+/// What the envelope says of the content that comes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Announced {
+    /// MAIL's SIZE, or that of the first chunk.
+    pub size: Option<u64>,
+    pub body: BodyType,
+    pub smtputf8: bool,
+}
+
 pub(super) struct ContentReader {
+    framing: Framing,
+    /// None: BINARYMIME, which has no lines.
+    rules: Option<ContentRules>,
+    announced: Announced,
     place: Place,
-    max: u64,
-    /// Octets of content so far, kept or not, as RFC 1870 counts them: without stuffing and final dot.
-    length: u64,
-    bare_line_end: bool,
-    content: Content,
-    chunk: BytesMut,
+    /// The number of the line that comes, from 1.
+    line: u64,
+    /// Octets of it so far; counted only where long lines are refused.
+    line_length: u64,
+    eight_bit: bool,
+    repaired: u64,
+    fault: Option<Fault>,
+    kept: Kept,
 }
 
 impl ContentReader {
-    /// For a content of at most `max` octets; `declared` is MAIL's SIZE.
-    pub fn new(max: u64, declared: Option<u64>) -> Self {
-        let first = declared
-            .map_or(CHUNK_MIN, |size| usize::try_from(size).unwrap_or(CHUNK_MAX).clamp(CHUNK_MIN, CHUNK_MAX));
+    /// For a content of at most `max` octets.
+    pub fn new(framing: Framing, max: u64, rules: ContentRules, announced: Announced) -> Self {
         Self {
+            framing,
+            rules: (announced.body != BodyType::BinaryMime).then_some(rules),
+            announced,
             place: Place::LineStart,
-            max,
-            length: 0,
-            bare_line_end: false,
-            content: Content::new(),
-            chunk: BytesMut::with_capacity(first),
+            line: 1,
+            line_length: 0,
+            eight_bit: false,
+            repaired: 0,
+            fault: None,
+            kept: Kept::new(max, announced.size),
         }
     }
 
-    /// Octets of content so far.
+    /// Octets of content so far, kept or not, as RFC 1870 counts them: without stuffing and final dot.
     pub fn length(&self) -> u64 {
-        self.length
+        self.kept.length()
     }
 
+    /// Whether the final dot was read.
     pub fn has_ended(&self) -> bool {
         self.place == Place::End
     }
 
+    /// What the content so far is refused for, whatever comes.
+    pub fn refusal(&self) -> Option<Reply> {
+        if let Some(fault) = self.fault {
+            return Some(fault.reply());
+        }
+        self.kept.is_too_long().then(|| replies::TOO_LARGE.into())
+    }
+
     /// Reads from `input` and gives how many octets were read: all of them, unless the content ended before.
     pub fn read(&mut self, input: &[u8]) -> usize {
+        let Some(rules) = self.rules else {
+            self.kept.push(input);
+            return input.len();
+        };
         let mut at = 0;
         // What is to be kept is taken in runs as long as possible, over many lines.
         let mut run = 0;
         while at < input.len() && !self.has_ended() {
             let byte = input[at];
             self.place = match (self.place, byte) {
-                (Place::LineStart, b'.') => {
-                    self.keep(&input[run..at]);
-                    run = at + 1;
+                (Place::LineStart, b'.') if self.framing == Framing::Dots => {
+                    self.keep(rules, &input[run..at]);
                     at += 1;
+                    run = at;
                     Place::Dot
                 }
                 (Place::LineStart | Place::InLine, _) => match memchr2(b'\r', b'\n', &input[at..]) {
                     None => {
+                        self.lengthen(rules, at - run, input.len() - at);
                         at = input.len();
                         Place::InLine
                     }
                     Some(found) if input[at + found] == b'\n' => {
-                        self.bare_line_end = true;
+                        self.lengthen(rules, at - run, found);
+                        self.keep(rules, &input[run..at + found]);
+                        self.bare(rules, What::BareLf);
                         at += found + 1;
+                        run = at;
                         Place::InLine
                     }
                     // The whole CRLF is here, as nearly always: the run goes on.
                     Some(found) if input.get(at + found + 1) == Some(&b'\n') => {
+                        self.lengthen(rules, at - run, found);
+                        self.end_line();
                         at += found + 2;
                         Place::LineStart
                     }
                     Some(found) => {
-                        self.keep(&input[run..at + found]);
+                        self.lengthen(rules, at - run, found);
+                        self.keep(rules, &input[run..at + found]);
                         at += found + 1;
                         run = at;
                         Place::Cr
                     }
                 },
                 (Place::Cr, b'\n') => {
-                    self.keep(b"\r");
+                    self.keep(rules, b"\r");
+                    self.end_line();
                     at += 1;
                     Place::LineStart
                 }
@@ -124,152 +192,106 @@ impl ContentReader {
                     Place::End
                 }
                 (Place::Cr | Place::DotCr, _) => {
-                    self.bare_line_end = true;
-                    self.keep(b"\r");
+                    self.bare(rules, What::BareCr);
                     Place::InLine
                 }
                 (Place::End, _) => unreachable!("the loop stops at the end"),
             };
         }
-        self.keep(&input[run..at]);
+        self.keep(rules, &input[run..at]);
         at
     }
 
-    /// The content, once it has ended.
-    pub fn finish(mut self) -> Result<Content, Fixed> {
-        if self.bare_line_end {
-            return Err(replies::BARE_LINE_END);
+    /// The content, once it has ended, and what was done to it; or why it is refused.
+    pub fn finish(mut self) -> Result<(Content, BodyType, Changes), Reply> {
+        if let (Some(rules), Place::Cr) = (self.rules, self.place) {
+            self.bare(rules, What::BareCr);
         }
-        if self.length > self.max {
-            return Err(replies::TOO_LARGE);
+        if let Some(refusal) = self.refusal() {
+            return Err(refusal);
         }
-        self.content.push(self.chunk.freeze());
-        Ok(self.content)
+        let raised = self.eight_bit && self.announced.body == BodyType::SevenBit;
+        let body = if raised { BodyType::EightBitMime } else { self.announced.body };
+        // SMTPUTF8 alone permits octets above 127 in the header section (RFC 6531 section 3.6), and where they stand is not looked at.
+        let changes = Changes { line_ends: self.repaired, declared_8bit: raised && !self.announced.smtputf8 };
+        Ok((self.kept.into_content(), body, changes))
     }
 
-    fn keep(&mut self, mut octets: &[u8]) {
-        self.length += octets.len() as u64;
-        if self.bare_line_end || self.length > self.max {
-            self.content = Content::new();
-            self.chunk = BytesMut::new();
+    fn end_line(&mut self) {
+        self.line += 1;
+        self.line_length = 0;
+    }
+
+    /// `octets` more of this line have been seen, behind `pending` that are not kept yet.
+    fn lengthen(&mut self, rules: ContentRules, pending: usize, octets: usize) {
+        if rules.long_lines == Permission::Accept {
             return;
         }
-        while !octets.is_empty() {
-            let room = self.chunk.capacity() - self.chunk.len();
-            if room == 0 {
-                let next = (self.chunk.capacity() * 2).clamp(CHUNK_MIN, CHUNK_MAX);
-                let full: Bytes = std::mem::replace(&mut self.chunk, BytesMut::with_capacity(next)).freeze();
-                self.content.push(full);
-                continue;
+        let before = self.line_length;
+        self.line_length += octets as u64;
+        if before <= LINE_MAX && self.line_length > LINE_MAX {
+            let place = self.kept.length() + pending as u64 + LINE_MAX - before;
+            self.refuse(What::LongLine, place, self.line);
+        }
+    }
+
+    /// Behind a CR or LF that is alone.
+    fn bare(&mut self, rules: ContentRules, what: What) {
+        match rules.bare_newlines {
+            BareNewlines::Reject => self.refuse(what, self.kept.length(), self.line),
+            BareNewlines::Repair => {
+                self.repaired += 1;
+                self.kept.push(b"\r\n");
+                self.end_line();
             }
-            let (now, later) = octets.split_at(room.min(octets.len()));
-            self.chunk.extend_from_slice(now);
-            octets = later;
+        }
+    }
+
+    fn refuse(&mut self, what: What, place: u64, line: u64) {
+        if self.fault.is_none_or(|fault| place < fault.place) {
+            self.fault = Some(Fault { what, place, line });
+            self.kept.forget();
+        }
+    }
+
+    /// Takes a run that ends where `self.line` is counted to.
+    fn keep(&mut self, rules: ContentRules, run: &[u8]) {
+        let start = self.kept.length();
+        if self.fault.is_none_or(|fault| start < fault.place) {
+            self.inspect(rules, run, start);
+        }
+        self.kept.push(run);
+    }
+
+    fn inspect(&mut self, rules: ContentRules, run: &[u8], start: u64) {
+        let line_of = |place: usize, line: u64| line - memchr_iter(b'\n', &run[place..]).count() as u64;
+        if rules.nul == Permission::Reject
+            && let Some(place) = memchr(0, run)
+        {
+            self.refuse(What::Nul, start + place as u64, line_of(place, self.line));
+        }
+        if self.announced.body == BodyType::SevenBit && !self.eight_bit && !run.is_ascii() {
+            self.eight_bit = true;
+            if rules.undeclared_8bit == Permission::Reject && !self.announced.smtputf8 {
+                let place = run.iter().position(|octet| !octet.is_ascii()).expect("the run is not ASCII");
+                self.refuse(What::EightBit, start + place as u64, line_of(place, self.line));
+            }
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What is kept of `input`, how much of it was read, cut into pieces of `piece` octets.
-    fn read(input: &[u8], piece: usize) -> (usize, Option<Result<Vec<u8>, Fixed>>) {
-        let mut reader = ContentReader::new(1_000_000, None);
-        let mut taken = 0;
-        for piece in input.chunks(piece) {
-            taken += reader.read(piece);
-            if reader.has_ended() {
-                return (taken, Some(reader.finish().map(|content| content.to_bytes().to_vec())));
+impl Fault {
+    fn reply(self) -> Reply {
+        let line = self.line;
+        let (fixed, text) = match self.what {
+            What::BareCr => (replies::BARE_LINE_END, "a bare CR; lines end with CRLF (RFC 5321 section 2.3.8)"),
+            What::BareLf => (replies::BARE_LINE_END, "a bare LF; lines end with CRLF (RFC 5321 section 2.3.8)"),
+            What::Nul => (replies::BAD_CONTENT, "a NUL octet (RFC 5322 section 3.5); send it encoded"),
+            What::EightBit => {
+                (replies::BAD_CONTENT, "an octet above 127, and MAIL had no BODY=8BITMIME (RFC 6152)")
             }
-        }
-        (taken, None)
-    }
-
-    #[test]
-    fn ends_at_the_true_end_only_and_takes_the_stuffing_out() {
-        for (input, expected) in [
-            (&b".\r\n"[..], Some(&b""[..])),
-            (b"a\r\n.\r\n", Some(b"a\r\n")),
-            (b"a\r\n..\r\n.\r\n", Some(b"a\r\n.\r\n")),
-            (b"..a\r\n.b\r\n...\r\n.\r\n", Some(b".a\r\nb\r\n..\r\n")),
-            (b"a.\r\n.\r\n", Some(b"a.\r\n")),
-            (b"\r\n\r\n.\r\n", Some(b"\r\n\r\n")),
-            (b"\0\xff\r\n.\r\n", Some(b"\0\xff\r\n")),
-            (b"a\r\n.", None),
-            (b"a\r\n.\r", None),
-            (b"a\r\n. \r\n", None),
-        ] {
-            for piece in 1..=input.len() {
-                let (taken, content) = read(input, piece);
-                assert_eq!(taken, input.len());
-                assert_eq!(content.map(Result::unwrap).as_deref(), expected, "{input:?} by {piece}");
-            }
-        }
-    }
-
-    #[test]
-    fn takes_no_bare_line_end_for_an_end_and_refuses_at_the_true_one() {
-        for smuggled in [
-            &b"a\n.\nMAIL"[..],
-            b"a\n.\r\nMAIL",
-            b"a\r\n.\nMAIL",
-            b"a\r.\rMAIL",
-            b"a\r\n.\rMAIL",
-            b"a\r.\r\nMAIL",
-            b"a\r\r\n.\r\r\nMAIL",
-            b"a\n\r.\n\rMAIL",
-            b"a\n\r\n.\n\r\nMAIL",
-            b"\n.\r\nMAIL",
-            b".\nMAIL",
-            b".\rMAIL",
-        ] {
-            let mut input = smuggled.to_vec();
-            assert_eq!(read(&input, input.len()).1, None, "{smuggled:?} has not ended");
-            input.extend_from_slice(b"\r\n.\r\n");
-            for piece in 1..=input.len() {
-                assert_eq!(
-                    read(&input, piece),
-                    (input.len(), Some(Err(replies::BARE_LINE_END))),
-                    "{smuggled:?}"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn leaves_what_comes_after_the_end() {
-        assert_eq!(read(b"a\r\n.\r\nQUIT\r\n", 100).0, 6);
-    }
-
-    #[test]
-    fn keeps_nothing_of_what_is_too_large() {
-        let mut reader = ContentReader::new(10, Some(u64::MAX));
-        reader.read(b"0123456789");
-        assert_eq!(reader.chunk.len(), 10);
-        reader.read(b"0\r\n");
-        assert_eq!((reader.chunk.capacity(), reader.content.len(), reader.length()), (0, 0, 13));
-        reader.read(b".\r\n");
-        assert_eq!(reader.finish().unwrap_err(), replies::TOO_LARGE);
-    }
-
-    #[test]
-    fn the_limit_counts_neither_stuffing_nor_the_final_dot() {
-        let mut reader = ContentReader::new(4, None);
-        reader.read(b"..a\r\n.\r\n");
-        assert_eq!(reader.finish().unwrap().to_bytes(), &b".a\r\n"[..]);
-    }
-
-    #[test]
-    fn long_content_comes_in_few_chunks() {
-        let mut reader = ContentReader::new(u64::MAX, None);
-        let line = [&[b'x'; 998][..], b"\r\n"].concat();
-        for _ in 0..1000 {
-            reader.read(&line);
-        }
-        reader.read(b".\r\n");
-        let content = reader.finish().unwrap();
-        assert_eq!(content.len(), 1_000_000);
-        assert!(content.chunks().len() < 25 && content.chunks().iter().all(|chunk| chunk.len() <= CHUNK_MAX));
+            What::LongLine => (replies::BAD_CONTENT, "more than 998 octets (RFC 5321 section 4.5.3.1.6)"),
+        };
+        fixed.with_text(&format!("line {line} has {text}"))
     }
 }

@@ -6,7 +6,7 @@
 //! Leniency: one blank after the colon (`MAIL FROM: <a@example.org>`), which real clients send. Missing angle
 //! brackets are refused.
 //! Not here: what a mailbox is (`mail::Address`), parameters (`parameter`).
-//! RFC 5321 sections 4.1.1.2, 4.1.1.3, 4.1.2 and appendix C.
+//! RFC 5321 sections 4.1.1.2, 4.1.1.3, 4.1.2 and appendix C, RFC 6531 section 3.3.
 
 use crate::mail::{Address, AddressError, ReversePath};
 
@@ -26,8 +26,7 @@ pub(super) fn reverse_path(argument: &[u8]) -> Result<(ReversePath, &[u8]), Fixe
     if inside.is_empty() {
         return Ok((ReversePath::NULL, rest));
     }
-    let address = mailbox(inside).map_err(|error| refusal(error, replies::SENDER_MAILBOX))?;
-    Ok((address.into(), rest))
+    Ok((mailbox(inside, replies::SENDER_MAILBOX)?.into(), rest))
 }
 
 /// Reads `TO:<forward-path>`; gives the path and what stands behind it.
@@ -37,15 +36,7 @@ pub(super) fn forward_path(argument: &[u8]) -> Result<(ForwardPath, &[u8]), Fixe
         let spelled = inside.iter().map(|byte| char::from(*byte)).collect();
         return Ok((ForwardPath::Postmaster(spelled), rest));
     }
-    let address = mailbox(inside).map_err(|error| refusal(error, replies::RECIPIENT_MAILBOX))?;
-    Ok((ForwardPath::Mailbox(address), rest))
-}
-
-fn refusal(error: AddressError, otherwise: Fixed) -> Fixed {
-    match error {
-        AddressError::NotAscii => replies::NOT_ASCII,
-        AddressError::NoDomain | AddressError::LocalPart | AddressError::Domain => otherwise,
-    }
+    Ok((ForwardPath::Mailbox(mailbox(inside, replies::RECIPIENT_MAILBOX)?), rest))
 }
 
 /// What is inside the angle brackets behind `keyword`, and what follows them: nothing, or a blank and more.
@@ -74,9 +65,10 @@ fn closing_bracket(path: &[u8]) -> Option<usize> {
     None
 }
 
-fn mailbox(inside: &[u8]) -> Result<Address, AddressError> {
-    let text = std::str::from_utf8(inside).map_err(|_| AddressError::NotAscii)?;
-    without_source_route(text)?.parse()
+/// In UTF-8 too: whether the transaction permits that is the caller's to know.
+fn mailbox(inside: &[u8], otherwise: Fixed) -> Result<Address, Fixed> {
+    let text = std::str::from_utf8(inside).map_err(|_| replies::NOT_UTF8)?;
+    without_source_route(text).and_then(str::parse).map_err(|_| otherwise)
 }
 
 /// `@one.example,@two.example:user@example.org` is `user@example.org`: "servers MUST be capable of receiving" the
@@ -127,6 +119,7 @@ mod tests {
             ("FROM:<\"a>b@c <\\\"> \"@example.org> RET=FULL", "\"a>b@c <\\\"> \"@example.org| RET=FULL"),
             ("FROM:<@one.example,@two.example:a@example.org>", "a@example.org|"),
             ("FROM:<@[IPv6:2001:db8::1]:a@example.org>", "a@example.org|"),
+            ("FROM:<\u{e9}@example.org> SMTPUTF8", "\u{e9}@example.org| SMTPUTF8"),
         ] {
             assert_eq!(sender(argument).as_deref(), Ok(expected), "{argument}");
         }
@@ -151,11 +144,12 @@ mod tests {
             ("FROM:<@one.example,two.example:a@example.org>", replies::SENDER_MAILBOX),
             ("FROM:<@:a@example.org>", replies::SENDER_MAILBOX),
             ("FROM:<@x@one.example:a@example.org>", replies::SENDER_MAILBOX),
-            ("FROM:<\u{e9}@example.org>", replies::NOT_ASCII),
+            ("FROM:<\u{85}@example.org>", replies::SENDER_MAILBOX),
         ] {
             assert_eq!(sender(argument), Err(expected), "{argument}");
         }
-        assert_eq!(reverse_path(b"FROM:<\xff@example.org>"), Err(replies::NOT_ASCII));
+        assert_eq!(reverse_path(b"FROM:<\xff@example.org>"), Err(replies::NOT_UTF8));
+        assert_eq!(reverse_path(b"FROM:<\xc0\xaf@example.org>"), Err(replies::NOT_UTF8));
     }
 
     #[test]

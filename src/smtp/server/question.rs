@@ -11,9 +11,12 @@
 use crate::mail::{Content, Envelope, Recipient, Reply};
 
 use super::authentication::Exchange;
+use super::chunk::Chunk;
 use super::command::MailCommand;
+use super::hold::Hold;
 use super::replies;
-use super::session::Server;
+use super::rules::Changes;
+use super::session::{Server, Whole};
 
 /// A client has connected: is it served?
 #[must_use = "a client waits for the answer"]
@@ -135,10 +138,12 @@ impl RecipientQuestion<'_> {
     }
 }
 
-/// DATA has come, and there are recipients: may the content come?
+/// DATA or the first BDAT has come, and there are recipients: may the content come?
 #[must_use = "a client waits for the answer"]
 pub struct ContentQuestion<'a> {
     pub(super) server: &'a mut Server,
+    /// None: DATA.
+    pub(super) chunk: Option<Chunk>,
 }
 
 impl ContentQuestion<'_> {
@@ -147,22 +152,30 @@ impl ContentQuestion<'_> {
     }
 
     pub fn envelope(&self) -> &Envelope {
-        self.server.envelope().expect("DATA is asked in a transaction only")
+        self.server.envelope().expect("content is asked for in a transaction only")
     }
 
-    /// MAIL's SIZE, where the client said it.
+    /// MAIL's SIZE, where the client said it, or else the size of the first chunk.
     pub fn declared_size(&self) -> Option<u64> {
-        self.server.declared_size()
+        self.server.declared_size().or(self.chunk.map(|chunk| chunk.octets))
     }
 
-    /// 354, and the content comes.
+    /// 354, and the content comes; behind BDAT it comes without a word.
     pub fn accept(self) {
-        self.server.begin_content();
+        match self.chunk {
+            None => self.server.begin_content(),
+            Some(chunk) => self.server.begin_chunks(chunk),
+        }
     }
 
-    /// The transaction stays open, and the client may try DATA again.
+    /// The transaction stays open, and the client may try DATA again. The chunk of a BDAT is read and forgotten, and further
+    /// ones are refused until RSET.
     pub fn refuse(self, reply: Reply) {
-        self.server.answer(replies::refusal(reply));
+        let reply = replies::refusal(reply);
+        match self.chunk {
+            None => self.server.answer(reply),
+            Some(chunk) => self.server.refuse_chunk(chunk, reply),
+        }
     }
 }
 
@@ -170,8 +183,7 @@ impl ContentQuestion<'_> {
 #[must_use = "a client waits for the answer"]
 pub struct EndQuestion<'a> {
     pub(super) server: &'a mut Server,
-    pub(super) envelope: Envelope,
-    pub(super) content: Content,
+    pub(super) whole: Box<Whole>,
 }
 
 impl<'a> EndQuestion<'a> {
@@ -180,16 +192,28 @@ impl<'a> EndQuestion<'a> {
     }
 
     pub fn envelope(&self) -> &Envelope {
-        &self.envelope
+        &self.whole.envelope
     }
 
     pub fn content(&self) -> &Content {
-        &self.content
+        &self.whole.content
+    }
+
+    /// How envelope and content differ from what the client sent.
+    pub fn changes(&self) -> Changes {
+        self.whole.changes
+    }
+
+    /// When the message is to be released. A driver that offers FUTURERELEASE puts what is left of it into the envelope's
+    /// `hold_for`: the machine does not know what time it is.
+    pub fn hold(&self) -> Option<Hold> {
+        self.whole.hold
     }
 
     /// Hands the message over; the answer is still owed.
     pub fn into_parts(self) -> (Envelope, Content, EndAnswer<'a>) {
-        (self.envelope, self.content, EndAnswer { server: self.server })
+        let Whole { envelope, content, .. } = *self.whole;
+        (envelope, content, EndAnswer { server: self.server })
     }
 
     /// The message is forgotten.

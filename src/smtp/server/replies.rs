@@ -54,7 +54,8 @@ table! {
     REVERSE_PATH_ACCEPTED = 250 2 . 1 . 0 "reverse-path accepted";
     RECIPIENT_ACCEPTED = 250 2 . 1 . 5 "recipient accepted";
     CONTENT_ACCEPTED = 250 2 . 0 . 0 "message accepted";
-    HELP = 214 2 . 0 . 0 "commands: EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT STARTTLS; see RFC 5321";
+    CHUNK_ACCEPTED = 250 2 . 0 . 0 "chunk accepted";
+    HELP = 214 2 . 0 . 0 "commands: EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT STARTTLS AUTH; see RFC 5321";
     GOODBYE = 221 2 . 0 . 0 "closing the connection";
     AUTHENTICATED = 235 2 . 7 . 0 "authenticated";
     START_TLS = 220 2 . 0 . 0 "start the TLS handshake";
@@ -64,6 +65,10 @@ table! {
     GREETING_UNANSWERED = 421 4 . 3 . 0 "not ready for a session, try again later";
     TOO_MANY_ERRORS = 421 4 . 7 . 0 "too many commands in error, closing the connection";
     TOO_MANY_COMMANDS = 421 4 . 7 . 0 "too many commands without a finished message, closing the connection";
+    TOO_MANY_MESSAGES = 421 4 . 7 . 0 "too many messages in one session, open another; EHLO says how many";
+    BDAT_SIZE = 421 4 . 7 . 0 "BDAT needs a plain number of octets; without it nobody knows where the next command is";
+    TOO_MUCH_TO_SKIP = 421 4 . 7 . 0 "so much is not read only to be refused, closing the connection";
+    HTTP = 421 4 . 7 . 0 "this is a mail server, and that was HTTP; closing the connection";
 
     // Not now.
     UNANSWERED = 451 4 . 3 . 0 "the command could not be decided because of an error here, try again later";
@@ -86,17 +91,27 @@ table! {
     RCPT_SYNTAX = 501 5 . 5 . 2 "expected RCPT TO:<user@example.org>, with the angle brackets";
     SENDER_MAILBOX = 553 5 . 1 . 7 "the reverse-path is no mailbox such as user@example.org";
     RECIPIENT_MAILBOX = 553 5 . 1 . 3 "the forward-path is no mailbox such as user@example.org";
-    NOT_ASCII = 553 5 . 6 . 7 "addresses outside US-ASCII are not supported";
+    NOT_ASCII = 553 5 . 6 . 7 "an address outside US-ASCII needs MAIL with SMTPUTF8 (RFC 6531)";
+    NOT_UTF8 = 501 5 . 5 . 2 "octets above 127 that are no UTF-8 (RFC 6531 section 3.3)";
     PARAMETER_SYNTAX = 501 5 . 5 . 4 "a parameter is KEYWORD or KEYWORD=value, with one blank before it";
     PARAMETER_REPEATED = 501 5 . 5 . 4 "a parameter stands there twice";
     PARAMETER_UNKNOWN = 555 5 . 5 . 4 "a parameter is not supported; EHLO lists what is";
     PARAMETERS_NEED_EHLO = 555 5 . 5 . 4 "parameters need EHLO; this session began with HELO";
     SIZE_VALUE = 501 5 . 5 . 4 "SIZE is a plain decimal number of octets with at most 20 digits";
-    BODY_VALUE = 501 5 . 5 . 4 "BODY is 7BIT or 8BITMIME";
+    BODY_VALUE = 501 5 . 5 . 4 "BODY is 7BIT, 8BITMIME or BINARYMIME";
     RET_VALUE = 501 5 . 5 . 4 "RET is FULL or HDRS";
     ENVID_VALUE = 501 5 . 5 . 4 "ENVID is xtext of at most 100 characters (RFC 3461 section 4.4)";
     NOTIFY_VALUE = 501 5 . 5 . 4 "NOTIFY is NEVER, or a list of SUCCESS, FAILURE, DELAY";
     ORCPT_VALUE = 501 5 . 5 . 4 "ORCPT is an address type, a semicolon and an address in xtext (RFC 3461 section 4.2)";
+    SMTPUTF8_VALUE = 501 5 . 5 . 4 "SMTPUTF8 has no value";
+    AUTH_VALUE = 501 5 . 5 . 4 "AUTH is a mailbox in xtext, or <> (RFC 4954 section 5)";
+    HOLDFOR_VALUE = 501 5 . 5 . 4 "HOLDFOR is a number of seconds with at most 9 digits (RFC 4865)";
+    HOLDUNTIL_VALUE = 501 5 . 5 . 4 "HOLDUNTIL is a moment such as 2026-11-22T03:33:07Z (RFC 4865)";
+    HOLD_TWICE = 501 5 . 5 . 4 "HOLDFOR and HOLDUNTIL exclude each other (RFC 4865)";
+    HOLD_TOO_LONG = 501 5 . 5 . 4 "the message would be held for longer than EHLO says is possible";
+    HOLD_BEYOND_BY = 501 5 . 5 . 4 "the message would be held until BY is over (RFC 4865)";
+    BY_VALUE = 501 5 . 5 . 4 "BY is seconds, a semicolon, and R or N, and perhaps T; R needs seconds above 0 (RFC 2852)";
+    BDAT_SYNTAX = 501 5 . 5 . 4 "expected BDAT, a number of octets, and perhaps LAST";
 
     AUTH_SYNTAX = 501 5 . 5 . 4 "expected AUTH, a mechanism, and perhaps an initial response in base64";
     AUTH_BASE64 = 501 5 . 5 . 2 "the response is no base64 (RFC 4954 section 4)";
@@ -114,11 +129,16 @@ table! {
     MAIL_TWICE = 503 5 . 5 . 1 "a transaction is open already; RSET ends it";
     ONLY_QUIT = 503 5 . 5 . 1 "there is no service here for you; send QUIT";
     ALREADY_TLS = 503 5 . 5 . 1 "TLS is active already";
+    BDAT_NEEDS_EHLO = 503 5 . 5 . 1 "BDAT needs EHLO; this session began with HELO";
+    BDAT_BROKEN = 503 5 . 5 . 1 "a chunk of this message was refused, or DATA came between; RSET begins anew";
+    AMID_CHUNKS = 503 5 . 5 . 1 "chunks of this message have come; go on with BDAT, or RSET";
+    BINARY_NEEDS_BDAT = 503 5 . 5 . 1 "BODY=BINARYMIME comes by BDAT only (RFC 3030 section 3)";
     NO_RECIPIENTS = 554 5 . 5 . 1 "no valid recipients";
 
     // The message.
     TOO_LARGE = 552 5 . 3 . 4 "the message is larger than this server takes; EHLO says how large it may be";
     BARE_LINE_END = 550 5 . 6 . 11 "bare CR or LF in content (RFC 5321 section 2.3.8)";
+    BAD_CONTENT = 550 5 . 6 . 0 "the content has octets or lines that are not taken here";
 }
 
 /// A reply line has at most 512 octets with code and CRLF (RFC 5321 section 4.5.3.1.5).

@@ -5,27 +5,35 @@
 //! Invariants: a state holds what only it needs; an open transaction is one value, gone with RSET, EHLO, TLS and the
 //! end of content. Memory is bounded: a command line by [`MAX_COMMAND_LINE`], replies by [`OUTPUT_ENOUGH`], the
 //! envelope by `max_recipients`, the content by `max_message_size`.
+//! Pipelining: what a client sends behind DATA before the 354 is content all the same, where DATA is accepted, and commands
+//! where it is not (RFC 2920 section 3.1 forbids it, and many a client does it). To refuse it would make the meaning of octets depend on
+//! how the network has cut them, which no client can see and no test can repeat; a client that talks before the greeting is
+//! obeyed for the same reason. The driver is told of both, and of what was dropped behind STARTTLS and QUIT.
 //! Limits: after `max_errors` bad commands, or `max_commands` commands (accepted recipients aside), without a
 //! finished transaction the session ends with 421 4.7.0, so that nobody is kept busy for nothing.
-//! Not here: which command is allowed when (`order`), the grammar (`command`), the wording (`replies`), the end of content (`content`).
+//! Not here: what is read (`reading`), which command is allowed when (`order`), chunks (`chunks`), the grammar (`command`), the
+//! wording (`replies`), the end of content (`content`).
 //! RFC 5321 sections 3 and 4.1.4, RFC 2920, RFC 3207 section 4.2.
 
+mod chunks;
 mod order;
+mod reading;
 
 use std::sync::Arc;
 
-use bytes::{Buf, BytesMut};
-use memchr::memmem;
+use bytes::BytesMut;
 
 use crate::mail::{Content, Envelope, Recipient, Reply, ReplyClass};
 
 use super::authentication::{self, Exchange};
-use super::command::{self, Command, MailCommand};
-use super::content::ContentReader;
-use super::question::{
-    AuthQuestion, ContentQuestion, EndQuestion, GreetQuestion, MailQuestion, RecipientQuestion,
-};
+use super::chunk::Chunk;
+use super::command::MailCommand;
+use super::content::{Announced, ContentReader, Framing};
+use super::hold::Hold;
+use super::premature::{Awaited, Premature};
+use super::question::GreetQuestion;
 use super::replies::{self, Fixed};
+use super::rules::Changes;
 use super::settings::{MAX_COMMAND_LINE, Settings};
 use super::step::Step;
 
@@ -47,11 +55,17 @@ pub struct Server {
     /// The greeting refused the client; only QUIT is left.
     refused: bool,
     transaction: Option<Transaction>,
+    /// Of the transaction that is open, or was last.
+    smtputf8: bool,
+    /// MAIL commands in this session.
+    messages: u32,
     /// Since the last finished transaction.
     errors: u32,
     commands: u32,
     /// Refusals that the driver has not been told of.
     turned_away: Vec<Reply>,
+    /// What the driver has not been told of.
+    premature: Vec<Premature>,
 }
 
 enum State {
@@ -66,6 +80,14 @@ enum State {
     /// A challenge is out, and the next line is its response.
     Challenged(Exchange),
     Content(Box<ContentReader>),
+    /// Behind BDAT: so many octets of the transaction's content come.
+    Chunk(Chunk),
+    /// Behind a BDAT that is refused: so many octets come, and then the reply is due.
+    Skip {
+        octets: u64,
+        reply: Reply,
+        is_error: bool,
+    },
     /// STARTTLS has its 220; the handshake comes next.
     StartTls,
     Closed,
@@ -75,6 +97,8 @@ enum State {
 enum Asked {
     Greeting,
     Command,
+    /// BDAT, whose octets come whatever the answer is.
+    Chunk(Chunk),
 }
 
 struct Hello {
@@ -85,6 +109,24 @@ struct Hello {
 struct Transaction {
     envelope: Envelope,
     declared_size: Option<u64>,
+    hold: Option<Hold>,
+    chunks: Chunks,
+}
+
+/// What BDAT has brought in this transaction.
+enum Chunks {
+    None,
+    Kept(Box<ContentReader>),
+    /// One was refused, and the rest would make no message.
+    Refused,
+}
+
+/// A message whose content came whole.
+pub(super) struct Whole {
+    pub envelope: Envelope,
+    pub content: Content,
+    pub changes: Changes,
+    pub hold: Option<Hold>,
 }
 
 /// What one command or one piece of content led to.
@@ -97,8 +139,9 @@ enum Progress {
     Auth(Exchange),
     Mail(MailCommand),
     Recipient(Recipient),
-    Content,
-    EndOfContent(Envelope, Content),
+    /// DATA, or the first BDAT.
+    Content(Option<Chunk>),
+    EndOfContent(Box<Whole>),
 }
 
 impl Server {
@@ -113,9 +156,12 @@ impl Server {
             user: None,
             refused: false,
             transaction: None,
+            smtputf8: false,
+            messages: 0,
             errors: 0,
             commands: 0,
             turned_away: Vec::new(),
+            premature: Vec::new(),
         }
     }
 
@@ -165,6 +211,7 @@ impl Server {
     /// behind STARTTLS: commands that somebody may have put there.
     pub fn tls_started(&mut self) {
         self.tls = true;
+        self.note_premature(Awaited::StartTls);
         self.input.clear();
         self.hello = None;
         self.user = None;
@@ -189,21 +236,28 @@ impl Server {
         std::mem::take(&mut self.turned_away)
     }
 
+    /// What came before the reply that it had to wait for, since it was asked last.
+    pub fn take_premature(&mut self) -> Vec<Premature> {
+        std::mem::take(&mut self.premature)
+    }
+
     /// The name in EHLO or HELO, as the client claims it.
     pub fn client_name(&self) -> Option<&str> {
         self.hello.as_ref().map(|hello| hello.name.as_str())
     }
 
-    /// For the trace field's `with` (RFC 3848).
+    /// For the trace field's `with` (RFC 3848; RFC 6531 section 4.3, of the transaction that is open or was last).
     pub fn protocol(&self) -> &'static str {
-        match &self.hello {
-            Some(Hello { extended: true, .. }) => match (self.tls, self.user.is_some()) {
-                (true, true) => "ESMTPSA",
-                (true, false) => "ESMTPS",
-                (false, true) => "ESMTPA",
-                (false, false) => "ESMTP",
-            },
-            _ => "SMTP",
+        let Some(Hello { extended: true, .. }) = &self.hello else { return "SMTP" };
+        match (self.smtputf8, self.tls, self.user.is_some()) {
+            (false, false, false) => "ESMTP",
+            (false, false, true) => "ESMTPA",
+            (false, true, false) => "ESMTPS",
+            (false, true, true) => "ESMTPSA",
+            (true, false, false) => "UTF8SMTP",
+            (true, false, true) => "UTF8SMTPA",
+            (true, true, false) => "UTF8SMTPS",
+            (true, true, true) => "UTF8SMTPSA",
         }
     }
 
@@ -225,15 +279,16 @@ impl Server {
         self.transaction.is_some()
     }
 
-    /// Whether the client is between 354 and the final dot.
+    /// Whether octets of content come next, and not a command.
     pub fn receiving_content(&self) -> bool {
-        matches!(self.state, State::Content(_))
+        matches!(self.state, State::Content(_) | State::Chunk(_) | State::Skip { .. })
     }
 
-    /// Octets of content so far, for the driver's budget of octets in flight; 0 outside of content.
+    /// Octets of content so far, for the driver's budget of octets in flight; between chunks too. 0 where none are kept.
     pub fn content_length(&self) -> u64 {
-        match &self.state {
-            State::Content(reader) => reader.length(),
+        match (&self.state, &self.transaction) {
+            (State::Content(reader), _) => reader.length(),
+            (_, Some(Transaction { chunks: Chunks::Kept(reader), .. })) => reader.length(),
             _ => 0,
         }
     }
@@ -247,6 +302,7 @@ impl Server {
 /// What the questions do when they are answered.
 impl Server {
     pub(super) fn greet(&mut self) {
+        self.note_premature(Awaited::Greeting);
         let text = format!("{} ESMTP posthouse", self.settings.hostname);
         self.answer(Reply::new(220, None, &text));
     }
@@ -278,9 +334,10 @@ impl Server {
     }
 
     pub(super) fn open_transaction(&mut self, mail: MailCommand) {
-        let MailCommand { reverse_path, size, body, ret, envid, extended: _ } = mail;
-        let envelope = Envelope { body, ret, envid, ..Envelope::new(reverse_path, []) };
-        self.transaction = Some(Transaction { envelope, declared_size: size });
+        let MailCommand { reverse_path, size, body, ret, envid, smtputf8, hold, deliver_by, .. } = mail;
+        let envelope = Envelope { body, ret, envid, smtputf8, deliver_by, ..Envelope::new(reverse_path, []) };
+        self.smtputf8 = smtputf8;
+        self.transaction = Some(Transaction { envelope, declared_size: size, hold, chunks: Chunks::None });
         self.answer(replies::REVERSE_PATH_ACCEPTED.into());
     }
 
@@ -296,10 +353,19 @@ impl Server {
         self.transaction.as_ref()?.declared_size
     }
 
+    /// DATA is accepted.
     pub(super) fn begin_content(&mut self) {
-        let reader = ContentReader::new(self.settings.max_message_size, self.declared_size());
+        self.note_premature(Awaited::Data);
+        let reader = self.content_reader(Framing::Dots, self.declared_size());
         self.answer(replies::SEND_CONTENT.into());
-        self.state = State::Content(Box::new(reader));
+        self.state = State::Content(reader);
+    }
+
+    fn content_reader(&self, framing: Framing, size: Option<u64>) -> Box<ContentReader> {
+        let envelope = self.envelope().expect("content comes in a transaction only");
+        let announced = Announced { size, body: envelope.body, smtputf8: envelope.smtputf8 };
+        let settings = &self.settings;
+        Box::new(ContentReader::new(framing, settings.max_message_size, settings.content, announced))
     }
 
     pub(super) fn finish_transaction(&mut self, reply: Reply) {
@@ -322,7 +388,15 @@ impl Server {
         match self.state {
             State::Asked(Asked::Greeting) => self.answer(replies::GREETING_UNANSWERED.into()),
             State::Asked(Asked::Command) => self.answer(replies::UNANSWERED.into()),
+            State::Asked(Asked::Chunk(chunk)) => self.refuse_chunk(chunk, replies::UNANSWERED.into()),
             _ => {}
+        }
+    }
+
+    fn note_premature(&mut self, awaited: Awaited) {
+        let octets = self.input.len();
+        if octets > 0 {
+            self.premature.push(Premature { awaited, octets });
         }
     }
 
@@ -330,139 +404,5 @@ impl Server {
         self.state = State::Closed;
         self.transaction = None;
         self.input.clear();
-    }
-}
-
-/// Reading.
-impl Server {
-    fn ask(&mut self, question: Progress) -> Step<'_> {
-        self.state = State::Asked(Asked::Command);
-        match question {
-            Progress::Auth(exchange) => Step::Auth(AuthQuestion { server: self, exchange }),
-            Progress::Mail(mail) => Step::Mail(MailQuestion { server: self, mail }),
-            Progress::Recipient(recipient) => Step::Recipient(RecipientQuestion { server: self, recipient }),
-            Progress::Content => Step::Content(ContentQuestion { server: self }),
-            Progress::EndOfContent(envelope, content) => {
-                Step::EndOfContent(EndQuestion { server: self, envelope, content })
-            }
-            Progress::Made | Progress::Stuck | Progress::Greet => {
-                unreachable!("these ask nothing of a command")
-            }
-        }
-    }
-
-    fn advance(&mut self) -> Progress {
-        match &mut self.state {
-            State::Connected => Progress::Greet,
-            State::Commands => self.read_command(),
-            State::LongLine(_) => self.skip_line(),
-            State::Challenged(_) => self.read_response(),
-            State::Content(_) => self.read_content(),
-            State::Asked(_) | State::StartTls | State::Closed => Progress::Stuck,
-        }
-    }
-
-    fn read_command(&mut self) -> Progress {
-        let window = &self.input[..self.input.len().min(MAX_COMMAND_LINE)];
-        let Some(end) = memmem::find(window, b"\r\n") else {
-            if window.len() == MAX_COMMAND_LINE {
-                self.state = State::LongLine(replies::LINE_TOO_LONG);
-                return Progress::Made;
-            }
-            return Progress::Stuck;
-        };
-        let command = command::parse(&self.input[..end]);
-        self.input.advance(end + 2);
-        self.commands = self.commands.saturating_add(1);
-        if self.commands > self.settings.max_commands {
-            return self.reply(replies::TOO_MANY_COMMANDS);
-        }
-        match command {
-            Ok(command) if self.refused && command != Command::Quit => self.fault(replies::ONLY_QUIT),
-            Ok(command) => self.obey(command),
-            Err(fault) => self.fault(fault),
-        }
-    }
-
-    /// Reads an overlong line to its CRLF without keeping it.
-    fn skip_line(&mut self) -> Progress {
-        let State::LongLine(fault) = self.state else { unreachable!("called in a long line only") };
-        match memmem::find(&self.input, b"\r\n") {
-            Some(end) => {
-                self.input.advance(end + 2);
-                self.commands = self.commands.saturating_add(1);
-                self.state = State::Commands;
-                self.fault(fault)
-            }
-            None => {
-                // The last octet may be the CR of the CRLF that comes.
-                let keep = usize::from(self.input.last() == Some(&b'\r'));
-                self.input.advance(self.input.len() - keep);
-                Progress::Stuck
-            }
-        }
-    }
-
-    /// The line that answers a challenge.
-    fn read_response(&mut self) -> Progress {
-        let window = &self.input[..self.input.len().min(authentication::LINE)];
-        let Some(end) = memmem::find(window, b"\r\n") else {
-            if window.len() == authentication::LINE {
-                self.state = State::LongLine(replies::AUTH_LINE);
-                return Progress::Made;
-            }
-            return Progress::Stuck;
-        };
-        let response = authentication::response(&self.input[..end]);
-        self.input.advance(end + 2);
-        let State::Challenged(exchange) = std::mem::replace(&mut self.state, State::Commands) else {
-            unreachable!("called in an exchange only")
-        };
-        match response {
-            Ok(response) => Progress::Auth(Exchange { response: Some(response), ..exchange }),
-            Err(fault) => self.fault(fault),
-        }
-    }
-
-    fn read_content(&mut self) -> Progress {
-        let State::Content(reader) = &mut self.state else { unreachable!("called in content only") };
-        let taken = reader.read(&self.input);
-        self.input.advance(taken);
-        if !reader.has_ended() {
-            return Progress::Stuck;
-        }
-        let State::Content(reader) = std::mem::replace(&mut self.state, State::Commands) else {
-            unreachable!("it was content a moment ago")
-        };
-        let transaction = self.transaction.take().expect("content comes in a transaction only");
-        match reader.finish() {
-            Ok(content) => Progress::EndOfContent(transaction.envelope, content),
-            Err(refusal) => self.turn_away(refusal),
-        }
-    }
-
-    /// A message or a recipient is refused by the dialogue itself, and the driver may want to know.
-    fn turn_away(&mut self, reply: Fixed) -> Progress {
-        self.turned_away.push(reply.into());
-        self.reply(reply)
-    }
-
-    fn reply(&mut self, reply: Fixed) -> Progress {
-        self.answer(reply.into());
-        Progress::Made
-    }
-
-    /// A reply to a bad command; enough of them end the session.
-    fn fault(&mut self, reply: Fixed) -> Progress {
-        self.answer(reply.into());
-        self.count_error();
-        Progress::Made
-    }
-
-    fn count_error(&mut self) {
-        self.errors += 1;
-        if self.errors >= self.settings.max_errors && !matches!(self.state, State::Closed) {
-            self.answer(replies::TOO_MANY_ERRORS.into());
-        }
     }
 }

@@ -2,7 +2,13 @@
 //!
 //! Contract: plain values; `config` fills them, [`Server`](super::Server) keeps to them.
 //! Not here: limits over all sessions, idle time, octets in flight (`accept`).
-//! RFC 5321 section 4.5.3.1.
+//! RFC 5321 section 4.5.3.1, RFC 4865 section 3, RFC 9422 section 4.
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+
+use super::rules::ContentRules;
 
 /// Octets in a command line, CRLF included. RFC 5321 section 4.5.3.1.4 asks for 512, and more where extensions add
 /// parameters: with ORCPT (500) and ENVID (100) this is enough for each command, so one limit serves all.
@@ -20,6 +26,24 @@ pub struct AuthOffer {
     pub in_clear: bool,
 }
 
+/// How FUTURERELEASE is offered (RFC 4865): what EHLO tells, and what MAIL is held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FutureRelease {
+    /// The longest HOLDFOR; whole seconds, at most 999999999.
+    pub max_interval: Duration,
+    /// The latest HOLDUNTIL: the machine has no clock, so whoever starts a session says when that is.
+    pub max_date: Timestamp,
+}
+
+impl FutureRelease {
+    /// What an offer of `max_interval` means for a session that begins `now`; nothing when it is less than a second.
+    pub fn from_now(max_interval: Duration, now: Timestamp) -> Option<Self> {
+        let seconds = max_interval.as_secs().min(999_999_999);
+        let max_interval = Duration::from_secs(seconds);
+        (seconds > 0).then(|| Self { max_interval, max_date: now + max_interval })
+    }
+}
+
 /// What a session offers and how much it bears.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -27,28 +51,38 @@ pub struct Settings {
     pub hostname: String,
     /// Octets of content (RFC 1870), told in EHLO.
     pub max_message_size: u64,
-    /// Recipients in one transaction; further ones get 452 4.5.3.
+    /// Recipients in one transaction; further ones get 452 4.5.3. Told in EHLO (RFC 9422).
     pub max_recipients: usize,
+    /// MAIL commands in one session; a further one ends it with 421 4.7.0. Told in EHLO (RFC 9422).
+    pub max_messages: Option<u32>,
     /// Bad commands without a finished transaction.
     pub max_errors: u32,
-    /// Commands without a finished transaction, not counting accepted recipients.
+    /// Commands without a finished transaction, not counting accepted recipients and chunks.
     pub max_commands: u32,
     /// Whether STARTTLS is offered.
     pub starttls: bool,
     pub auth: AuthOffer,
+    /// None: FUTURERELEASE is not offered.
+    pub future_release: Option<FutureRelease>,
+    /// What content may have.
+    pub content: ContentRules,
 }
 
 impl Settings {
-    /// The defaults: 35 MiB, 1000 recipients, 20 bad commands, 1000 commands, no STARTTLS, no AUTH.
+    /// The defaults: 35 MiB, 1000 recipients, any number of messages, 20 bad commands, 1000 commands, no STARTTLS, no AUTH, no
+    /// FUTURERELEASE.
     pub fn new(hostname: impl Into<String>) -> Self {
         Self {
             hostname: hostname.into(),
             max_message_size: 35 << 20,
             max_recipients: 1000,
+            max_messages: None,
             max_errors: 20,
             max_commands: 1000,
             starttls: false,
             auth: AuthOffer::default(),
+            future_release: None,
+            content: ContentRules::default(),
         }
     }
 }

@@ -123,6 +123,11 @@ impl Narrator {
                 self.on_the_way(event)
             }
             EventName::Reject => self.rejected(event),
+            EventName::Convert | EventName::Drop => {
+                let what = if event.event == EventName::Convert { "changes the message" } else { "drops octets" };
+                let reason = event.reason.as_deref().unwrap_or_default();
+                vec![self.line(event, Tone::Plain, format!("the relay {what}: {reason}"))]
+            }
             EventName::Quarantine => {
                 let reason = event.reason.as_deref().unwrap_or_default();
                 vec![self.line(event, Tone::Bad, format!("damage in the spool was set aside: {reason}"))]
