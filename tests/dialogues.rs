@@ -48,7 +48,8 @@ impl<'a> Driver<'a> {
         settings.starttls = dialogue.starttls;
         settings.auth = dialogue.auth.clone();
         settings.content = dialogue.content;
-        settings.future_release = FutureRelease::from_now(Duration::from_secs(7 * 24 * 60 * 60), dialogue.now);
+        settings.future_release =
+            FutureRelease::from_now(Duration::from_secs(7 * 24 * 60 * 60), dialogue.now);
         for (name, limit) in &dialogue.limits {
             match name.as_str() {
                 "max_message_size" => settings.max_message_size = *limit,

@@ -234,7 +234,9 @@ mod tests {
         let original: OriginalRecipient = "utf-8;\u{e9}\\x{2B}@example.org".parse().unwrap();
         assert_eq!(original.address, "\u{e9}+@example.org");
         assert_eq!(original.to_string(), "utf-8;\\x{E9}\\x{2B}@example.org");
-        for bad in ["user@example.org", ";a@b", "rfc822;", "rf c;a@b", "rfc822;a b", "rfc822;\u{e9}", "utf-8;a+2Bb"] {
+        for bad in
+            ["user@example.org", ";a@b", "rfc822;", "rf c;a@b", "rfc822;a b", "rfc822;\u{e9}", "utf-8;a+2Bb"]
+        {
             assert!(bad.parse::<OriginalRecipient>().is_err(), "{bad}");
         }
     }

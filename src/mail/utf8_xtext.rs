@@ -28,7 +28,8 @@ pub(super) fn decode(text: &str) -> Option<String> {
 
 /// HEXPOINT: 2 to 6 digits in upper case, of a character that could not stand there itself.
 fn embedded(point: &str) -> Option<char> {
-    let digits = (2..=6).contains(&point.len()) && point.bytes().all(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F'));
+    let digits =
+        (2..=6).contains(&point.len()) && point.bytes().all(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F'));
     let padded = point.len() > 2 && point.starts_with('0');
     let character = char::from_u32(u32::from_str_radix(point, 16).ok()?)?;
     let plain = matches!(character, '!'..='~') && !matches!(character, '+' | '=' | '\\');
@@ -71,8 +72,22 @@ mod tests {
     #[test]
     fn what_is_in_neither_form_is_refused() {
         for bad in [
-            "a+2Bb", "a=b", "a b", "\\", "\\x{}", "\\x{E9", "\\x{e9}", "\\xE9", "\\x{D800}", "\\x{110000}", "\\x{0D}", "\\x{61}",
-            "\\x{0E9}", "\\x{85}", "\u{85}", "a\u{7f}",
+            "a+2Bb",
+            "a=b",
+            "a b",
+            "\\",
+            "\\x{}",
+            "\\x{E9",
+            "\\x{e9}",
+            "\\xE9",
+            "\\x{D800}",
+            "\\x{110000}",
+            "\\x{0D}",
+            "\\x{61}",
+            "\\x{0E9}",
+            "\\x{85}",
+            "\u{85}",
+            "a\u{7f}",
         ] {
             assert_eq!(decode(bad), None, "{bad:?}");
         }

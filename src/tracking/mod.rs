@@ -19,8 +19,8 @@ mod reader;
 pub use csv::CsvWriter;
 pub use event::{Candidate, Event, EventName, EventNameError};
 pub use facts::{
-    Altered, Attempted, FailedOver, Loaded, Message, Noticed, Operated, Quarantined, Received, Rejected, Routed,
-    Slept, Woke,
+    Altered, Attempted, FailedOver, Loaded, Message, Noticed, Operated, Quarantined, Received, Rejected,
+    Routed, Slept, Woke,
 };
 pub use filter::Filter;
 pub use journal::{Events, Lagged, Tracking, TrackingError};

@@ -200,11 +200,12 @@ impl Dialogue {
         let size = format!("SIZE {}", limit("max_message_size").unwrap_or(35 << 20));
         let recipients = format!("LIMITS RCPTMAX={}", limit("max_recipients").unwrap_or(1000));
         let messages = limit("max_messages").map(|limit| format!(" MAILMAX={limit}")).unwrap_or_default();
-        let mut offers: Vec<String> = ["relay.example.org", "PIPELINING", &size, "8BITMIME", "BINARYMIME", "CHUNKING"]
-            .into_iter()
-            .chain(["SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN", "DELIVERBY", "FUTURERELEASE 604800 "])
-            .map(str::to_owned)
-            .collect();
+        let mut offers: Vec<String> =
+            ["relay.example.org", "PIPELINING", &size, "8BITMIME", "BINARYMIME", "CHUNKING"]
+                .into_iter()
+                .chain(["SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN", "DELIVERBY", "FUTURERELEASE 604800 "])
+                .map(str::to_owned)
+                .collect();
         offers.push(recipients + &messages);
         let in_tls = self.implicit_tls || self.acts.contains(&Act::Tls);
         if self.starttls && !in_tls {

@@ -9,6 +9,7 @@
 #![allow(dead_code)] // each fuzz target uses its part
 
 pub mod address;
+pub mod bdat;
 pub mod command;
 pub mod content;
 pub mod reply;
@@ -19,6 +20,7 @@ pub mod xtext;
 /// Every target by its name, which is also that of its corpus.
 pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("address", address::run),
+    ("bdat", bdat::run),
     ("command", command::run),
     ("content", content::run),
     ("reply", reply::run),

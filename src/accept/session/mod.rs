@@ -23,8 +23,8 @@ use crate::mail::{Origin, Receipt, Reply, SessionId};
 use crate::net::Stream;
 use crate::queue::{Incoming, Intake};
 use crate::smtp::server::{
-    ContentQuestion, EndAnswer, EndQuestion, FutureRelease, MailCommand, MailQuestion, RecipientQuestion, Server,
-    Step,
+    ContentQuestion, EndAnswer, EndQuestion, FutureRelease, MailCommand, MailQuestion, RecipientQuestion,
+    Server, Step,
 };
 use crate::tracking::{Altered, Rejected};
 
@@ -237,7 +237,9 @@ fn check_hold(mail: &MailCommand, now: Timestamp) -> Result<(), Refusal> {
     let Some(hold) = mail.hold else { return Ok(()) };
     let left = hold.left(now).ok_or(Refusal::HeldUntilThePast)?;
     match mail.deliver_by {
-        Some(by) if by.seconds <= i64::try_from(left.as_secs()).unwrap_or(i64::MAX) => Err(Refusal::HeldBeyondBy),
+        Some(by) if by.seconds <= i64::try_from(left.as_secs()).unwrap_or(i64::MAX) => {
+            Err(Refusal::HeldBeyondBy)
+        }
         _ => Ok(()),
     }
 }

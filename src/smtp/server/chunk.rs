@@ -23,7 +23,9 @@ pub(super) fn read(argument: &[u8]) -> Result<Command, Fixed> {
     let octets = octets.ok_or(replies::BDAT_SIZE)?;
     match (words.next(), words.next()) {
         (None, _) => Ok(Command::Bdat(Chunk { octets, last: false })),
-        (Some(word), None) if word.eq_ignore_ascii_case(b"LAST") => Ok(Command::Bdat(Chunk { octets, last: true })),
+        (Some(word), None) if word.eq_ignore_ascii_case(b"LAST") => {
+            Ok(Command::Bdat(Chunk { octets, last: true }))
+        }
         _ => Ok(Command::BadBdat(octets)),
     }
 }
@@ -46,7 +48,18 @@ mod tests {
         for argument in ["86 FIRST", "86 LAST LAST", "86 86"] {
             assert_eq!(read(argument.as_bytes()), Ok(Command::BadBdat(86)), "{argument}");
         }
-        for bad in ["", "LAST", "-1", "+1", "0x10", "1e3", "1,000", "86LAST", "18446744073709551616", "000000000000000000086"] {
+        for bad in [
+            "",
+            "LAST",
+            "-1",
+            "+1",
+            "0x10",
+            "1e3",
+            "1,000",
+            "86LAST",
+            "18446744073709551616",
+            "000000000000000000086",
+        ] {
             assert_eq!(read(bad.as_bytes()), Err(replies::BDAT_SIZE), "{bad}");
         }
     }

@@ -185,7 +185,8 @@ fn rcpt(argument: &[u8]) -> Result<RcptCommand, Fixed> {
     let (forward_path, rest) = path::forward_path(argument)?;
     let parameters = parameter::split(rest)?;
     let extended = !parameters.is_empty();
-    let mut rcpt = RcptCommand { forward_path, notify: None, original: None, unicode_original: false, extended };
+    let mut rcpt =
+        RcptCommand { forward_path, notify: None, original: None, unicode_original: false, extended };
     for parameter in parameters {
         match parameter.keyword.as_str() {
             "NOTIFY" => rcpt.notify = Some(parameter::notify(parameter.value)?),

@@ -284,8 +284,12 @@ impl Fault {
     fn reply(self) -> Reply {
         let line = self.line;
         let (fixed, text) = match self.what {
-            What::BareCr => (replies::BARE_LINE_END, "a bare CR; lines end with CRLF (RFC 5321 section 2.3.8)"),
-            What::BareLf => (replies::BARE_LINE_END, "a bare LF; lines end with CRLF (RFC 5321 section 2.3.8)"),
+            What::BareCr => {
+                (replies::BARE_LINE_END, "a bare CR; lines end with CRLF (RFC 5321 section 2.3.8)")
+            }
+            What::BareLf => {
+                (replies::BARE_LINE_END, "a bare LF; lines end with CRLF (RFC 5321 section 2.3.8)")
+            }
             What::Nul => (replies::BAD_CONTENT, "a NUL octet (RFC 5322 section 3.5); send it encoded"),
             What::EightBit => {
                 (replies::BAD_CONTENT, "an octet above 127, and MAIL had no BODY=8BITMIME (RFC 6152)")

@@ -85,7 +85,12 @@ mod tests {
     #[test]
     fn holduntil_is_a_moment_of_rfc_3339() {
         let moment = Hold::Until(Timestamp::from_millis(1_795_318_387_000));
-        for good in ["2026-11-22T03:33:07Z", "2026-11-22t03:33:07z", "2026-11-22T04:33:07+01:00", "2026-11-22T03:33:07.000Z"] {
+        for good in [
+            "2026-11-22T03:33:07Z",
+            "2026-11-22t03:33:07z",
+            "2026-11-22T04:33:07+01:00",
+            "2026-11-22T03:33:07.000Z",
+        ] {
             assert_eq!(Hold::read_until(Some(good)), Ok(moment), "{good}");
         }
         for bad in [

@@ -148,7 +148,17 @@ mod tests {
         let parameters = split(b"  size=12 Body=8BITMIME FLAG ").unwrap();
         let seen: Vec<_> = parameters.iter().map(|p| (p.keyword.as_str(), p.value)).collect();
         assert_eq!(seen, [("SIZE", Some("12")), ("BODY", Some("8BITMIME")), ("FLAG", None)]);
-        for bad in [&b" =1"[..], b" SIZE=", b" SIZE=1=2", b" -A", b" A_B", b" A\tB", b" A=\x7f", b" A=\xc2\x85", b" \xc3\xa9=1"] {
+        for bad in [
+            &b" =1"[..],
+            b" SIZE=",
+            b" SIZE=1=2",
+            b" -A",
+            b" A_B",
+            b" A\tB",
+            b" A=\x7f",
+            b" A=\xc2\x85",
+            b" \xc3\xa9=1",
+        ] {
             assert_eq!(split(bad), Err(replies::PARAMETER_SYNTAX), "{bad:?}");
         }
         assert_eq!(split(b" A=\xff"), Err(replies::NOT_UTF8));
@@ -180,7 +190,20 @@ mod tests {
         assert_eq!(by_text("+000000120;rt"), Ok((120, ByMode::Return, true)));
         assert_eq!(by_text("-999999999;NT"), Ok((-999_999_999, ByMode::Notify, true)));
         assert_eq!(by_text("0;n"), Ok((0, ByMode::Notify, false)));
-        for bad in ["", "120", "120;", "120;X", "120;TR", "120;R;T", "0;R", "-1;R", "--1;N", ";R", "1e3;R", "1000000000;R"] {
+        for bad in [
+            "",
+            "120",
+            "120;",
+            "120;X",
+            "120;TR",
+            "120;R;T",
+            "0;R",
+            "-1;R",
+            "--1;N",
+            ";R",
+            "1e3;R",
+            "1000000000;R",
+        ] {
             assert_eq!(by(Some(bad)), Err(replies::BY_VALUE), "{bad}");
         }
         assert_eq!(by(None), Err(replies::BY_VALUE));
@@ -191,7 +214,9 @@ mod tests {
         for good in ["<>", "a@example.org", "a+2Bb@example.org"] {
             assert_eq!(auth(Some(good)), Ok(true), "{good}");
         }
-        for bad in [None, Some("a"), Some("<a@example.org>"), Some("a+2b@example.org"), Some("+0D+0A@example.org")] {
+        for bad in
+            [None, Some("a"), Some("<a@example.org>"), Some("a+2b@example.org"), Some("+0D+0A@example.org")]
+        {
             assert_eq!(auth(bad), Err(replies::AUTH_VALUE), "{bad:?}");
         }
     }

@@ -124,7 +124,8 @@ impl Narrator {
             }
             EventName::Reject => self.rejected(event),
             EventName::Convert | EventName::Drop => {
-                let what = if event.event == EventName::Convert { "changes the message" } else { "drops octets" };
+                let what =
+                    if event.event == EventName::Convert { "changes the message" } else { "drops octets" };
                 let reason = event.reason.as_deref().unwrap_or_default();
                 vec![self.line(event, Tone::Plain, format!("the relay {what}: {reason}"))]
             }

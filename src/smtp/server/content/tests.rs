@@ -95,7 +95,11 @@ fn takes_no_bare_line_end_for_an_end_and_refuses_at_the_true_one() {
         let refusal = whole.unwrap().unwrap_err();
         assert!(refusal.starts_with("line ") && refusal.contains("bare "), "{refusal}");
         for piece in 1..=input.len() {
-            assert_eq!(read(STRICT, &input, piece), (input.len(), Some(Err(refusal.clone()))), "{smuggled:?}");
+            assert_eq!(
+                read(STRICT, &input, piece),
+                (input.len(), Some(Err(refusal.clone()))),
+                "{smuggled:?}"
+            );
         }
     }
 }
@@ -117,7 +121,11 @@ fn repairs_bare_line_ends_without_ever_taking_one_for_an_end() {
     ] {
         for piece in 1..=input.len() {
             let (taken, content) = read(LENIENT, input, piece);
-            assert_eq!((taken, content.unwrap().unwrap()), (input.len(), expected.to_vec()), "{input:?} by {piece}");
+            assert_eq!(
+                (taken, content.unwrap().unwrap()),
+                (input.len(), expected.to_vec()),
+                "{input:?} by {piece}"
+            );
         }
     }
     for smuggled in SMUGGLED {
@@ -148,7 +156,11 @@ fn tells_the_first_fault_and_its_line_however_the_input_is_cut() {
         let input = [&input, &b".\r\n"[..]].concat();
         for piece in (1..8).chain([input.len() / 2, input.len()]) {
             let refusal = read(STRICT, &input, piece).1.unwrap().unwrap_err();
-            assert!(refusal.starts_with(expected), "{:?} by {piece}: {refusal}", input.escape_ascii().to_string());
+            assert!(
+                refusal.starts_with(expected),
+                "{:?} by {piece}: {refusal}",
+                input.escape_ascii().to_string()
+            );
         }
     }
     let just_fits = [&[b'x'; 998][..], b"\r\n..", &[b'x'; 997], b"\r\n.\r\n"].concat();
@@ -189,8 +201,7 @@ fn chunks_have_no_dots_and_obey_the_same_rules_unless_they_are_binary() {
     let mut repaired = reader(Framing::Chunks, LENIENT);
     repaired.read(b"a\nb\r");
     assert_eq!(end(repaired).unwrap(), b"a\r\nb\r\n");
-    let mut binary =
-        ContentReader::new(Framing::Chunks, 1000, STRICT, announced(BodyType::BinaryMime));
+    let mut binary = ContentReader::new(Framing::Chunks, 1000, STRICT, announced(BodyType::BinaryMime));
     binary.read(b"\0\r\n.\r\n\n\r\xff");
     assert_eq!(end(binary).unwrap(), b"\0\r\n.\r\n\n\r\xff");
 }
@@ -232,5 +243,7 @@ fn long_content_comes_in_few_chunks() {
     reader.read(b".\r\n");
     let (content, ..) = reader.finish().unwrap();
     assert_eq!(content.len(), 1_000_000);
-    assert!(content.chunks().len() < 25 && content.chunks().iter().all(|chunk| chunk.len() <= kept::CHUNK_MAX));
+    assert!(
+        content.chunks().len() < 25 && content.chunks().iter().all(|chunk| chunk.len() <= kept::CHUNK_MAX)
+    );
 }

@@ -143,7 +143,9 @@ impl Server {
 
     /// Reads what is refused, and keeps nothing.
     pub(super) fn skip_chunk(&mut self) -> Progress {
-        let State::Skip { octets, .. } = &mut self.state else { unreachable!("called in a refused chunk only") };
+        let State::Skip { octets, .. } = &mut self.state else {
+            unreachable!("called in a refused chunk only")
+        };
         let length = available(*octets, &self.input);
         *octets -= length as u64;
         self.input.advance(length);

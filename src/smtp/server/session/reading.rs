@@ -68,7 +68,9 @@ impl Server {
             return self.reply(replies::TOO_MANY_COMMANDS);
         }
         match command {
-            Ok(Command::Bdat(Chunk { octets, .. })) if self.refused => self.skip(octets, replies::ONLY_QUIT, true),
+            Ok(Command::Bdat(Chunk { octets, .. })) if self.refused => {
+                self.skip(octets, replies::ONLY_QUIT, true)
+            }
             Ok(command) if self.refused && command != Command::Quit => self.fault(replies::ONLY_QUIT),
             Ok(command) => self.obey(command),
             Err(fault) => self.fault(fault),
