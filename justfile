@@ -17,6 +17,14 @@ test:
 bench *ARGUMENTS:
     cargo bench --locked --bench relay -- {{ARGUMENTS}}
 
+# The front door alone, beside Postfix's smtpd and mailin; needs tests/peers/install.
+bench-accept *ARGUMENTS:
+    cargo bench --locked --bench accept -- {{ARGUMENTS}}
+
+# Looks for octets that break a promise: `just fuzz session -max_total_time=600`. Needs nightly and cargo-fuzz.
+fuzz TARGET *ARGUMENTS:
+    cargo +nightly fuzz run {{TARGET}} -- {{ARGUMENTS}}
+
 # A flaky upstream with the relay in front of it, an hour in each second; Ctrl-C ends it.
 lab *ARGUMENTS:
     cargo run --locked --release -- lab up {{ARGUMENTS}}

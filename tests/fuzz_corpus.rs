@@ -4,7 +4,6 @@
 //! a corpus, or a corpus without a target, is a failure. What fuzzing has found is kept there under a name of its own.
 //! Not here: the targets (`tests/fuzz`), the search for more (`cargo +nightly fuzz run <target>` in this repository).
 
-#[allow(dead_code)]
 mod dialogue;
 mod fuzz;
 
@@ -14,7 +13,7 @@ use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
 use dialogue::{Act, Dialogue};
-use fuzz::TARGETS;
+use fuzz::{TARGETS, Target};
 
 fn folder(below: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(below)
@@ -32,7 +31,7 @@ fn name(path: &Path) -> String {
 }
 
 /// Runs one input; what breaks is named.
-fn play(target: fn(&[u8]), octets: &[u8], whose: &str) {
+fn play(target: Target, octets: &[u8], whose: &str) {
     if catch_unwind(|| target(octets)).is_err() {
         panic!("{whose} breaks a promise: {}", octets.escape_ascii());
     }

@@ -42,12 +42,8 @@ pub fn run(octets: &[u8]) {
         && !before.windows(4).any(|window| window == b"RCPT")
     {
         let again = say(before, written_recipient(recipient).as_bytes());
-        assert_eq!(
-            again.recipients,
-            [recipient.clone()],
-            "RCPT is not understood as it was: {}",
-            line.escape_ascii()
-        );
+        let same = again.recipients.as_slice() == std::slice::from_ref(recipient);
+        assert!(same, "RCPT is not understood as it was: {} {:?}", line.escape_ascii(), again.recipients);
     }
 }
 

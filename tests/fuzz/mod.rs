@@ -17,8 +17,11 @@ pub mod session;
 pub mod wire;
 pub mod xtext;
 
+/// Panics when the octets break a promise.
+pub type Target = fn(&[u8]);
+
 /// Every target by its name, which is also that of its corpus.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+pub const TARGETS: &[(&str, Target)] = &[
     ("address", address::run),
     ("bdat", bdat::run),
     ("command", command::run),

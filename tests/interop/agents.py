@@ -180,6 +180,7 @@ def python_aiosmtplib(door, sender, recipients, contents):
                                use_tls=door.tls == "implicit", start_tls=door.tls == "starttls")
         async with smtp:
             if door.user:
+                await smtp.ehlo()
                 await getattr(smtp, f"auth_{door.mechanism.lower()}")(door.user, door.password)
             for content in contents:
                 options = ["BODY=8BITMIME"] if not content.isascii() else []

@@ -24,7 +24,7 @@ class Auth(Scenario):
         self.upstream = self.enter(Aiosmtpd())
         certificate, key = agents.certificate(self.folder)
         users, port = self.folder / "users", free_port()
-        subprocess.run([os.environ["INTEROP_POSTHOUSE"], "user", "add", USER, "--users", str(users), "--password-stdin"],
+        subprocess.run([os.environ["INTEROP_POSTHOUSE"], "user", "add", USER, "--users", str(users)],
                        input=PASSWORD + "\n", text=True, check=True, capture_output=True, timeout=60)
         settings = f'[[listener]]\naddress = "{HOST}:{port}"\ntls = "{tls}"\n\n' \
                    f'[tls]\ncertificate = "{certificate}"\nkey = "{key}"\n'
