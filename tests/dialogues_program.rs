@@ -179,11 +179,31 @@ async fn expect(lines: &[Line], client: &mut Client, promised: &mut Vec<QueueId>
 
 /// Whether what was taken is what the dialogue says, one message for each promise, in order.
 fn compare(dialogue: &Dialogue, promised: &[QueueId], taken: &BTreeMap<QueueId, Taken>, place: &str) {
+    compare_with(&dialogue.messages, dialogue, promised, taken, place);
+}
+
+/// As it goes on: what was held here is not held by the next hop (RFC 4865).
+fn released(dialogue: &Dialogue) -> Vec<u8> {
+    let mut messages = dialogue.messages.clone();
+    while let Some(at) = messages.windows(9).position(|nine| nine == b" HOLDFOR=") {
+        let digits = messages[at + 9..].iter().take_while(|octet| octet.is_ascii_digit()).count();
+        messages.drain(at..at + 9 + digits);
+    }
+    messages
+}
+
+fn compare_with(
+    expected: &[u8],
+    dialogue: &Dialogue,
+    promised: &[QueueId],
+    taken: &BTreeMap<QueueId, Taken>,
+    place: &str,
+) {
     assert!(promised.is_sorted(), "{place}: queue ids go backwards");
     assert_eq!(promised, taken.keys().copied().collect::<Vec<_>>(), "{place}: what was promised and taken");
     let messages: Vec<u8> =
         taken.iter().flat_map(|(id, taken)| taken.as_written(*id, dialogue, place)).collect();
-    let (expected, messages) = (dialogue.messages.escape_ascii(), messages.escape_ascii());
+    let (expected, messages) = (expected.escape_ascii(), messages.escape_ascii());
     assert_eq!(messages.to_string(), expected.to_string(), "{place}: what was taken");
 }
 
@@ -340,7 +360,7 @@ async fn every_dialogue_goes_as_written_through_a_relay_to_its_upstream() {
                 assert!(seconds < 60, "{place}: {:?}", relay.queue().list(&Default::default()).await);
                 relay.clock().wait(Duration::from_secs(1)).await;
             }
-            compare(dialogue, &promised, &sink.taken(), &place);
+            compare_with(&released(dialogue), dialogue, &promised, &sink.taken(), &place);
             relay.shutdown(PATIENCE).await.unwrap();
         }
     }

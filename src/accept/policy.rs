@@ -20,7 +20,7 @@ pub(super) fn may_relay(
     if !networks.iter().any(|network| network.contains(&client)) {
         return Err(Refusal::MayNotRelay);
     }
-    match routes.destination(recipient.domain()) {
+    match routes.destination(&recipient.ascii_domain()) {
         Some(_) => Ok(()),
         None => Err(Refusal::NoRoute),
     }

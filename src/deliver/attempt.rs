@@ -2,16 +2,16 @@
 
 use std::sync::Arc;
 
-use super::classify::{self, Fate, Stage, Unfit};
+use super::classify::{self, Fate, Stage};
 use super::connection::{Connection, Opener};
+use super::offer::Offer;
 use super::pool::Pool;
 use super::settings::Settings;
 use crate::clock::{Clock, Timestamp};
-use crate::mail::{BodyType, Destination, Host, Outcome, Verdict};
+use crate::mail::{Destination, Host, Outcome, Verdict};
 use crate::net::{ClientTls, Network};
 use crate::queue::Job;
 use crate::route::{NextHop, Plan, Router, Unroutable};
-use crate::smtp::client::{Extensions, Transaction};
 use crate::tracking::{Candidate, FailedOver, Routed, Tracking};
 
 /// How an attempt ended.
@@ -39,8 +39,9 @@ pub struct Courier {
 enum AtHost {
     /// It could not be used at all.
     Failed(Outcome),
-    /// A fate for each recipient that it was offered.
-    Answered(Vec<Fate>),
+    /// A fate for each recipient that it was offered, by his number. Those for whom it had no room wait as if there had
+    /// been no attempt.
+    Answered(Vec<(u32, Fate)>),
 }
 
 impl Courier {
@@ -85,7 +86,7 @@ impl Courier {
                     answered = true;
                     let mut elsewhere = None;
                     let mut left = Vec::new();
-                    for (recipient, fate) in waiting.into_iter().zip(fates) {
+                    for (recipient, fate) in fates {
                         match fate {
                             Fate::Settled(outcome) => outcomes.push((recipient, outcome)),
                             Fate::Elsewhere(outcome) => {
@@ -151,14 +152,18 @@ impl Courier {
     ) -> Option<AtHost> {
         let hop = connection.hop().clone();
         let host = host(&hop);
-        let transaction = transaction(job, recipients);
-        if let Some(why) = unfit(&transaction, connection.extensions()) {
-            let outcome = classify::unfit(&host, why);
+        let envelope = &job.message.envelope;
+        let age = self.clock.now().since(job.message.arrived_at);
+        let offer = Offer::of(envelope, &job.content, recipients, connection.extensions(), age);
+        let unfit =
+            offer.unfit.iter().map(|(index, why)| (*index, Fate::Elsewhere(classify::unfit(&host, *why))));
+        let unfit: Vec<(u32, Fate)> = unfit.collect();
+        if offer.recipients.is_empty() {
             self.finish(connection).await;
-            return Some(AtHost::Answered(vec![Fate::Elsewhere(outcome); recipients.len()]));
+            return Some(AtHost::Answered(unfit));
         }
         let dsn = connection.extensions().dsn;
-        let (report, trouble) = connection.send(transaction).await;
+        let (report, trouble) = connection.send(offer.transaction).await;
         let refused = report.mail.as_ref().filter(|reply| reply.code() == 421);
         // Servers end connections that were idle, or that have carried enough; a new one tells more.
         if reused && (refused.is_some() || (trouble.is_some() && report.mail.is_none())) {
@@ -174,6 +179,7 @@ impl Courier {
             self.router.succeeded(&hop);
         }
         let fates = classify::of_transaction(&host, &report, dsn, trouble.as_ref());
+        let fates = offer.recipients.into_iter().zip(fates).chain(unfit).collect();
         if trouble.is_none() {
             self.finish(connection).await;
         }
@@ -185,7 +191,8 @@ impl Courier {
         if !connection.is_ready().await {
             return;
         }
-        if connection.used() < self.settings.messages_per_connection {
+        let mail_max = connection.extensions().limits.mail_max.unwrap_or(u32::MAX);
+        if connection.used() < self.settings.messages_per_connection.min(mail_max) {
             self.pool.park(connection);
         } else {
             tokio::spawn(connection.quit());
@@ -269,30 +276,4 @@ fn host(hop: &NextHop) -> Host {
 
 fn for_all(recipients: &[u32], outcome: &Outcome) -> Vec<(u32, Outcome)> {
     recipients.iter().map(|recipient| (*recipient, outcome.clone())).collect()
-}
-
-fn transaction(job: &Job, recipients: &[u32]) -> Transaction {
-    let envelope = &job.message.envelope;
-    // Clients declare 8BITMIME wherever it is offered; only content that has octets of eight bits needs it.
-    let seven_bit = job.content.chunks().iter().all(|chunk| chunk.is_ascii());
-    Transaction {
-        reverse_path: envelope.reverse_path.clone(),
-        body: if seven_bit { BodyType::SevenBit } else { envelope.body },
-        ret: envelope.ret,
-        envid: envelope.envid.clone(),
-        size: job.content.len() as u64,
-        recipients: recipients.iter().map(|index| envelope.recipients[*index as usize].clone()).collect(),
-        content: job.content.clone(),
-    }
-}
-
-/// Why a host with these extensions cannot take this message, if it can't.
-fn unfit(transaction: &Transaction, offered: &Extensions) -> Option<Unfit> {
-    match offered.size_limit {
-        Some(limit) if transaction.size > limit => {
-            return Some(Unfit::TooLarge { size: transaction.size, limit });
-        }
-        _ => {}
-    }
-    (transaction.body == BodyType::EightBitMime && !offered.eight_bit_mime).then_some(Unfit::EightBit)
 }

@@ -12,13 +12,26 @@
 //! | 5yz to MAIL, DATA, final dot | the message | bounced | no |
 //! | 4yz to RCPT | the recipient | deferred | only for 421 and x.3.z |
 //! | 5yz to RCPT | the recipient | bounced | no |
-//! | a message that is too large, or of eight bits, for what its EHLO offers | the host | bounced | yes |
+//! | a message that the host's EHLO has no way for (below) | the host | bounced, if no host has one | yes |
 //! | connection lost or garbage, final dot not out | the message | deferred | yes |
 //! | connection lost, final dot out, no reply | the message | uncertain | no: it may have been delivered |
 //!
+//! What EHLO must offer, decided for each host before MAIL. The first host that does gets the message; only when every
+//! host of the destination was asked, and none does, is it for ever.
+//!
+//! | the message or recipient needs | else |
+//! |---|---|
+//! | SIZE no lower than its own | 5.3.4 |
+//! | 8BITMIME: octets of eight bits, declared | 5.6.3 |
+//! | BINARYMIME with CHUNKING: content that is no lines | 5.6.3 |
+//! | SMTPUTF8: the sender's address or this recipient's | 5.6.7 |
+//! | SMTPUTF8: the header section | 5.6.9 |
+//! | DELIVERBY: BY in mode R | 5.3.3 |
+//! | DELIVERBY with a least time that is left: BY in mode R | 5.4.7 |
+//!
 //! A reply's own enhanced status code is kept where it has one; else the status is x.0.0 of its class, or, where we
 //! know more, ours.
-//! RFC 5321 sections 4.2.1 and 4.5.4.1, RFC 3463.
+//! RFC 5321 sections 4.2.1 and 4.5.4.1, RFC 3463, RFC 2852 section 4, RFC 3030 section 3, RFC 6531 section 3.5.
 
 use std::io;
 
@@ -79,7 +92,14 @@ const NO_SECURITY: EnhancedStatus = EnhancedStatus::new(4, 7, 5);
 const NO_CREDENTIALS: EnhancedStatus = EnhancedStatus::new(4, 7, 8);
 const GARBAGE: EnhancedStatus = EnhancedStatus::new(4, 5, 0);
 /// Conversion required but not supported (RFC 3463 section 3.7).
-const EIGHT_BIT: EnhancedStatus = EnhancedStatus::new(5, 6, 3);
+const CONVERSION_NEEDED: EnhancedStatus = EnhancedStatus::new(5, 6, 3);
+/// Non-ASCII addresses not permitted; UTF-8 header message cannot be transferred (RFC 6531 section 3.5).
+const UTF8_ADDRESS: EnhancedStatus = EnhancedStatus::new(5, 6, 7);
+const UTF8_HEADER: EnhancedStatus = EnhancedStatus::new(5, 6, 9);
+/// System not capable of selected features.
+const NOT_CAPABLE: EnhancedStatus = EnhancedStatus::new(5, 3, 3);
+/// Delivery time expired.
+const TOO_LATE: EnhancedStatus = EnhancedStatus::new(5, 4, 7);
 const TOO_MANY_RECIPIENTS: EnhancedStatus = EnhancedStatus::new(5, 5, 3);
 /// Message too big for system.
 const TOO_LARGE: EnhancedStatus = EnhancedStatus::new(5, 3, 4);
@@ -138,7 +158,8 @@ fn of_recipient(
 ) -> Fate {
     // The first reply that is not what the transaction needs decides; they come in this order.
     let replies = [(&report.mail, "MAIL"), (&report.recipients[index], "RCPT"), (&report.data, "DATA")];
-    for (reply, command) in replies {
+    let steps = if report.chunked { &replies[..2] } else { &replies[..] };
+    for (reply, command) in steps {
         match reply {
             Some(reply) if is_go_ahead(reply) => {}
             Some(reply) => return of_refusal(host, reply, command),
@@ -206,7 +227,31 @@ fn describe(lost: Option<&Trouble>) -> String {
 pub(super) fn unfit(host: &Host, why: Unfit) -> Outcome {
     let (status, reason) = match why {
         Unfit::EightBit => {
-            (EIGHT_BIT, "the message needs 8BITMIME, which the host does not offer".to_owned())
+            (CONVERSION_NEEDED, "the message needs 8BITMIME, which the host does not offer".to_owned())
+        }
+        Unfit::Binary => {
+            let reason =
+                "the message is binary and needs BINARYMIME with CHUNKING, which the host does not offer";
+            (CONVERSION_NEEDED, reason.to_owned())
+        }
+        Unfit::Utf8Address => {
+            let reason = "an address outside of US-ASCII needs SMTPUTF8, which the host does not offer";
+            (UTF8_ADDRESS, reason.to_owned())
+        }
+        Unfit::Utf8Header => {
+            let reason = "a header section outside of US-ASCII needs SMTPUTF8, which the host does not offer";
+            (UTF8_HEADER, reason.to_owned())
+        }
+        Unfit::NoDeliverBy => {
+            let reason =
+                "the sender wants it back when it is late (BY with R), and the host does not offer DELIVERBY";
+            (NOT_CAPABLE, reason.to_owned())
+        }
+        Unfit::TooLate { left, least } => {
+            let reason = format!(
+                "of the time that the sender gave (BY with R) {left} seconds are left, and the host wants at least {least}"
+            );
+            (TOO_LATE, reason)
         }
         Unfit::TooLarge { size, limit } => {
             (TOO_LARGE, format!("the message has {size} octets, and the host takes at most {limit}"))
@@ -219,7 +264,19 @@ pub(super) fn unfit(host: &Host, why: Unfit) -> Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unfit {
     EightBit,
-    TooLarge { size: u64, limit: u64 },
+    Binary,
+    Utf8Address,
+    Utf8Header,
+    NoDeliverBy,
+    /// In seconds.
+    TooLate {
+        left: u64,
+        least: u64,
+    },
+    TooLarge {
+        size: u64,
+        limit: u64,
+    },
 }
 
 #[cfg(test)]
@@ -241,6 +298,7 @@ mod tests {
             mail: some(mail),
             recipients: vec![some(rcpt)],
             data: some(data),
+            chunked: false,
             end: some(end),
             dot_sent,
         };
@@ -286,6 +344,24 @@ mod tests {
             let got = fate(mail, rcpt, data, end, dot);
             assert_eq!((got.0, got.1.as_str(), got.2), expected, "{mail} / {rcpt} / {data} / {end} / {dot}");
         }
+    }
+
+    #[test]
+    fn by_bdat_nothing_is_asked_before_the_content() {
+        let some = |text: &str| Some(reply(text));
+        let of = |end: Option<Reply>, dot_sent| {
+            let mail = some("250 ok");
+            let recipients = vec![some("250 ok")];
+            let report = TransactionReport { mail, recipients, data: None, chunked: true, end, dot_sent };
+            of_recipient(&host(), &report, 0, true, Some(&Trouble::Closed))
+        };
+        let verdict = |fate| match fate {
+            Fate::Settled(outcome) | Fate::Elsewhere(outcome) => outcome.verdict,
+        };
+        assert_eq!(verdict(of(some("250 ok"), true)), Verdict::Delivered { dsn: true });
+        assert_eq!(verdict(of(some("554 no"), true)), Verdict::Bounced);
+        assert_eq!(verdict(of(None, true)), Verdict::Uncertain);
+        assert_eq!(verdict(of(None, false)), Verdict::Deferred);
     }
 
     #[test]

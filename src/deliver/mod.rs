@@ -17,6 +17,7 @@
 mod attempt;
 mod classify;
 mod connection;
+mod offer;
 mod pool;
 mod probe;
 mod settings;

@@ -1,14 +1,15 @@
 //! One message, once, to one server: what a command or a test needs, without a queue.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use super::classify::{self, Fate};
-use super::connection::Opener;
+use super::classify::{self, Fate, Stage, Trouble};
+use super::connection::{Connection, Opener};
+use super::offer::Offer;
 use super::settings::Timeouts;
 use crate::mail::{Address, Content, Envelope, Host, Outcome};
 use crate::net::{ClientTls, Network};
 use crate::route::NextHop;
-use crate::smtp::client::Transaction;
 
 /// Hands a message to the server at `address`, over TCP in the clear, and tells what it said to each recipient. Nothing
 /// is tried again.
@@ -25,17 +26,44 @@ pub async fn submit(
     let opener = Opener { network: &Network::System, tls: &no_tls(), hostname: &literal(address), timeouts };
     let outcomes: Vec<Outcome> = match opener.open(&hop).await {
         Err((stage, trouble)) => vec![classify::of_host(&host, stage, &trouble); recipients.len()],
-        Ok(mut connection) => {
-            let dsn = connection.extensions().dsn;
-            let (report, trouble) = connection.send(Transaction::new(envelope, content)).await;
-            let fates = classify::of_transaction(&host, &report, dsn, trouble.as_ref());
-            if trouble.is_none() && connection.is_ready().await {
-                connection.quit().await;
-            }
-            fates.into_iter().map(|(Fate::Settled(outcome) | Fate::Elsewhere(outcome))| outcome).collect()
-        }
+        Ok(connection) => hand_over(connection, &host, &envelope, &content).await,
     };
     recipients.into_iter().zip(outcomes).collect()
+}
+
+/// An outcome for each recipient. There is more than one transaction only where the host's limits leave no room for all in
+/// one.
+async fn hand_over(
+    mut connection: Connection,
+    host: &Host,
+    envelope: &Envelope,
+    content: &Content,
+) -> Vec<Outcome> {
+    let mut outcomes = vec![None; envelope.recipients.len()];
+    let mut waiting: Vec<u32> = (0..outcomes.len() as u32).collect();
+    while !waiting.is_empty() && connection.is_ready().await {
+        let offered = connection.extensions();
+        let dsn = offered.dsn;
+        let offer = Offer::of(envelope, content, &waiting, offered, Duration::ZERO);
+        for (index, why) in &offer.unfit {
+            outcomes[*index as usize] = Some(classify::unfit(host, *why));
+        }
+        if !offer.recipients.is_empty() {
+            let (report, trouble) = connection.send(offer.transaction).await;
+            let fates = classify::of_transaction(host, &report, dsn, trouble.as_ref());
+            for (index, Fate::Settled(outcome) | Fate::Elsewhere(outcome)) in
+                offer.recipients.iter().zip(fates)
+            {
+                outcomes[*index as usize] = Some(outcome);
+            }
+        }
+        waiting.retain(|index| outcomes[*index as usize].is_none());
+    }
+    if connection.is_ready().await {
+        connection.quit().await;
+    }
+    let unsaid = || classify::of_host(host, Stage::Transaction, &Trouble::Closed);
+    outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(unsaid)).collect()
 }
 
 /// For hops in the clear, which never ask for it: nobody is trusted, and no file of authorities is read.

@@ -46,6 +46,46 @@ impl Content {
         !after_cr
     }
 
+    /// Whether DATA can carry it: lines that end in CRLF, each of at most 998 octets, and no NUL (RFC 5321 section 4.5.3.1.6,
+    /// RFC 2045 section 2.8). Content that cannot is binary.
+    pub fn is_lines(&self) -> bool {
+        const LINE_MAX: usize = 998;
+        let (mut length, mut before) = (0, b'\n');
+        for byte in self.chunks.iter().flatten().copied() {
+            match byte {
+                0 => return false,
+                b'\n' if before != b'\r' => return false,
+                b'\n' => length = 0,
+                _ if before == b'\r' => return false,
+                b'\r' => {}
+                _ => length += 1,
+            }
+            if length > LINE_MAX {
+                return false;
+            }
+            before = byte;
+        }
+        before == b'\n'
+    }
+
+    /// Whether its header section is of US-ASCII: all before the first empty line.
+    pub fn has_ascii_header(&self) -> bool {
+        // Nothing stands in this line yet, but perhaps its CR.
+        let mut empty = true;
+        let mut before = 0;
+        for byte in self.chunks.iter().flatten().copied() {
+            match byte {
+                b'\n' if before == b'\r' && empty => return true,
+                b'\n' if before == b'\r' => empty = true,
+                b'\r' if before != b'\r' => {}
+                byte if !byte.is_ascii() => return false,
+                _ => empty = false,
+            }
+            before = byte;
+        }
+        true
+    }
+
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }
@@ -91,6 +131,34 @@ mod tests {
                 content.push(Bytes::copy_from_slice(&text.as_bytes()[cut..]));
                 assert_eq!(content.has_only_crlf(), expected, "{text:?} cut at {cut}");
             }
+        }
+    }
+
+    #[test]
+    fn lines_are_what_data_can_carry() {
+        let long = format!("{}\r\n", "x".repeat(998));
+        for good in ["", "\r\n", "a\r\n\r\n", "\u{e9}\r\n", &long] {
+            assert!(Content::from(good.to_owned()).is_lines(), "{good:?}");
+        }
+        let longer = format!("x{long}");
+        for binary in ["a", "a\n", "a\r", "a\rb\r\n", "\r\r\n", "a\0\r\n", "\n", "a\r\n\n", &longer] {
+            assert!(!Content::from(binary.to_owned()).is_lines(), "{binary:?}");
+        }
+    }
+
+    #[test]
+    fn the_header_section_ends_at_the_first_empty_line() {
+        for (text, ascii) in [
+            ("Subject: a\r\n\r\n\u{e9}", true),
+            ("\r\n\u{e9}", true),
+            ("Subject: a\r\nX: b\r\n", true),
+            ("", true),
+            ("Subject: \u{e9}\r\n\r\n", false),
+            ("Subject: a\r\n\u{e9}", false),
+            ("a\n\n\u{e9}", false),
+            ("a\r\n\r\r\n\u{e9}", false),
+        ] {
+            assert_eq!(Content::from(text.to_owned()).has_ascii_header(), ascii, "{text:?}");
         }
     }
 }

@@ -55,6 +55,29 @@ pub struct DeliverBy {
     pub trace: bool,
 }
 
+impl DeliverBy {
+    /// Nine digits (RFC 2852 section 4).
+    pub const SECONDS_MAX: i64 = 999_999_999;
+
+    /// The same for the next hop, `age` after the arrival here.
+    pub fn remaining(self, age: Duration) -> Self {
+        let age = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+        let seconds = self.seconds.saturating_sub(age).clamp(-Self::SECONDS_MAX, Self::SECONDS_MAX);
+        Self { seconds, ..self }
+    }
+}
+
+/// As it stands behind `BY=`.
+impl fmt::Display for DeliverBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mode = match self.mode {
+            ByMode::Return => "R",
+            ByMode::Notify => "N",
+        };
+        write!(f, "{};{mode}{}", self.seconds, if self.trace { "T" } else { "" })
+    }
+}
+
 /// What happens when the time of BY is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ByMode {
@@ -224,6 +247,15 @@ mod tests {
         for bad in ["a+", "a+2", "a+2b", "a=b", "a b", "a+0Ab", "a+7F", "\u{e9}"] {
             assert_eq!(decode_xtext(bad), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn by_counts_down_on_the_way_and_keeps_to_nine_digits() {
+        let by = DeliverBy { seconds: 600, mode: ByMode::Return, trace: false };
+        assert_eq!(by.remaining(Duration::from_millis(60_999)).to_string(), "540;R");
+        let by = DeliverBy { seconds: 5, mode: ByMode::Notify, trace: true };
+        assert_eq!(by.remaining(Duration::from_secs(65)).to_string(), "-60;NT");
+        assert_eq!(by.remaining(Duration::MAX).seconds, -DeliverBy::SECONDS_MAX);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::Address;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Destination {
     Upstream(String),
-    /// The domain in lower case.
+    /// The domain in lower case and A-labels: however a domain is spelled, it is one destination.
     Mx(String),
 }
 
@@ -32,7 +32,8 @@ pub enum Via {
     Mx,
 }
 
-/// Which domains a route is for: `*`, `example.org`, or `*.example.org` (what is below it, not the domain itself).
+/// Which domains a route is for: `*`, `example.org`, or `*.example.org` (what is below it, not the domain itself). Kept in
+/// lower case and A-labels, whichever labels it was written with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DomainPattern {
     All,
@@ -58,12 +59,13 @@ impl FromStr for DomainPattern {
         };
         // The grammar of domains stands in one place: that of addresses.
         let probe: Address = format!("x@{domain}").parse().map_err(|_| DomainPatternError)?;
-        let domain = probe.domain().to_ascii_lowercase();
+        let domain = probe.ascii_domain().to_ascii_lowercase();
         Ok(if below { Self::Below(domain) } else { Self::Exactly(domain) })
     }
 }
 
 impl DomainPattern {
+    /// `domain`: in A-labels ([`Address::ascii_domain`]).
     pub fn matches(&self, domain: &str) -> bool {
         match self {
             Self::All => true,
@@ -108,7 +110,8 @@ impl RouteTable {
         Self { routes: vec![route] }
     }
 
-    /// The destination of the recipients of a domain, or nothing when no route is for it.
+    /// The destination of the recipients of a domain, which is in A-labels ([`Address::ascii_domain`]), or nothing when no
+    /// route is for it.
     pub fn destination(&self, domain: &str) -> Option<Destination> {
         let route = self.routes.iter().find(|route| route.domains.iter().any(|p| p.matches(domain)))?;
         Some(match &route.via {
@@ -130,16 +133,22 @@ mod tests {
                 route("*.example.org", Via::Upstream("below".into())),
                 route("Example.org", Via::Upstream("exact".into())),
                 route("example.com", Via::Mx),
+                route("*.b\u{fc}cher.example", Via::Mx),
             ],
         };
         let to = |address: &str| {
-            table.destination(address.parse::<Address>().unwrap().domain()).map(|d| d.to_string())
+            table.destination(&address.parse::<Address>().unwrap().ascii_domain()).map(|d| d.to_string())
         };
         assert_eq!(to("a@example.ORG").as_deref(), Some("exact"));
         assert_eq!(to("a@b.example.org").as_deref(), Some("below"));
         assert_eq!(to("a@bexample.org"), None);
         assert_eq!(to("a@EXAMPLE.com").as_deref(), Some("mx:example.com"));
         assert_eq!(to("a@elsewhere.example"), None);
+        for spelled in
+            ["a@www.b\u{fc}cher.example", "a@WWW.B\u{dc}CHER.example", "a@www.XN--bcher-kva.example"]
+        {
+            assert_eq!(to(spelled).as_deref(), Some("mx:www.xn--bcher-kva.example"), "{spelled}");
+        }
         assert!("".parse::<DomainPattern>().is_err() && "a b".parse::<DomainPattern>().is_err());
     }
 }

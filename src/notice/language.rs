@@ -149,7 +149,7 @@ fn has_japanese_charset(original: &Original<'_>) -> bool {
 }
 
 fn is_under_jp(sender: &ReversePath) -> bool {
-    sender.address().is_some_and(|address| address.domain().to_ascii_lowercase().ends_with(".jp"))
+    sender.address().is_some_and(|address| address.ascii_domain().to_ascii_lowercase().ends_with(".jp"))
 }
 
 #[cfg(test)]

@@ -163,7 +163,7 @@ pub(super) fn entrant(stored: &Stored, progress: &Progress, rules: &dyn Rules, n
             continue;
         }
         let due = state.next_attempt.unwrap_or(now);
-        let share = shares.entry(rules.destination(recipient.address.domain())).or_insert(due);
+        let share = shares.entry(rules.destination(&recipient.address.ascii_domain())).or_insert(due);
         *share = due.min(*share);
         may_owe_delay |= !progress.delay_told && rules.delay_owed(&stored.envelope, recipient);
     }

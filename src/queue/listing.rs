@@ -166,7 +166,7 @@ impl Queue {
         let held = stored.progress.held_since.is_some();
         let recipient =
             |(recipient, progress): (&crate::mail::Recipient, &crate::spool::RecipientProgress)| {
-                let destination = rules.destination(recipient.address.domain());
+                let destination = rules.destination(&recipient.address.ascii_domain());
                 let waits = is_waiting(progress);
                 let sleep = state.ledger.sleep_of(&destination).filter(|_| waits).map(|sleep| &sleep.outcome);
                 let last = sleep.or_else(|| last_outcome(&stored.progress, progress));

@@ -189,7 +189,7 @@ impl Owed {
                 continue;
             }
             // While the destination sleeps, its failure is what holds the message up now.
-            let sleep = ledger.sleep_of(&rules.destination(recipient.address.domain()));
+            let sleep = ledger.sleep_of(&rules.destination(&recipient.address.ascii_domain()));
             let outcome = sleep.map(|sleep| &sleep.outcome).or_else(|| last_outcome(progress, state_of));
             recipients.push((index as u32, outcome.cloned()));
         }

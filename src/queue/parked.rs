@@ -91,7 +91,7 @@ impl Inner {
         for Asleep { destination, outcome, next_attempt } in ledger.tell_asleep(stored.id, now) {
             let recipients = std::iter::zip(&stored.envelope.recipients, &progress.recipients).enumerate();
             let mine = recipients.filter(|(_, (recipient, state))| {
-                is_waiting(state) && self.rules.destination(recipient.address.domain()) == destination
+                is_waiting(state) && self.rules.destination(&recipient.address.ascii_domain()) == destination
             });
             let indexes: Vec<u32> = mine.map(|(index, _)| index as u32).collect();
             if indexes.is_empty() {

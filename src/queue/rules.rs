@@ -30,7 +30,7 @@ impl Default for Settings {
 /// The relay's answers to the queue's questions. They may change while the relay runs; a message is asked about anew
 /// each time it is worked on.
 pub trait Rules: Send + Sync {
-    /// Where the mail for a domain goes. One without a route still has a destination: one that says so.
+    /// Where the mail for a domain, in A-labels, goes. One without a route still has a destination: one that says so.
     fn destination(&self, domain: &str) -> Destination;
 
     /// The schedule.

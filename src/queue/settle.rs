@@ -145,8 +145,9 @@ impl Inner {
     fn next_of(&self, open: &Open, job: &Job) -> Option<Option<Timestamp>> {
         let recipients = std::iter::zip(&open.stored.envelope.recipients, &open.progress.recipients);
         let waiting = recipients.filter(|(_, progress)| is_waiting(progress));
-        let mine = waiting
-            .filter(|(recipient, _)| self.rules.destination(recipient.address.domain()) == job.destination);
+        let mine = waiting.filter(|(recipient, _)| {
+            self.rules.destination(&recipient.address.ascii_domain()) == job.destination
+        });
         mine.map(|(_, progress)| progress.next_attempt).min()
     }
 
@@ -244,7 +245,9 @@ impl Expiry {
         let mut attempt = 0;
         for (index, recipient) in stored.envelope.recipients.iter().enumerate() {
             let state = &open.progress.recipients[index];
-            if !is_waiting(state) || inner.rules.destination(recipient.address.domain()) != self.destination {
+            if !is_waiting(state)
+                || inner.rules.destination(&recipient.address.ascii_domain()) != self.destination
+            {
                 continue;
             }
             let attempts = state.attempts;

@@ -192,7 +192,7 @@ impl Delivery {
         let mut mine: Vec<(Option<Timestamp>, u32)> = waiting
             .filter(|(_, (recipient, progress))| {
                 is_waiting(progress)
-                    && inner.rules.destination(recipient.address.domain()) == self.destination
+                    && inner.rules.destination(&recipient.address.ascii_domain()) == self.destination
             })
             .map(|(index, (_, progress))| (progress.next_attempt, index as u32))
             .collect();

@@ -99,7 +99,7 @@ impl Relay {
         }
         let routes = self.inner.answers.routes();
         if let Some(lost) =
-            envelope.recipients.iter().find(|r| routes.destination(r.address.domain()).is_none())
+            envelope.recipients.iter().find(|r| routes.destination(&r.address.ascii_domain()).is_none())
         {
             return Err(SubmitError::NoRoute(lost.address.clone()));
         }

@@ -133,7 +133,12 @@ pub(super) fn notes_of(
             content: frame.content(),
             moved: frame.kind() == Some(Kind::Moved),
             arrived_at: accepted.arrived_at,
-            domains: accepted.envelope.recipients.iter().map(|r| domains.id(r.address.domain())).collect(),
+            domains: accepted
+                .envelope
+                .recipients
+                .iter()
+                .map(|r| domains.id(&r.address.ascii_domain()))
+                .collect(),
             states,
         }))
     };

@@ -33,7 +33,7 @@ pub struct Outline {
 /// Recipients of one domain that wait.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WaitingDomain {
-    /// In lower case. Outlines of one start share the text.
+    /// In lower case and A-labels. Outlines of one start share the text.
     pub domain: Arc<str>,
     /// The earliest of their next attempts; `None`: one of them was never tried.
     pub next_attempt: Option<Timestamp>,
@@ -47,7 +47,7 @@ impl Outline {
             if state.state != RecipientState::Waiting {
                 continue;
             }
-            let domain = recipient.address.domain().to_ascii_lowercase();
+            let domain = recipient.address.ascii_domain().to_ascii_lowercase();
             match waiting.iter_mut().find(|known| *known.domain == *domain) {
                 // `None` is the least.
                 Some(known) => known.next_attempt = known.next_attempt.min(state.next_attempt),

@@ -114,7 +114,10 @@ fn own_name() -> String {
 
 /// A domain name, and no address literal. The grammar of domains stands in one place: that of addresses.
 pub(crate) fn is_domain(name: &str) -> bool {
-    !name.starts_with('[') && !name.contains('@') && format!("x@{name}").parse::<Address>().is_ok()
+    name.is_ascii()
+        && !name.starts_with('[')
+        && !name.contains('@')
+        && format!("x@{name}").parse::<Address>().is_ok()
 }
 
 fn speed(mut section: Section<'_>) -> f64 {

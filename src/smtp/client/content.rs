@@ -4,10 +4,10 @@
 //! for, and `advance` tells the machine what has gone out.
 //! Invariants: content is never copied: pieces are slices of its chunks. A line that begins with a dot is written
 //! as a piece that ends with that dot and one that begins with it. A CRLF is added where the content does not end
-//! with one; an empty content is the final dot alone.
+//! with one; an empty content is the final dot alone. A chunk of BDAT is its content's octets and nothing else.
 //! Duty of those who take content in: it has no bare CR or LF. Here it goes out as it is, for stuffing it otherwise
 //! would alter it for a server that reads as the RFC says.
-//! RFC 5321 section 4.5.2.
+//! RFC 5321 section 4.5.2, RFC 3030 section 2.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -25,7 +25,22 @@ const READY: usize = 64;
 pub struct Output {
     ready: VecDeque<Bytes>,
     length: usize,
-    content: Option<Stuffing>,
+    content: Option<Pieces>,
+}
+
+/// Content that is not ready yet.
+enum Pieces {
+    Stuffed(Stuffing),
+    Plain(std::vec::IntoIter<Bytes>),
+}
+
+impl Pieces {
+    fn next(&mut self) -> Option<Bytes> {
+        match self {
+            Self::Stuffed(stuffing) => stuffing.next(),
+            Self::Plain(chunks) => chunks.next(),
+        }
+    }
 }
 
 impl Output {
@@ -35,7 +50,13 @@ impl Output {
     }
 
     pub(super) fn push_content(&mut self, content: Content) {
-        self.content = Some(Stuffing::new(content));
+        self.content = Some(Pieces::Stuffed(Stuffing::new(content)));
+        self.refill();
+    }
+
+    /// The octets of a BDAT, as they are.
+    pub(super) fn push_chunk(&mut self, content: &Content) {
+        self.content = Some(Pieces::Plain(content.chunks().to_vec().into_iter()));
         self.refill();
     }
 
@@ -52,7 +73,7 @@ impl Output {
 
     fn refill(&mut self) {
         while self.ready.len() < READY {
-            match self.content.as_mut().and_then(Stuffing::next) {
+            match self.content.as_mut().and_then(Pieces::next) {
                 Some(piece) => self.put(piece),
                 None => {
                     self.content = None;

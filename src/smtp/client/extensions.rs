@@ -3,7 +3,8 @@
 //! Contract: [`Extensions::read`] takes the whole reply; keywords are read without regard to case, unknown ones are
 //! passed over. [`Extensions::default`] is a server that knows only HELO.
 //! Not here: what is done with an extension (`session`, `transaction`).
-//! RFC 5321 section 4.1.1.1, RFC 1870 section 4, RFC 4954 section 3.
+//! RFC 5321 section 4.1.1.1, RFC 1870 section 4, RFC 2852 section 4, RFC 3030, RFC 4954 section 3, RFC 6531 section 3.1,
+//! RFC 9422 section 3.
 
 use crate::mail::Reply;
 
@@ -16,6 +17,16 @@ pub struct Extensions {
     /// The octets of content that the server takes; `None` when it does not say, or says that there is no limit.
     pub size_limit: Option<u64>,
     pub eight_bit_mime: bool,
+    /// BDAT is offered.
+    pub chunking: bool,
+    /// BODY=BINARYMIME is offered; of use only with `chunking` (RFC 3030 section 3).
+    pub binary_mime: bool,
+    pub smtputf8: bool,
+    /// BY is offered, with the least seconds that the server takes in mode `R`; 0 where it says none.
+    pub deliver_by: Option<u64>,
+    /// FUTURERELEASE is offered. It is not used: what is to be released later waits here.
+    pub future_release: bool,
+    pub limits: Limits,
     pub enhanced_status_codes: bool,
     pub dsn: bool,
     pub starttls: bool,
@@ -23,12 +34,50 @@ pub struct Extensions {
     pub auth_login: bool,
 }
 
+/// What LIMITS says about sessions (RFC 9422); `None` where it says nothing. Values of 0 are passed over: nothing could be
+/// sent within them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// MAILMAX: transactions of one session.
+    pub mail_max: Option<u32>,
+    /// RCPTMAX: recipients of one transaction.
+    pub rcpt_max: Option<u32>,
+    /// RCPTDOMAINMAX: different domains among the recipients of one transaction.
+    pub rcpt_domain_max: Option<u32>,
+}
+
+impl Limits {
+    fn read<'a>(words: impl Iterator<Item = &'a str>) -> Self {
+        let mut limits = Self::default();
+        for (name, value) in words.filter_map(|word| word.split_once('=')) {
+            // Six digits at most (RFC 9422 section 4).
+            let value = value.parse().ok().filter(|value| (1..=999_999).contains(value));
+            match name {
+                "MAILMAX" => limits.mail_max = value,
+                "RCPTMAX" => limits.rcpt_max = value,
+                "RCPTDOMAINMAX" => limits.rcpt_domain_max = value,
+                _ => {}
+            }
+        }
+        limits
+    }
+}
+
 impl Extensions {
+    /// Whether content of any octets may be sent: BODY=BINARYMIME and BDAT.
+    pub fn takes_binary(&self) -> bool {
+        self.binary_mime && self.chunking
+    }
+
     pub(super) fn read(reply: &Reply) -> Self {
         let mut extensions = Self::default();
         // The first line is the server's name and a greeting.
         for line in reply.lines().iter().skip(1) {
             let line = line.to_ascii_uppercase();
+            if let Some(values) = line.strip_prefix("LIMITS ") {
+                extensions.limits = Limits::read(values.split(' '));
+                continue;
+            }
             // "AUTH=PLAIN LOGIN" is how it was written before the RFC, and some still do.
             let mut words = line.split([' ', '=']).filter(|word| !word.is_empty());
             match words.next() {
@@ -39,6 +88,14 @@ impl Extensions {
                         words.next().and_then(|digits| digits.parse().ok()).filter(|limit| *limit > 0);
                 }
                 Some("8BITMIME") => extensions.eight_bit_mime = true,
+                Some("CHUNKING") => extensions.chunking = true,
+                Some("BINARYMIME") => extensions.binary_mime = true,
+                Some("SMTPUTF8") => extensions.smtputf8 = true,
+                Some("DELIVERBY") => {
+                    let least = words.next().and_then(|digits| digits.parse().ok());
+                    extensions.deliver_by = Some(least.unwrap_or(0));
+                }
+                Some("FUTURERELEASE") => extensions.future_release = true,
                 Some("ENHANCEDSTATUSCODES") => extensions.enhanced_status_codes = true,
                 Some("DSN") => extensions.dsn = true,
                 Some("STARTTLS") => extensions.starttls = true,
@@ -61,8 +118,7 @@ mod tests {
 
     #[test]
     fn reads_what_matters_and_passes_over_the_rest() {
-        let lines =
-            ["PIPELINING", "pipelining", "Size 1000", "AUTH=LOGIN", "AUTH PLAIN X", "CHUNKING", "dsn"];
+        let lines = ["PIPELINING", "pipelining", "Size 1000", "AUTH=LOGIN", "AUTH PLAIN X", "XCLIENT", "dsn"];
         let extensions = Extensions::read(&Reply::with_lines(250, lines.map(String::from).to_vec()));
         let expected = Extensions {
             pipelining: true,
@@ -74,6 +130,28 @@ mod tests {
             ..Extensions::default()
         };
         assert_eq!(extensions, expected);
+    }
+
+    #[test]
+    fn reads_limits_times_and_what_content_may_be() {
+        let read = |line: &str| {
+            Extensions::read(&Reply::with_lines(250, vec!["mx.example.org".to_owned(), line.to_owned()]))
+        };
+        assert!(read("Chunking").chunking && !read("CHUNKING").takes_binary());
+        assert!(read("BINARYMIME").binary_mime && !read("BINARYMIME").takes_binary());
+        assert!(
+            read("smtputf8").smtputf8 && read("FUTURERELEASE 864000 2026-12-31T00:00:00Z").future_release
+        );
+        for (line, least) in [("DELIVERBY", 0), ("DELIVERBY 240", 240), ("DELIVERBY x", 0)] {
+            assert_eq!(read(line).deliver_by, Some(least), "{line}");
+        }
+        let limits = Limits { mail_max: Some(5), rcpt_max: Some(100), rcpt_domain_max: Some(1) };
+        assert_eq!(read("LIMITS MAILMAX=5 rcptmax=100 OTHER=1 RCPTDOMAINMAX=1").limits, limits);
+        for nonsense in
+            ["LIMITS", "LIMITS RCPTMAX=0", "LIMITS RCPTMAX=", "LIMITS RCPTMAX=1000000", "LIMITS RCPTMAX"]
+        {
+            assert_eq!(read(nonsense).limits, Limits::default(), "{nonsense}");
+        }
     }
 
     #[test]

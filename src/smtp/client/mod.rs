@@ -19,7 +19,7 @@ mod transaction;
 mod tests;
 
 pub use content::Output;
-pub use extensions::Extensions;
+pub use extensions::{Extensions, Limits};
 pub use reply::ProtocolError;
 pub use session::{Client, ClientSettings};
 pub use step::{NoMechanismError, Step, Waiting};

@@ -150,7 +150,8 @@ impl Client {
     /// # Panics
     /// When the last step was not [`Step::Ready`].
     pub fn begin(&mut self, transaction: Transaction) {
-        let report = TransactionReport::of(&transaction);
+        let chunked = transaction.is_chunked(&self.extensions);
+        let report = TransactionReport { chunked, ..TransactionReport::of(&transaction) };
         let running = Running { transaction, report, out: VecDeque::new(), next: 0, sending: false };
         self.leave_ready(State::Transaction(Box::new(running)));
     }

@@ -3,7 +3,7 @@
 use bytes::Buf;
 
 use super::*;
-use crate::mail::{Address, Content, Envelope, Reply, ReversePath};
+use crate::mail::{Address, BodyType, Content, Envelope, Reply, ReversePath};
 
 /// A driver without I/O: what the client writes gathers in `sent`.
 struct Driver {
@@ -143,6 +143,70 @@ fn leaves_many_recipients_to_several_groups() {
     driver.hear(&"250 ok\r\n".repeat(51));
     let report = driver.done("354 go\r\n250 ok\r\n");
     assert!((0..150).all(|index| report.recipient_accepted(index)));
+}
+
+const BINARY: &[&str] = &["PIPELINING", "CHUNKING", "BINARYMIME"];
+
+fn binary(recipients: &[&str]) -> Transaction {
+    Transaction { body: BodyType::BinaryMime, ..transaction(recipients) }
+}
+
+#[test]
+fn sends_binary_content_by_bdat_once_somebody_is_there_to_get_it() {
+    for pipelining in [true, false] {
+        let mut driver = Driver::ready(if pipelining { BINARY } else { &BINARY[1..] });
+        driver.client.begin(binary(TWO));
+        let step = driver.hear("250 ok\r\n550 unknown\r\n");
+        assert!(matches!(step, Step::NeedInput(Waiting::Recipient)));
+        let commands = driver.take_sent();
+        assert!(
+            commands.starts_with("MAIL FROM:<a@example.com> BODY=BINARYMIME\r\n")
+                && !commands.contains("BDAT")
+        );
+        assert!(matches!(driver.hear("250 ok\r\n"), Step::NeedInput(Waiting::EndOfContent)));
+        assert_eq!(
+            driver.take_sent(),
+            "BDAT 12 LAST\r\ntext\r\n.dot\r\n",
+            "no dot is stuffed, and none ends it"
+        );
+        let report = driver.done("250 queued\r\n");
+        assert_eq!((&report.data, code(&report.end)), (&None, Some(250)));
+        assert!(report.chunked && report.dot_sent && report.recipient_accepted(1));
+        driver.client.begin(transaction(ONE));
+        driver.run();
+        assert!(driver.take_sent().starts_with("MAIL FROM:<a@example.com>\r\n"), "no RSET is owed");
+    }
+}
+
+#[test]
+fn pushes_no_chunk_into_the_void() {
+    for replies in
+        ["250 ok\r\n550 no\r\n550 no\r\n", "550 no\r\n503 no\r\n503 no\r\n", "550 no\r\n250 ok\r\n250 ok\r\n"]
+    {
+        let mut driver = Driver::ready(BINARY);
+        driver.client.begin(binary(TWO));
+        let report = driver.done(replies);
+        assert!(!report.dot_sent && report.end.is_none());
+        assert!(!driver.take_sent().contains("BDAT"), "{replies:?}");
+        driver.client.begin(transaction(ONE));
+        driver.run();
+        assert!(driver.take_sent().starts_with("RSET\r\nMAIL FROM:"), "{replies:?}");
+    }
+}
+
+#[test]
+fn resets_after_a_chunk_that_was_refused_and_knows_when_nobody_knows() {
+    let mut driver = Driver::ready(BINARY);
+    driver.client.begin(binary(ONE));
+    driver.hear("250 ok\r\n250 ok\r\n");
+    let report = driver.done("452 full\r\n");
+    assert_eq!(code(&report.end), Some(452));
+    driver.take_sent();
+    driver.client.begin(binary(ONE));
+    driver.run();
+    assert!(driver.take_sent().starts_with("RSET\r\nMAIL FROM:"));
+    driver.hear("250 ok\r\n250 ok\r\n250 ok\r\n");
+    assert!(driver.client.report_of_broken_transaction().unwrap().is_uncertain());
 }
 
 #[test]

@@ -5,10 +5,11 @@
 //! Invariants: nothing in a command can end its line early: addresses are checked values, the rest is xtext.
 //! Not here: the order of commands (`session`), whether a message may go to a server without an extension that it
 //! would need (`deliver`).
-//! RFC 5321 section 3.3, RFC 1870 section 5, RFC 3461 section 4, RFC 6152 section 2.
+//! RFC 5321 section 3.3, RFC 1870 section 5, RFC 2852 section 4, RFC 3030 section 3, RFC 3461 section 4, RFC 6152
+//! section 2, RFC 6531 section 3.4.
 
 use crate::mail::{
-    BodyType, Content, Envelope, Recipient, Reply, ReplyClass, Ret, ReversePath, encode_xtext,
+    BodyType, Content, DeliverBy, Envelope, Recipient, Reply, ReplyClass, Ret, ReversePath, encode_xtext,
 };
 
 use super::extensions::Extensions;
@@ -18,6 +19,10 @@ use super::extensions::Extensions;
 pub struct Transaction {
     pub reverse_path: ReversePath,
     pub body: BodyType,
+    /// SMTPUTF8 is said where it is offered.
+    pub smtputf8: bool,
+    /// BY is said where it is offered; its seconds count from now.
+    pub deliver_by: Option<DeliverBy>,
     pub ret: Option<Ret>,
     pub envid: Option<String>,
     /// Octets of content, told by SIZE.
@@ -29,8 +34,9 @@ pub struct Transaction {
 impl Transaction {
     /// The whole envelope with its content.
     pub fn new(envelope: Envelope, content: Content) -> Self {
-        let Envelope { reverse_path, body, ret, envid, recipients, .. } = envelope;
-        Self { reverse_path, body, ret, envid, size: content.len() as u64, recipients, content }
+        let Envelope { reverse_path, body, ret, envid, recipients, smtputf8, deliver_by, .. } = envelope;
+        let size = content.len() as u64;
+        Self { reverse_path, body, smtputf8, deliver_by, ret, envid, size, recipients, content }
     }
 
     pub(super) fn mail(&self, offered: &Extensions) -> String {
@@ -41,8 +47,16 @@ impl Transaction {
         if offered.size {
             line += &format!(" SIZE={}", self.size);
         }
-        if offered.eight_bit_mime && self.body == BodyType::EightBitMime {
-            line += " BODY=8BITMIME";
+        match self.body {
+            BodyType::EightBitMime if offered.eight_bit_mime => line += " BODY=8BITMIME",
+            BodyType::BinaryMime if offered.takes_binary() => line += " BODY=BINARYMIME",
+            _ => {}
+        }
+        if offered.smtputf8 && self.smtputf8 {
+            line += " SMTPUTF8";
+        }
+        if let Some(by) = self.deliver_by.filter(|_| offered.deliver_by.is_some()) {
+            line += &format!(" BY={by}");
         }
         if offered.dsn {
             match self.ret {
@@ -55,6 +69,11 @@ impl Transaction {
             }
         }
         line + "\r\n"
+    }
+
+    /// Whether the content goes by BDAT: DATA can't carry octets of any kind.
+    pub(super) fn is_chunked(&self, offered: &Extensions) -> bool {
+        offered.takes_binary() && self.body == BodyType::BinaryMime
     }
 
     pub(super) fn rcpt(&self, index: usize, offered: &Extensions) -> String {
@@ -78,10 +97,13 @@ pub struct TransactionReport {
     pub mail: Option<Reply>,
     /// In the order of the transaction's recipients.
     pub recipients: Vec<Option<Reply>>,
+    /// The reply to DATA; `None` with BDAT, which asks nothing before it sends.
     pub data: Option<Reply>,
-    /// The reply to the final dot, for all recipients that were accepted.
+    /// The content goes by BDAT.
+    pub chunked: bool,
+    /// The reply to the final dot, or to the last BDAT, for all recipients that were accepted.
     pub end: Option<Reply>,
-    /// Whether the whole content and its final dot were written. With it and without `end`, nobody knows whether the
+    /// Whether the whole content, with its final dot unless it went by BDAT, was written. With it and without `end`, nobody knows whether the
     /// server has the message.
     pub dot_sent: bool,
 }
@@ -118,6 +140,7 @@ fn is_accepted(reply: &Option<Reply>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::ByMode;
 
     #[test]
     fn parameters_go_only_to_a_server_that_offers_them() {
@@ -133,10 +156,26 @@ mod tests {
         let bare = Extensions::default();
         assert_eq!(transaction.mail(&bare), "MAIL FROM:<>\r\n");
         assert_eq!(transaction.rcpt(0, &bare), "RCPT TO:<\"a b\"@example.org>\r\n");
-        let rich = Extensions { size: true, eight_bit_mime: true, dsn: true, ..bare };
+        let rich = Extensions { size: true, eight_bit_mime: true, dsn: true, ..bare.clone() };
         let mail = "MAIL FROM:<> SIZE=5 BODY=8BITMIME RET=HDRS ENVID=a+20b+2Bc+0D+0A\r\n";
         assert_eq!(transaction.mail(&rich), mail);
         let rcpt = "RCPT TO:<\"a b\"@example.org> NOTIFY=NEVER ORCPT=rfc822;a+2Bb@example.org\r\n";
         assert_eq!(transaction.rcpt(0, &rich), rcpt);
+
+        let mut envelope = Envelope::new(ReversePath::NULL, []);
+        envelope.body = BodyType::BinaryMime;
+        envelope.smtputf8 = true;
+        envelope.deliver_by = Some(DeliverBy { seconds: -60, mode: ByMode::Notify, trace: true });
+        let transaction = Transaction::new(envelope, Content::from("12345"));
+        assert_eq!(transaction.mail(&bare), "MAIL FROM:<>\r\n");
+        let half = Extensions { binary_mime: true, eight_bit_mime: true, ..bare.clone() };
+        assert_eq!(
+            transaction.mail(&half),
+            "MAIL FROM:<>\r\n",
+            "without CHUNKING there is no way to send it"
+        );
+        let rich =
+            Extensions { binary_mime: true, chunking: true, smtputf8: true, deliver_by: Some(0), ..bare };
+        assert_eq!(transaction.mail(&rich), "MAIL FROM:<> BODY=BINARYMIME SMTPUTF8 BY=-60;NT\r\n");
     }
 }

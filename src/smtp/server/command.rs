@@ -99,12 +99,14 @@ fn read(line: &[u8]) -> Result<Command, Fixed> {
     if line.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
         return Err(replies::FORBIDDEN_OCTET);
     }
-    let line = line.trim_ascii_end();
+    let length = line.iter().rposition(|octet| !matches!(octet, b' ' | b'\t')).map_or(0, |last| last + 1);
+    let line = &line[..length];
     if line.is_empty() {
         return Err(replies::EMPTY_LINE);
     }
     let verb_length = line.iter().position(|byte| *byte == b' ').unwrap_or(line.len());
-    let (verb, argument) = (&line[..verb_length], line[verb_length..].trim_ascii_start());
+    let (verb, rest) = line.split_at(verb_length);
+    let argument = &rest[rest.iter().take_while(|octet| **octet == b' ').count()..];
     let alone = |command| if argument.is_empty() { Ok(command) } else { Err(replies::NO_ARGUMENT_TAKEN) };
     match verb.to_ascii_uppercase().as_slice() {
         b"EHLO" => Ok(Command::Ehlo(hello_name(argument)?)),
@@ -229,6 +231,8 @@ mod tests {
             (b"NOOP\0", replies::FORBIDDEN_OCTET),
             (b"NOOP\nNOOP", replies::FORBIDDEN_OCTET),
             (b"NOOP\r", replies::FORBIDDEN_OCTET),
+            (b"QUIT\x0c", replies::UNKNOWN_COMMAND),
+            (b"EHLO \ta", replies::HELLO_NAME),
             (b"RSET now", replies::NO_ARGUMENT_TAKEN),
             (b"EHLO", replies::HELLO_NAME),
             (b"EHLO a b", replies::HELLO_NAME),

@@ -3,12 +3,13 @@
 //! Contract: [`Client::send_commands`] when no command is out, [`Client::transaction_reply`] for each reply,
 //! [`Client::content_sent`] when the final dot is written; [`Running::note`] keeps a reply for the report.
 //! With PIPELINING, MAIL, all RCPT and DATA go out in one write (at most [`BATCH`] commands at a time, so that neither
-//! side fills the other's buffers while nobody reads); without it, one command waits for another.
+//! side fills the other's buffers while nobody reads); without it, one command waits for another. BDAT waits for all
+//! replies before it: its octets go out unasked, and should not when nobody is there to get them.
 //! Invariants: replies are counted off against the commands that are out, in order. Content goes out only after a
-//! 354 with at least one accepted recipient; a 354 without any is answered by a lone dot. A transaction that ended
-//! before its content leaves an RSET, sent with the next one.
+//! 354, or by BDAT, with at least one accepted recipient; a 354 without any is answered by a lone dot. A transaction
+//! that ended before its content, or whose BDAT was refused, leaves an RSET, sent with the next one.
 //! Not here: everything outside of transactions (`session`), the text of commands (`transaction`).
-//! RFC 5321 section 3.3, RFC 2920 section 3.1.
+//! RFC 5321 section 3.3, RFC 2920 section 3.1, RFC 3030 section 2.
 
 use std::collections::VecDeque;
 
@@ -27,7 +28,7 @@ pub(super) struct Running {
     pub report: TransactionReport,
     /// Commands whose replies have not come.
     pub out: VecDeque<Sent>,
-    /// What is sent next: MAIL at 0, then the recipients, then DATA.
+    /// What is sent next: MAIL at 0, then the recipients, then DATA or BDAT.
     pub next: usize,
     /// Content is being written.
     pub sending: bool,
@@ -57,13 +58,23 @@ impl Client {
         if hopeless {
             return Some(self.end_transaction(true, false));
         }
+        if running.report.chunked && running.next == data {
+            let content = std::mem::take(&mut running.transaction.content);
+            running.next += 1;
+            running.sending = true;
+            self.output.push(format!("BDAT {} LAST\r\n", content.len()));
+            self.output.push_chunk(&content);
+            return None;
+        }
+        // Called again once the replies are in, for a BDAT.
+        let last = if running.report.chunked { data - 1 } else { data };
         let mut commands = String::new();
         let room = if self.extensions.pipelining { BATCH } else { 1 };
         if std::mem::take(&mut self.reset_owed) {
             commands += "RSET\r\n";
             running.out.push_back(Sent::Reset);
         }
-        while running.out.len() < room && running.next <= data {
+        while running.out.len() < room && running.next <= last {
             let (command, sent) = match running.next {
                 0 => (running.transaction.mail(&self.extensions), Sent::Mail),
                 next if next == data => ("DATA\r\n".to_owned(), Sent::Data),
@@ -125,8 +136,10 @@ impl Client {
                 Ok(Some(self.end_transaction(true, false)))
             }
             Sent::End | Sent::EmptyEnd => {
+                // After a BDAT that was refused the server's state is not known (RFC 3030 section 2).
+                let reset_owed = running.report.chunked && class != ReplyClass::Completed;
                 running.note(sent, reply);
-                Ok(Some(self.end_transaction(false, false)))
+                Ok(Some(self.end_transaction(reset_owed, false)))
             }
             Sent::Reset | Sent::Mail | Sent::Recipient(_) => {
                 running.note(sent, reply);

@@ -45,7 +45,8 @@ fn read(rules: ContentRules, input: &[u8], piece: usize) -> (usize, Option<Resul
 }
 
 fn end(reader: ContentReader) -> Result<Vec<u8>, String> {
-    reader.finish().map(|(content, ..)| content.to_bytes().to_vec()).map_err(|reply| reply.lines()[0].clone())
+    let text = |reply: Reply| reply.lines()[0].split_once(' ').expect("a status and a text").1.to_owned();
+    reader.finish().map(|(content, ..)| content.to_bytes().to_vec()).map_err(text)
 }
 
 #[test]
@@ -147,7 +148,7 @@ fn tells_the_first_fault_and_its_line_however_the_input_is_cut() {
         (b"a\r\nb\xff\0\r\n".to_vec(), "line 2 has an octet above 127"),
         (b"\xff\r\n\0\r\n".to_vec(), "line 1 has an octet"),
         (b"a\r\n\r\nb\rc\0\r\n".to_vec(), "line 3 has a bare CR"),
-        (b"\0\n".to_vec(), "line 1 has a NUL"),
+        (b"\0\n\r\n".to_vec(), "line 1 has a NUL"),
         ([&b"a\r\n"[..], &long, b"\0\r\n"].concat(), "line 2 has more than 998"),
         ([&b"\0\r\n"[..], &long].concat(), "line 1 has a NUL"),
         ([&b"\xff"[..], &long].concat(), "line 1 has an octet"),
