@@ -12,6 +12,7 @@ pub mod address;
 pub mod bdat;
 pub mod command;
 pub mod content;
+pub mod proxy;
 pub mod reply;
 pub mod session;
 pub mod wire;
@@ -26,6 +27,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("bdat", bdat::run),
     ("command", command::run),
     ("content", content::run),
+    ("proxy", proxy::run),
     ("reply", reply::run),
     ("session", session::run),
     ("xtext", xtext::run),
