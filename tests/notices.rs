@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use posthouse::clock::Timestamp;
 use posthouse::mail::{
-    Address, BodyType, EnhancedStatus, Envelope, Host, Notify, Origin, Outcome, QueueId, Reply, Ret,
-    ReversePath, Verdict,
+    Address, BodyType, ByMode, DeliverBy, EnhancedStatus, Envelope, Host, Notify, Origin, Outcome, QueueId,
+    Reply, Ret, ReversePath, Verdict,
 };
 use posthouse::notice::{Kind, LanguageChoice, Notice, Original, Report, Reported, Settings, write};
 use proptest::prelude::*;
@@ -314,6 +314,75 @@ fn requests() -> Vec<Case> {
     vec![relayed, asked]
 }
 
+/// RFC 6533: addresses and header sections outside of US-ASCII.
+fn utf8() -> Vec<Case> {
+    let refused = || replied(Verdict::Bounced, 550, &["5.1.1 No such user here"]);
+    let original =
+        || -> Vec<u8> { ORIGINAL.replace("Quarterly figures", "Zahlen f\u{fc}r B\u{fc}cher").into() };
+    let to_utf8 = |name| {
+        let mut case = Case::failed(name, refused());
+        case.envelope = envelope(&["r\u{f6}s+e@b\u{fc}cher.example"]);
+        case.envelope.smtputf8 = true;
+        case.original = original();
+        case.returned = "message/global-headers";
+        case
+    };
+    let mut ascii_sender = to_utf8("utf8-recipient");
+    ascii_sender.envelope.recipients[0].original =
+        Some("utf-8;\\x{7528}\\x{2B}@example.net".parse().unwrap());
+    ascii_sender.says = vec!["Subject: Zahlen f\u{fc}r B\u{fc}cher"];
+
+    let mut ascii_full = to_utf8("utf8-recipient-ret-full");
+    ascii_full.envelope.ret = Some(Ret::Full);
+    ascii_full.returned = "message/global";
+
+    let mut sender = to_utf8("utf8-sender");
+    sender.envelope.reverse_path = "\u{e4}nna@b\u{fc}cher.example".parse::<Address>().unwrap().into();
+    sender.envelope.recipients[0].original = Some("utf-8;\\x{7528}\\x{2B}@example.net".parse().unwrap());
+
+    let mut sender_full = to_utf8("utf8-sender-ret-full");
+    sender_full.envelope.reverse_path = sender.envelope.reverse_path.clone();
+    sender_full.envelope.ret = Some(Ret::Full);
+    sender_full.returned = "message/global";
+
+    let mut sender_to_ascii = Case::failed("utf8-sender-ascii-recipient", refused());
+    sender_to_ascii.envelope.reverse_path = sender.envelope.reverse_path.clone();
+    sender_to_ascii.envelope.smtputf8 = true;
+    vec![ascii_sender, ascii_full, sender, sender_full, sender_to_ascii]
+}
+
+/// What BINARYMIME and DELIVERBY bring with them.
+fn extensions() -> Vec<Case> {
+    let why = Outcome::local(
+        Verdict::Bounced,
+        EnhancedStatus::new(5, 6, 3),
+        "the message is binary and needs BINARYMIME with CHUNKING, which the host does not offer",
+    );
+    let mut binary = Case::failed("return-full-binary", Some(why));
+    binary.envelope.body = BodyType::BinaryMime;
+    binary.envelope.ret = Some(Ret::Full);
+    binary.original = ORIGINAL.replace("attached.\r\n", "attached.\0\n").into();
+    binary.says = vec!["only its header section is attached", "needs BINARYMIME with CHUNKING"];
+
+    let by = DeliverBy { seconds: 600, mode: ByMode::Return, trace: true };
+    let late = Outcome {
+        status: EnhancedStatus::new(4, 4, 7),
+        reason: "the time within which the sender wanted it delivered (BY) is over".into(),
+        ..greylisted().unwrap()
+    };
+    let mut returned = Case::failed("deliver-by-returned", Some(late));
+    returned.envelope.deliver_by = Some(by);
+    returned.now = arrived_at() + Duration::from_secs(600);
+    returned.says = vec!["451 4.7.1 Greylisted", "tried for 10 minutes without success and has stopped"];
+
+    let taken = replied(Verdict::Delivered { dsn: true }, 250, &["2.0.0 Ok"]);
+    let mut trace =
+        Case::new("deliver-by-trace", Kind::Relayed, arrived_at() + Duration::from_secs(2), taken);
+    trace.envelope.deliver_by = Some(by);
+    trace.says = vec!["your message asked for a trace of its way"];
+    vec![binary, returned, trace]
+}
+
 fn hostile() -> Vec<Case> {
     let injection = "5.7.1 no\r\nBcc: mallory@example.com\r\nAction: delivered\r\n\r\n\
                      --=_posthouse_0123456789abcdef--\r\nfree text \u{1b}[31m\u{e9}\u{202e}\0";
@@ -346,7 +415,10 @@ fn hostile() -> Vec<Case> {
 }
 
 fn cases() -> Vec<Case> {
-    [delays(), failures(), returns(), requests(), hostile()].into_iter().flatten().collect()
+    [delays(), failures(), returns(), requests(), utf8(), extensions(), hostile()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn folder() -> PathBuf {
@@ -392,7 +464,9 @@ fn every_notice_goes_from_the_null_reverse_path_and_asks_for_no_notice() {
         let notice = case.write();
         assert!(notice.envelope.reverse_path.is_null());
         assert_eq!(notice.envelope.recipients.len(), 1);
-        assert_eq!(notice.envelope.recipients[0].address.as_str(), "anna@example.org");
+        let sender = case.envelope.reverse_path.address().unwrap();
+        assert_eq!(notice.envelope.recipients[0].address, *sender);
+        assert_eq!(notice.envelope.smtputf8, !sender.is_ascii(), "{}", case.name);
         assert_eq!(notice.envelope.recipients[0].notify, Some(Notify::NEVER));
         assert_eq!((notice.envelope.ret, &notice.envelope.envid), (None, &None));
         let content = notice.content.to_bytes();

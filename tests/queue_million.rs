@@ -170,6 +170,8 @@ fn start(messages: usize, until: Timestamp, clock: &Clock, settings: Settings) -
             held_since: None,
             held_for_ms: 0,
             delay_told: false,
+            hold_for: None,
+            deliver_by: None,
             owes_report: false,
             waiting: [WaitingDomain { domain: Arc::clone(&domain), next_attempt: None }]
                 .into_iter()

@@ -1,28 +1,37 @@
-//! What all sessions share, and the loops that accept connections.
+//! What all sessions share: settings, counts of sessions and octets, the certificates of the listeners.
 //!
 //! Contract: [`Front::serve`] returns when it has been stopped and the last session has ended.
+//! Invariants: a place and its octets are given back however a session ends.
+//! Not here: accepting connections (`door`), the dialogue (`session`).
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, RwLock};
 
 use tokio::task::JoinSet;
 
-use super::session::Session;
-use super::{ListenerSettings, Settings, Stop};
+use super::door::Door;
+use super::policy::{Desk, Policy, UserSenders};
+use super::{Client, ListenerSettings, Settings, Stop};
 use crate::clock::Clock;
-use crate::mail::{Address, RouteTable};
-use crate::net::{Listener, Stream};
+use crate::mail::{Reply, RouteTable};
+use crate::net::{Listener, ServerTls};
 use crate::queue::{AcceptError, Dispatch};
-use crate::tracking::Tracking;
+use crate::tracking::{Rejected, Tracking};
 
-/// After accept(2) failed (too many open files), the next try waits this long, in real time.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Clients beyond the limit of sessions that are told so at one time; more are closed without a word.
+const TURNED_AWAY_AT_ONCE: usize = 256;
 
 /// Where the front door finds the route table of the moment.
 pub trait Routes: Send + Sync {
     fn routes(&self) -> Arc<RouteTable>;
+}
+
+/// What an embedding program adds to the configured rules.
+#[derive(Clone, Default)]
+pub struct Program {
+    pub policy: Option<Arc<dyn Policy>>,
+    pub user_senders: Option<Arc<dyn UserSenders>>,
 }
 
 /// The front door of one relay.
@@ -30,10 +39,16 @@ pub struct Front {
     settings: RwLock<Arc<Settings>>,
     hostname: String,
     pub(super) queue: Dispatch,
-    routes: Arc<dyn Routes>,
+    pub(super) desk: Desk,
     pub(super) tracking: Tracking,
     pub(super) clock: Clock,
     sessions: AtomicUsize,
+    /// Clients beyond the limit that are being told so.
+    turned_away: AtomicUsize,
+    /// Clients are closed without a word, and this has been said.
+    flooded: AtomicBool,
+    /// By the address of the listener as it was configured.
+    certificates: Mutex<Vec<(SocketAddr, ServerTls)>>,
     bytes_in_flight: AtomicU64,
     /// The last commit failed, and this has been said.
     refusing: AtomicBool,
@@ -47,15 +62,20 @@ impl Front {
         routes: Arc<dyn Routes>,
         tracking: Tracking,
         clock: Clock,
+        program: Program,
     ) -> Self {
+        let desk = Desk::new(routes, clock.clone(), program);
         Self {
             settings: RwLock::new(Arc::new(settings)),
             hostname,
             queue,
-            routes,
+            desk,
             tracking,
             clock,
             sessions: AtomicUsize::new(0),
+            turned_away: AtomicUsize::new(0),
+            flooded: AtomicBool::new(false),
+            certificates: Mutex::default(),
             bytes_in_flight: AtomicU64::new(0),
             refusing: AtomicBool::new(false),
         }
@@ -70,7 +90,8 @@ impl Front {
         self.sessions.load(Ordering::Relaxed)
     }
 
-    /// Who may relay, and the limits, from now on; open sessions keep what they began with.
+    /// Who may relay, the rules and the limits, from now on. Open sessions take them over at their next MAIL, so that
+    /// nothing changes within a transaction; what they were offered in EHLO stays.
     pub fn reload(&self, settings: Settings) {
         *self.settings.write().expect("no holder panics") = Arc::new(settings);
     }
@@ -92,78 +113,94 @@ impl Front {
         Arc::clone(&self.settings.read().expect("no holder panics"))
     }
 
-    pub(super) fn may_relay(
+    /// REJECT in the tracking log: `reply` is what the client is told.
+    pub(super) fn tell_rejected(
         &self,
-        settings: &Settings,
-        client: IpAddr,
-        recipient: &Address,
-    ) -> Result<(), super::refusals::Refusal> {
-        super::policy::may_relay(&settings.networks, &self.routes.routes(), client, recipient)
-    }
-
-    /// Accepts connections on all listeners until `stop`, then waits for the sessions to end.
-    pub async fn serve(self: Arc<Self>, listeners: Vec<(Listener, ListenerSettings)>, stop: Stop) {
-        let mut loops = JoinSet::new();
-        for (listener, settings) in listeners {
-            loops.spawn(Arc::clone(&self).serve_one(listener, Arc::new(settings), stop.clone()));
-        }
-        while loops.join_next().await.is_some() {}
-    }
-
-    async fn serve_one(
-        self: Arc<Self>,
-        mut listener: Listener,
-        settings: Arc<ListenerSettings>,
-        mut stop: Stop,
+        client: &Client,
+        sender: Option<&str>,
+        recipient: Option<&str>,
+        reply: &Reply,
+        reason: &str,
     ) {
-        let mut sessions = JoinSet::new();
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                () = stop.stopped() => break,
-                Some(_) = sessions.join_next() => continue,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, peer)) => {
-                    let session = self.session(stream, peer.ip(), &settings, &stop);
-                    sessions.spawn(session.run());
-                }
-                Err(error) => {
-                    tracing::warn!(address = %listener.local_addr(), %error, "cannot accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+        let facts =
+            Rejected { session: client.session, client: client.address, sender, recipient, reply, reason };
+        self.tracking.rejected(&facts);
+    }
+
+    /// Takes connections on all listeners until `stop`, then waits for the sessions to end.
+    pub async fn serve(self: Arc<Self>, listeners: Vec<(Listener, ListenerSettings)>, stop: Stop) {
+        let certificates = listeners.iter().filter_map(|(_, settings)| {
+            let tls = settings.tls.server()?;
+            Some((settings.address, tls.clone()))
+        });
+        *self.certificates.lock().expect("no holder panics") = certificates.collect();
+        let mut doors = JoinSet::new();
+        for (listener, settings) in listeners {
+            doors.spawn(Door::new(Arc::clone(&self), listener, settings, stop.clone()).serve());
+        }
+        while doors.join_next().await.is_some() {}
+    }
+
+    /// New clients of each listener are shown the certificate that the listener of the same address has in `now`, and
+    /// are asked for theirs as it says. Blocks on the file system where one is self-signed.
+    pub fn reload_certificates(&self, now: &[ListenerSettings]) {
+        for (address, running) in self.certificates.lock().expect("no holder panics").iter() {
+            let new = now.iter().find(|settings| settings.address == *address);
+            let Some(new) = new.and_then(|settings| settings.tls.server()) else { continue };
+            match new.open() {
+                Ok(()) => running.take_over(new),
+                Err(errors) => {
+                    for error in errors {
+                        tracing::error!(%address, %error, "the certificate cannot be used; the old one stays");
+                    }
                 }
             }
         }
-        drop(listener);
-        while sessions.join_next().await.is_some() {}
     }
 
-    fn session(
-        self: &Arc<Self>,
-        stream: Stream,
-        client: IpAddr,
-        listener: &Arc<ListenerSettings>,
-        stop: &Stop,
-    ) -> Session {
-        let place = Place::take(self);
-        Session::new(place, stream, client, Arc::clone(listener), stop.clone())
+    /// Said once in the program's log, until a client is let in again.
+    pub(super) fn is_flooded(&self) {
+        if !self.flooded.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                sessions = self.sessions(),
+                "too many clients at once even to say 421 to: further ones are closed without a word"
+            );
+        }
     }
 }
 
-/// One session's place among all: given back when the session ends, however it ends.
+/// One client's place among all: given back when its session ends, however it ends.
 pub(super) struct Place {
     pub front: Arc<Front>,
-    /// How many sessions there are with this one.
-    pub number: usize,
+    /// Within the limit of sessions; others are told so and nothing else.
+    welcome: bool,
     /// Octets of content that this session is receiving.
     in_flight: u64,
 }
 
 impl Place {
-    fn take(front: &Arc<Front>) -> Self {
-        let number = front.sessions.fetch_add(1, Ordering::Relaxed) + 1;
-        Self { front: Arc::clone(front), number, in_flight: 0 }
+    /// A place among the sessions, or among those that are being turned away; `None` when both are full.
+    pub fn take(front: &Arc<Front>) -> Option<Self> {
+        let limit = front.settings.read().expect("no holder panics").limits.sessions;
+        let take = |count: &AtomicUsize, limit: usize| {
+            let taken = count.fetch_add(1, Ordering::Relaxed) < limit;
+            if !taken {
+                count.fetch_sub(1, Ordering::Relaxed);
+            }
+            taken
+        };
+        let welcome = take(&front.sessions, limit);
+        if welcome {
+            front.flooded.store(false, Ordering::Relaxed);
+        } else if !take(&front.turned_away, TURNED_AWAY_AT_ONCE) {
+            return None;
+        }
+        Some(Self { front: Arc::clone(front), welcome, in_flight: 0 })
+    }
+
+    /// Whether there is room for this client's session.
+    pub fn is_welcome(&self) -> bool {
+        self.welcome
     }
 
     /// Sets how many octets this session has in flight; false when all sessions together then have more than `max`.
@@ -193,6 +230,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.give_back_in_flight();
-        self.front.sessions.fetch_sub(1, Ordering::Relaxed);
+        let count = if self.welcome { &self.front.sessions } else { &self.front.turned_away };
+        count.fetch_sub(1, Ordering::Relaxed);
     }
 }

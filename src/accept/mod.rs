@@ -1,17 +1,20 @@
-//! The way in by SMTP: listeners, sessions, who may relay, and the trace field.
+//! The way in: listeners and sessions, who may relay what to whom, and the trace field.
 //!
 //! Contract: [`Front::serve`] runs the listeners until it is stopped. Each session drives `smtp`'s server dialogue over
 //! its connection, answers its questions, and hands whole messages to the queue. Only with the queue's receipt is a
 //! 250 said.
+//! [`Front::submit`] takes in what comes by any other way, through the same decisions.
 //! Invariants: nothing of a message is kept before its commit; every limit has a name, a default and a reply
 //! ([`Limits`], `refusals`); every refusal of a recipient or a message stands in the tracking log.
 //! Not here: the grammar and order of commands (`smtp`), durability (`spool`), where mail goes (`route`).
 //! RFC 5321 sections 3.1, 3.7, 4.4, 4.5.3.2.7 and 6.3, RFC 3207.
 
 mod client;
+mod door;
 mod front;
 mod header;
 mod policy;
+mod reception;
 mod refusals;
 mod session;
 mod settings;
@@ -19,7 +22,10 @@ mod stop;
 mod trace_field;
 
 pub use client::Client;
-pub use front::{Front, Routes};
-pub use header::message_id;
+pub use front::{Front, Program, Routes};
+pub use policy::{
+    Answer, CertificatePattern, CertificatePatternError, ClientLimit, Decision, Policy, UserSenders, Whom,
+};
+pub use reception::SubmitError;
 pub use settings::{Limits, ListenerSettings, ListenerTls, Settings};
 pub use stop::Stop;

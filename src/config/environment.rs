@@ -14,7 +14,7 @@ const PREFIX: &str = "POSTHOUSE_";
 const OF_THE_PROGRAM: [&str; 2] = ["POSTHOUSE_CONFIG", "POSTHOUSE_LOG"];
 pub(super) const UPSTREAM: &str = "POSTHOUSE_UPSTREAM";
 /// The sections that may stand several times in a file.
-const REPEATED: [&str; 2] = ["listener", "route"];
+const REPEATED: [&str; 3] = ["limit", "listener", "route"];
 
 /// The variables that are settings, in the order of their names.
 pub(super) fn settings(environment: impl IntoIterator<Item = (String, String)>) -> Vec<(String, String)> {

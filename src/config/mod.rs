@@ -6,6 +6,7 @@
 //! Invariants: an unknown key is a fault; no bare number means seconds or bytes; nothing is created or changed.
 //! Not here: what the settings do (the modules that they are for).
 
+mod descriptors;
 mod elements;
 mod environment;
 pub(crate) mod fault;
@@ -16,6 +17,7 @@ mod relay;
 pub(crate) mod section;
 pub(crate) mod tree;
 
+pub use descriptors::TooFewDescriptors;
 pub use elements::{
     Configuration, Delivery, Dns, Limits, Listener, ListenerTls, Notices, Relaying, Retry, Spool, Timeouts,
     Tls, Tracking, Upstream,

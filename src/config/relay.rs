@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Configuration;
-use super::elements::{Delivery, Limits, Listener, ListenerTls, Notices, Timeouts, Upstream};
+use super::elements::{Delivery, Limit, Limits, Listener, ListenerTls, Notices, Timeouts, Upstream};
 use crate::accept;
 use crate::deliver;
 use crate::notice;
@@ -31,8 +31,15 @@ impl Configuration {
             listeners: self.listeners.iter().map(|listener| self.listener(listener)).collect(),
             accept: accept::Settings {
                 networks: self.relaying.networks.clone(),
+                certificates: self.relaying.certificates.clone(),
+                senders: self.relaying.senders.clone(),
+                recipients: self.relaying.recipients.clone(),
+                refuse_recipients: self.relaying.refuse_recipients.clone(),
                 limits: self.limits.accept(),
                 content: self.content,
+                client_limits: self.client_limits.iter().map(Limit::accept).collect(),
+                // What no listener takes is not taken by another way either.
+                max_message_size: self.listeners.iter().map(|listener| listener.max_message_size).max(),
             },
             routes: self.routes.clone(),
             route: route::Settings {
@@ -49,7 +56,9 @@ impl Configuration {
     }
 
     fn listener(&self, listener: &Listener) -> accept::ListenerSettings {
-        let tls = || self.tls.as_ref().expect("a listener with TLS needs [tls]").server.clone();
+        let tls = || {
+            self.tls.as_ref().expect("a listener with TLS needs [tls]").asking(listener.client_certificates)
+        };
         accept::ListenerSettings {
             address: listener.address,
             tls: match listener.tls {
@@ -57,7 +66,10 @@ impl Configuration {
                 ListenerTls::StartTls => accept::ListenerTls::StartTls(tls()),
                 ListenerTls::Implicit => accept::ListenerTls::Implicit(tls()),
             },
+            max_connections: listener.max_connections,
             max_message_size: listener.max_message_size,
+            networks: listener.networks.clone(),
+            proxy: listener.proxy.clone(),
         }
     }
 
@@ -73,8 +85,23 @@ impl Limits {
             recipients: self.recipients as usize,
             bytes_in_flight: self.bytes_in_flight,
             idle_timeout: self.idle_timeout,
+            content_time: self.content_time,
             received_fields: self.received_fields as usize,
             hold: self.hold,
+        }
+    }
+}
+
+impl Limit {
+    pub(crate) fn accept(&self) -> accept::ClientLimit {
+        let whom = accept::Whom { networks: self.networks.clone(), users: self.users.clone() };
+        accept::ClientLimit {
+            whom,
+            connections: self.connections,
+            connection_rate: self.connection_rate,
+            messages: self.messages,
+            recipients: self.recipients,
+            max_message_size: self.max_message_size,
         }
     }
 }

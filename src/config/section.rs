@@ -241,6 +241,11 @@ impl<'a> Section<'a> {
         })
     }
 
+    /// `true` or `false`.
+    pub fn flag(&mut self, key: &'static str) -> Option<bool> {
+        self.get(key, |value| value.boolean().ok_or_else(|| Mismatch::new("true or false, without quotes")))
+    }
+
     /// A number for which `fits` holds.
     pub fn number(&mut self, key: &'static str, expected: &str, fits: impl Fn(f64) -> bool) -> Option<f64> {
         self.get(key, |value| value.number().filter(|n| fits(*n)).ok_or_else(|| Mismatch::new(expected)))

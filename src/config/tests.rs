@@ -63,7 +63,7 @@ fn the_reference_file_has_every_key_and_no_other() {
         .collect();
     let text = uncommented.join("\n");
     assert!(text.contains("\nhostname = ") && text.contains("\n[tls]\n"), "settings are uncommented");
-    // Certificate, key and password can't be read here; nothing else may be wrong.
+    // Certificate, key, authorities and password can't be read here; nothing else may be wrong.
     let (_dir, path) = write(&text);
     let found = load(Some(&path), [], &Flags::default()).expect_err("the files named there don't exist");
     for fault in &found.0 {
@@ -72,7 +72,7 @@ fn the_reference_file_has_every_key_and_no_other() {
             "{found}"
         );
     }
-    assert_eq!(found.0.len(), 3, "{found}");
+    assert_eq!(found.0.len(), 4, "{found}");
 
     // The other way round: what a section says it knows, asked by a key that it does not know.
     let headings: Vec<&str> = text.lines().filter(|line| line.starts_with('[')).collect();
@@ -104,6 +104,17 @@ fn without_a_file_one_upstream_is_enough() {
     assert_eq!(settings.routes, crate::mail::RouteTable::all_via("main"));
     assert_eq!(settings.retry.expire_after, Duration::from_secs(172_800));
     assert!(!settings.hostname.is_empty());
+}
+
+#[test]
+fn sessions_are_lowered_to_what_the_descriptors_allow() {
+    let mut settings = load(None, [], &upstream_flag()).unwrap().settings;
+    // 1000 sessions, 200 deliveries, a listener, and the reserve.
+    assert_eq!(settings.fit_into(1713), None);
+    let few = settings.fit_into(1024).unwrap();
+    assert_eq!((few.asked, few.sessions, few.needed), (1000, 311, 1713));
+    assert_eq!(settings.relay().accept.limits.sessions, 311);
+    assert_eq!(settings.fit_into(64).unwrap().sessions, 1);
 }
 
 #[test]
@@ -165,6 +176,54 @@ fn the_queue_is_told_how_much_may_wait_and_how_fast_notices_go() {
     assert_eq!((queue.messages, queue.notices.count), (7, 10));
     let default = load(None, [], &upstream_flag()).unwrap().settings.relay().queue;
     assert_eq!(default, crate::queue::Settings::default(), "the library has the same defaults");
+}
+
+#[test]
+fn the_front_door_is_told_who_may_relay_what_to_whom_and_how_much() {
+    let file = "
+        [relaying]
+        networks = []
+        certificates = [\"app.example.org\"]
+        senders = [\"*@example.org\", \"<>\"]
+        recipients = [\"*@*.example.com\"]
+        refuse_recipients = [\"abuse@*\"]
+        [[listener]]
+        address = \"127.0.0.1:2525\"
+        max_connections = 7
+        networks = [\"192.0.2.0/24\"]
+        max_message_size = \"2MiB\"
+        [[limit]]
+        users = [\"*\"]
+        networks = [\"192.0.2.0/24\"]
+        connections = 3
+        connection_rate = \"60/min\"
+        messages = \"1000/h\"
+        recipients = \"5/s\"
+        max_message_size = \"1MiB\"
+        [upstream.main]
+        hosts = [\"smtp://a.example\"]
+    ";
+    let relay = settings(file, &[], &Flags::default()).relay();
+    let accept = &relay.accept;
+    assert_eq!((accept.networks.len(), accept.max_message_size), (0, Some(2 << 20)));
+    let shown: Vec<String> = accept.senders.iter().flatten().map(ToString::to_string).collect();
+    assert_eq!(shown, ["*@example.org", "<>"]);
+    assert_eq!(accept.recipients.as_ref().unwrap()[0].to_string(), "*@*.example.com");
+    assert_eq!(accept.refuse_recipients[0].to_string(), "abuse@*");
+    assert_eq!(accept.certificates[0].to_string(), "app.example.org");
+    let limit = &accept.client_limits[0];
+    assert_eq!((limit.whom.users.len(), limit.whom.networks.len()), (1, 1));
+    assert_eq!((limit.connections, limit.max_message_size), (Some(3), Some(1 << 20)));
+    let rates = [limit.connection_rate, limit.messages, limit.recipients];
+    assert_eq!(rates.map(|rate| rate.unwrap().to_string()), ["60/min", "1000/h", "5/s"]);
+    let listener = &relay.listeners[0];
+    assert_eq!((listener.max_connections, listener.networks.as_ref().unwrap().len()), (Some(7), 1));
+
+    // One from the environment, as in a container.
+    let variables = [("POSTHOUSE_LIMIT__MESSAGES", "10/h"), ("POSTHOUSE_LIMIT__USERS", "app,other")];
+    let plain = "[upstream.main]\nhosts = [\"smtp://a.example\"]\n";
+    let limits = settings(plain, &variables, &Flags::default()).relay().accept.client_limits;
+    assert_eq!((limits.len(), limits[0].whom.users.len()), (1, 2));
 }
 
 #[test]
@@ -253,6 +312,15 @@ fn warns_of_what_works_but_is_probably_not_meant() {
     let file = "
         [relaying]
         networks = [\"0.0.0.0/0\"]
+        [[listener]]
+        address = \"127.0.0.1:2525\"
+        networks = [\"::/0\"]
+        [[limit]]
+        messages = \"1000/h\"
+        connections = 20
+        [[limit]]
+        users = [\"app\"]
+        messages = \"10000/h\"
         [notices]
         delay_after = \"3d\"
         [delivery]
@@ -272,7 +340,9 @@ fn warns_of_what_works_but_is_probably_not_meant() {
     let loaded = load(Some(&path), [], &Flags::default()).unwrap();
     let warnings: Vec<String> = loaded.warnings.iter().map(Warning::to_string).collect();
     for text in [
-        "everybody may relay",
+        "relaying.networks has 0.0.0.0/0: everybody may relay",
+        "listener.networks has ::/0: everybody may relay",
+        "this limit is never reached",
         "this route is never reached",
         "no route leads to [upstream.spare]",
         "no delay notice is ever sent: it is due after 3days, and mail expires after 2days",
@@ -280,7 +350,7 @@ fn warns_of_what_works_but_is_probably_not_meant() {
     ] {
         assert!(warnings.iter().any(|warning| warning.contains(text)), "{}", warnings.join(""));
     }
-    assert_eq!(warnings.len(), 5, "{}", warnings.join(""));
+    assert_eq!(warnings.len(), 7, "{}", warnings.join(""));
     assert!(matches!(loaded.settings.routes.routes[1], Route { via: Via::Mx, .. }));
 }
 

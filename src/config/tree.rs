@@ -195,6 +195,14 @@ impl Value {
         }
     }
 
+    pub fn boolean(&self) -> Option<bool> {
+        match &self.kind {
+            Kind::Boolean(flag) => Some(*flag),
+            Kind::Plain(text) => text.parse().ok(),
+            _ => None,
+        }
+    }
+
     /// The members of a list; plain text is separated by commas.
     pub fn list(&self) -> Option<Vec<Value>> {
         match &self.kind {

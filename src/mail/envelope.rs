@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Address, ReversePath, SessionId, utf8_xtext};
+use super::{Address, ReversePath, SessionId, decode_unitext, encode_unitext};
 
 /// Everything about a message that is not its content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,7 +143,8 @@ impl fmt::Display for Notify {
     }
 }
 
-/// ORCPT (RFC 3461 section 4.2): address type and address, decoded from xtext; of the type `utf-8` as RFC 6533 section 3 has it.
+/// ORCPT (RFC 3461 section 4.2): address type and address, decoded from xtext, or from unitext where the type is `utf-8`
+/// (RFC 6533 section 3).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OriginalRecipient {
     pub address_type: String,
@@ -165,25 +166,29 @@ impl FromStr for OriginalRecipient {
         if address_type.is_empty() || !address_type.bytes().all(atom) {
             return Err(OriginalRecipientError);
         }
-        let decoded = if is_utf8(address_type) { utf8_xtext::decode(address) } else { decode_xtext(address) };
-        let address = decoded.filter(|address| !address.is_empty()).ok_or(OriginalRecipientError)?;
+        let is_utf8 = address_type.eq_ignore_ascii_case(Self::UTF8);
+        let address = if is_utf8 { decode_unitext(address) } else { decode_xtext(address) };
+        let address = address.filter(|address| !address.is_empty()).ok_or(OriginalRecipientError)?;
         Ok(Self { address_type: address_type.to_owned(), address })
     }
 }
 
-/// As it stands behind `ORCPT=`, in US-ASCII.
-impl fmt::Display for OriginalRecipient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let encoded = match is_utf8(&self.address_type) {
-            true => utf8_xtext::encode(&self.address),
-            false => encode_xtext(&self.address),
-        };
-        write!(f, "{};{encoded}", self.address_type)
+impl OriginalRecipient {
+    /// The address type of addresses in UTF-8.
+    pub const UTF8: &str = "utf-8";
+
+    /// Whether the address is of type `utf-8`.
+    pub fn is_utf8(&self) -> bool {
+        self.address_type.eq_ignore_ascii_case(Self::UTF8)
     }
 }
 
-fn is_utf8(address_type: &str) -> bool {
-    address_type.eq_ignore_ascii_case("utf-8")
+/// As it stands behind `ORCPT=`, in xtext or in the unitext of seven bits: any server with DSN takes it.
+impl fmt::Display for OriginalRecipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let encode = if self.is_utf8() { encode_unitext } else { encode_xtext };
+        write!(f, "{};{}", self.address_type, encode(&self.address))
+    }
 }
 
 /// Decodes xtext (RFC 3461 section 4); nothing when it is not xtext, or decodes to anything but printable US-ASCII.
@@ -256,6 +261,15 @@ mod tests {
         let by = DeliverBy { seconds: 5, mode: ByMode::Notify, trace: true };
         assert_eq!(by.remaining(Duration::from_secs(65)).to_string(), "-60;NT");
         assert_eq!(by.remaining(Duration::MAX).seconds, -DeliverBy::SECONDS_MAX);
+    }
+
+    #[test]
+    fn orcpt_of_type_utf_8_is_unitext() {
+        let original: OriginalRecipient = "UTF-8;\\x{E9}\u{fc}\\x{2B}@example.org".parse().unwrap();
+        assert_eq!(original.address, "\u{e9}\u{fc}+@example.org");
+        assert_eq!(original.to_string(), "UTF-8;\\x{E9}\\x{FC}\\x{2B}@example.org");
+        assert!("utf-8;a+2Bb@example.org".parse::<OriginalRecipient>().is_err());
+        assert!("rfc822;\u{e9}@example.org".parse::<OriginalRecipient>().is_err());
     }
 
     #[test]

@@ -5,15 +5,17 @@
 //! RFC 5321 (paths, replies), RFC 3461 (DSN parameters), RFC 3463 (enhanced status codes).
 
 mod address;
+mod address_pattern;
 mod content;
 mod envelope;
 mod id;
 mod outcome;
 mod reply;
 mod route_table;
-mod utf8_xtext;
+mod unitext;
 
 pub use address::{Address, AddressError, ReversePath};
+pub use address_pattern::{AddressPattern, AddressPatternError, SenderPattern, SenderPatternError};
 pub use content::Content;
 pub use envelope::{
     BodyType, ByMode, DeliverBy, Envelope, Notify, Origin, OriginalRecipient, OriginalRecipientError,
@@ -23,3 +25,4 @@ pub use id::{ParseIdError, QueueId, Receipt, SessionId};
 pub use outcome::{Host, Outcome, Verdict};
 pub use reply::{EnhancedStatus, EnhancedStatusError, Reply, ReplyClass};
 pub use route_table::{Destination, DomainPattern, DomainPatternError, Route, RouteTable, Via};
+pub use unitext::{decode_unitext, encode_unitext};

@@ -4,6 +4,7 @@
 //! cannot tell the system's network from the one in memory. TLS starts on a stream that already talks
 //! ([`Stream::start_tls_client`], [`Stream::start_tls_server`]) and needs a configuration made once
 //! ([`ClientTls`], [`ServerTls`]).
+//! What a proxy says of its client is read by [`Stream::read_proxy_header`].
 //! Invariants: TCP_NODELAY is always set; every wait here has a timeout that its caller names; the crypto provider
 //! is ring, handed over explicitly, so that a second provider in the embedding program changes nothing.
 //! Timeouts are real time (tokio's clock), also when the relay's clock runs faster: the other side's does not.
@@ -13,6 +14,7 @@ mod deadline;
 mod listener;
 mod memory;
 mod network;
+pub mod proxy;
 mod stream;
 mod tls;
 
@@ -20,4 +22,7 @@ pub use listener::Listener;
 pub use memory::{MemoryNetwork, Weather};
 pub use network::{BindError, Network};
 pub use stream::Stream;
-pub use tls::{CertificateError, ClientTls, ServerTls, TlsCheck, TlsError, TlsFacts};
+pub use tls::{
+    AskForCertificate, Authorities, CertificateError, ClientCertificate, ClientCertificates, ClientTls,
+    ServerTls, ShownCertificate, TlsCheck, TlsError, TlsFacts,
+};

@@ -14,6 +14,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -24,7 +25,7 @@ use super::{ClientTls, ServerTls, TlsCheck, TlsError, TlsFacts};
 pub struct Stream {
     channel: Channel,
     peer: SocketAddr,
-    tls: Option<TlsFacts>,
+    tls: Option<Box<TlsFacts>>,
 }
 
 enum Channel {
@@ -34,7 +35,13 @@ enum Channel {
 }
 
 /// What is below TLS.
-pub(super) enum Clear {
+pub(super) struct Clear {
+    socket: Socket,
+    /// What was read too far and put back: read again before anything else.
+    ahead: Option<Box<BytesMut>>,
+}
+
+enum Socket {
     Tcp(TcpStream),
     Memory(Pipe),
 }
@@ -43,11 +50,22 @@ impl Stream {
     pub(super) fn from_tcp(socket: TcpStream, peer: SocketAddr) -> io::Result<Self> {
         // Replies and pipelined commands are small and waited for.
         socket.set_nodelay(true)?;
-        Ok(Self { channel: Channel::Clear(Clear::Tcp(socket)), peer, tls: None })
+        Ok(Self::new(Socket::Tcp(socket), peer))
     }
 
     pub(super) fn from_memory(pipe: Pipe, peer: SocketAddr) -> Self {
-        Self { channel: Channel::Clear(Clear::Memory(pipe)), peer, tls: None }
+        Self::new(Socket::Memory(pipe), peer)
+    }
+
+    fn new(socket: Socket, peer: SocketAddr) -> Self {
+        Self { channel: Channel::Clear(Clear { socket, ahead: None }), peer, tls: None }
+    }
+
+    /// Octets that were read and belong to what comes next, be it TLS: they are read again. Before TLS only.
+    pub(super) fn put_back(&mut self, octets: BytesMut) {
+        if let (Channel::Clear(clear), false) = (&mut self.channel, octets.is_empty()) {
+            clear.ahead = Some(Box::new(octets));
+        }
     }
 
     /// The address of the other side.
@@ -57,7 +75,7 @@ impl Stream {
 
     /// What TLS negotiated, once it has started.
     pub fn tls(&self) -> Option<&TlsFacts> {
-        self.tls.as_ref()
+        self.tls.as_deref()
     }
 
     /// Starts TLS as the client. `name` is the host as it was configured or as its MX record says, or an address; it
@@ -71,16 +89,16 @@ impl Stream {
     ) -> Result<Stream, TlsError> {
         let peer = self.peer;
         let channel = tls.handshake(self.clear()?, check, name, peer.ip(), timeout).await?;
-        let facts = TlsFacts::of(channel.get_ref().1, check == TlsCheck::Verified);
-        Ok(Self { channel: Channel::TlsClient(Box::new(channel)), peer, tls: Some(facts) })
+        let facts =
+            TlsFacts::of(channel.get_ref().1, check == TlsCheck::Verified).of_server(channel.get_ref().1);
+        Ok(Self { channel: Channel::TlsClient(Box::new(channel)), peer, tls: Some(Box::new(facts)) })
     }
 
     /// Starts TLS as the server. The handshake must end within `timeout`.
     pub async fn start_tls_server(self, tls: &ServerTls, timeout: Duration) -> Result<Stream, TlsError> {
         let peer = self.peer;
-        let channel = tls.handshake(self.clear()?, timeout).await?;
-        let facts = TlsFacts::of(channel.get_ref().1, false);
-        Ok(Self { channel: Channel::TlsServer(Box::new(channel)), peer, tls: Some(facts) })
+        let (channel, facts) = tls.handshake(self.clear()?, timeout).await?;
+        Ok(Self { channel: Channel::TlsServer(Box::new(channel)), peer, tls: Some(Box::new(facts)) })
     }
 
     /// Ends the connection as a crash would: the other side reads a reset (RST), and what is on its way is lost.
@@ -102,7 +120,7 @@ impl Stream {
     #[cfg(test)]
     pub(super) fn nodelay(&self) -> io::Result<bool> {
         match &self.channel {
-            Channel::Clear(Clear::Tcp(socket)) => socket.nodelay(),
+            Channel::Clear(Clear { socket: Socket::Tcp(socket), .. }) => socket.nodelay(),
             _ => Ok(true),
         }
     }
@@ -116,10 +134,10 @@ impl fmt::Debug for Stream {
 
 impl Clear {
     fn reset(&self) {
-        match self {
+        match &self.socket {
             // A socket that refuses it is closed in order instead: all that is left to do.
-            Self::Tcp(socket) => drop(socket.set_zero_linger()),
-            Self::Memory(pipe) => pipe.reset(),
+            Socket::Tcp(socket) => drop(socket.set_zero_linger()),
+            Socket::Memory(pipe) => pipe.reset(),
         }
     }
 }
@@ -127,9 +145,9 @@ impl Clear {
 /// Hands a poll on to whatever is inside.
 macro_rules! clear {
     ($self:expr, $method:ident $arguments:tt) => {
-        match $self {
-            Clear::Tcp(inner) => Pin::new(inner).$method $arguments,
-            Clear::Memory(inner) => Pin::new(inner).$method $arguments,
+        match &mut $self.socket {
+            Socket::Tcp(inner) => Pin::new(inner).$method $arguments,
+            Socket::Memory(inner) => Pin::new(inner).$method $arguments,
         }
     };
 }
@@ -150,7 +168,16 @@ impl AsyncRead for Clear {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        clear!(self.get_mut(), poll_read(cx, buffer))
+        let clear = self.get_mut();
+        if let Some(ahead) = &mut clear.ahead {
+            let taken = ahead.split_to(ahead.len().min(buffer.remaining()));
+            buffer.put_slice(&taken);
+            if ahead.is_empty() {
+                clear.ahead = None;
+            }
+            return Poll::Ready(Ok(()));
+        }
+        clear!(clear, poll_read(cx, buffer))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Words of strangers made harmless, and text made fit for a message of seven bits.
 //!
-//! Contract: whatever goes in, what comes out of this file is US-ASCII, has no line above 998 octets, and holds no
-//! control character but the CRLFs and tabs that this file put there.
+//! Contract: whatever goes in, what comes out of this file is US-ASCII (but for [`utf8_field`], which is UTF-8), has no line
+//! above 998 octets, and holds no control character but the CRLFs and tabs that this file put there.
 //! Not here: which text it is (`wording`, `status`, `subject`).
 //! RFC 2045 section 6 (quoted-printable, base64), RFC 2047 (encoded words), RFC 5322 section 2.2.3 (folding).
 
@@ -27,7 +27,10 @@ pub(super) fn ascii(text: &str) -> String {
 pub(super) fn printable(text: &str) -> String {
     let hidden = |c: char| {
         c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            || matches!(c,
+                '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}' | '\u{200b}' | '\u{200e}' | '\u{200f}'
+                | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e007f}')
     };
     text.chars().map(|character| if hidden(character) { ' ' } else { character }).collect()
 }
@@ -68,6 +71,12 @@ pub(super) fn field(name: &str, value: &str) -> String {
 /// `Name: value` on one line, each blank of the value kept: for addresses and other names that must not change.
 pub(super) fn whole_field(name: &str, value: &str) -> String {
     format!("{name}: {}\r\n", shortened(&ascii(value), WORD_MAX))
+}
+
+/// As [`whole_field`], in UTF-8: for addresses in a notice that goes by SMTPUTF8.
+pub(super) fn utf8_field(name: &str, value: &str) -> String {
+    let value: String = value.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    format!("{name}: {}\r\n", shortened(&value, WORD_MAX / 2))
 }
 
 /// `text` as encoded words (RFC 2047), each at most 75 characters and none with half a character.

@@ -11,12 +11,13 @@
 //!
 //! Without NOTIFY, RFC 3461 section 4.1 leaves the delay to the custom of the relay; ours is to tell, because a
 //! sender who hears nothing sends again. A success is told as `relayed`, and only where the chain of hops that
-//! understand DSN ends with us: a next hop that knows DSN has been handed the request and answers for itself.
+//! understand DSN ends with us: a next hop that knows DSN has been handed the request and answers for itself. Who asked
+//! for a trace of his deadline (BY with `T`, RFC 2852 section 4) is told of each relay on the way, but against NEVER.
 //!
 //! Contract: pure functions of the envelope. Not here: when it is due, whether notices are switched off (`queue`).
 //! RFC 3461 sections 4.1, 5.2 and 6; RFC 5321 section 4.5.5.
 
-use crate::mail::{Envelope, Recipient};
+use crate::mail::{Envelope, Notify, Recipient};
 
 /// Is the sender told that `recipient` failed for good?
 pub fn failure_owed(envelope: &Envelope, recipient: &Recipient) -> bool {
@@ -31,15 +32,15 @@ pub fn delay_owed(envelope: &Envelope, recipient: &Recipient) -> bool {
 /// Is the sender told that the message for `recipient` was relayed? `dsn_handed_on` is the `dsn` of
 /// [`crate::mail::Verdict::Delivered`]: the next hop has taken the request over.
 pub fn success_owed(envelope: &Envelope, recipient: &Recipient, dsn_handed_on: bool) -> bool {
-    !envelope.reverse_path.is_null()
-        && !dsn_handed_on
-        && recipient.notify.is_some_and(|notify| notify.success)
+    let asked = !dsn_handed_on && recipient.notify.is_some_and(|notify| notify.success);
+    let traced = envelope.deliver_by.is_some_and(|by| by.trace) && recipient.notify != Some(Notify::NEVER);
+    !envelope.reverse_path.is_null() && (asked || traced)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::{Notify, ReversePath};
+    use crate::mail::{ByMode, DeliverBy, ReversePath};
 
     /// (failure, delay, success without DSN at the next hop, success with it)
     fn owed(reverse_path: ReversePath, notify: Option<Notify>) -> (bool, bool, bool, bool) {
@@ -78,6 +79,18 @@ mod tests {
             let expected = (notify.failure, notify.delay, notify.success, false);
             assert_eq!(owed(sender(), Some(notify)), expected, "{notify}");
         }
+    }
+
+    #[test]
+    fn a_trace_is_told_of_every_relay_but_against_never() {
+        let mut envelope = Envelope::new(sender(), ["rose@example.net".parse().unwrap()]);
+        envelope.deliver_by = Some(DeliverBy { seconds: 60, mode: ByMode::Return, trace: true });
+        for (notify, told) in [(None, true), (Some(Notify::NEVER), false)] {
+            envelope.recipients[0].notify = notify;
+            assert_eq!(success_owed(&envelope, &envelope.recipients[0], true), told);
+        }
+        envelope.deliver_by = Some(DeliverBy { trace: false, ..envelope.deliver_by.unwrap() });
+        assert!(!success_owed(&envelope, &envelope.recipients[0], true));
     }
 
     #[test]

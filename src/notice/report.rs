@@ -4,18 +4,21 @@
 //! section), from the null reverse-path to the original's reverse-path, with NOTIFY=NEVER. Time and chance come in
 //! with the [`Report`].
 //! Invariants: the notice is US-ASCII in lines of at most 998 octets, but for an original of eight bits that goes
-//! back whole, when its envelope says BODY=8BITMIME. The boundary occurs in no part.
+//! back whole, when its envelope says BODY=8BITMIME, and for one to an address outside of US-ASCII, which goes by SMTPUTF8
+//! and speaks UTF-8 throughout. To all other senders whatever was UTF-8 goes in seven bits, for nobody knows what lies on
+//! the way back to them. The boundary occurs in no part.
 //! Not here: whether the notice is owed (`owed`), its words (`wording`), what of the original goes back (`original`).
-//! RFC 6522 section 3, RFC 3464 section 2, RFC 3461 section 6, RFC 3834 section 3.1.
+//! RFC 6522 section 3, RFC 3464 section 2, RFC 3461 section 6, RFC 3834 section 3.1, RFC 6533 section 4.
 
-use super::encoding::{self, Body, field, phrase, whole_field};
+use super::encoding::{self, Body, field, phrase, utf8_field};
 use super::language::{Language, LanguageChoice};
 use super::original::{Original, message_ids};
 use super::status::delivery_status;
 use super::subject::Subject;
 use crate::clock::Timestamp;
 use crate::mail::{
-    Address, BodyType, Content, Envelope, Notify, Origin, Outcome, QueueId, Recipient, ReversePath,
+    Address, BodyType, Content, Envelope, Notify, Origin, Outcome, QueueId, Recipient, Ret, ReversePath,
+    Verdict,
 };
 
 /// What is the same for all notices of a relay.
@@ -89,6 +92,32 @@ pub struct Report<'a> {
     pub chance: u64,
 }
 
+impl Report<'_> {
+    /// The notice goes by SMTPUTF8: its recipient, the sender of the original, has an address outside of US-ASCII.
+    pub(super) fn is_utf8(&self) -> bool {
+        self.envelope.reverse_path.address().is_some_and(|sender| !sender.is_ascii())
+    }
+
+    /// The sender asked for his whole message, and a notice can't carry it: it is too large, or binary.
+    pub(super) fn lacks_content(&self) -> bool {
+        let asked = self.kind == Kind::Failed && self.envelope.ret == Some(Ret::Full);
+        asked && self.whole().is_none() && !self.original.header_section().is_empty()
+    }
+
+    /// A next hop sends confirmations of its own, and yet the sender is told: he asked for a trace of his deadline.
+    pub(super) fn is_trace(&self) -> bool {
+        let verdict = |reported: &Reported<'_>| reported.outcome.map(|outcome| outcome.verdict);
+        self.recipients.iter().any(|reported| verdict(reported) == Some(Verdict::Delivered { dsn: true }))
+    }
+
+    /// The message, where it goes back whole. RET speaks of failures; other notices bring the header section (RFC 3461
+    /// section 4.3).
+    fn whole(&self) -> Option<&[u8]> {
+        let ret = self.envelope.ret.filter(|_| self.kind == Kind::Failed);
+        self.original.returned_whole(ret, self.settings.return_limit)
+    }
+}
+
 /// A notice, ready to be committed as a message of its own.
 #[derive(Clone, Debug)]
 pub struct Notice {
@@ -109,7 +138,7 @@ pub fn write(report: &Report<'_>) -> Option<Notice> {
     let boundary = boundary(report.chance, &parts);
     let message_id = format!("<{}.{:016x}@{}>", report.id, report.chance, report.settings.hostname);
     let mut content = header(report, language, sender, &message_id, &boundary).into_bytes();
-    let eight_bit = parts.iter().any(|part| part.body.encoding == "8bit");
+    let eight_bit = report.is_utf8() || parts.iter().any(|part| part.body.encoding == "8bit");
     if eight_bit {
         // RFC 2045 section 6.4: what holds a part of eight bits says so itself.
         content.extend_from_slice(b"Content-Transfer-Encoding: 8bit\r\n");
@@ -122,6 +151,7 @@ pub fn write(report: &Report<'_>) -> Option<Notice> {
 
     let mut envelope = Envelope::new(ReversePath::NULL, [sender.clone()]);
     envelope.recipients[0].notify = Some(Notify::NEVER);
+    envelope.smtputf8 = report.is_utf8();
     if eight_bit {
         envelope.body = BodyType::EightBitMime;
     }
@@ -140,7 +170,7 @@ fn header(
     let subject = Subject::new(report.original.field("Subject").unwrap_or_default());
     let mut header = String::new();
     header.push_str(&field("From", &format!("{} <postmaster@{hostname}>", phrase(language.sender_name()))));
-    header.push_str(&whole_field("To", &format!("<{sender}>")));
+    header.push_str(&utf8_field("To", &format!("<{sender}>")));
     header.push_str(&subject.noticed(prefix));
     header.push_str(&field("Date", &report.now.to_rfc5322()));
     header.push_str(&field("Message-ID", message_id));
@@ -171,6 +201,8 @@ fn thread(report: &Report<'_>) -> String {
     field("In-Reply-To", &parent) + &field("References", &references.join(" "))
 }
 
+const GLOBAL_STATUS: &str = "message/global-delivery-status";
+
 struct Part {
     /// The header section, without the empty line.
     header: String,
@@ -180,24 +212,33 @@ struct Part {
 fn parts(report: &Report<'_>, language: Language) -> Vec<Part> {
     let subject = report.original.field("Subject").and_then(|value| Subject::new(value).readable());
     let text = language.text(report, subject.as_deref());
-    let status = delivery_status(report);
+    let status = delivery_status(report).into_bytes();
+    let (status_type, encoding) =
+        if status.is_ascii() { ("message/delivery-status", "7bit") } else { (GLOBAL_STATUS, "8bit") };
     let mut parts = vec![
         part("text/plain; charset=utf-8", encoding::body(text.as_bytes())),
-        part("message/delivery-status", Body { encoding: "7bit", octets: status.into_bytes() }),
+        part(status_type, Body { encoding, octets: status }),
     ];
     parts.extend(returned(report));
     parts
 }
 
 fn returned(report: &Report<'_>) -> Option<Part> {
-    // RET speaks of failures; other notices bring the header section (RFC 3461 section 4.3).
-    let ret = report.envelope.ret.filter(|_| report.kind == Kind::Failed);
-    if let Some(whole) = report.original.returned_whole(ret, report.settings.return_limit) {
-        let encoding = if whole.is_ascii() { "7bit" } else { "8bit" };
-        return Some(part("message/rfc822", Body { encoding, octets: whole.to_vec() }));
-    }
     let section = report.original.header_section();
-    (!section.is_empty()).then(|| part("text/rfc822-headers", encoding::body(&section)))
+    // A header section of eight bits that is no UTF-8 is nobody's standard, and goes back as what it was taken for.
+    let is_global = report.envelope.smtputf8 && !section.is_ascii() && std::str::from_utf8(&section).is_ok();
+    if let Some(whole) = report.whole() {
+        let as_it_is =
+            Body { encoding: if whole.is_ascii() { "7bit" } else { "8bit" }, octets: whole.to_vec() };
+        return Some(match is_global {
+            false => part("message/rfc822", as_it_is),
+            true if report.is_utf8() => part("message/global", as_it_is),
+            // RFC 6532 section 3.7 lifts the ban on encoding it.
+            true => part("message/global", encoding::body(whole)),
+        });
+    }
+    let section_type = if is_global { "message/global-headers" } else { "text/rfc822-headers" };
+    (!section.is_empty()).then(|| part(section_type, encoding::body(&section)))
 }
 
 fn part(content_type: &str, body: Body) -> Part {

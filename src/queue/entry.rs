@@ -117,6 +117,8 @@ pub(super) struct Entry {
     pub aged_from: Timestamp,
     pub shares: Shares,
     pub held: bool,
+    /// Its sender named its release: nothing of it is due before it ages.
+    pub release: bool,
     /// A delay notice may still become due.
     pub may_owe_delay: bool,
     /// Its log has said why it waits, or a former run of the relay has.
@@ -127,6 +129,16 @@ impl Entry {
     /// One of its shares is on lease.
     pub fn is_delivering(&self) -> bool {
         self.shares.as_slice().iter().any(|share| share.due().is_none())
+    }
+
+    /// When a share that asks for `due` is due.
+    pub fn due(&self, due: Timestamp) -> Timestamp {
+        if self.release { due.max(self.aged_from) } else { due }
+    }
+
+    /// Its sender does not want it to wait any more.
+    pub fn is_released(&self, now: Timestamp) -> bool {
+        !self.release || self.aged_from <= now
     }
 
     /// The shares that stand in line, by their lines.

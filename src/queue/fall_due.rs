@@ -1,4 +1,5 @@
-//! What falls due by age, and what goes at a pace: reports, expiries and delay notices, in this order.
+//! What falls due by age, or by the sender's own deadline, and what goes at a pace: reports, expiries and delay notices,
+//! in this order.
 //!
 //! Contract: a part of [`Ledger::take`]. `mark_overdue` puts those whose time is up where a failure of their destination
 //! ends them; `next_paced` hands out what needs a place in the pace.
@@ -12,7 +13,7 @@ use super::ledger::{ATTEMPT_UNDER_WAY, Ledger};
 use super::lines::LineId;
 use super::task::Task;
 use crate::clock::Timestamp;
-use crate::mail::{Destination, QueueId};
+use crate::mail::{ByMode, Destination, QueueId};
 
 /// What a look at a message finds about its delay notice.
 enum Delay {
@@ -54,7 +55,10 @@ impl Ledger {
             return None;
         }
         let report = self.reports.next(now).map(|id| Task::Report { id });
-        let task = report.or_else(|| self.next_ended(now)).or_else(|| self.next_delay(now, looks))?;
+        let task = report
+            .or_else(|| self.next_ended(now))
+            .or_else(|| self.next_late(now, looks))
+            .or_else(|| self.next_delay(now, looks))?;
         self.pace.take(now);
         Some(task)
     }
@@ -66,7 +70,8 @@ impl Ledger {
         }
         let ready = (self.reports.is_ready(now) || self.lines.has_ending()).then_some(now);
         let delay = self.limits.delay_after().and_then(|after| self.delays.next(&self.entries, after));
-        let moments = [ready, delay.map(|(at, _)| at), self.reports.wakes_at()];
+        let late = self.deadlines.next();
+        let moments = [ready, delay.map(|(at, _)| at), late.map(|(at, _)| at), self.reports.wakes_at()];
         moments.into_iter().flatten().min().map(|at| at.max(self.pace.next_at(now)))
     }
 
@@ -82,7 +87,58 @@ impl Ledger {
         let due = entry.shares.of(at).and_then(|share| share.due()).expect("who may end waits in the line");
         entry.shares.retain(|share| share.line != at);
         self.lines.edit(at, now, |line| line.leave(id, due, aged_from));
-        Some(Task::Expire { id, destination, outcome: Box::new(outcome) })
+        Some(Task::Expire { id, destination, outcome: Some(Box::new(outcome)) })
+    }
+
+    /// One whose sender named a deadline that is over: a share of it ends, or its delay notice is due.
+    fn next_late(&mut self, now: Timestamp, looks: &mut usize) -> Option<Task> {
+        while *looks > 0 {
+            let (_, id) = self.deadlines.next().filter(|(at, _)| *at <= now)?;
+            *looks -= 1;
+            let mode = self.deadlines.of(id).expect("one that is looked at has a deadline").mode;
+            let task = match mode {
+                ByMode::Return => self.next_returned(id, now),
+                ByMode::Notify => self.next_told_late(id, now),
+            };
+            if task.is_some() {
+                return task;
+            }
+        }
+        None
+    }
+
+    /// A share of a message that comes back now. It leaves its line; the others follow.
+    fn next_returned(&mut self, id: QueueId, now: Timestamp) -> Option<Task> {
+        let entry = self.entry(id);
+        // One that is held enters anew when it is released.
+        let waiting = if entry.held { None } else { entry.waiting().next() };
+        let Some((line, due)) = waiting else {
+            let again_at = entry.is_delivering().then(|| now + ATTEMPT_UNDER_WAY);
+            self.deadlines.look_again(id, again_at);
+            return None;
+        };
+        let aged_from = entry.aged_from;
+        entry.shares.retain(|share| share.line != line);
+        // Editing may forget the line, once nobody waits in it.
+        let destination = self.lines.get(line).destination().clone();
+        self.lines.edit(line, now, |line| line.leave(id, due, aged_from));
+        Some(Task::Expire { id, destination, outcome: None })
+    }
+
+    fn next_told_late(&mut self, id: QueueId, now: Timestamp) -> Option<Task> {
+        let delay = self.delay_of(id, now);
+        let again_at = match delay {
+            Delay::NotBefore(at) => Some(at),
+            Delay::Due | Delay::Never => None,
+        };
+        self.deadlines.look_again(id, again_at);
+        matches!(delay, Delay::Due).then(|| self.begin_delay(id))
+    }
+
+    fn begin_delay(&mut self, id: QueueId) -> Task {
+        self.entry(id).may_owe_delay = false;
+        self.reports.begin(id);
+        Task::Delay { id }
     }
 
     /// Whether an expiry that was handed out still stands. Not for a message that was held since; nor for one that is
@@ -106,6 +162,9 @@ impl Ledger {
             self.lines.edit(line, now, |line| line.ends_later(id, aged_from));
         }
         self.expiries.look_again(at, id);
+        if self.deadlines.returns_at(id).is_some_and(|deadline| deadline <= now) {
+            self.deadlines.look_again(id, Some(at));
+        }
     }
 
     fn next_delay(&mut self, now: Timestamp, looks: &mut usize) -> Option<Task> {
@@ -115,14 +174,14 @@ impl Ledger {
             let (at, id) = next.filter(|(at, _)| *at <= now)?;
             *looks -= 1;
             self.delays.pass(at, id);
+            // Whose sender named his own time is told then.
+            if self.deadlines.tells_at(id).is_some() {
+                continue;
+            }
             match self.delay_of(id, now) {
                 Delay::Never => {}
                 Delay::NotBefore(at) => self.delays.look_again(at, id),
-                Delay::Due => {
-                    self.entry(id).may_owe_delay = false;
-                    self.reports.begin(id);
-                    return Some(Task::Delay { id });
-                }
+                Delay::Due => return Some(self.begin_delay(id)),
             }
         }
         None
@@ -130,17 +189,17 @@ impl Ledger {
 
     fn delay_of(&self, id: QueueId, now: Timestamp) -> Delay {
         let Some(entry) = self.entries.get(&id) else { return Delay::Never };
-        let Some(delay_after) = self.limits.delay_after() else { return Delay::Never };
         // One that waits for nothing only owes a report; one that is held enters anew when it is released.
         if !entry.may_owe_delay || entry.held || entry.shares.as_slice().is_empty() {
             return Delay::Never;
         }
-        let due = entry.aged_from + delay_after;
+        let by_age = || self.limits.delay_after().map(|after| entry.aged_from + after);
+        let Some(due) = self.deadlines.tells_at(id).or_else(by_age) else { return Delay::Never };
         if due > now {
             return Delay::NotBefore(due);
         }
         // A message that was found when its time was over is not "delayed" any more.
-        if entry.aged_from + self.limits.expire_after <= now {
+        if self.deadline(id).is_some_and(|deadline| deadline <= now) {
             return Delay::Never;
         }
         if entry.is_delivering() || self.reports.is_writing(id) {
@@ -154,7 +213,11 @@ impl Ledger {
         self.reports.ended(id, None);
         if let (Some(at), Some(entry)) = (again_at, self.entries.get_mut(&id)) {
             entry.may_owe_delay = true;
-            self.delays.look_again(at, id);
+            if self.deadlines.tells_at(id).is_some() {
+                self.deadlines.look_again(id, Some(at));
+            } else {
+                self.delays.look_again(at, id);
+            }
         }
     }
 }

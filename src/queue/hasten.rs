@@ -2,7 +2,8 @@
 //!
 //! Contract: a part of the [`Ledger`]. One message moves by [`Ledger::hasten`]; for all, [`Ledger::wake`] and then
 //! [`Ledger::hasten_some`] again and again, so that others get at the ledger in between.
-//! Invariants: a destination is woken once, however many of its messages move.
+//! Invariants: a destination is woken once, however many of its messages move. One that its sender wants released later
+//! goes only when it is named.
 //! Not here: who may ask for it (`operate`).
 
 use smallvec::SmallVec;
@@ -57,7 +58,7 @@ impl Ledger {
         let ids = self.ids_after(after);
         let mut hastened = 0;
         for id in &ids {
-            let Some(entry) = self.entries.get(id) else { continue };
+            let Some(entry) = self.entries.get(id).filter(|entry| entry.is_released(now)) else { continue };
             let lines: SmallVec<[LineId; 1]> = entry.waiting().map(|(line, _)| line).collect();
             let wanted = lines.into_iter().filter(|line| only.is_none_or(|only| only == Some(*line)));
             // All of them, not only the first.

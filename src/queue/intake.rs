@@ -5,12 +5,15 @@
 //! as [`Settings::messages`] says, further ones are refused before the spool is asked.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+use super::deadlines::Asked;
 use super::ledger::{Entrant, Ledger};
 use super::limits::Limits;
 use super::progress::{aged_from, is_waiting, owes_report};
@@ -86,6 +89,8 @@ impl Recovery {
         let mut shares: Vec<(Destination, Timestamp)> = Vec::with_capacity(outline.waiting.len());
         for WaitingDomain { domain, next_attempt } in &outline.waiting {
             let due = next_attempt.unwrap_or(now);
+            // The ledger says the same for itself; this is for the log.
+            let due = outline.hold_for.map_or(due, |hold_for| due.max(outline.arrived_at + hold_for));
             let destination = self.rules.destination(domain);
             match shares.iter_mut().find(|(known, _)| *known == destination) {
                 Some((_, share)) => *share = due.min(*share),
@@ -105,12 +110,15 @@ impl Recovery {
         }
         let entrant = Entrant {
             id: outline.id,
-            aged_from: outline.arrived_at + Duration::from_millis(outline.held_for_ms),
+            aged_from: outline.arrived_at
+                + outline.hold_for.unwrap_or_default()
+                + Duration::from_millis(outline.held_for_ms),
             shares,
             held: outline.held_since.is_some(),
             // Whether somebody is owed one stands in the envelope, which is read when it falls due.
             may_owe_delay: !outline.delay_told,
             owes_report: outline.owes_report,
+            asked: Asked::of(outline.arrived_at, outline.hold_for, outline.deliver_by),
         };
         self.ledger.enter(entrant, now);
     }
@@ -169,11 +177,12 @@ pub(super) fn entrant(stored: &Stored, progress: &Progress, rules: &dyn Rules, n
     }
     Entrant {
         id: stored.id,
-        aged_from: aged_from(stored.arrived_at, progress),
+        aged_from: aged_from(stored.arrived_at, &stored.envelope, progress),
         shares: shares.into_iter().collect(),
         held: progress.held_since.is_some(),
         may_owe_delay,
         owes_report: owes_report(progress),
+        asked: Asked::of(stored.arrived_at, stored.envelope.hold_for, stored.envelope.deliver_by),
     }
 }
 
@@ -207,10 +216,7 @@ impl Dispatch {
         }
         let inner = Arc::clone(&self.inner);
         let accept = async move { inner.commit(inner.hand_over(intake, incoming, None)).await };
-        tokio::spawn(accept)
-            .await
-            .expect("a commit does not panic and is not cancelled")
-            .map_err(AcceptError::from)
+        ToItsEnd::new(accept).await.map_err(AcceptError::from)
     }
 }
 
@@ -261,6 +267,40 @@ impl Inner {
         }
         self.changed.notify_one();
         Ok(receipt)
+    }
+}
+
+/// A future that is never left half done: dropped before its end it goes on as a task of its own. As a task from the
+/// start each message would cost two more wake-ups.
+struct ToItsEnd<T: Send + 'static>(Option<BoxFuture<T>>);
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+impl<T: Send + 'static> ToItsEnd<T> {
+    fn new(future: impl Future<Output = T> + Send + 'static) -> Self {
+        Self(Some(Box::pin(future)))
+    }
+}
+
+impl<T: Send + 'static> Future for ToItsEnd<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        let future = self.0.as_mut().expect("not polled after its end");
+        let polled = future.as_mut().poll(context);
+        if polled.is_ready() {
+            self.0 = None;
+        }
+        polled
+    }
+}
+
+impl<T: Send + 'static> Drop for ToItsEnd<T> {
+    fn drop(&mut self) {
+        // Without a runtime the program is ending: what was committed is found at the next start.
+        if let (Some(rest), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            runtime.spawn(rest);
+        }
     }
 }
 

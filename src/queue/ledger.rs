@@ -12,13 +12,15 @@
 //! ledger's moves by age (`fall_due`), by the operator (`hasten`) and for the log (`parked`).
 //! Notices and expiry fall due by a message's age, also while its destination sleeps. Nothing expires without an
 //! attempt that failed after its deadline and since the start: a weekend of downtime must not bounce what was never
-//! tried. If the destination answers before its turn to end has come, it is delivered.
+//! tried. If the destination answers before its turn to end has come, it is delivered. Only a deadline that the sender
+//! named himself ends without that (`deadlines`).
 
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use super::aging::Aging;
+use super::deadlines::{Asked, Deadlines};
 use super::entry::{Entry, Share, Shares};
 use super::limits::Limits;
 use super::line::{Line, Sleep};
@@ -48,6 +50,7 @@ pub(super) struct Entrant {
     pub may_owe_delay: bool,
     /// A report is owed now.
     pub owes_report: bool,
+    pub asked: Asked,
 }
 
 pub(super) struct Ledger {
@@ -56,6 +59,7 @@ pub(super) struct Ledger {
     pub(super) lines: Lines,
     pub(super) delays: Aging,
     pub(super) expiries: Aging,
+    pub(super) deadlines: Deadlines,
     pub(super) reports: Reports,
     pub(super) pace: Pace,
     under_way: usize,
@@ -69,6 +73,7 @@ impl Ledger {
             lines: Lines::new(limits.of_lines(), limits.trials()),
             delays: Aging::default(),
             expiries: Aging::default(),
+            deadlines: Deadlines::default(),
             reports: Reports::default(),
             pace: Pace::new(limits.notices),
             under_way: 0,
@@ -122,8 +127,10 @@ impl Ledger {
         self.lines.find(destination).and_then(|id| self.lines.get(id).sleep())
     }
 
+    /// When it is given up: at the end of its schedule, or before by its sender's wish.
     pub fn deadline(&self, id: QueueId) -> Option<Timestamp> {
-        self.entries.get(&id).map(|entry| entry.aged_from + self.limits.expire_after)
+        let expires_at = self.entries.get(&id)?.aged_from + self.limits.expire_after;
+        Some(self.deadlines.returns_at(id).map_or(expires_at, |at| at.min(expires_at)))
     }
 
     /// Each destination of a message, and when it is tried next (`None`: just now).
@@ -160,8 +167,9 @@ impl Ledger {
     }
 
     fn enter_as(&mut self, entrant: Entrant, told: bool, now: Timestamp) {
-        let Entrant { id, aged_from, shares, held, may_owe_delay, owes_report } = entrant;
-        let entry = Entry { aged_from, shares: Shares::default(), held, may_owe_delay, told };
+        let Entrant { id, aged_from, shares, held, may_owe_delay, owes_report, asked } = entrant;
+        let release = asked.release;
+        let entry = Entry { aged_from, shares: Shares::default(), held, release, may_owe_delay, told };
         if let Some(known) = self.entries.insert(id, entry) {
             self.entry(id).shares = known.shares;
         }
@@ -169,6 +177,9 @@ impl Ledger {
             self.join(id, &destination, due, now);
         }
         self.admit(id);
+        if let Some(deadline) = asked.deadline {
+            self.deadlines.admit(id, deadline);
+        }
         if owes_report {
             self.reports.owe(id);
         }
@@ -194,7 +205,7 @@ impl Ledger {
         let line = self.lines.of(destination);
         let entry = self.entry(id);
         if entry.shares.of(line).is_none() {
-            let share = Share::waiting(line, due, entry.told);
+            let share = Share::waiting(line, entry.due(due), entry.told);
             entry.shares.push(share);
             self.stand_in_line(id, share, now);
         }
@@ -328,6 +339,7 @@ impl Ledger {
     fn rejoin(&mut self, id: QueueId, line: LineId, next: Option<Timestamp>, now: Timestamp) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         let held = entry.held;
+        let next = next.map(|next| entry.due(next));
         let Some(share) = entry.shares.of_mut(line).filter(|share| share.due().is_none()) else { return };
         match next.filter(|_| !held) {
             Some(due) => {
@@ -393,6 +405,7 @@ impl Ledger {
             self.withdraw(id, false, now);
             self.entries.remove(&id);
             self.reports.forget(id);
+            self.deadlines.forget(id);
         }
     }
 
@@ -408,6 +421,10 @@ impl Ledger {
 #[cfg(test)]
 #[path = "ledger_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "ledger_asked.rs"]
+mod asked;
 
 #[cfg(test)]
 #[path = "ledger_any_moves.rs"]

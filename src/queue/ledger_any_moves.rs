@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 
+use super::super::deadlines::Deadline;
 use super::*;
-use crate::mail::{EnhancedStatus, Verdict};
+use crate::mail::{ByMode, EnhancedStatus, Verdict};
 use crate::queue::pace::Rate;
 
 const T0: Timestamp = Timestamp::from_millis(1_000_000_000);
@@ -12,8 +13,9 @@ const GROUPS: [&str; 3] = ["a", "b", "c"];
 
 #[derive(Clone, Debug)]
 enum Move {
-    /// To these groups, by bits; so many milliseconds after its name was given.
-    Enter(u8, u16),
+    /// To these groups, by bits; so many milliseconds after its name was given; with a release and a deadline of its own,
+    /// in seconds.
+    Enter(u8, u16, Option<u16>, Option<(u16, bool)>),
     Pass(u32),
     /// Takes the next piece of work.
     Take,
@@ -29,7 +31,8 @@ enum Move {
 
 fn any_move() -> impl Strategy<Value = Move> {
     prop_oneof![
-        4 => (1u8..8, 0u16..2000).prop_map(|(groups, late)| Move::Enter(groups, late)),
+        4 => (1u8..8, 0u16..2000, prop::option::weighted(0.2, 1u16..), any_deadline())
+            .prop_map(|(groups, late, release, deadline)| Move::Enter(groups, late, release, deadline)),
         4 => (0u32..20_000_000).prop_map(Move::Pass),
         8 => Just(Move::Take),
         8 => (any::<usize>(), 0u8..6).prop_map(|(which, how)| Move::End(which, how)),
@@ -40,6 +43,10 @@ fn any_move() -> impl Strategy<Value = Move> {
         1 => prop::option::of(0u8..3).prop_map(Move::HastenAll),
         1 => (1u8..60).prop_map(Move::Limits),
     ]
+}
+
+fn any_deadline() -> impl Strategy<Value = Option<(u16, bool)>> {
+    prop::option::weighted(0.3, (1u16.., any::<bool>()))
 }
 
 struct World {
@@ -79,6 +86,7 @@ impl World {
             held: false,
             may_owe_delay: true,
             owes_report: false,
+            asked: Asked::default(),
         }
     }
 
@@ -90,9 +98,17 @@ impl World {
     fn act(&mut self, act: Move) {
         let now = self.now;
         match act {
-            Move::Enter(groups, late) => {
+            Move::Enter(groups, late, release, deadline) => {
                 self.last = self.last.next().max(QueueId::first_at(now.as_millis()));
-                let entrant = self.entrant(self.last, groups, late);
+                let mut entrant = self.entrant(self.last, groups, late);
+                let after = |seconds: u16| Duration::from_secs(seconds.into());
+                entrant.aged_from = entrant.aged_from + after(release.unwrap_or(0));
+                let mode = |returns| if returns { ByMode::Return } else { ByMode::Notify };
+                entrant.asked = Asked {
+                    release: release.is_some(),
+                    deadline: deadline
+                        .map(|(seconds, returns)| Deadline { at: now + after(seconds), mode: mode(returns) }),
+                };
                 self.ledger.enter_new(entrant, now);
             }
             Move::Pass(millis) => self.now = now + Duration::from_millis(millis.into()),
@@ -208,6 +224,9 @@ impl World {
             assert!(entry.shares.as_slice().is_empty(), "{id} waits for ever");
         }
         assert_eq!(self.ledger.lines().count(), 0, "a line is left");
+        let ids = self.ledger.ids_after(None);
+        ids.into_iter().for_each(|id| self.ledger.forget(id, self.now));
+        assert!(self.ledger.deadlines.is_idle(), "a deadline is left");
     }
 }
 

@@ -30,8 +30,15 @@ fn number(id: QueueId) -> u64 {
 fn enter(ledger: &mut Ledger, n: u64, group: &str, now: Timestamp) -> QueueId {
     let id = id(n);
     let shares = vec![(Destination::Upstream(group.into()), now)];
-    let entrant =
-        Entrant { id, aged_from: now, shares, held: false, may_owe_delay: true, owes_report: false };
+    let entrant = Entrant {
+        id,
+        aged_from: now,
+        shares,
+        held: false,
+        may_owe_delay: true,
+        owes_report: false,
+        asked: Asked::default(),
+    };
     ledger.enter(entrant, now);
     id
 }
@@ -105,8 +112,15 @@ fn nothing_expires_without_an_attempt_that_failed_after_its_deadline() {
     let id = id(1);
     let shares = vec![(Destination::Upstream("main".into()), T0)];
     // Found at a start on Monday: its deadline passed at the weekend.
-    let entrant =
-        Entrant { id, aged_from: T0, shares, held: false, may_owe_delay: false, owes_report: false };
+    let entrant = Entrant {
+        id,
+        aged_from: T0,
+        shares,
+        held: false,
+        may_owe_delay: false,
+        owes_report: false,
+        asked: Asked::default(),
+    };
     ledger.enter(entrant, monday);
     let (tried, line) = deliver(&mut ledger, monday);
     assert_eq!(tried, id);
@@ -136,7 +150,15 @@ fn a_hold_during_an_attempt_lets_it_end_and_a_release_does_not_double_it() {
     let shares = vec![(Destination::Upstream("main".into()), T0)];
     ledger.withdraw(id, false, T0);
     ledger.enter(
-        Entrant { id, aged_from: T0, shares, held: false, may_owe_delay: false, owes_report: false },
+        Entrant {
+            id,
+            aged_from: T0,
+            shares,
+            held: false,
+            may_owe_delay: false,
+            owes_report: false,
+            asked: Asked::default(),
+        },
         T0,
     );
     ledger.set_limits(Limits { delay_after: None, ..ledger.limits.clone() }, T0);
@@ -203,7 +225,15 @@ fn an_expiry_that_comes_back_respects_a_hold_and_stands_in_line_once() {
         if !held {
             let shares = vec![(destination.clone(), monday)];
             ledger.enter(
-                Entrant { id, aged_from: T0, shares, held: false, may_owe_delay: false, owes_report: false },
+                Entrant {
+                    id,
+                    aged_from: T0,
+                    shares,
+                    held: false,
+                    may_owe_delay: false,
+                    owes_report: false,
+                    asked: Asked::default(),
+                },
                 monday,
             );
         }
@@ -235,7 +265,15 @@ fn an_expiry_is_asked_again_after_a_release() {
     ledger.withdraw(id, false, monday);
     let shares = vec![(Destination::Upstream("main".into()), monday)];
     ledger.enter(
-        Entrant { id, aged_from: monday, shares, held: false, may_owe_delay: false, owes_report: false },
+        Entrant {
+            id,
+            aged_from: monday,
+            shares,
+            held: false,
+            may_owe_delay: false,
+            owes_report: false,
+            asked: Asked::default(),
+        },
         monday,
     );
     ledger.end_work(Duty::Plain);
@@ -251,7 +289,15 @@ fn now_for_one_destination_leaves_the_others_alone() {
     let b = Destination::Upstream("b".into());
     let shares = vec![(a.clone(), T0 + HOUR), (b.clone(), T0 + HOUR)];
     ledger.enter(
-        Entrant { id, aged_from: T0, shares, held: false, may_owe_delay: false, owes_report: false },
+        Entrant {
+            id,
+            aged_from: T0,
+            shares,
+            held: false,
+            may_owe_delay: false,
+            owes_report: false,
+            asked: Asked::default(),
+        },
         T0,
     );
     ledger.wake(Some(&a), T0);
@@ -309,6 +355,7 @@ fn reports_go_before_expiries_and_expiries_before_delay_notices() {
         held: false,
         may_owe_delay: true,
         owes_report: false,
+        asked: Asked::default(),
     };
     let young = entrant(2, monday - HOUR * 5, "other");
     let young_id = young.id;
@@ -379,6 +426,7 @@ fn a_release_after_its_time_was_looked_at_is_not_missed() {
             held: false,
             may_owe_delay: true,
             owes_report: false,
+            asked: Asked::default(),
         },
         released,
     );

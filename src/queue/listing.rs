@@ -5,7 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::deadlines::Deadline;
 use super::progress::{aged_from, is_waiting, last_outcome};
+use super::schedule::Retry;
+use super::settle::returns_at;
 use super::{OperateError, Queue};
 use crate::clock::Timestamp;
 use crate::mail::{Destination, EnhancedStatus, Outcome, QueueId, Verdict};
@@ -41,6 +44,13 @@ pub struct Listed {
     /// When it is given up; a message that is held has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
+    /// When its sender wants it released (FUTURERELEASE), while that is to come: nothing is tried before, unless an
+    /// operator asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Timestamp>,
+    /// Until when its sender wants it delivered (DELIVERBY).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deliver_by: Option<Timestamp>,
     pub recipients: Vec<ListedRecipient>,
 }
 
@@ -164,6 +174,7 @@ impl Queue {
             shares.iter().find(|(of, _)| of == destination).and_then(|(_, next)| *next)
         };
         let held = stored.progress.held_since.is_some();
+        let release = stored.envelope.hold_for.map(|hold_for| stored.arrived_at + hold_for);
         let recipient =
             |(recipient, progress): (&crate::mail::Recipient, &crate::spool::RecipientProgress)| {
                 let destination = rules.destination(&recipient.address.ascii_domain());
@@ -198,8 +209,9 @@ impl Queue {
             size: stored.size,
             sender: stored.envelope.reverse_path.to_string(),
             message_id: stored.origin.message_id.clone(),
-            expires: (!held)
-                .then(|| rules.retry().expires_at(aged_from(stored.arrived_at, &stored.progress))),
+            expires: (!held).then(|| expires_at(stored, &rules.retry())),
+            release: release.filter(|release| *release > self.inner.clock.now()),
+            deliver_by: Deadline::of(stored.arrived_at, stored.envelope.deliver_by).map(|by| by.at),
             recipients: std::iter::zip(&stored.envelope.recipients, &stored.progress.recipients)
                 .map(recipient)
                 .collect(),
@@ -234,6 +246,11 @@ impl Queue {
         rows.sort_by(|a, b| a.destination.cmp(&b.destination));
         rows
     }
+}
+
+fn expires_at(stored: &Stored, retry: &Retry) -> Timestamp {
+    let by_age = retry.expires_at(aged_from(stored.arrived_at, &stored.envelope, &stored.progress));
+    returns_at(stored).map_or(by_age, |deadline| deadline.min(by_age))
 }
 
 fn standing(state: RecipientState, last: Option<&Outcome>) -> RecipientStanding {

@@ -24,6 +24,7 @@
 //!   [`Settings::notices`]: reports first, then expiries, then delay notices.
 
 mod aging;
+mod deadlines;
 mod entry;
 mod fall_due;
 mod hasten;

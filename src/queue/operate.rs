@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::intake::{addresses, entrant, limits, message};
 use super::ledger::Ledger;
-use super::progress::is_waiting;
+use super::progress::{end_hold, is_waiting};
 use super::task::Duty;
 use super::work::Lease;
 use super::write_down::Written;
@@ -60,7 +60,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Puts a held message back in the schedule, due now.
+    /// Puts a held message back in the schedule, due now, or at the release that its sender asked for.
     pub async fn release(&self, id: QueueId) -> Result<(), OperateError> {
         let _lease = self.open_for_operator(id).await?;
         let (written, stored, indexes) = {
@@ -68,7 +68,7 @@ impl Queue {
             let (ledger, open) = state.operated(id)?;
             let now = self.inner.clock.now();
             let since = open.progress.held_since.take().ok_or(OperateError::NotHeld(id))?;
-            open.progress.held_for_ms += now.since(since).as_millis() as u64;
+            end_hold(open.stored.arrived_at, &open.stored.envelope, &mut open.progress, since, now);
             for recipient in open.progress.recipients.iter_mut().filter(|recipient| is_waiting(recipient)) {
                 recipient.next_attempt = Some(now);
             }
@@ -134,7 +134,8 @@ impl Queue {
 
 /// These go together with acts on hosts, which the queue does not know.
 impl Dispatch {
-    /// Tries one message now, whatever its schedule says, and its destination too.
+    /// Tries one message now, whatever its schedule says, and its destination too; also one that its sender wants
+    /// released later, which waits for that again if the attempt fails.
     pub async fn retry(&self, id: QueueId) -> Result<(), OperateError> {
         let _lease = self.open_for_operator(id).await?;
         let (stored, indexes) = {
@@ -152,7 +153,8 @@ impl Dispatch {
         Ok(())
     }
 
-    /// Tries all that waits for a destination now, or for every destination; held messages stay held. Tells how many
+    /// Tries all that waits for a destination now, or for every destination; held messages stay held, and those that
+    /// are to be released later wait for that. Tells how many
     /// messages that is. A million take about a tenth of a second, in steps between which the queue goes on.
     pub fn retry_all(&self, destination: Option<&Destination>) -> usize {
         let now = self.inner.clock.now();

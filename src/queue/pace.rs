@@ -5,6 +5,7 @@
 //! a clock that is set back stops nothing for longer than that second.
 //! Not here: what is counted (`ledger`: notices and expiries).
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -28,8 +29,20 @@ impl Rate {
     }
 
     /// From one to the next, in nanoseconds.
-    fn interval(self) -> u128 {
+    pub(crate) fn interval(self) -> u128 {
         (self.per.as_nanos() / u128::from(self.count.max(1))).max(1)
+    }
+}
+
+/// As it is configured: `100/s`, `60/min`, `10/h`.
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.per.as_secs() {
+            1 => write!(f, "{}/s", self.count),
+            60 => write!(f, "{}/min", self.count),
+            3600 => write!(f, "{}/h", self.count),
+            _ => write!(f, "{} in {:?}", self.count, self.per),
+        }
     }
 }
 

@@ -3,12 +3,29 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::mail::Outcome;
+use crate::mail::{Envelope, Outcome};
 use crate::spool::{Progress, RecipientProgress, RecipientState};
 
-/// What a message's age counts from: a message that is held does not age.
-pub(super) fn aged_from(arrived_at: Timestamp, progress: &Progress) -> Timestamp {
-    arrived_at + Duration::from_millis(progress.held_for_ms)
+/// When a message may first be tried: at once, or when its sender wants it released (RFC 4865).
+pub(super) fn released_at(arrived_at: Timestamp, envelope: &Envelope) -> Timestamp {
+    arrived_at + envelope.hold_for.unwrap_or_default()
+}
+
+/// What a message's age counts from: one that is held, or not yet released, does not age.
+pub(super) fn aged_from(arrived_at: Timestamp, envelope: &Envelope, progress: &Progress) -> Timestamp {
+    released_at(arrived_at, envelope) + Duration::from_millis(progress.held_for_ms)
+}
+
+/// The operator has held it since then, and lets it go. A hold before its release costs it no time.
+pub(super) fn end_hold(
+    arrived_at: Timestamp,
+    envelope: &Envelope,
+    progress: &mut Progress,
+    since: Timestamp,
+    now: Timestamp,
+) {
+    let since = since.max(released_at(arrived_at, envelope));
+    progress.held_for_ms += now.since(since).as_millis() as u64;
 }
 
 pub(super) fn is_waiting(recipient: &RecipientProgress) -> bool {

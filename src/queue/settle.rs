@@ -1,19 +1,21 @@
 //! Outcomes come back: what was learnt is written down, the next attempt computed, the events told.
 //!
 //! Contract: an outcome reaches the spool before its event reaches the log. Deferrals and deliveries need no sync of
-//! their own: at worst a power cut brings an attempt, or a delivery, a second time.
+//! their own: at worst a power cut brings an attempt, or a delivery, a second time. A failure after the deadline that the
+//! sender named is the last; and what he wants released later waits for that, if an operator had it tried before.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::deadlines::Deadline;
 use super::intake::{addresses, message};
 use super::lines::LineId;
-use super::progress::{self, aged_from, is_waiting};
+use super::progress::{self, aged_from, is_waiting, last_outcome, released_at};
 use super::schedule::Next;
 use super::work::{Expiry, Unread};
 use super::{Inner, Job, Open};
 use crate::clock::Timestamp;
-use crate::mail::{Content, Outcome, QueueId, Verdict};
+use crate::mail::{Content, EnhancedStatus, Outcome, QueueId, Verdict};
 use crate::spool::{Durability, RecipientProgress, RecipientState, Stored};
 use crate::tracking::{Attempted, Slept, Woke};
 
@@ -49,8 +51,12 @@ impl Inner {
             let mut guard = self.state();
             let (ledger, open) = guard.open(id);
             let open = open.expect("a delivery keeps its message open");
-            let aged_from = aged_from(open.stored.arrived_at, &open.progress);
-            let next = retry.next(job.attempt, aged_from, now, self.clock.fraction());
+            let aged_from = aged_from(open.stored.arrived_at, &open.stored.envelope, &open.progress);
+            let next = match retry.next(job.attempt, aged_from, now, self.clock.fraction()) {
+                _ if returns_at(&open.stored).is_some_and(|deadline| deadline <= now) => Next::GiveUp,
+                Next::At(at) => Next::At(at.max(released_at(open.stored.arrived_at, &open.stored.envelope))),
+                Next::GiveUp => Next::GiveUp,
+            };
             for (index, outcome) in outcomes {
                 told.push(self.record(open, *index, outcome, &next, job.attempt));
             }
@@ -65,7 +71,8 @@ impl Inner {
             Next::At(at) => Some(at),
             Next::GiveUp => None,
         };
-        let expires = Some(retry.expires_at(aged_from));
+        let expires = retry.expires_at(aged_from);
+        let expires = Some(returns_at(&job.message).map_or(expires, |deadline| deadline.min(expires)));
         self.tell(&job.message, job, told, taken, next_attempt, expires);
         if let Some(sleep) = slept {
             let host = outcomes.first().and_then(|(_, outcome)| outcome.host.as_ref());
@@ -209,6 +216,19 @@ impl Inner {
     }
 }
 
+/// When the message comes back by its sender's wish.
+pub(super) fn returns_at(stored: &Stored) -> Option<Timestamp> {
+    Deadline::of(stored.arrived_at, stored.envelope.deliver_by).and_then(Deadline::returns_at)
+}
+
+/// The outcome of one whose sender wanted it back by now; with the last words of his server, if he had any.
+fn late(last: Option<&Outcome>) -> Outcome {
+    const LATE: EnhancedStatus = EnhancedStatus::new(4, 4, 7);
+    let ours = "the time within which the sender wanted it delivered (BY) is over";
+    let Some(last) = last else { return Outcome::local(Verdict::Deferred, LATE, ours) };
+    Outcome { status: LATE, reason: format!("{ours}; before that: {}", last.reason), ..last.clone() }
+}
+
 impl Expiry {
     /// Ends the share: every recipient that still waits for this destination bounces. Nothing happens when somebody has
     /// held the message meanwhile, or put it back in line.
@@ -252,7 +272,11 @@ impl Expiry {
             }
             let attempts = state.attempts;
             attempt = attempt.max(attempts);
-            told.push(inner.record(open, index as u32, &self.outcome, &Next::GiveUp, attempts));
+            let outcome = match &self.outcome {
+                Some(outcome) => Outcome::clone(outcome),
+                None => late(last_outcome(&open.progress, state)),
+            };
+            told.push(inner.record(open, index as u32, &outcome, &Next::GiveUp, attempts));
         }
         progress::tidy(&mut open.progress);
         Job {

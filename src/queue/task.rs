@@ -13,8 +13,9 @@ use crate::mail::{Destination, Outcome, QueueId};
 pub(super) enum Task {
     /// `hastened`: also to recipients whose own time has not come.
     Deliver { id: QueueId, line: LineId, destination: Destination, hastened: bool },
-    /// The share's time is up, and its destination failed after that with this outcome.
-    Expire { id: QueueId, destination: Destination, outcome: Box<Outcome> },
+    /// The share's time is up, and its destination failed after that with this outcome; `None`: its sender named that
+    /// time, and no failure is waited for.
+    Expire { id: QueueId, destination: Destination, outcome: Option<Box<Outcome>> },
     /// A delay notice falls due.
     Delay { id: QueueId },
     /// Outcomes have been recorded that the sender is owed a report of.

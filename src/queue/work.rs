@@ -265,11 +265,12 @@ impl Drop for Delivery {
     }
 }
 
-/// A share whose time is up. Dropping it unfinished puts the share back in line.
+/// A share whose time is up: by the schedule, and then its destination failed with this outcome, or by the sender's wish.
+/// Dropping it unfinished puts the share back in line.
 pub struct Expiry {
     pub(super) lease: Lease,
     pub(super) destination: Destination,
-    pub(super) outcome: Box<Outcome>,
+    pub(super) outcome: Option<Box<Outcome>>,
     pub(super) done: bool,
 }
 

@@ -9,10 +9,10 @@ use super::answers::Answers;
 use super::handle::{Inner, Relay, Tasks};
 use super::workers::Workers;
 use super::{Keep, Settings, Track};
-use crate::accept::{Front, Stop};
+use crate::accept::{Front, ListenerSettings, Policy, Program, Stop, UserSenders};
 use crate::clock::Clock;
 use crate::deliver::Courier;
-use crate::net::{BindError, Network};
+use crate::net::{BindError, CertificateError, Network};
 use crate::queue::{Recovery, Rules};
 use crate::route::{Memory, Names, NamesError, Router, SystemNames};
 use crate::spool::{self, Spool, TimeBase};
@@ -24,6 +24,7 @@ pub struct Builder {
     clock: Clock,
     network: Network,
     names: Option<Arc<dyn Names>>,
+    program: Program,
 }
 
 /// Why a relay did not start. Nothing was changed but that folders may have been made.
@@ -37,11 +38,19 @@ pub enum StartError {
     Bind(#[from] BindError),
     #[error(transparent)]
     Names(#[from] NamesError),
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
 }
 
 impl Relay {
     pub fn builder(settings: Settings) -> Builder {
-        Builder { settings, clock: Clock::system(), network: Network::System, names: None }
+        Builder {
+            settings,
+            clock: Clock::system(),
+            network: Network::System,
+            names: None,
+            program: Program::default(),
+        }
     }
 }
 
@@ -64,9 +73,21 @@ impl Builder {
         self
     }
 
+    /// What this program allows, on top of the configured rules.
+    pub fn policy(mut self, policy: Arc<dyn Policy>) -> Self {
+        self.program.policy = Some(policy);
+        self
+    }
+
+    /// Which addresses a user is held to.
+    pub fn user_senders(mut self, user_senders: Arc<dyn UserSenders>) -> Self {
+        self.program.user_senders = Some(user_senders);
+        self
+    }
+
     /// Opens the spool, takes up what waits in it, binds the listeners, and begins.
     pub async fn start(self) -> Result<Relay, StartError> {
-        let Self { settings, clock, network, names } = self;
+        let Self { settings, clock, network, names, program } = self;
         let (tracking, tracking_folder) = match settings.track {
             Track::Folder { path, keep } => (Tracking::to_folder(&path, keep, clock.clone())?, Some(path)),
             Track::Subscribers => (Tracking::in_memory(clock.clone()), None),
@@ -91,6 +112,7 @@ impl Builder {
         };
         let stop = Stop::new();
         let mut listeners = Vec::new();
+        open_certificates(&settings.listeners)?;
         for listener in &settings.listeners {
             listeners.push((network.bind(listener.address).await?, listener.clone()));
         }
@@ -118,6 +140,7 @@ impl Builder {
             Arc::clone(&answers) as _,
             tracking.clone(),
             clock.clone(),
+            program,
         ));
         let tasks = Tasks {
             listeners: tokio::spawn(Arc::clone(&front).serve(listeners, stop.clone())),
@@ -139,6 +162,21 @@ impl Builder {
         };
         Ok(Relay { inner: Arc::new(inner) })
     }
+}
+
+/// A self-signed certificate is made, or found again, and warned of once.
+fn open_certificates(listeners: &[ListenerSettings]) -> Result<(), StartError> {
+    let mut warned = Vec::new();
+    for tls in listeners.iter().filter_map(|listener| listener.tls.server()) {
+        tls.open().map_err(|mut errors| errors.remove(0))?;
+        let Some(shown) = tls.shown().filter(|shown| shown.self_signed) else { continue };
+        if !warned.contains(&shown) {
+            let (fingerprint, names) = (&shown.fingerprint, shown.names.join(", "));
+            tracing::warn!(%fingerprint, %names, "the certificate is self-signed: for a lab, not for production");
+            warned.push(shown);
+        }
+    }
+    Ok(())
 }
 
 fn open_log(

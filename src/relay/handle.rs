@@ -9,11 +9,11 @@ use tokio::task::JoinHandle;
 
 use super::Settings;
 use super::answers::Answers;
-use crate::accept::{Client, Front, Stop};
+use crate::accept::{Client, Front, Stop, SubmitError};
 use crate::clock::Clock;
-use crate::mail::{Content, Envelope, Origin, QueueId};
+use crate::mail::{Content, Envelope, QueueId};
 use crate::notice;
-use crate::queue::{AcceptError, Dispatch, Incoming, Queue};
+use crate::queue::{Dispatch, Queue};
 use crate::route::Router;
 use crate::spool::{Quarantined, Spool, SpoolStatus};
 use crate::tracking::{Events, Tracking};
@@ -45,20 +45,6 @@ pub(super) struct Tasks {
     pub workers: JoinHandle<()>,
 }
 
-/// Why a message was not taken.
-#[derive(Debug, thiserror::Error)]
-pub enum SubmitError {
-    #[error("the envelope has no recipient")]
-    NoRecipients,
-    #[error("the content has a bare CR or LF: end each line with CRLF (RFC 5321 section 2.3.8)")]
-    BareLineEnd,
-    /// The relay's route table has no entry for this recipient's domain.
-    #[error("no route for {0}: add one for its domain, or one for \"*\"")]
-    NoRoute(crate::mail::Address),
-    #[error(transparent)]
-    Accept(#[from] AcceptError),
-}
-
 /// Why new settings were not taken over.
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
@@ -78,7 +64,8 @@ pub enum ShutdownError {
 
 impl Relay {
     /// Takes a message in, as if it had come by SMTP from a trusted client, but without a trace field: the program
-    /// that submits is its origin. Durable when it returns.
+    /// that submits is its origin. The rules for senders, recipients and size hold, and the program's own policy; it is
+    /// not counted against anybody's limits. Durable when it returns.
     pub async fn submit(
         &self,
         envelope: Envelope,
@@ -87,33 +74,16 @@ impl Relay {
         self.submit_from(&Client::here(), envelope, content).await
     }
 
-    /// The same on behalf of a client, whose message the policy may refuse.
+    /// The same on behalf of a client, who must be allowed to relay and is counted against his limits: what his session
+    /// would be refused is refused here, all or nothing, and stands in the tracking log with the same reply and reason.
+    /// A client with an address or a user gets a trace field.
     pub async fn submit_from(
         &self,
         client: &Client,
         envelope: Envelope,
         content: impl Into<Content>,
     ) -> Result<QueueId, SubmitError> {
-        if envelope.recipients.is_empty() {
-            return Err(SubmitError::NoRecipients);
-        }
-        let routes = self.inner.answers.routes();
-        if let Some(lost) =
-            envelope.recipients.iter().find(|r| routes.destination(&r.address.ascii_domain()).is_none())
-        {
-            return Err(SubmitError::NoRoute(lost.address.clone()));
-        }
-        let content = content.into();
-        if !content.has_only_crlf() {
-            return Err(SubmitError::BareLineEnd);
-        }
-        let message_id = crate::accept::message_id(&content);
-        let Client { session, address, user, .. } = client.clone();
-        let origin = Origin { session, client: address, message_id, user };
-        let intake = self.inner.queue.intake();
-        let incoming = Incoming { envelope, origin, content, taken: None };
-        let receipt = self.inner.queue.accept(intake, incoming).await?;
-        Ok(receipt.id())
+        self.inner.front.submit(client, envelope, content.into()).await
     }
 
     /// All events from now on, as the tracking log has them.
@@ -189,7 +159,7 @@ impl Relay {
         self.inner.front.sessions()
     }
 
-    /// Takes over routes, upstreams, schedule, notices and who may relay, without a restart. Queued mail goes by the
+    /// Takes over routes, upstreams, schedule, notices, who may relay and the certificates of listeners, without a restart. Queued mail goes by the
     /// new routes and the new schedule from its next attempt on.
     pub async fn reload(&self, settings: Settings) -> Result<(), ReloadError> {
         let inner = &self.inner;
@@ -200,6 +170,7 @@ impl Relay {
         inner.answers.replace(settings.routes, settings.retry);
         *inner.notices.write().expect("no holder panics") = settings.notices;
         inner.front.reload(settings.accept);
+        inner.front.reload_certificates(&settings.listeners);
         inner.queue.reload(settings.queue).await;
         Ok(())
     }

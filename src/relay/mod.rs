@@ -33,6 +33,7 @@ mod handle;
 mod settings;
 mod workers;
 
+pub use crate::accept::SubmitError;
 pub use builder::{Builder, StartError};
-pub use handle::{Relay, ReloadError, ShutdownError, SubmitError};
+pub use handle::{Relay, ReloadError, ShutdownError};
 pub use settings::{Keep, Settings, Track};

@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 
 use super::disk::{Disk, File, read_up_to, write_all_at};
 use super::index::Place;
-use super::note::{DomainId, Domains, Lives, Note, States};
+use super::note::{DomainId, Domains, Lives, Note, States, Times};
 use super::record::ContentPlace;
 use super::segment::{self, Marker};
 use super::walk;
@@ -23,7 +23,8 @@ use crate::clock::Timestamp;
 use crate::mail::QueueId;
 
 const MAGIC: &[u8; 8] = b"PHSHINT\n";
-const FORMAT: u16 = 1;
+/// Format 1 had no times.
+const FORMAT: u16 = 2;
 const PREFIX: usize = MAGIC.len() + 2;
 const CRC: usize = 4;
 const ENCODES: &str = "plain values always encode";
@@ -79,6 +80,7 @@ enum Line {
         moved: bool,
         arrived: i64,
         domains: SmallVec<[u32; 1]>,
+        times: Option<Box<Times>>,
         states: Option<Box<States>>,
     },
     Settled {
@@ -142,6 +144,7 @@ impl Hint {
                 moved: lives.moved,
                 arrived: (lives.arrived_at.as_millis() as i64).wrapping_sub(lives.id.millis() as i64),
                 domains: lives.domains.iter().map(&mut number).collect(),
+                times: lives.times.clone(),
                 states: lives.states.clone(),
             }),
             Note::Settled { id, place, states } => Some(Line::Settled {
@@ -215,7 +218,18 @@ impl Line {
             QueueId::from_u64(*before as u64)
         };
         Some(match self {
-            Self::Lives { id, offset, body_len, content_len, in_file, moved, arrived, domains, states } => {
+            Self::Lives {
+                id,
+                offset,
+                body_len,
+                content_len,
+                in_file,
+                moved,
+                arrived,
+                domains,
+                times,
+                states,
+            } => {
                 let id = id_of(id);
                 let domains = domains.iter().map(|number| texts.get(*number as usize).copied());
                 Note::Lives(Box::new(Lives {
@@ -225,6 +239,7 @@ impl Line {
                     moved,
                     arrived_at: Timestamp::from_millis((id.millis() as i64).wrapping_add(arrived) as u64),
                     domains: domains.collect::<Option<_>>()?,
+                    times,
                     states,
                 }))
             }

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -15,7 +16,7 @@ use super::index::Place;
 use super::message::{Progress, RecipientState};
 use super::record::{self, AcceptedBody, ContentPlace, Frame, Kind, MovedBody};
 use crate::clock::Timestamp;
-use crate::mail::QueueId;
+use crate::mail::{DeliverBy, Envelope, QueueId};
 
 /// One change.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,8 +42,24 @@ pub(super) struct Lives {
     pub arrived_at: Timestamp,
     /// Of each recipient.
     pub domains: SmallVec<[DomainId; 1]>,
+    /// `None`: its sender asked for none.
+    pub times: Option<Box<Times>>,
     /// `None`: it was never settled.
     pub states: Option<Box<States>>,
+}
+
+/// The times that a sender named.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Times {
+    pub hold_for: Option<Duration>,
+    pub deliver_by: Option<DeliverBy>,
+}
+
+impl Times {
+    pub fn of(envelope: &Envelope) -> Option<Box<Self>> {
+        let times = Self { hold_for: envelope.hold_for, deliver_by: envelope.deliver_by };
+        (times.hold_for.is_some() || times.deliver_by.is_some()).then(|| Box::new(times))
+    }
 }
 
 /// What the schedule needs of a progress.
@@ -139,6 +156,7 @@ pub(super) fn notes_of(
                 .iter()
                 .map(|r| domains.id(&r.address.ascii_domain()))
                 .collect(),
+            times: Times::of(&accepted.envelope),
             states,
         }))
     };

@@ -7,11 +7,13 @@
 
 use std::sync::Arc;
 
+use std::time::Duration;
+
 use smallvec::SmallVec;
 
 use super::message::{RecipientState, Stored};
 use crate::clock::Timestamp;
-use crate::mail::QueueId;
+use crate::mail::{DeliverBy, QueueId};
 
 /// A living message in outline.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +28,10 @@ pub struct Outline {
     pub delay_told: bool,
     /// A notice about a final outcome is still owed.
     pub owes_report: bool,
+    /// As in the envelope: until then nothing is tried, and the message does not age.
+    pub hold_for: Option<Duration>,
+    /// As in the envelope.
+    pub deliver_by: Option<DeliverBy>,
     /// The domains of the recipients that wait.
     pub waiting: SmallVec<[WaitingDomain; 1]>,
 }
@@ -63,6 +69,8 @@ impl Outline {
             held_for_ms: progress.held_for_ms,
             delay_told: progress.delay_told,
             owes_report: progress.recipients.iter().any(|recipient| recipient.owed),
+            hold_for: stored.envelope.hold_for,
+            deliver_by: stored.envelope.deliver_by,
             waiting,
         }
     }

@@ -462,10 +462,10 @@ impl Found {
     fn apply(&mut self, segment: NonZeroU32, note: Note) {
         match note {
             Note::Lives(lives) => {
-                let Lives { id, place, content, moved: _, arrived_at, domains, states } = *lives;
+                let Lives { id, place, content, moved: _, arrived_at, domains, times, states } = *lives;
                 self.saw(arrived_at);
                 self.index.accept(id, place, content, states.is_some());
-                self.sketches.begin(id, arrived_at, domains, states);
+                self.sketches.begin(id, arrived_at, domains, times, states);
             }
             Note::Settled { id, place, states } => {
                 self.index.settle(id, place);

@@ -6,7 +6,7 @@
 
 use smallvec::SmallVec;
 
-use super::note::{DomainId, Domains, Standing, States};
+use super::note::{DomainId, Domains, Standing, States, Times};
 use super::outline::{Outline, WaitingDomain};
 use crate::clock::Timestamp;
 use crate::mail::QueueId;
@@ -15,6 +15,8 @@ use crate::packed::PackedMap;
 struct Sketch {
     arrived_at: Timestamp,
     domains: SmallVec<[DomainId; 1]>,
+    /// Few senders ask for any.
+    times: Option<Box<Times>>,
     /// `None`: never settled. Few are, of those that wait behind a dead destination.
     states: Option<Box<States>>,
 }
@@ -32,9 +34,10 @@ impl Sketches {
         id: QueueId,
         arrived_at: Timestamp,
         domains: SmallVec<[DomainId; 1]>,
+        times: Option<Box<Times>>,
         states: Option<Box<States>>,
     ) {
-        self.0.insert(id, Sketch { arrived_at, domains, states });
+        self.0.insert(id, Sketch { arrived_at, domains, times, states });
     }
 
     /// Nothing happens when no such message lives.
@@ -55,7 +58,7 @@ impl Sketches {
 
 impl Sketch {
     fn outline(self, id: QueueId, domains: &Domains) -> Outline {
-        let Self { arrived_at, domains: of_recipients, states } = self;
+        let Self { arrived_at, domains: of_recipients, times, states } = self;
         let mut outline = Outline {
             id,
             arrived_at,
@@ -63,6 +66,8 @@ impl Sketch {
             held_for_ms: 0,
             delay_told: false,
             owes_report: false,
+            hold_for: times.as_ref().and_then(|times| times.hold_for),
+            deliver_by: times.as_ref().and_then(|times| times.deliver_by),
             waiting: SmallVec::new(),
         };
         if let Some(states) = &states {

@@ -35,6 +35,9 @@ pub(super) struct Habits {
     pub rest: Duration,
 }
 
+/// Free octets above the reserve below which the disk is looked at before every batch.
+const LOOK_CLOSER: u64 = 1 << 30;
+
 pub(super) struct Writer {
     disk: Arc<dyn Disk>,
     shared: Arc<Shared>,
@@ -116,9 +119,15 @@ impl Writer {
 
     /// Writes `batch` and answers it.
     pub fn commit(&mut self, batch: Vec<Request>) {
-        // At every batch: others may write to the disk, too.
-        self.look_at_disk();
-        self.shared.lock().batches += 1;
+        let mut state = self.shared.lock();
+        state.batches += 1;
+        // What we write is counted, and others may write too: they are looked after at every tick, and near the reserve
+        // at every batch.
+        let near = state.free_bytes < self.shared.min_free.saturating_add(LOOK_CLOSER);
+        drop(state);
+        if near {
+            self.look_at_disk();
+        }
         let mut staged = Staged::default();
         for request in batch {
             let mut next = Some(request);

@@ -1,7 +1,8 @@
 //! The way of an event from the one who reports it to the file and to the subscribers.
 //!
 //! Contract: an event is stamped, written as a line into a shared buffer and passed to the subscribers, all without
-//! waiting. A thread takes the whole buffer and appends it with one write: at once when idle, in batches under load.
+//! waiting. A thread takes the whole buffer and appends it with one write: at once when it comes after a pause, in
+//! batches under load, so that busy sessions don't wake a thread for each event ([`REST`]).
 //! When the disk fails or is slower than the events for long, events are lost and counted; it is said once in the
 //! program's log when that begins and once when it ends.
 //! Invariants: lines stand in the order of their stamps; the buffer never exceeds its limit; when the last clone is
@@ -25,6 +26,10 @@ use crate::clock::Clock;
 const SUBSCRIBER_EVENTS_MAX: usize = 8192;
 /// Bytes of lines that may wait for the disk; what comes beyond them is lost and counted.
 const BUFFER_BYTES_MAX: usize = 64 << 20;
+/// After a write the thread rests this long, unless somebody waits for it: events gather meanwhile.
+const REST: Duration = Duration::from_millis(20);
+/// So many bytes end the rest.
+const BUFFER_BYTES_REST: usize = 1 << 20;
 /// A buffer that has grown larger than this is not kept for the next batch.
 const BUFFER_BYTES_KEPT: usize = 1 << 20;
 
@@ -72,6 +77,10 @@ struct State {
     bytes: usize,
     lines_pushed: u64,
     lines_done: u64,
+    /// The thread rests: no event wakes it.
+    resting: bool,
+    /// So many wait for it.
+    hurried: usize,
     closed: bool,
 }
 
@@ -207,21 +216,35 @@ impl Shared {
         batch.lines.push(b'\n');
         batch.count += 1;
         let added = batch.lines.len() - before;
-        let was_empty = state.bytes == 0;
+        let before = state.bytes;
         state.bytes += added;
         state.lines_pushed += 1;
+        let ends_rest = before <= BUFFER_BYTES_REST && state.bytes > BUFFER_BYTES_REST;
+        // A writer that is at work, or rests, looks again by itself.
+        let wake = if state.resting { ends_rest } else { before == 0 };
         drop(state);
-        // A writer that is at work looks again by itself.
-        if was_empty {
+        if wake {
             self.filled.notify_one();
         }
     }
 
     fn flush(&self) {
-        let state = self.lock();
+        let mut state = self.lock();
         let goal = state.lines_pushed;
+        state.hurried += 1;
+        self.filled.notify_one();
         let done = self.emptied.wait_while(state, |state| state.lines_done < goal);
-        drop(done.expect("no holder of the buffer panics"));
+        done.expect("no holder of the buffer panics").hurried -= 1;
+    }
+
+    /// Lets events gather.
+    fn rest(&self) {
+        let mut state = self.lock();
+        state.resting = true;
+        let gathers =
+            |state: &mut State| !state.closed && state.hurried == 0 && state.bytes <= BUFFER_BYTES_REST;
+        let rested = self.filled.wait_timeout_while(state, REST, gathers);
+        rested.expect("no holder of the buffer panics").0.resting = false;
     }
 
     fn write_until_closed(&self, mut folder: Folder) {
@@ -253,6 +276,7 @@ impl Shared {
             }
             self.lock().lines_done += count;
             self.emptied.notify_all();
+            self.rest();
         }
     }
 

@@ -33,7 +33,8 @@ impl Client {
         Self::over(network.connect_from(from, to).await.expect("somebody listens"))
     }
 
-    fn over(stream: Stream) -> Self {
+    /// Over a connection that there is already.
+    pub fn over(stream: Stream) -> Self {
         Self { stream, heard: Vec::new() }
     }
 
@@ -44,6 +45,11 @@ impl Client {
         let tls = ClientTls::trusting([]).expect("no authority is no bad one");
         let started = stream.start_tls_client(&tls, TlsCheck::Opportunistic, "relay.example.org", PATIENCE);
         Self::over(started.await.expect("the handshake succeeds"))
+    }
+
+    /// The fingerprint of the certificate that the server has shown.
+    pub fn certificate(&self) -> String {
+        self.stream.tls().and_then(|facts| facts.server_certificate.clone()).expect("TLS has started")
     }
 
     /// Sends these octets. A server that has closed already hears nothing: what it said before is what counts.

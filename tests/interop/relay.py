@@ -32,10 +32,10 @@ class Posthouse:
     """
 
     def __init__(self, folder, hosts, speed=None, settings="", networks=("127.0.0.1/32",), retry='preset = "default"',
-                 spool=None, tracking=None, min_free="16MiB", beside=None, users=None):
+                 spool=None, tracking=None, min_free="16MiB", beside=None, tls="none", users=None):
         self.folder, self.port, self.speed, self.process = pathlib.Path(folder), free_port(), speed, None
         self.spool, self.tracking = spool or self.folder / "spool", tracking or self.folder / "tracking"
-        self.min_free, self.beside, self.users = min_free, beside or {}, users
+        self.min_free, self.beside, self.tls, self.users = min_free, beside or {}, tls, users
         self.config, self.out = self.folder / "posthouse.toml", self.folder / "posthouse.out"
         self.program = os.environ.get("INTEROP_POSTHOUSE")
         if not self.program:
@@ -57,6 +57,7 @@ min_free = "{self.min_free}"
 
 [[listener]]
 address = "{HOST}:{self.port}"
+tls = "{self.tls}"
 
 [relaying]
 networks = {json.dumps(list(self.networks))}

@@ -8,36 +8,41 @@
 mod authenticate;
 mod wire;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use tokio::io::AsyncWriteExt;
-
 use super::front::Place;
-use super::header::{message_id, received_fields};
-use super::refusals::Refusal;
-use super::trace_field::TraceField;
-use super::{ListenerSettings, ListenerTls, Settings, Stop};
+use super::policy::Presence;
+use super::reception::Arrived;
+use super::refusals::{Refusal, Refused};
+use super::{Client, ListenerSettings, ListenerTls, Settings, Stop};
 use crate::clock::Timestamp;
-use crate::mail::{Origin, Receipt, Reply, SessionId};
+use crate::mail::{Receipt, Reply, SessionId};
 use crate::net::Stream;
-use crate::queue::{Incoming, Intake};
+use crate::queue::Intake;
 use crate::smtp::server::{
-    ContentQuestion, EndAnswer, EndQuestion, FutureRelease, MailCommand, MailQuestion, RecipientQuestion,
-    Server, Step,
+    ContentQuestion, EndAnswer, EndQuestion, FutureRelease, GreetQuestion, MailCommand, MailQuestion,
+    RecipientQuestion, Server, Step,
 };
-use crate::tracking::{Altered, Rejected};
+use crate::tracking::Altered;
 
 pub(super) struct Session {
     place: Place,
     id: SessionId,
-    client: IpAddr,
+    /// What is known of the client by now; its name and its user as of the last MAIL.
+    client: Client,
+    /// As whom it is counted.
+    presence: Presence,
     listener: Arc<ListenerSettings>,
+    /// The rules and limits of the moment, as of the last MAIL.
     settings: Arc<Settings>,
     stop: Stop,
     stream: Option<Stream>,
     /// While a transaction is open: the intake that it announces, and since when.
     intake: Option<(Intake, Timestamp)>,
+    amid: wire::Amid,
+    /// The PROXY header named no client: a health check.
+    is_proxys_own: bool,
 }
 
 /// The client is gone, or its connection is broken: nothing more can be said.
@@ -47,22 +52,34 @@ impl Session {
     pub fn new(
         place: Place,
         stream: Stream,
-        client: IpAddr,
+        address: IpAddr,
+        here: SocketAddr,
         listener: Arc<ListenerSettings>,
         stop: Stop,
     ) -> Self {
         let id = SessionId::from_chance(place.front.clock.chance());
         let settings = place.front.settings();
-        Self { place, id, client, listener, settings, stop, stream: Some(stream), intake: None }
+        let client =
+            Client { session: Some(id), address: Some(address), listener: Some(here), ..Client::default() };
+        Self {
+            place,
+            id,
+            client,
+            presence: Presence::default(),
+            listener,
+            settings,
+            stop,
+            stream: Some(stream),
+            intake: None,
+            amid: wire::Amid::Nothing,
+            is_proxys_own: false,
+        }
     }
 
     pub async fn run(mut self) {
         let mut server = Server::new(self.dialogue());
-        if let ListenerTls::Implicit(tls) = &self.listener.tls {
-            let tls = tls.clone();
-            if self.start_tls(&tls, &mut server).await.is_err() {
-                return;
-            }
+        if self.enter(&mut server).await.is_err() {
+            return;
         }
         // A client that has left is no event of its own: whatever it began is forgotten with the machine.
         let _ = self.drive(&mut server).await;
@@ -87,18 +104,10 @@ impl Session {
                     self.tell_what_the_dialogue_did(server);
                     self.write(server).await?;
                 }
-                Step::Greet(question) => {
-                    if self.place.number > self.settings.limits.sessions {
-                        question.refuse(self.rejected(None, None, Refusal::TooManySessions));
-                    } else if self.stop.is_stopped() {
-                        question.refuse(Refusal::Stopping.reply());
-                    } else {
-                        question.accept();
-                    }
-                }
+                Step::Greet(question) => self.greet(question).await,
                 Step::Auth(question) => self.authenticate(question).await,
-                Step::Mail(question) => self.mail(question),
-                Step::Recipient(question) => self.recipient(question),
+                Step::Mail(question) => self.mail(question).await,
+                Step::Recipient(question) => self.recipient(question).await,
                 Step::Content(question) => self.content(question),
                 Step::EndOfContent(question) => self.end_of_content(question).await,
                 Step::StartTls => {
@@ -108,16 +117,34 @@ impl Session {
                     self.tell_what_the_dialogue_did(server);
                 }
                 Step::Closed => {
-                    let _ = self.stream().shutdown().await;
+                    self.close().await;
                     return Ok(());
                 }
             }
         }
     }
 
-    /// What could not be kept is refused before it has crossed the wire.
-    fn mail(&mut self, question: MailQuestion<'_>) {
+    async fn greet(&mut self, question: GreetQuestion<'_>) {
         let front = Arc::clone(&self.place.front);
+        if !self.place.is_welcome() {
+            return question.refuse(self.rejected(None, None, Refusal::TooManySessions));
+        }
+        if self.stop.is_stopped() {
+            return question.refuse(Refusal::Stopping.reply());
+        }
+        let decided =
+            front.desk.connect(&self.settings, &self.listener, &self.client, &mut self.presence).await;
+        match decided {
+            Ok(()) => question.accept(),
+            Err(refused) => question.refuse(self.rejected(None, None, refused)),
+        }
+    }
+
+    async fn mail(&mut self, question: MailQuestion<'_>) {
+        let front = Arc::clone(&self.place.front);
+        self.settings = front.settings();
+        self.know(question.server());
+        // What could not be kept is refused before it has crossed the wire.
         if let Some(error) = front.queue.refusal() {
             front.accepts_no_more(&error);
             let sender = question.mail().reverse_path.to_string();
@@ -128,17 +155,40 @@ impl Session {
             let sender = question.mail().reverse_path.to_string();
             return question.refuse(self.rejected(Some(&sender), None, refusal));
         }
-        self.intake = Some((front.queue.intake(), now));
-        question.accept();
+        let (envelope, size) = (question.envelope(), question.mail().size);
+        let presence = Some(&mut self.presence);
+        match front.desk.sender(&self.settings, &self.client, &envelope, size, presence).await {
+            Ok(()) => {
+                self.intake = Some((front.queue.intake(), now));
+                question.accept();
+            }
+            Err(refused) => {
+                let sender = envelope.reverse_path.to_string();
+                question.refuse(self.rejected(Some(&sender), None, refused));
+            }
+        }
     }
 
-    fn recipient(&mut self, question: RecipientQuestion<'_>) {
-        let address = &question.recipient().address;
-        match self.place.front.may_relay(&self.settings, self.client, address) {
+    /// Takes over what the client has said of itself.
+    fn know(&mut self, server: &Server) {
+        if self.client.name.as_deref() != server.client_name() {
+            self.client.name = server.client_name().map(str::to_owned);
+        }
+        if self.client.user.as_deref() != server.user() {
+            self.client.user = server.user().map(str::to_owned);
+        }
+    }
+
+    async fn recipient(&mut self, question: RecipientQuestion<'_>) {
+        let front = Arc::clone(&self.place.front);
+        let (envelope, recipient) = (question.envelope(), question.recipient());
+        let decided =
+            front.desk.recipient(&self.settings, Some(&self.listener), &self.client, envelope, recipient);
+        match decided.await {
             Ok(()) => question.accept(),
-            Err(refusal) => {
-                let sender = question.envelope().reverse_path.to_string();
-                let reply = self.rejected(Some(&sender), Some(address.as_str()), refusal);
+            Err(refused) => {
+                let (sender, recipient) = (envelope.reverse_path.to_string(), recipient.address.as_str());
+                let reply = self.rejected(Some(&sender), Some(recipient), refused);
                 question.refuse(reply);
             }
         }
@@ -158,46 +208,30 @@ impl Session {
         let front = Arc::clone(&self.place.front);
         self.place.set_in_flight(question.content().len() as u64, u64::MAX);
         let (changes, hold) = (question.changes(), question.hold());
-        let (mut envelope, mut content, answer) = question.into_parts();
+        let (mut envelope, content, answer) = question.into_parts();
         let sender = envelope.reverse_path.to_string();
         let Some((intake, began)) = self.intake.take() else { return };
-        if received_fields(&content) > self.settings.limits.received_fields {
-            return answer.refuse(self.rejected(Some(&sender), None, Refusal::Loop));
+        if let Err(refused) = front.desk.content(&self.settings, &self.client, &envelope, &content).await {
+            return answer.refuse(self.rejected(Some(&sender), None, refused));
         }
-        let now = front.clock.now();
         // A moment that has gone by since MAIL is no reason to refuse any more: the message may go at once.
-        envelope.hold_for = hold.map(|hold| hold.left(now).unwrap_or_default());
-        let trace_field = TraceField {
-            client_name: answer.server().client_name().unwrap_or("unknown"),
-            client: self.client,
-            hostname: front.hostname(),
-            protocol: answer.server().protocol(),
-            id: intake.id(),
-            envelope: &envelope,
-            now,
-        };
-        let message_id = message_id(&content);
-        content.prepend(trace_field.write());
-        let origin = Origin { session: Some(self.id), client: Some(self.client), message_id, user: None };
+        envelope.hold_for = hold.map(|hold| hold.left(front.clock.now()).unwrap_or_default());
         let reverse_path = (!changes.is_none()).then(|| envelope.reverse_path.clone());
-        let incoming = Incoming { envelope, origin, content, taken: Some(now.since(began)) };
-        let accepted = front.queue.accept(intake, incoming).await;
+        let protocol = Some(answer.server().protocol());
+        let arrived = Arrived { intake, envelope, content, began: Some(began), protocol };
+        let accepted = front.take_in(&self.client, arrived).await;
         self.place.give_back_in_flight();
         match accepted {
             Ok(receipt) => {
-                front.accepts_again();
                 if reverse_path.is_some() {
                     let (id, sender) = (Some(receipt.id()), reverse_path.as_ref());
-                    let (session, client) = (Some(self.id), Some(self.client));
+                    let (session, client) = (self.client.session, self.client.address);
                     let facts = Altered { id, session, client, sender, reason: &changes.to_string() };
                     front.tracking.converted(&facts);
                 }
                 promise(answer, receipt);
             }
-            Err(error) => {
-                front.accepts_no_more(&error);
-                answer.refuse(self.rejected(Some(&sender), None, Refusal::from(&error)));
-            }
+            Err(error) => answer.refuse(self.rejected(Some(&sender), None, Refusal::from(&error))),
         }
     }
 
@@ -209,26 +243,24 @@ impl Session {
         for premature in server.take_premature() {
             let reason = premature.to_string();
             if premature.is_dropped() {
-                let (session, client) = (Some(self.id), Some(self.client));
+                let (session, client) = (self.client.session, self.client.address);
                 let facts = Altered { id: None, session, client, sender: None, reason: &reason };
                 self.place.front.tracking.dropped(&facts);
             } else {
-                tracing::debug!(session = %self.id, client = %self.client, "{reason}");
+                tracing::debug!(session = %self.id, client = ?self.client.address, "{reason}");
             }
         }
     }
 
     /// Tells the log of a refusal, and gives the reply that the client is to hear.
-    fn rejected(&self, sender: Option<&str>, recipient: Option<&str>, refusal: Refusal) -> Reply {
-        let reply = refusal.reply_to(self.client);
+    fn rejected(&self, sender: Option<&str>, recipient: Option<&str>, refused: impl Into<Refused>) -> Reply {
+        let Refused { refusal, reply } = refused.into();
         self.tell_rejected(sender, recipient, &reply, refusal.reason());
         reply
     }
 
     fn tell_rejected(&self, sender: Option<&str>, recipient: Option<&str>, reply: &Reply, reason: &str) {
-        let (session, client) = (Some(self.id), Some(self.client));
-        let facts = Rejected { session, client, sender, recipient, reply, reason };
-        self.place.front.tracking.rejected(&facts);
+        self.place.front.tell_rejected(&self.client, sender, recipient, reply, reason);
     }
 }
 
@@ -247,4 +279,20 @@ fn check_hold(mail: &MailCommand, now: Timestamp) -> Result<(), Refusal> {
 /// Says 250: the only place that does, and it takes the receipt.
 fn promise(answer: EndAnswer<'_>, receipt: Receipt) {
     answer.accept(&format!("{} is safe here", receipt.id()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an idle client costs besides its socket: everything in the session's task, however deep it waits.
+    #[test]
+    fn a_session_that_waits_takes_little_memory() {
+        fn size<F: Future>(_: fn(Session) -> F) -> usize {
+            size_of::<F>()
+        }
+        let session = size(Session::run);
+        println!("a session's task: {session} octets, of which its dialogue {}", size_of::<Server>());
+        assert!(session <= 4096, "{session} octets: keep what is large and rare in a box of its own");
+    }
 }

@@ -9,7 +9,9 @@ use std::process::ExitCode;
 use clap::Args;
 use posthouse::config::{Configuration, Flags, ListenerTls};
 use posthouse::mail::{Route, Via};
+use posthouse::net::AskForCertificate;
 
+use crate::run::descriptors;
 use crate::settings::ConfigFile;
 
 /// Check the configuration and report every fault at once
@@ -27,12 +29,15 @@ pub struct Check {
 
 impl Check {
     pub fn run(&self) -> ExitCode {
-        let loaded = match self.config.load(&Flags::default()) {
+        let mut loaded = match self.config.load(&Flags::default()) {
             Ok(loaded) => loaded,
             Err(code) => return code,
         };
         for warning in &loaded.warnings {
             eprint!("{warning}");
+        }
+        if let Some(few) = loaded.settings.fit_into(descriptors()) {
+            eprintln!("warning: {few}");
         }
         let from = match self.config.path() {
             Some(path) => path.display().to_string(),
@@ -55,7 +60,20 @@ pub fn summary(settings: &Configuration) -> Vec<(&'static str, String)> {
             ListenerTls::StartTls => "STARTTLS",
             ListenerTls::Implicit => "implicit TLS",
         };
-        lines.push(("listener", format!("{}, {tls}", listener.address)));
+        let asked = match listener.client_certificates {
+            AskForCertificate::Never => "",
+            AskForCertificate::Request => ", asks for a client's certificate",
+            AskForCertificate::Require => ", demands a client's certificate",
+        };
+        let proxy = if listener.proxy.is_some() { ", behind a proxy" } else { "" };
+        lines.push(("listener", format!("{}, {tls}{asked}{proxy}", listener.address)));
+    }
+    if let Some(shown) = settings.tls.as_ref().and_then(|tls| tls.server.shown()) {
+        let days = shown.days_left().map_or(String::new(), |days| format!(", {days} days left"));
+        lines.push((
+            "certificate",
+            format!("{}{days}, SHA-256 {}", shown.names.join(", "), shown.fingerprint),
+        ));
     }
     let networks: Vec<String> = settings.relaying.networks.iter().map(ToString::to_string).collect();
     lines.push(("relays for", if networks.is_empty() { "nobody".to_owned() } else { networks.join(", ") }));

@@ -7,6 +7,7 @@
 mod check;
 mod config;
 mod failed;
+mod harmless;
 mod health;
 mod lab;
 mod place;

@@ -12,6 +12,7 @@ use posthouse::notice::Language;
 use posthouse::queue::{Listed, ListedState, RecipientStanding};
 
 use crate::failed::Failed;
+use crate::harmless::harmless;
 use crate::place::{Format, Place};
 use crate::print;
 
@@ -33,11 +34,12 @@ pub enum Queue {
     List(list::List),
     /// Show one message: each recipient, what was said last, when it is tried next
     Show(One),
-    /// Try now: one message, one destination, or everything
+    /// Try now: one message, one destination, or everything. Messages that their senders want released later (FUTURERELEASE)
+    /// go only by their id
     Retry(Retry),
     /// Take a message out of the schedule; it does not age until it is released
     Hold(One),
-    /// Put a held message back into the schedule, due now
+    /// Put a held message back into the schedule, due now or at the release that its sender asked for
     Release(One),
     /// Give a message up, without a notice to its sender
     Cancel(One),
@@ -120,12 +122,18 @@ impl One {
 pub fn shown(row: &Listed, now: Timestamp) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "Message     {}", row.id);
-    let _ = writeln!(text, "From        {}", row.sender);
+    let _ = writeln!(text, "From        {}", harmless(&row.sender));
     if let Some(message_id) = &row.message_id {
-        let _ = writeln!(text, "Message-ID  {message_id}");
+        let _ = writeln!(text, "Message-ID  {}", harmless(message_id));
     }
     let _ = writeln!(text, "Arrived     {} ({} ago), {}", row.arrived, age(now, row.arrived), size(row.size));
     let _ = writeln!(text, "State       {}", state_in_words(row.state));
+    if let Some(release) = row.release {
+        let _ = writeln!(text, "Release     {release} ({}), asked by the sender", until(now, release));
+    }
+    if let Some(deadline) = row.deliver_by {
+        let _ = writeln!(text, "Deliver by  {deadline} ({}), asked by the sender", until(now, deadline));
+    }
     if let Some(expires) = row.expires {
         let _ = writeln!(text, "Gives up    {expires} ({})", until(now, expires));
     }
@@ -139,10 +147,11 @@ pub fn shown(row: &Listed, now: Timestamp) -> String {
         let _ = writeln!(
             text,
             "\n{} by way of {}: {standing}, {attempts} {word}",
-            recipient.address, recipient.destination
+            harmless(&recipient.address),
+            recipient.destination
         );
         if let Some(last) = &recipient.last {
-            let _ = writeln!(text, "  last    {last}");
+            let _ = writeln!(text, "  last    {}", harmless(last));
         }
         if let Some(next) = recipient.next_attempt {
             let _ = writeln!(text, "  next    {next} ({})", until(now, next));

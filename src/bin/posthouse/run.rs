@@ -5,7 +5,8 @@ use std::time::Duration;
 use clap::Args;
 use posthouse::admin::Control;
 use posthouse::clock::Clock;
-use posthouse::config::{Configuration, Flags};
+use posthouse::config::{Configuration, Flags, Listener};
+use posthouse::net::AskForCertificate;
 use posthouse::relay::{Relay, ShutdownError};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,7 +31,8 @@ Examples:
 Without a file it listens on 127.0.0.1:2525 and keeps its spool in ./posthouse-spool. Without an
 upstream or a route it does not start: a lab must never mail the world by accident.
 SIGTERM and SIGINT stop it in order; what was accepted waits in the spool. SIGHUP reads the
-configuration anew: routes, upstreams, schedule, notices, limits.")]
+configuration anew: routes, upstreams, schedule, notices, limits, certificates. Certificates that
+have changed are also taken over without it, within a minute.")]
 pub struct Run {
     #[command(flatten)]
     config: ConfigFile,
@@ -65,12 +67,16 @@ impl Run {
         for warning in &loaded.warnings {
             tracing::warn!("{}", warning.to_string().trim_end());
         }
-        Ok(loaded.settings)
+        let mut settings = loaded.settings;
+        if let Some(few) = settings.fit_into(descriptors()) {
+            tracing::warn!("{few}");
+        }
+        Ok(settings)
     }
 
     pub async fn run(self) -> Result<(), Failed> {
-        let configuration = self.load()?;
         open_many_files();
+        let configuration = self.load()?;
         let folder = configuration.spool.path.clone();
         if !configuration.hostname.contains('.') {
             let hostname = &configuration.hostname;
@@ -118,7 +124,9 @@ impl Run {
             return;
         };
         match relay.reload(configuration.relay()).await {
-            Ok(()) => tracing::info!("routes, upstreams, schedule, notices and limits were reloaded"),
+            Ok(()) => {
+                tracing::info!("routes, upstreams, schedule, notices, limits and certificates were reloaded")
+            }
             Err(error) => tracing::error!(%error, "the configuration was not reloaded, the old one stays"),
         }
         for section in needs_restart(started, &configuration) {
@@ -150,10 +158,20 @@ fn open_many_files() {
     }
 }
 
+/// How many files this process may have open at once, after [`open_many_files`].
+pub fn descriptors() -> u64 {
+    getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX)
+}
+
+/// A listener without what a reload takes over.
+fn at_start(listener: &Listener) -> Listener {
+    Listener { client_certificates: AskForCertificate::Never, ..listener.clone() }
+}
+
 /// The sections that a reload cannot take over, as far as they have changed.
 fn needs_restart(started: &Configuration, now: &Configuration) -> Vec<&'static str> {
     let same = [
-        ("listener", started.listeners == now.listeners),
+        ("listener", started.listeners.iter().map(at_start).eq(now.listeners.iter().map(at_start))),
         ("spool", started.spool == now.spool),
         ("tracking", started.tracking == now.tracking),
         ("timeouts", started.timeouts == now.timeouts),

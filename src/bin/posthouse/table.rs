@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::harmless::{harmless, width};
+
 /// A table with a head.
 pub struct Table {
     rows: Vec<Vec<String>>,
@@ -18,8 +20,7 @@ impl Table {
 
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
         // What others wrote must not move the cursor.
-        let harmless = |cell: String| cell.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
-        self.rows.push(cells.into_iter().map(harmless).collect());
+        self.rows.push(cells.iter().map(|cell| harmless(cell)).collect());
     }
 
     /// The rows so far, which are then forgotten; the head stands on the first page only.
@@ -31,7 +32,7 @@ impl Table {
     }
 
     fn widths(&self) -> Vec<usize> {
-        let wide = |cells: &Vec<String>, column: usize| cells[column].chars().count();
+        let wide = |cells: &Vec<String>, column: usize| width(&cells[column]);
         let widest = |(column, known): (usize, &usize)| {
             self.rows.iter().map(|cells| wide(cells, column)).max().unwrap_or(0).max(*known)
         };
@@ -44,9 +45,9 @@ impl fmt::Display for Table {
         let widths = self.widths();
         for row in &self.rows {
             let mut line = String::new();
-            for (cell, width) in row.iter().zip(&widths) {
+            for (cell, wide) in row.iter().zip(&widths) {
                 line.push_str(cell);
-                line.extend(std::iter::repeat_n(' ', width - cell.chars().count() + 2));
+                line.extend(std::iter::repeat_n(' ', wide - width(cell) + 2));
             }
             writeln!(f, "{}", line.trim_end())?;
         }
@@ -57,6 +58,17 @@ impl fmt::Display for Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_stand_below_each_other_whatever_the_script() {
+        let mut table = Table::new(["sender", "last"]);
+        table.row(["\u{7528}\u{6237}@example.org".into(), "a".into()]);
+        table.row(["user\u{202e}@example.org".into(), "b".into()]);
+        assert_eq!(
+            table.page(),
+            "SENDER             LAST\n\u{7528}\u{6237}@example.org   a\nuser?@example.org  b\n"
+        );
+    }
 
     #[test]
     fn pages_make_one_table() {

@@ -15,6 +15,7 @@ use posthouse::config::Flags;
 use posthouse::mail::{QueueId, SessionId};
 use posthouse::tracking::{self, CsvWriter, Event, EventName, Filter, Records};
 
+use crate::harmless::harmless;
 use crate::settings::ConfigFile;
 
 /// Show what happened to messages, from the tracking log
@@ -175,7 +176,7 @@ pub fn told(event: &Event) -> String {
     if !details.is_empty() {
         row += &format!("  {}", details.join("; "));
     }
-    row.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    harmless(&row)
 }
 
 fn details(event: &Event) -> Vec<String> {

@@ -9,6 +9,7 @@ use posthouse::queue::ListedState;
 use posthouse::tracking::{Event, EventName};
 
 use crate::failed::Failed;
+use crate::harmless::harmless;
 use crate::place::{Format, Place};
 use crate::print;
 use crate::queue::{shown, until};
@@ -69,6 +70,14 @@ fn screen(why: &admin::Why) -> String {
             (ListedState::Held, _) => {
                 let _ = writeln!(text, "  nothing before it is released: posthouse queue release {}", why.id);
             }
+            (ListedState::Waiting | ListedState::Asleep, _) if message.release.is_some() => {
+                let release = message.release.expect("it was just seen");
+                let _ = writeln!(
+                    text,
+                    "  {release}  it is released ({}), as its sender asked; nothing is tried before",
+                    until(why.now, release)
+                );
+            }
             (ListedState::Active, _) => text.push_str("  the attempt that is under way ends\n"),
             (ListedState::Notice, _) => text.push_str("  a notice to the sender is written\n"),
             (ListedState::Asleep, Some(next)) => {
@@ -84,9 +93,10 @@ fn screen(why: &admin::Why) -> String {
             (_, None) => {}
         }
         if let Some(expires) = message.expires {
+            let by_wish = if message.deliver_by == Some(expires) { ", as he asked" } else { "" };
             let _ = writeln!(
                 text,
-                "  {expires}  it is given up, and its sender told ({})",
+                "  {expires}  it is given up, and its sender told{by_wish} ({})",
                 until(why.now, expires)
             );
         }
@@ -176,5 +186,5 @@ fn told(event: &Event) -> String {
     if let Some(next) = event.next_attempt {
         let _ = write!(text, "; next {next}");
     }
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    harmless(&text)
 }

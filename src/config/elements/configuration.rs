@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use super::{
-    Delivery, Dns, Limits, Listener, Notices, Relaying, Retry, Spool, Timeouts, Tls, Tracking, Upstream,
-    content, listener, route, upstream,
+    Delivery, Dns, Limit, Limits, Listener, Notices, Relaying, Retry, Spool, Timeouts, Tls, Tracking,
+    Upstream, content, limit, listener, route, upstream,
 };
 use crate::config::fault::Report;
 use crate::config::quantity::{Mismatch, size_text};
@@ -28,6 +28,8 @@ pub struct Configuration {
     pub limits: Limits,
     /// What content may have.
     pub content: ContentRules,
+    /// How much each client may do.
+    pub client_limits: Vec<Limit>,
     pub tls: Option<Tls>,
     pub relaying: Relaying,
     pub routes: RouteTable,
@@ -55,9 +57,10 @@ impl Configuration {
         let (listeners, wants_tls) = listener::read(&mut top);
         let limits = Limits::read(top.section("limits"));
         let content = content::read(top.section("content"));
-        let tls = Tls::read(top.section("tls"), folder);
+        let client_limits = limit::read(&mut top);
+        let tls = Tls::read(top.section("tls"), folder, &spool.path, &hostname);
         if let (Some(place), false) = (wants_tls, tree.get("tls").is_some()) {
-            let hint = "add a [tls] section with certificate and key, or write tls = \"none\"";
+            let hint = "add a [tls] section with certificate and key, or with self_signed = true for a lab, or write tls = \"none\"";
             report.fault(&place, "TLS is asked for, but there is no certificate", None, Some(hint.into()));
         }
         let relaying = Relaying::read(top.section("relaying"));
@@ -82,6 +85,7 @@ impl Configuration {
             listeners,
             limits,
             content,
+            client_limits,
             tls,
             relaying,
             routes,

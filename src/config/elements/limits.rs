@@ -15,8 +15,10 @@ pub struct Limits {
     pub recipients: u32,
     /// Bytes of content being received at one time.
     pub bytes_in_flight: u64,
-    /// How long a client may be silent (RFC 5321 section 4.5.3.2.7 asks for at least 5 minutes).
+    /// How long a client may be silent, or take for one command (RFC 5321 section 4.5.3.2.7 asks for at least 5 minutes).
     pub idle_timeout: Duration,
+    /// How long the content of a message may take, and a second more for each KiB that has come.
+    pub content_time: Duration,
     /// Received fields that make a loop (RFC 5321 section 6.3).
     pub received_fields: u32,
     /// Messages that wait at one time, beyond which none are accepted.
@@ -32,6 +34,7 @@ impl Default for Limits {
             recipients: 1_000,
             bytes_in_flight: 256 << 20,
             idle_timeout: Duration::from_secs(300),
+            content_time: Duration::from_secs(600),
             received_fields: 50,
             queued_messages: 2_000_000,
             hold: Duration::from_secs(7 * 24 * 60 * 60),
@@ -49,6 +52,9 @@ impl Limits {
             idle_timeout: section
                 .duration("idle_timeout", Duration::from_secs(1))
                 .unwrap_or(default.idle_timeout),
+            content_time: section
+                .duration("content_time", Duration::from_secs(1))
+                .unwrap_or(default.content_time),
             received_fields: section.count("received_fields", 1, 1_000).unwrap_or(default.received_fields),
             queued_messages: section
                 .count("queued_messages", 1, 100_000_000)

@@ -1,13 +1,17 @@
-//! `[[listener]]`: where clients come in.
+//! `[[listener]]`: where clients come in, and whom of them this listener trusts.
 //!
 //! Contract: without any, one listener on 127.0.0.1:2525; no address stands twice.
 //! Not here: limits that hold for all listeners together (`limits`), the certificate (`tls`).
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use ipnet::IpNet;
+
+use super::relaying::{network, warn_of_everybody};
 use crate::config::quantity::Mismatch;
 use crate::config::section::Section;
 use crate::config::tree::{Place, Value};
+use crate::net::AskForCertificate;
 
 /// How a listener offers TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,19 +27,41 @@ pub enum ListenerTls {
 pub struct Listener {
     pub address: SocketAddr,
     pub tls: ListenerTls,
+    /// Sessions at one time on this listener.
+    pub max_connections: Option<u32>,
     /// Octets of content; announced by SIZE (RFC 1870).
     pub max_message_size: u64,
+    /// Whose clients may relay by this listener, in place of `relaying.networks`.
+    pub networks: Option<Vec<IpNet>>,
+    /// Whether clients are asked for a certificate.
+    pub client_certificates: AskForCertificate,
+    /// The networks of the proxy that all connections must come through, with a header of the PROXY protocol.
+    pub proxy: Option<Vec<IpNet>>,
 }
 
 impl Default for Listener {
     fn default() -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 2525));
-        Self { address, tls: ListenerTls::None, max_message_size: 35 << 20 }
+        Self {
+            address,
+            tls: ListenerTls::None,
+            max_connections: None,
+            max_message_size: 35 << 20,
+            networks: None,
+            client_certificates: AskForCertificate::Never,
+            proxy: None,
+        }
     }
 }
 
 const TLS: [(&str, ListenerTls); 3] =
     [("none", ListenerTls::None), ("starttls", ListenerTls::StartTls), ("implicit", ListenerTls::Implicit)];
+
+const CLIENT_CERTIFICATES: [(&str, AskForCertificate); 3] = [
+    ("none", AskForCertificate::Never),
+    ("request", AskForCertificate::Request),
+    ("require", AskForCertificate::Require),
+];
 
 /// All listeners, and the place of one that needs a certificate.
 pub(super) fn read(top: &mut Section<'_>) -> (Vec<Listener>, Option<Place>) {
@@ -48,7 +74,14 @@ pub(super) fn read(top: &mut Section<'_>) -> (Vec<Listener>, Option<Place>) {
         let place = address.as_ref().map_or(section.place(), |at| at.place).clone();
         let address = section.require("address", address.map(|at| at.value), "\"127.0.0.1:2525\"");
         let tls = section.word("tls", &TLS).unwrap_or(default.tls);
+        let max_connections = section.count("max_connections", 1, 1_000_000);
         let max_message_size = section.size("max_message_size").unwrap_or(default.max_message_size);
+        let networks = section.list("networks", network);
+        if let Some(networks) = &networks {
+            warn_of_everybody(&section, "listener.networks", networks);
+        }
+        let client_certificates = client_certificates(&mut section, tls);
+        let proxy = proxy(&mut section);
         section.not_yet("auth");
         if tls != ListenerTls::None && wants_tls.is_none() {
             wants_tls = Some(place.clone());
@@ -63,7 +96,15 @@ pub(super) fn read(top: &mut Section<'_>) -> (Vec<Listener>, Option<Place>) {
                     Some(hint.into()),
                 );
             }
-            listeners.push(Listener { address, tls, max_message_size });
+            listeners.push(Listener {
+                address,
+                tls,
+                max_connections,
+                max_message_size,
+                networks,
+                client_certificates,
+                proxy,
+            });
         }
         section.done();
     }
@@ -71,6 +112,36 @@ pub(super) fn read(top: &mut Section<'_>) -> (Vec<Listener>, Option<Place>) {
         listeners.push(Listener::default());
     }
     (listeners, wants_tls)
+}
+
+fn client_certificates(section: &mut Section<'_>, tls: ListenerTls) -> AskForCertificate {
+    let ask = section.word("client_certificates", &CLIENT_CERTIFICATES).unwrap_or_default();
+    if ask != AskForCertificate::Never && tls == ListenerTls::None {
+        let place = section.place_of("client_certificates");
+        let hint = "add tls = \"starttls\" or \"implicit\", or write client_certificates = \"none\"";
+        let problem = "a client can show a certificate under TLS only";
+        section.report.fault(place, problem, None, Some(hint.into()));
+    }
+    ask
+}
+
+/// Who may send the PROXY header, where one is demanded: believing anybody would let each client choose its address.
+fn proxy(section: &mut Section<'_>) -> Option<Vec<IpNet>> {
+    let required = section.word("proxy", &[("none", false), ("required", true)]).unwrap_or(false);
+    let networks = section.list("proxy_networks", network);
+    if required && networks.as_ref().is_none_or(Vec::is_empty) {
+        let place = section.place_of("proxy");
+        let hint = "add proxy_networks = [\"10.0.0.0/8\"], the addresses that the proxy connects from";
+        let problem = "a PROXY header is demanded, but nobody may send one";
+        section.report.fault(place, problem, None, Some(hint.into()));
+    }
+    if !required && networks.as_ref().is_some_and(|networks| !networks.is_empty()) {
+        let place = section.place_of("proxy_networks");
+        let hint = "add proxy = \"required\", or take proxy_networks out";
+        let problem = "these networks are for a proxy, but no PROXY header is demanded";
+        section.report.fault(place, problem, None, Some(hint.into()));
+    }
+    networks.filter(|_| required)
 }
 
 fn socket_address(value: &Value) -> Result<SocketAddr, Mismatch> {

@@ -1,27 +1,44 @@
-//! `[relaying]`: who may relay.
+//! `[relaying]`: who may relay, from whom and to whom.
 //!
 //! Contract: networks in CIDR; a bare address is itself alone. Everybody being allowed in is a warning, also when
 //! that is only so because a container's gateway stands for everybody.
 //! Not here: the decision about a client (`accept`).
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::str::FromStr;
 
 use ipnet::IpNet;
 
+use crate::accept::CertificatePattern;
 use crate::config::quantity::Mismatch;
 use crate::config::section::Section;
 use crate::config::tree::Value;
+use crate::mail::{AddressPattern, SenderPattern};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relaying {
     /// Whose clients may relay without AUTH.
     pub networks: Vec<IpNet>,
+    /// Client certificates whose holders may relay from anywhere.
+    pub certificates: Vec<CertificatePattern>,
+    /// The reverse-paths of who is not held to addresses of his own; `None`: any.
+    pub senders: Option<Vec<SenderPattern>>,
+    /// The only recipients; `None`: any.
+    pub recipients: Option<Vec<AddressPattern>>,
+    pub refuse_recipients: Vec<AddressPattern>,
 }
 
 impl Default for Relaying {
     fn default() -> Self {
         let net = |text: &str| text.parse().expect("a network");
-        Self { networks: vec![net("127.0.0.0/8"), net("::1/128")] }
+        Self {
+            networks: vec![net("127.0.0.0/8"), net("::1/128")],
+            certificates: Vec::new(),
+            senders: None,
+            recipients: None,
+            refuse_recipients: Vec::new(),
+        }
     }
 }
 
@@ -29,19 +46,54 @@ impl Relaying {
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let networks = section.list("networks", network);
         if let Some(networks) = &networks {
-            warn_of_everybody(&section, networks);
+            warn_of_everybody(&section, "relaying.networks", networks);
+        }
+        let default = Self::default();
+        let relaying = Self {
+            networks: networks.unwrap_or(default.networks),
+            certificates: section.list("certificates", pattern).unwrap_or(default.certificates),
+            senders: section.list("senders", pattern),
+            recipients: section.list("recipients", pattern),
+            refuse_recipients: section
+                .list("refuse_recipients", pattern)
+                .unwrap_or(default.refuse_recipients),
+        };
+        for (key, all) in [("senders", "from anybody"), ("recipients", "to anybody")] {
+            if section.is_empty_list(key) {
+                let problem = format!("relaying.{key} is empty: no mail at all would be accepted");
+                let hint =
+                    format!("take it out to accept mail {all}, or name addresses, such as \"*@example.org\"");
+                section.report.fault(section.place_of(key), problem, None, Some(hint));
+            }
         }
         section.not_yet("users");
         section.done();
-        networks.map_or_else(Self::default, |networks| Self { networks })
+        relaying
     }
 }
 
-fn warn_of_everybody(section: &Section<'_>, networks: &[IpNet]) {
+/// What has its own grammar, which says in its error what is expected.
+fn pattern<T>(value: &Value) -> Result<T, Mismatch>
+where
+    T: FromStr<Err: fmt::Display>,
+{
+    let text = value.text().ok_or_else(|| Mismatch::new("text in quotes"))?;
+    text.parse().map_err(|error: T::Err| {
+        let expected = error.to_string();
+        let mismatch = Mismatch::new(expected.strip_prefix("expected ").unwrap_or(&expected));
+        match format!("*@{text}").parse::<AddressPattern>() {
+            Ok(pattern) if !text.contains(['@', ':']) => mismatch.hint(format!("write \"{pattern}\"")),
+            _ => mismatch,
+        }
+    })
+}
+
+/// `name` is the key's in the warning.
+pub(super) fn warn_of_everybody(section: &Section<'_>, name: &str, networks: &[IpNet]) {
     let place = section.place_of("networks");
     if let Some(all) = networks.iter().find(|network| network.prefix_len() == 0) {
         let hint = "name the networks of your own clients, such as \"192.0.2.0/24\"";
-        section.report.warn(place, format!("relaying.networks has {all}: everybody may relay"), hint);
+        section.report.warn(place, format!("{name} has {all}: everybody may relay"), hint);
         return;
     }
     let in_container =
@@ -55,7 +107,7 @@ fn warn_of_everybody(section: &Section<'_>, networks: &[IpNet]) {
     let covers = |network: &&IpNet| gateway.is_some_and(|gateway| network.contains(&IpAddr::V4(gateway)));
     if let (Some(network), Some(gateway)) = (networks.iter().find(covers), gateway) {
         let problem = format!(
-            "relaying.networks has {network}, with the container's gateway {gateway} in it: \
+            "{name} has {network}, with the container's gateway {gateway} in it: \
              clients from outside may all seem to come from there"
         );
         section.report.warn(place, problem, "publish the port on 127.0.0.1 only, or name narrower networks");

@@ -17,7 +17,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use tokio_rustls::TlsConnector;
 
 use super::super::stream::Clear;
-use super::{TlsError, handshaken, provider};
+use super::{TlsError, provider};
 
 /// How a server's certificate is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -100,7 +100,10 @@ impl ClientTls {
             (Err(_), TlsCheck::Opportunistic) => ServerName::from(peer),
             (Err(_), TlsCheck::Verified) => return Err(TlsError::Name { name: name.to_owned() }),
         };
-        handshaken(connector.connect(server, clear), name, timeout).await
+        match tokio::time::timeout(timeout, connector.connect(server, clear)).await {
+            Ok(shaken) => shaken.map_err(|error| TlsError::new(error, name)),
+            Err(_) => Err(TlsError::TimedOut(timeout)),
+        }
     }
 }
 
@@ -155,7 +158,7 @@ impl ServerCertVerifier for AnyCertificate {
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    use super::super::server::tests::{Pair, pair, self_signed};
+    use super::super::pair::tests::{Pair, pair, self_signed};
     use super::*;
     use crate::net::{MemoryNetwork, Network, ServerTls, Stream};
 
@@ -239,7 +242,7 @@ mod tests {
         far.write_all(b"454 TLS not available\r\n").await.unwrap();
         let error =
             near.start_tls_client(&client, TlsCheck::Verified, "mx.example.org", LIMIT).await.unwrap_err();
-        assert!(matches!(error, TlsError::Handshake { .. }), "{error:?}");
+        assert!(matches!(error, TlsError::InClear { .. }), "{error:?}");
 
         let (near, far) = streams().await;
         drop(far);

@@ -1,80 +1,81 @@
-//! TLS as a server: its certificate and key from files.
+//! TLS as a server: the certificate that is shown, taken anew when it changes.
 //!
-//! Contract: [`ServerTls::load`] reads both files, checks that they belong together, and otherwise says which file is
-//! at fault and what to do. Load again and swap to change certificates while running.
-//! Invariants: no client certificate is asked for; the key's content is in no message.
-//! Not here: getting certificates (an ACME client does that).
+//! Contract: [`ServerTls::load`] takes a certificate and key from files. Clones share what is shown. It changes without
+//! a restart: by [`ServerTls::take_over`], and by itself when the files have changed, which is looked at when a client
+//! comes, at most once a minute. A new pair with a fault leaves the old one in place and is told in the log once.
+//! Invariants: sessions are resumed by tickets whose keys rotate and live in memory; new certificates and new
+//! authorities of clients come with new keys, so that no ticket outlives what it was given for.
+//! Not here: getting certificates (an ACME client does that), faults of files (`pair`), clients (`clients`).
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, SystemTime};
 
 use rustls::ServerConfig;
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::TlsAcceptor;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::{Acceptor, ClientHello};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use tokio::time::Instant;
+use tokio_rustls::LazyConfigAcceptor;
 
 use super::super::stream::Clear;
-use super::{TlsError, handshaken, provider};
+use super::clients::ClientCertificates;
+use super::pair::{self, CertificateError};
+use super::{TlsError, TlsFacts, facts, provider, self_signed};
 
-/// The server's side of TLS. Cheap to clone.
+/// How long changed files may go unseen, in real time.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// The server's side of TLS. Cheap to clone; clones share the certificate of the moment.
 #[derive(Clone)]
-pub struct ServerTls(TlsAcceptor);
+pub struct ServerTls(Arc<RwLock<State>>);
 
-/// Why a certificate and its key cannot be used; the operator's to mend.
-#[derive(Debug, thiserror::Error)]
-pub enum CertificateError {
-    #[error("there is no file {file}: name the file that holds the {what}", file = file.display())]
-    Missing { file: PathBuf, what: &'static str },
-    #[error("cannot read {file}: let the user that posthouse runs as read it", file = file.display())]
-    Unreadable { file: PathBuf, source: io::Error },
-    #[error(
-        "{file} is damaged: it must be in PEM form, with its BEGIN and END lines whole",
-        file = file.display()
-    )]
-    Damaged { file: PathBuf, source: pem::Error },
-    #[error(
-        "{file} holds no certificate: it must hold the server's certificate and those of the authorities between \
-         it and a root, in PEM form (often called fullchain.pem)",
-        file = file.display()
-    )]
-    NoCertificate { file: PathBuf },
-    #[error("{file} holds no private key: it must hold the certificate's key in PEM form", file = file.display())]
-    NoKey { file: PathBuf },
-    #[error(
-        "the private key in {file} is locked with a passphrase: store it without one \
-         (`openssl pkey -in locked.pem -out key.pem`) and protect the file by its permissions",
-        file = file.display()
-    )]
-    Locked { file: PathBuf },
-    #[error(
-        "the private key in {key} does not belong to the certificate in {certificate}: use the two files that \
-         were issued together, the server's own certificate first",
-        key = key.display(), certificate = certificate.display()
-    )]
-    NotTogether { certificate: PathBuf, key: PathBuf },
-    #[error(
-        "the certificate in {certificate} or the private key in {key} is of a kind that cannot be used: \
-         get one with an RSA (2048 bits or more), ECDSA (P-256, P-384) or Ed25519 key",
-        key = key.display(), certificate = certificate.display()
-    )]
-    Unusable { certificate: PathBuf, key: PathBuf, source: rustls::Error },
+#[derive(Clone)]
+struct State {
+    source: Source,
+    clients: ClientCertificates,
+    /// Not there only before a self-signed certificate was made.
+    shown: Option<Shown>,
+    /// As the files were when they were last read, whether they were in order or not.
+    seen: Vec<Stamp>,
+    next_look: Instant,
 }
 
-impl CertificateError {
-    /// The file at fault; of two that don't go together, the key.
-    pub fn file(&self) -> &Path {
-        match self {
-            Self::Missing { file, .. }
-            | Self::Unreadable { file, .. }
-            | Self::Damaged { file, .. }
-            | Self::NoCertificate { file }
-            | Self::NoKey { file }
-            | Self::Locked { file } => file,
-            Self::NotTogether { key, .. } | Self::Unusable { key, .. } => key,
-        }
+/// Where the certificate comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Source {
+    Memory,
+    Files { certificate: PathBuf, key: PathBuf },
+    SelfSigned { file: PathBuf, hostname: String },
+}
+
+#[derive(Clone)]
+struct Shown {
+    key: Arc<CertifiedKey>,
+    config: Arc<ServerConfig>,
+}
+
+/// What tells a file from what stood there before; `None`: it is not there.
+type Stamp = Option<(SystemTime, u64)>;
+
+/// The certificate that is shown, as an operator knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownCertificate {
+    /// SHA-256, in lower-case hexadecimal digits.
+    pub fingerprint: String,
+    /// The names it is for.
+    pub names: Vec<String>,
+    /// The moment of its end, in seconds since 1970; `None` where that cannot be read from it.
+    pub ends: Option<i64>,
+    /// Made here, for a lab: nobody else vouches for it.
+    pub self_signed: bool,
+}
+
+impl ShownCertificate {
+    /// Whole days until its end, below 0 once it has passed; `None` where it cannot be read from it.
+    pub fn days_left(&self) -> Option<i64> {
+        let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
+        Some((self.ends? - now).div_euclid(24 * 3600))
     }
 }
 
@@ -82,19 +83,10 @@ impl ServerTls {
     /// Reads the certificate chain and the key, both PEM; what is wrong with either is told at once. Blocks on the
     /// file system; meant for start and reload.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, Vec<CertificateError>> {
-        let (chain, private) = match (chain(certificate), private_key(key)) {
-            (Ok(chain), Ok(private)) => (chain, private),
-            (chain, private) => return Err(chain.err().into_iter().chain(private.err()).collect()),
-        };
-        Self::from_der(chain, private).map_err(|source| {
-            let (certificate, key) = (certificate.to_owned(), key.to_owned());
-            match source {
-                rustls::Error::InconsistentKeys(_) => {
-                    vec![CertificateError::NotTogether { certificate, key }]
-                }
-                source => vec![CertificateError::Unusable { certificate, key, source }],
-            }
-        })
+        let source = Source::Files { certificate: certificate.to_owned(), key: key.to_owned() };
+        let seen = source.stamps();
+        let pair = pair::load(certificate, key)?;
+        Ok(Self::new(source, seen, Some(pair)))
     }
 
     /// A certificate chain and its key that are in memory already, such as those of a lab.
@@ -102,135 +94,210 @@ impl ServerTls {
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
     ) -> Result<Self, rustls::Error> {
-        let config = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .expect("ring has suites for TLS 1.2 and 1.3")
-            .with_no_client_auth()
-            .with_single_cert(chain, key)?;
-        Ok(Self(TlsAcceptor::from(Arc::new(config))))
+        let pair = pair::certified(chain, key)?;
+        Ok(Self::new(Source::Memory, Vec::new(), Some(pair)))
     }
 
+    /// A certificate that nobody vouches for, kept in `folder` as `self-signed.pem`. Nothing is read or made before
+    /// [`ServerTls::open`].
+    pub fn self_signed(folder: &Path, hostname: &str) -> Self {
+        let file = folder.join(self_signed::FILE);
+        Self::new(Source::SelfSigned { file, hostname: hostname.to_owned() }, Vec::new(), None)
+    }
+
+    fn new(source: Source, seen: Vec<Stamp>, pair: Option<Arc<CertifiedKey>>) -> Self {
+        let clients = ClientCertificates::default();
+        let shown = pair.map(|pair| Shown::new(pair, &clients));
+        Self(Arc::new(RwLock::new(State {
+            source,
+            clients,
+            shown,
+            seen,
+            next_look: Instant::now() + LOOK_EVERY,
+        })))
+    }
+
+    /// The same certificate for a listener that asks `clients` of its clients. It changes on its own from here on.
+    pub fn asking(&self, clients: ClientCertificates) -> Self {
+        let mut state = self.state();
+        state.shown = state.shown.map(|shown| Shown::new(shown.key, &clients));
+        state.clients = clients;
+        Self(Arc::new(RwLock::new(state)))
+    }
+
+    /// Makes a self-signed certificate, or reads the one that was made before. Others are open from the start. Blocks
+    /// on the file system.
+    pub fn open(&self) -> Result<(), Vec<CertificateError>> {
+        if self.state().shown.is_some() {
+            return Ok(());
+        }
+        self.read_anew(self.state())
+    }
+
+    /// From the next handshake on, shows what `other` shows and asks of clients what `other` asks.
+    pub fn take_over(&self, other: &ServerTls) {
+        let state = other.state();
+        *self.0.write().expect("no holder panics") = state;
+    }
+
+    /// What is shown to clients; `None` before [`ServerTls::open`].
+    pub fn shown(&self) -> Option<ShownCertificate> {
+        let state = self.state();
+        let own = state.shown.as_ref()?.key.cert.first()?;
+        Some(ShownCertificate {
+            fingerprint: facts::fingerprint(own),
+            names: facts::names(own),
+            ends: facts::end(own),
+            self_signed: matches!(state.source, Source::SelfSigned { .. }),
+        })
+    }
+
+    /// Shakes hands with a client; `timeout` is for all of it.
     pub(in crate::net) async fn handshake(
         &self,
         clear: Clear,
         timeout: Duration,
-    ) -> Result<tokio_rustls::server::TlsStream<Clear>, TlsError> {
-        handshaken(self.0.accept(clear), "", timeout).await
+    ) -> Result<(tokio_rustls::server::TlsStream<Clear>, TlsFacts), TlsError> {
+        self.look_for_change().await;
+        let State { shown, clients, .. } = self.state();
+        let config = shown.ok_or(TlsError::NothingToShow)?.config;
+        let mut heard = false;
+        let shaken = tokio::time::timeout(timeout, async {
+            let hello = LazyConfigAcceptor::new(Acceptor::default(), clear).await;
+            let hello = hello.map_err(TlsError::before_hello)?;
+            heard = true;
+            let shares_a_suite = shares_a_suite(&hello.client_hello(), &config);
+            hello.into_stream(config).await.map_err(|error| match TlsError::new(error, "") {
+                // rustls looks for a group first, which suites that it does not know may have no need of.
+                TlsError::NoSharedGroup { source } if !shares_a_suite => TlsError::NoSharedCipher { source },
+                error => error,
+            })
+        });
+        let stream = match shaken.await {
+            Ok(shaken) => shaken?,
+            Err(_) if heard => return Err(TlsError::TimedOut(timeout)),
+            Err(_) => return Err(TlsError::Silent(timeout)),
+        };
+        let connection = stream.get_ref().1;
+        let certificate = connection.peer_certificates().and_then(|chain| clients.shown(chain));
+        let verified = certificate.as_ref().is_some_and(|certificate| certificate.verified);
+        let facts = TlsFacts { client_certificate: certificate, ..TlsFacts::of(connection, verified) };
+        Ok((stream, facts))
+    }
+
+    /// Takes over files that have changed. Whoever comes first in a minute waits for it, and nobody else.
+    async fn look_for_change(&self) {
+        let now = Instant::now();
+        if now < self.0.read().expect("no holder panics").next_look {
+            return;
+        }
+        {
+            let mut state = self.0.write().expect("no holder panics");
+            if now < state.next_look {
+                return;
+            }
+            state.next_look = now + LOOK_EVERY;
+            if state.source == Source::Memory {
+                return;
+            }
+        }
+        let this = self.clone();
+        // A thread that ends by a panic has changed nothing: the old certificate stays.
+        let _ = tokio::task::spawn_blocking(move || this.look()).await;
+    }
+
+    fn look(&self) {
+        let state = self.state();
+        let near_end = match &state.source {
+            Source::SelfSigned { .. } => {
+                self.shown().is_none_or(|shown| self_signed::is_near_end(shown.ends))
+            }
+            Source::Memory | Source::Files { .. } => false,
+        };
+        if state.source.stamps() == state.seen && !near_end {
+            return;
+        }
+        match self.read_anew(state) {
+            Ok(()) => {
+                let fingerprint = self.shown().map(|shown| shown.fingerprint).unwrap_or_default();
+                tracing::info!(%fingerprint, "clients are shown a new certificate from now on");
+            }
+            Err(errors) => {
+                for error in errors {
+                    tracing::error!(%error, "the certificate has changed and cannot be used; the old one stays");
+                }
+            }
+        }
+    }
+
+    /// Reads from the source of `state`, which becomes the state with what was read.
+    fn read_anew(&self, mut state: State) -> Result<(), Vec<CertificateError>> {
+        // Before the files are read: a change that comes meanwhile is seen the next time.
+        state.seen = state.source.stamps();
+        let pair = match &state.source {
+            Source::Memory => return Ok(()),
+            Source::Files { certificate, key } => pair::load(certificate, key),
+            Source::SelfSigned { file, hostname } => {
+                let pair = self_signed::open(file, hostname).map_err(|error| vec![error]);
+                state.seen = state.source.stamps();
+                pair
+            }
+        };
+        let pair = match pair {
+            Ok(pair) => pair,
+            Err(errors) => {
+                self.0.write().expect("no holder panics").seen = state.seen;
+                return Err(errors);
+            }
+        };
+        state.shown = Some(Shown::new(pair, &state.clients));
+        state.next_look = Instant::now() + LOOK_EVERY;
+        *self.0.write().expect("no holder panics") = state;
+        Ok(())
+    }
+
+    fn state(&self) -> State {
+        self.0.read().expect("no holder panics").clone()
+    }
+}
+
+fn shares_a_suite(hello: &ClientHello<'_>, config: &ServerConfig) -> bool {
+    let ours = &config.crypto_provider().cipher_suites;
+    hello.cipher_suites().iter().any(|theirs| ours.iter().any(|our| our.suite() == *theirs))
+}
+
+impl Shown {
+    fn new(key: Arc<CertifiedKey>, clients: &ClientCertificates) -> Self {
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("ring has suites for TLS 1.2 and 1.3")
+            .with_client_cert_verifier(clients.verifier())
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&key))));
+        // Stateless tickets in both versions; without random numbers there would be no handshake either.
+        config.ticketer = rustls::crypto::ring::Ticketer::new().expect("the system gives random numbers");
+        Self { key, config: Arc::new(config) }
+    }
+}
+
+impl Source {
+    fn stamps(&self) -> Vec<Stamp> {
+        let stamp = |file: &PathBuf| {
+            let facts = std::fs::metadata(file).ok()?;
+            Some((facts.modified().ok()?, facts.len()))
+        };
+        match self {
+            Self::Memory => Vec::new(),
+            Self::Files { certificate, key } => vec![stamp(certificate), stamp(key)],
+            Self::SelfSigned { file, .. } => vec![stamp(file)],
+        }
     }
 }
 
 impl std::fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ServerTls").finish_non_exhaustive()
+        f.debug_struct("ServerTls").field("source", &self.state().source).finish_non_exhaustive()
     }
-}
-
-fn chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
-    let chain = CertificateDer::pem_slice_iter(&read(file, "certificate")?)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|source| CertificateError::Damaged { file: file.to_owned(), source })?;
-    if chain.is_empty() {
-        return Err(CertificateError::NoCertificate { file: file.to_owned() });
-    }
-    Ok(chain)
-}
-
-fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
-    let octets = read(file, "private key")?;
-    PrivateKeyDer::from_pem_slice(&octets).map_err(|source| {
-        let file = file.to_owned();
-        match source {
-            pem::Error::NoItemsFound if memchr::memmem::find(&octets, b"BEGIN ENCRYPTED").is_some() => {
-                CertificateError::Locked { file }
-            }
-            pem::Error::NoItemsFound => CertificateError::NoKey { file },
-            source => CertificateError::Damaged { file, source },
-        }
-    })
-}
-
-fn read(file: &Path, what: &'static str) -> Result<Vec<u8>, CertificateError> {
-    fs::read(file).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => CertificateError::Missing { file: file.to_owned(), what },
-        _ => CertificateError::Unreadable { file: file.to_owned(), source },
-    })
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-    use tempfile::TempDir;
-
-    use super::*;
-
-    /// A server's certificate and key in files, and who signed it.
-    pub struct Pair {
-        folder: TempDir,
-        pub authority: CertificateDer<'static>,
-    }
-
-    impl Pair {
-        fn new(certificate: &str, key: &KeyPair, authority: CertificateDer<'static>) -> Self {
-            let folder = TempDir::new().unwrap();
-            fs::write(folder.path().join("fullchain.pem"), certificate).unwrap();
-            fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
-            Self { folder, authority }
-        }
-
-        pub fn certificate_path(&self) -> PathBuf {
-            self.folder.path().join("fullchain.pem")
-        }
-
-        pub fn key_path(&self) -> PathBuf {
-            self.folder.path().join("key.pem")
-        }
-    }
-
-    /// Signed by an authority of its own.
-    pub fn pair(name: &str) -> Pair {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "An authority for tests");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &authority).unwrap();
-        Pair::new(&certificate.pem(), &key, authority.der().clone())
-    }
-
-    pub fn self_signed(name: &str) -> Pair {
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
-        Pair::new(&certificate.pem(), &key, certificate.der().clone())
-    }
-
-    #[test]
-    fn says_which_file_is_at_fault_and_what_to_do() {
-        let (one, other) = (self_signed("mx.example.org"), self_signed("mx.example.org"));
-        let (certificate, key) = (one.certificate_path(), one.key_path());
-        ServerTls::load(&certificate, &key).expect("the two belong together");
-        let absent = one.folder.path().join("absent.pem");
-        let fault = |certificate: &Path, key: &Path| ServerTls::load(certificate, key).unwrap_err().remove(0);
-
-        let error = fault(&absent, &key);
-        assert!(matches!(&error, CertificateError::Missing { file, .. } if *file == absent));
-        assert!(error.to_string().ends_with("name the file that holds the certificate"), "{error}");
-        let error = fault(&certificate, &absent);
-        assert!(error.to_string().ends_with("name the file that holds the private key"), "{error}");
-        assert!(matches!(fault(one.folder.path(), &key), CertificateError::Unreadable { .. }));
-        assert!(matches!(fault(&key, &key), CertificateError::NoCertificate { file } if file == key));
-        assert!(
-            matches!(fault(&certificate, &certificate), CertificateError::NoKey { file } if file == certificate)
-        );
-        assert!(matches!(fault(&certificate, &other.key_path()), CertificateError::NotTogether { .. }));
-
-        let text = fs::read_to_string(&key).unwrap();
-        let locked = text.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
-        fs::write(&absent, locked).unwrap();
-        assert!(matches!(fault(&certificate, &absent), CertificateError::Locked { .. }));
-        fs::write(&absent, text.replace("-----END", "")).unwrap();
-        assert!(matches!(fault(&certificate, &absent), CertificateError::Damaged { .. }));
-        fs::write(&absent, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
-        assert!(matches!(fault(&absent, &key), CertificateError::Unusable { .. }));
-    }
-}
+mod tests;

@@ -57,11 +57,22 @@ pub(super) fn blocks(report: &Report<'_>, subject: Option<&str>) -> Vec<Block> {
             blocks.extend(delayed(report, retry_until, next_attempt).map(Block::Prose));
         }
         Kind::Failed => {}
+        Kind::Relayed if report.is_trace() => blocks.push(Block::Prose(
+            "That server has accepted the message. You are told because your message asked for a trace of its way."
+                .to_owned(),
+        )),
         Kind::Relayed => blocks.push(Block::Prose(
             "That server has accepted the message and does not send confirmations of its own. You will hear from it \
              only if something goes wrong."
                 .to_owned(),
         )),
+    }
+    if report.lacks_content() {
+        blocks.push(Block::Prose(
+            "A notice cannot carry the message itself, because of its size or its form: only its header section is \
+             attached."
+                .to_owned(),
+        ));
     }
     blocks.push(Block::Prose(details(report)));
     blocks

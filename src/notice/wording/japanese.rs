@@ -65,10 +65,20 @@ pub(super) fn blocks(report: &Report<'_>, subject: Option<&str>) -> Vec<Block> {
             blocks.extend(delayed(report, retry_until, next_attempt).map(Block::Prose));
         }
         Kind::Failed => {}
+        Kind::Relayed if report.is_trace() => blocks.push(Block::Prose(
+            "相手のサーバーはメッセージを受け付けました。この通知は、送信時に経路の通知が指定されていたためにお送りしています。"
+                .to_owned(),
+        )),
         Kind::Relayed => blocks.push(Block::Prose(
             "相手のサーバーはメッセージを受け付けましたが、配信の確認は送信しません。以後は、問題が起きた場合に限り通知があります。"
                 .to_owned(),
         )),
+    }
+    if report.lacks_content() {
+        blocks.push(Block::Prose(
+            "大きさまたは形式のため、この通知にはメッセージの本文を添付できません。添付されているのはヘッダー部分のみです。"
+                .to_owned(),
+        ));
     }
     blocks.push(Block::Prose(details(report)));
     blocks

@@ -132,7 +132,7 @@ fn recipients(
     advice: impl Fn(&Reported<'_>, Advice) -> Option<String>,
 ) -> impl Iterator<Item = Block> {
     report.recipients.iter().map(move |reported| Block::Recipient {
-        address: reported.recipient.address.to_string(),
+        address: printable(reported.recipient.address.as_str()),
         words: shortened(&printable(&words(reported.outcome)), WORDS_MAX),
         advice: advice(reported, Advice::of(reported.outcome)),
     })

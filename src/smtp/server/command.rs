@@ -10,7 +10,7 @@
 //! a BDAT whose size cannot be read, since what follows could not be told from commands.
 //! RFC 5321 section 4.1, RFC 1870, RFC 2852, RFC 3030, RFC 3207, RFC 3461, RFC 4865, RFC 4954, RFC 6152, RFC 6531.
 
-use crate::mail::{BodyType, DeliverBy, Notify, OriginalRecipient, Ret, ReversePath};
+use crate::mail::{BodyType, DeliverBy, Envelope, Notify, OriginalRecipient, Ret, ReversePath};
 
 use super::authentication::{self, Exchange};
 use super::chunk::{self, Chunk};
@@ -60,6 +60,14 @@ pub struct MailCommand {
     pub(super) auth: bool,
     /// Whether there was any parameter, which only EHLO permits.
     pub(super) extended: bool,
+}
+
+/// The envelope that it begins.
+impl From<MailCommand> for Envelope {
+    fn from(mail: MailCommand) -> Self {
+        let MailCommand { reverse_path, body, ret, envid, smtputf8, deliver_by, .. } = mail;
+        Self { body, ret, envid, smtputf8, deliver_by, ..Self::new(reverse_path, []) }
+    }
 }
 
 /// RCPT: the forward-path and its parameters.

@@ -95,6 +95,11 @@ impl MailQuestion<'_> {
         &self.mail
     }
 
+    /// The envelope as it will begin: without recipients.
+    pub fn envelope(&self) -> Envelope {
+        self.mail.clone().into()
+    }
+
     /// 250, and the transaction is open.
     pub fn accept(self) {
         self.server.open_transaction(self.mail);

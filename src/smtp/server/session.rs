@@ -284,6 +284,20 @@ impl Server {
         matches!(self.state, State::Content(_) | State::Chunk(_) | State::Skip { .. })
     }
 
+    /// Whether a command has begun to come, and its end has not.
+    pub fn is_amid_command(&self) -> bool {
+        !self.receiving_content() && (!self.input.is_empty() || matches!(self.state, State::LongLine(_)))
+    }
+
+    /// Gives back the memory of buffers that are empty: nothing may come for a long time.
+    pub fn rest(&mut self) {
+        for buffer in [&mut self.input, &mut self.output] {
+            if buffer.is_empty() {
+                *buffer = BytesMut::new();
+            }
+        }
+    }
+
     /// Octets of content so far, for the driver's budget of octets in flight; between chunks too. 0 where none are kept.
     pub fn content_length(&self) -> u64 {
         match (&self.state, &self.transaction) {
@@ -334,10 +348,10 @@ impl Server {
     }
 
     pub(super) fn open_transaction(&mut self, mail: MailCommand) {
-        let MailCommand { reverse_path, size, body, ret, envid, smtputf8, hold, deliver_by, .. } = mail;
-        let envelope = Envelope { body, ret, envid, smtputf8, deliver_by, ..Envelope::new(reverse_path, []) };
-        self.smtputf8 = smtputf8;
-        self.transaction = Some(Transaction { envelope, declared_size: size, hold, chunks: Chunks::None });
+        self.smtputf8 = mail.smtputf8;
+        let (declared_size, hold) = (mail.size, mail.hold);
+        let envelope = mail.into();
+        self.transaction = Some(Transaction { envelope, declared_size, hold, chunks: Chunks::None });
         self.answer(replies::REVERSE_PATH_ACCEPTED.into());
     }
 

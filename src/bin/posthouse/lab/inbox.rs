@@ -10,8 +10,8 @@ use posthouse::lab::api::InboxRow;
 use posthouse::lab::{Asked, Received};
 
 use super::Place;
-use super::narrate::harmless;
 use crate::failed::Failed;
+use crate::harmless::harmless;
 use crate::place::Format;
 use crate::print;
 use crate::table::Table;

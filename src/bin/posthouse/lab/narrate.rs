@@ -14,6 +14,7 @@ use posthouse::mail::{QueueId, Reply};
 use posthouse::tracking::{Event, EventName};
 
 use super::meaning;
+use crate::harmless::harmless;
 use crate::queue::{plural, rough, until};
 
 /// How a line is meant, so that it can be coloured.
@@ -41,15 +42,6 @@ impl Line {
     pub fn new(tone: Tone, text: impl AsRef<str>) -> Self {
         Self { tone, text: harmless(text.as_ref()) }
     }
-}
-
-/// Control characters, and those that turn the direction of writing or end a line, become question marks.
-pub fn harmless(text: &str) -> String {
-    let harmful = |c: char| {
-        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        c.is_control() || turns
-    };
-    text.chars().map(|c| if harmful(c) { '?' } else { c }).collect()
 }
 
 /// What has happened in all.

@@ -12,8 +12,8 @@ use clap::Args;
 use posthouse::lab::Rule;
 use posthouse::lab::script::RuleError;
 
-use super::narrate::harmless;
 use crate::failed::Failed;
+use crate::harmless::harmless;
 
 /// Where the upstream's rules come from.
 #[derive(Args, Debug, Default)]

@@ -11,7 +11,8 @@ use console::{Term, style};
 use posthouse::clock::Timestamp;
 use posthouse::queue::{Listed, ListedState, RecipientStanding};
 
-use super::narrate::{Line, Tone, harmless};
+use super::narrate::{Line, Tone};
+use crate::harmless::harmless;
 use crate::queue::until;
 use crate::table::Table;
 
@@ -167,6 +168,8 @@ mod tests {
             sender: "alice@example.org".into(),
             message_id: None,
             expires: Some(Timestamp::from_millis(7_200_000)),
+            release: None,
+            deliver_by: None,
             recipients: (0..recipients).map(recipient).collect(),
         }
     }

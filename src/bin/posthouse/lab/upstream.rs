@@ -17,10 +17,10 @@ use posthouse::net::Network;
 
 use super::dir_flag;
 use super::folder::{self, LabFolder};
-use super::narrate::harmless;
 use super::rules::Rules;
 use super::story::end_signal;
 use crate::failed::Failed;
+use crate::harmless::harmless;
 use crate::queue::plural;
 
 /// Start the misbehaving upstream alone, to test other mailers against

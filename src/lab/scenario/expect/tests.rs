@@ -127,6 +127,8 @@ impl Teller {
             sender: ALICE.into(),
             message_id: None,
             expires: None,
+            release: None,
+            deliver_by: None,
             recipients: vec![ListedRecipient {
                 address: recipient.into(),
                 state,

@@ -1,0 +1,187 @@
+//! Who may relay, from whom, and to whom: the configured rules, as functions of facts.
+//!
+//! Who may relay: clients whose address lies in one of the configured networks (the listener's own, where it has some),
+//! who have authenticated, or who have shown a trusted certificate; and what comes over no network at all. To any
+//! domain that has a route. Nobody else may send to anybody: posthouse has no mailboxes of its own.
+//! From whom: a user who is held to addresses, from those; everybody else from those of `[relaying] senders`, or from
+//! the null reverse-path, without which no notice could be sent.
+//! To whom: none of `refuse_recipients`, and only those of `recipients` where there are some.
+//! Invariants: IPv4-mapped IPv6 addresses count as IPv4.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::super::refusals::{Refusal, Refused};
+use super::super::{Client, ListenerSettings, Settings};
+use crate::mail::{Address, ReversePath, RouteTable, SenderPattern};
+
+/// A recipient, whoever he is sent to by.
+pub(super) fn recipient(
+    settings: &Settings,
+    listener: Option<&ListenerSettings>,
+    routes: &RouteTable,
+    client: &Client,
+    recipient: &Address,
+) -> Result<(), Refused> {
+    let networks = listener.and_then(|listener| listener.networks.as_deref()).unwrap_or(&settings.networks);
+    if !is_trusted(settings, networks, client) {
+        return Err(match client.address {
+            Some(address) => Refusal::MayNotRelay.to(address),
+            None => Refusal::MayNotRelay.into(),
+        });
+    }
+    if settings.refuse_recipients.iter().any(|pattern| pattern.matches(recipient)) {
+        return Err(Refusal::RecipientRefused.into());
+    }
+    if let Some(allowed) = &settings.recipients
+        && !allowed.iter().any(|pattern| pattern.matches(recipient))
+    {
+        return Err(Refusal::RecipientNotAllowed.into());
+    }
+    match routes.destination(&recipient.ascii_domain()) {
+        Some(_) => Ok(()),
+        None => Err(Refusal::NoRoute.into()),
+    }
+}
+
+fn is_trusted(settings: &Settings, networks: &[IpNet], client: &Client) -> bool {
+    let Some(address) = client.address else { return true };
+    let address: IpAddr = address.to_canonical();
+    client.user.is_some()
+        || networks.iter().any(|network| network.contains(&address))
+        || client.tls.as_ref().and_then(|tls| tls.client_certificate.as_ref()).is_some_and(|certificate| {
+            settings.certificates.iter().any(|pattern| pattern.matches(certificate))
+        })
+}
+
+/// `held_to`: the addresses of the user, where he is held to some.
+pub(super) fn sender(
+    settings: &Settings,
+    held_to: Option<&[SenderPattern]>,
+    reverse_path: &ReversePath,
+) -> Result<(), Refused> {
+    let matches = |patterns: &[SenderPattern]| patterns.iter().any(|pattern| pattern.matches(reverse_path));
+    match (held_to, &settings.senders) {
+        (Some(own), _) if !matches(own) => Err(Refusal::SenderNotTheUsers.into()),
+        (None, Some(allowed)) if !reverse_path.is_null() && !matches(allowed) => {
+            Err(Refusal::SenderNotAllowed.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{ClientCertificate, TlsFacts};
+
+    fn settings() -> Settings {
+        let networks = vec!["192.0.2.0/24".parse().unwrap(), "::1/128".parse().unwrap()];
+        Settings { networks, ..Settings::default() }
+    }
+
+    fn routes() -> RouteTable {
+        let route =
+            crate::mail::Route { domains: vec!["example.org".parse().unwrap()], via: crate::mail::Via::Mx };
+        RouteTable { routes: vec![route] }
+    }
+
+    fn from(address: &str) -> Client {
+        Client { address: Some(address.parse().unwrap()), ..Client::default() }
+    }
+
+    fn asked(settings: &Settings, client: &Client, to: &str) -> Result<(), Refusal> {
+        recipient(settings, None, &routes(), client, &to.parse().unwrap()).map_err(|refused| refused.refusal)
+    }
+
+    #[test]
+    fn only_the_configured_networks_relay_and_only_where_a_route_leads() {
+        let ask = |client: &str, to: &str| asked(&settings(), &from(client), to);
+        assert_eq!(ask("192.0.2.7", "a@example.org"), Ok(()));
+        assert_eq!(ask("::ffff:192.0.2.7", "a@example.org"), Ok(()));
+        assert_eq!(ask("::1", "a@EXAMPLE.org"), Ok(()));
+        assert_eq!(ask("192.0.3.7", "a@example.org"), Err(Refusal::MayNotRelay));
+        assert_eq!(ask("127.0.0.1", "a@example.org"), Err(Refusal::MayNotRelay));
+        assert_eq!(ask("192.0.2.7", "a@example.com"), Err(Refusal::NoRoute));
+    }
+
+    #[test]
+    fn a_user_a_trusted_certificate_and_the_program_itself_relay_from_anywhere() {
+        let mut settings = settings();
+        settings.certificates.push("app.example.org".parse().unwrap());
+        let ask = |client: &Client| asked(&settings, client, "a@example.org");
+        let shown = |name: &str| {
+            let names = vec![name.to_owned()];
+            let certificate = ClientCertificate { fingerprint: "ab".repeat(32), names, verified: true };
+            let tls = TlsFacts {
+                version: "TLSv1.3",
+                cipher: "TLS_AES_256_GCM_SHA384".into(),
+                verified: false,
+                resumed: false,
+                server_certificate: None,
+                client_certificate: Some(certificate),
+            };
+            Client { tls: Some(tls), ..from("198.51.100.1") }
+        };
+        assert_eq!(ask(&Client { user: Some("app".into()), ..from("198.51.100.1") }), Ok(()));
+        assert_eq!(ask(&shown("app.example.org")), Ok(()));
+        assert_eq!(ask(&shown("other.example.org")), Err(Refusal::MayNotRelay));
+        assert_eq!(ask(&Client::here()), Ok(()));
+        assert_eq!(ask(&from("198.51.100.1")), Err(Refusal::MayNotRelay));
+    }
+
+    #[test]
+    fn a_listener_has_networks_of_its_own_in_place_of_the_others() {
+        let mut listener = ListenerSettings::new("127.0.0.1:25".parse().unwrap());
+        listener.networks = Some(vec![]);
+        let ask = |client: &Client| {
+            recipient(&settings(), Some(&listener), &routes(), client, &"a@example.org".parse().unwrap())
+                .map_err(|refused| refused.refusal)
+        };
+        assert_eq!(ask(&from("192.0.2.7")), Err(Refusal::MayNotRelay));
+        assert_eq!(ask(&Client { user: Some("app".into()), ..from("192.0.2.7") }), Ok(()));
+    }
+
+    #[test]
+    fn recipients_are_those_allowed_without_those_refused() {
+        let mut settings = settings();
+        let client = from("192.0.2.7");
+        settings.refuse_recipients.push("abuse@example.org".parse().unwrap());
+        assert_eq!(asked(&settings, &client, "a@example.org"), Ok(()));
+        assert_eq!(asked(&settings, &client, "Abuse@example.org"), Err(Refusal::RecipientRefused));
+        settings.recipients = Some(vec!["*@*.example.org".parse().unwrap(), "abuse@*".parse().unwrap()]);
+        assert_eq!(asked(&settings, &client, "a@example.org"), Err(Refusal::RecipientNotAllowed));
+        assert_eq!(asked(&settings, &client, "abuse@example.org"), Err(Refusal::RecipientRefused));
+        // Who may not relay does not learn who is there.
+        let stranger = from("198.51.100.1");
+        assert_eq!(asked(&settings, &stranger, "abuse@example.org"), Err(Refusal::MayNotRelay));
+    }
+
+    #[test]
+    fn a_user_is_held_to_his_own_addresses_and_everybody_else_to_those_of_all() {
+        let mut settings = settings();
+        let path = |text: &str| match text {
+            "<>" => ReversePath::NULL,
+            address => ReversePath::from(address.parse::<Address>().unwrap()),
+        };
+        let ask = |settings: &Settings, held_to: Option<&[&str]>, from: &str| {
+            let held_to: Option<Vec<SenderPattern>> =
+                held_to.map(|patterns| patterns.iter().map(|pattern| pattern.parse().unwrap()).collect());
+            sender(settings, held_to.as_deref(), &path(from)).map_err(|refused| refused.refusal)
+        };
+        assert_eq!(ask(&settings, None, "a@example.net"), Ok(()));
+        settings.senders = Some(vec!["*@example.org".parse().unwrap()]);
+        assert_eq!(ask(&settings, None, "a@example.org"), Ok(()));
+        assert_eq!(ask(&settings, None, "<>"), Ok(()));
+        assert_eq!(ask(&settings, None, "a@example.net"), Err(Refusal::SenderNotAllowed));
+        assert_eq!(ask(&settings, Some(&["a@example.net"]), "a@example.net"), Ok(()));
+        assert_eq!(
+            ask(&settings, Some(&["a@example.net"]), "a@example.org"),
+            Err(Refusal::SenderNotTheUsers)
+        );
+        assert_eq!(ask(&settings, Some(&["a@example.net"]), "<>"), Err(Refusal::SenderNotTheUsers));
+        assert_eq!(ask(&settings, Some(&["a@example.net", "<>"]), "<>"), Ok(()));
+        assert_eq!(ask(&settings, Some(&[]), "a@example.org"), Err(Refusal::SenderNotTheUsers));
+    }
+}

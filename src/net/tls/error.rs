@@ -1,0 +1,124 @@
+//! Why a handshake failed, in words that fit an outcome's reason or an event.
+//!
+//! Contract: each text is one fragment that says which side did what; what rustls said is the source.
+//! Invariants: nothing that the other side sent is quoted.
+//! Not here: certificates of our own that cannot be used (`pair`).
+
+use std::io;
+use std::time::Duration;
+
+use rustls::{AlertDescription, PeerIncompatible};
+
+/// Why TLS could not be started. The connection is gone.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    #[error("the certificate is not valid for {name}")]
+    NotForName { name: String },
+    #[error("the certificate is not from an authority that this machine trusts")]
+    UnknownIssuer,
+    #[error("the certificate has expired")]
+    Expired,
+    #[error("the certificate is not valid yet")]
+    NotYetValid,
+    #[error("the certificate is not acceptable")]
+    Certificate { source: rustls::Error },
+    #[error("\"{name}\" is no name that a certificate can be for")]
+    Name { name: String },
+    #[error("the TLS handshake did not end within {0:?}")]
+    TimedOut(Duration),
+    /// As a server: not one octet of a handshake came.
+    #[error("the client did not begin TLS within {0:?}: it may be waiting for a greeting in clear")]
+    Silent(Duration),
+    /// As a server: not one whole message of a handshake came.
+    #[error(
+        "the client closed the connection before it had begun TLS: it may have waited for a greeting in clear"
+    )]
+    Left { source: io::Error },
+    /// What came is no TLS.
+    #[error("the other side spoke in clear where TLS had to begin: it may not be set to TLS on this port")]
+    InClear { source: io::Error },
+    #[error("the two sides have no version of TLS in common: TLS 1.2 and 1.3 are spoken here")]
+    NoSharedVersion { source: io::Error },
+    #[error("the two sides have no cipher suite in common")]
+    NoSharedCipher { source: io::Error },
+    #[error("the two sides have no key exchange group in common")]
+    NoSharedGroup { source: io::Error },
+    #[error("the two sides have no signature scheme in common that our certificate's key can serve")]
+    NoSharedSignature { source: io::Error },
+    /// As a server that demands it.
+    #[error("the client gave no certificate, and this listener demands one")]
+    NoClientCertificate,
+    /// The other side looked at our certificate; its alert (RFC 8446 section 6.2) by name.
+    #[error("the other side does not accept our certificate: {0}")]
+    CertificateRefused(&'static str),
+    #[error("the other side ended the TLS handshake: {0}")]
+    Refused(&'static str),
+    #[error("the connection was closed during the TLS handshake")]
+    Closed { source: io::Error },
+    #[error("the TLS handshake failed")]
+    Handshake { source: io::Error },
+    #[error("TLS has already started on this connection")]
+    AlreadyStarted,
+    /// A self-signed certificate that was not made before the first handshake, and could not be made then.
+    #[error("there is no certificate to show")]
+    NothingToShow,
+}
+
+impl TlsError {
+    /// Why a handshake failed with a peer that should have been `name`; empty where names play no part.
+    pub(super) fn new(source: io::Error, name: &str) -> Self {
+        use rustls::CertificateError::*;
+        let Some(protocol) = source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
+            return Self::Closed { source };
+        };
+        match protocol {
+            rustls::Error::InvalidCertificate(why) => match why {
+                NotValidForName | NotValidForNameContext { .. } => Self::NotForName { name: name.to_owned() },
+                UnknownIssuer => Self::UnknownIssuer,
+                Expired | ExpiredContext { .. } => Self::Expired,
+                NotValidYet | NotValidYetContext { .. } => Self::NotYetValid,
+                other => Self::Certificate { source: other.clone().into() },
+            },
+            rustls::Error::NoCertificatesPresented => Self::NoClientCertificate,
+            rustls::Error::AlertReceived(alert) => Self::alert(*alert),
+            rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
+                Self::InClear { source }
+            }
+            rustls::Error::PeerIncompatible(why) => match why {
+                PeerIncompatible::Tls12NotOffered
+                | PeerIncompatible::Tls12NotOfferedOrEnabled
+                | PeerIncompatible::SupportedVersionsExtensionRequired
+                | PeerIncompatible::ServerDoesNotSupportTls12Or13 => Self::NoSharedVersion { source },
+                PeerIncompatible::NoCipherSuitesInCommon => Self::NoSharedCipher { source },
+                PeerIncompatible::NoKxGroupsInCommon | PeerIncompatible::NamedGroupsExtensionRequired => {
+                    Self::NoSharedGroup { source }
+                }
+                PeerIncompatible::NoSignatureSchemesInCommon => Self::NoSharedSignature { source },
+                _ => Self::Handshake { source },
+            },
+            _ => Self::Handshake { source },
+        }
+    }
+
+    /// The same of a client that had not yet said a whole ClientHello.
+    pub(super) fn before_hello(source: io::Error) -> Self {
+        match Self::new(source, "") {
+            Self::Closed { source } => Self::Left { source },
+            other => other,
+        }
+    }
+
+    fn alert(alert: AlertDescription) -> Self {
+        use AlertDescription::*;
+        match alert {
+            UnknownCA => Self::CertificateRefused("it is from no authority that it trusts"),
+            CertificateExpired => Self::CertificateRefused("it has expired"),
+            BadCertificate => Self::CertificateRefused("it is bad"),
+            UnsupportedCertificate => Self::CertificateRefused("it is of a kind that is not supported there"),
+            CertificateRevoked => Self::CertificateRefused("it has been revoked"),
+            CertificateUnknown => Self::CertificateRefused("it is not acceptable there"),
+            ProtocolVersion => Self::Refused("it speaks no version of TLS that was offered"),
+            other => Self::Refused(other.as_str().unwrap_or("unknown alert")),
+        }
+    }
+}
