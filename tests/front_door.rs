@@ -175,6 +175,20 @@ async fn a_command_that_drips_ends_with_the_idle_time_and_one_that_is_slow_does_
 }
 
 #[tokio::test(start_paused = true)]
+async fn commands_that_come_in_pieces_without_a_pause_between_them_are_not_slow() {
+    let door = door(|_| {}).await;
+    let mut client = door.client().await;
+    client.reply().await;
+    client.send(b"NO").await;
+    for _ in 0..10 {
+        door.clock.wait(MINUTE).await;
+        // The end of one command, and the beginning of the next.
+        client.send(b"OP\r\nNO").await;
+        assert!(client.reply().await.starts_with("250 "));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn content_that_drips_ends_in_its_time_and_content_that_keeps_pace_comes_through() {
     let mut door = door(|_| {}).await;
     let mut dripping = door.client().await;
@@ -337,4 +351,20 @@ async fn nothing_that_was_said_in_clear_behind_starttls_survives_the_handshake()
     assert!(client.say("RCPT TO:<b@example.com>").await.starts_with("503 "));
     assert!(client.say("MAIL FROM:<alice@example.org>").await.starts_with("503 "));
     client.talk(&[("EHLO client.example.org", "250-"), ("MAIL FROM:<alice@example.org>", "250 ")]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_its_replies_an_octet_a_second_is_left_after_a_minute() {
+    let door = door(|_| {}).await;
+    let mut stream = door.stream().await;
+    // More replies than the line between the two holds.
+    stream.write_all(&b"EHLO client.example.org\r\n".repeat(900)).await.unwrap();
+    let began = tokio::time::Instant::now();
+    door.clock.wait(SECOND).await;
+    assert_eq!(door.relay.sessions(), 1);
+    while door.relay.sessions() > 0 && began.elapsed() < 5 * MINUTE {
+        stream.read_exact(&mut [0]).await.unwrap();
+        door.clock.wait(SECOND).await;
+    }
+    assert!((55..=65).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
 }

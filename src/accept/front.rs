@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use super::door::Door;
 use super::policy::{Desk, Policy, UserSenders};
+use super::transcripts::Transcripts;
 use super::{Client, ListenerSettings, Settings, Stop};
 use crate::clock::Clock;
 use crate::mail::{Reply, RouteTable};
@@ -52,6 +53,7 @@ pub struct Front {
     bytes_in_flight: AtomicU64,
     /// The last commit failed, and this has been said.
     refusing: AtomicBool,
+    pub(super) transcripts: Transcripts,
 }
 
 impl Front {
@@ -78,6 +80,7 @@ impl Front {
             certificates: Mutex::default(),
             bytes_in_flight: AtomicU64::new(0),
             refusing: AtomicBool::new(false),
+            transcripts: Transcripts::default(),
         }
     }
 
@@ -139,6 +142,7 @@ impl Front {
             doors.spawn(Door::new(Arc::clone(&self), listener, settings, stop.clone()).serve());
         }
         while doors.join_next().await.is_some() {}
+        self.tell_of_counted();
     }
 
     /// New clients of each listener are shown the certificate that the listener of the same address has in `now`, and

@@ -2,8 +2,8 @@
 //!
 //! Contract: [`Front::serve`] runs the listeners until it is stopped. Each session drives `smtp`'s server dialogue over
 //! its connection, answers its questions, and hands whole messages to the queue. Only with the queue's receipt is a
-//! 250 said.
-//! [`Front::submit`] takes in what comes by any other way, through the same decisions.
+//! 250 said. What comes before the dialogue (the header of a proxy, TLS) and how many clients there may be is
+//! settled here too. [`Front::submit`] takes in what comes by any other way, through the same decisions.
 //! Invariants: nothing of a message is kept before its commit; every limit has a name, a default and a reply
 //! ([`Limits`], `refusals`); every refusal of a recipient or a message stands in the tracking log.
 //! Not here: the grammar and order of commands (`smtp`), durability (`spool`), where mail goes (`route`).
@@ -20,6 +20,7 @@ mod session;
 mod settings;
 mod stop;
 mod trace_field;
+mod transcripts;
 
 pub use client::Client;
 pub use front::{Front, Program, Routes};
@@ -29,3 +30,4 @@ pub use policy::{
 pub use reception::SubmitError;
 pub use settings::{Limits, ListenerSettings, ListenerTls, Settings};
 pub use stop::Stop;
+pub use transcripts::{KeepSessions, TooManyWatched, Watched};

@@ -42,11 +42,9 @@ table! {
         "[limits] sessions is reached";
     NoDescriptors = 421 4 . 3 . 2 "no room for more connections, try again later",
         "the machine has no more file descriptors for posthouse";
-    // These two are said to nobody: without a header nobody knows whom to answer.
+    // Said to nobody: without a header nobody knows whom to answer.
     NotTheProxy = 421 4 . 7 . 1 "this listener is for its proxy",
         "the connection is from none of the listener's proxy_networks; nothing was said";
-    NoProxyHeader = 421 4 . 5 . 2 "this listener is for its proxy",
-        "the connection did not begin with a PROXY header that is in order; nothing was said";
     TooManyOnListener = 421 4 . 3 . 2 "too many sessions on this port at once, try again later",
         "[[listener]] max_connections is reached";
     TooManySessionsFromOne = 421 4 . 7 . 0 "too many connections from {who}: at most {limit} at once, try again later",

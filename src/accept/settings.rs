@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::KeepSessions;
 use super::policy::{CertificatePattern, ClientLimit};
 use crate::mail::{AddressPattern, SenderPattern};
 use crate::net::ServerTls;
@@ -110,6 +111,8 @@ pub struct Settings {
     /// Recipients that get 550 5.7.1, whatever `recipients` says.
     pub refuse_recipients: Vec<AddressPattern>,
     pub limits: Limits,
+    /// Which sessions are kept with what was said in them.
+    pub sessions: KeepSessions,
     /// What content may have.
     pub content: ContentRules,
     /// How much each client may do; for each key the first that is for the client counts.
@@ -133,6 +136,7 @@ impl Default for Settings {
             client_limits: Vec::new(),
             max_message_size: None,
             content: ContentRules::default(),
+            sessions: KeepSessions::default(),
         }
     }
 }

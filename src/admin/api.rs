@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 
+use super::watch;
 use super::why::{self, Why};
 use crate::clock::Timestamp;
 use crate::mail::{Destination, QueueId};
@@ -57,7 +58,7 @@ pub struct Refused {
 }
 
 /// An error answer.
-pub(super) struct Failure(StatusCode, String);
+pub(super) struct Failure(pub StatusCode, pub String);
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
@@ -91,7 +92,7 @@ impl From<QueryRejection> for Failure {
     }
 }
 
-type Answer<T> = Result<Json<T>, Failure>;
+pub(super) type Answer<T> = Result<Json<T>, Failure>;
 type Id = Result<Path<QueueId>, PathRejection>;
 
 /// The requests about one relay, to be served by [`Control::serve`](super::Control::serve).
@@ -105,6 +106,7 @@ pub fn routes(relay: Relay) -> Router {
         .route("/v1/destinations", get(destinations))
         .route("/v1/quarantine", get(quarantine))
         .route("/v1/why/{id}", get(why))
+        .merge(watch::routes())
         .with_state(relay)
 }
 

@@ -52,6 +52,11 @@ impl Client {
         self.request(Method::POST, path).await
     }
 
+    /// Takes something away, and reads the answer as JSON.
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.request(Method::DELETE, path).await
+    }
+
     async fn request<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, ClientError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| self.no_connection(error))?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));

@@ -16,6 +16,9 @@
 //! | `GET /v1/destinations` | a list of [`DestinationState`](crate::queue::DestinationState) |
 //! | `GET /v1/quarantine` | a list of [`Quarantined`](crate::spool::Quarantined), the oldest first |
 //! | `GET /v1/why/ID` | [`Why`] |
+//! | `GET /v1/watch` | a list of [`Watched`](crate::accept::Watched): the clients whose sessions are all kept |
+//! | `POST /v1/watch?peer=&seconds=` | the same list; `peer` is an address or a network, 600 seconds by default, a day at most |
+//! | `DELETE /v1/watch?peer=` | the same list |
 //!
 //! A listing has at most [`ROWS_MAX`] rows, whatever `most` says, and 0 or nothing stands for that; the id of its last row
 //! as `after` gives the next ones.
@@ -25,6 +28,7 @@
 mod api;
 mod client;
 mod control;
+mod watch;
 mod why;
 
 pub use api::{Done, ROWS_MAX, Refused, Status, routes};

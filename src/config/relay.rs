@@ -36,6 +36,7 @@ impl Configuration {
                 recipients: self.relaying.recipients.clone(),
                 refuse_recipients: self.relaying.refuse_recipients.clone(),
                 limits: self.limits.accept(),
+                sessions: self.tracking.sessions,
                 content: self.content,
                 client_limits: self.client_limits.iter().map(Limit::accept).collect(),
                 // What no listener takes is not taken by another way either.

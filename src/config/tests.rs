@@ -118,6 +118,38 @@ fn sessions_are_lowered_to_what_the_descriptors_allow() {
 }
 
 #[test]
+fn a_certificate_that_has_ended_or_will_soon_and_one_of_our_own_are_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let warnings = |tls: &str| -> Vec<String> {
+        let path = folder.path().join("posthouse.toml");
+        std::fs::write(&path, format!("[tls]\n{tls}\n[upstream.main]\nhosts = [\"smtp://a.example\"]\n"))
+            .unwrap();
+        let loaded = load(Some(&path), [], &Flags::default()).unwrap_or_else(|faults| panic!("{faults}"));
+        loaded.warnings.into_iter().map(|warning| warning.0.problem).collect()
+    };
+    let ending = |days: i64| {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec!["relay.example.org".to_owned()]).unwrap();
+        let now = crate::clock::Clock::system().now().to_jiff().to_zoned(jiff::tz::TimeZone::UTC).date();
+        let end = now + jiff::Span::new().days(days);
+        params.not_after = rcgen::date_time_ymd(end.year().into(), end.month() as u8, end.day() as u8);
+        let certificate = params.self_signed(&key).unwrap();
+        std::fs::write(folder.path().join("fullchain.pem"), certificate.pem()).unwrap();
+        std::fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
+        warnings("certificate = \"fullchain.pem\"\nkey = \"key.pem\"")
+    };
+    assert_eq!(ending(60), [""; 0]);
+    assert_eq!(ending(-3), ["the certificate has expired: clients that verify it turn away"]);
+    let soon = ending(7);
+    assert!(matches!(&soon[..], [one] if one.starts_with("the certificate ends in ")), "{soon:?}");
+    let own = warnings("self_signed = true");
+    assert!(
+        matches!(&own[..], [one] if one.starts_with("the certificate is self-signed: for a lab")),
+        "{own:?}"
+    );
+}
+
+#[test]
 fn without_an_upstream_it_refuses_and_says_how() {
     let message = load(None, [], &Flags::default()).unwrap_err().to_string();
     assert!(message.contains("a lab must never mail the world by accident"), "{message}");

@@ -56,7 +56,7 @@ impl Offer {
             transaction: Transaction {
                 reverse_path: envelope.reverse_path.clone(),
                 body,
-                smtputf8: envelope.smtputf8,
+                smtputf8: envelope.smtputf8 || !sender_is_ascii(envelope),
                 deliver_by,
                 ret: envelope.ret,
                 envid: envelope.envid.clone(),
@@ -74,6 +74,8 @@ impl Offer {
                 offer.unfit.push((index, why));
             } else if room.takes(recipient) {
                 offer.recipients.push(index);
+                // Whoever submitted it may not have said so.
+                offer.transaction.smtputf8 |= !recipient.address.is_ascii();
                 offer.transaction.recipients.push(recipient.clone());
             }
         }
@@ -116,12 +118,16 @@ fn unfit_time(deliver_by: Option<DeliverBy>, offered: &Extensions) -> Option<Unf
     }
 }
 
+fn sender_is_ascii(envelope: &Envelope) -> bool {
+    envelope.reverse_path.address().is_none_or(|sender| sender.is_ascii())
+}
+
 /// Whether the message needs SMTPUTF8 whoever gets it.
 fn unfit_utf8(envelope: &Envelope, content: &Content, offered: &Extensions) -> Option<Unfit> {
     if offered.smtputf8 {
         return None;
     }
-    if envelope.reverse_path.address().is_some_and(|sender| !sender.is_ascii()) {
+    if !sender_is_ascii(envelope) {
         return Some(Unfit::Utf8Address);
     }
     (envelope.smtputf8 && !content.has_ascii_header()).then_some(Unfit::Utf8Header)
@@ -208,6 +214,7 @@ mod tests {
         sender.reverse_path = "\u{e9}@example.org".parse::<Address>().unwrap().into();
         assert_eq!(unfit(&sender, "", &bare), [Unfit::Utf8Address]);
         let rich = Extensions { smtputf8: true, ..bare };
+        assert!(offer(&sender, "", &rich).transaction.smtputf8, "though nobody said so");
         assert!(
             unfit(&mixed, "Subject: \u{e9}\r\n", &rich).is_empty() && unfit(&sender, "", &rich).is_empty()
         );

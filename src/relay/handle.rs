@@ -5,18 +5,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::task::JoinHandle;
 
 use super::Settings;
 use super::answers::Answers;
-use crate::accept::{Client, Front, Stop, SubmitError};
+use crate::accept::{Client, Front, Stop, SubmitError, TooManyWatched, Watched};
 use crate::clock::Clock;
-use crate::mail::{Content, Envelope, QueueId};
+use crate::mail::{Content, Envelope, QueueId, SessionId};
 use crate::notice;
 use crate::queue::{Dispatch, Queue};
 use crate::route::Router;
 use crate::spool::{Quarantined, Spool, SpoolStatus};
-use crate::tracking::{Events, Tracking};
+use crate::tracking::{self, Events, SessionFilter, SessionRecord, Tracking};
 
 /// A running relay. Cheap to clone; clones share everything. Dropping the last one does not stop the relay: its tasks
 /// go on until [`Relay::shutdown`], or until the runtime ends; what got a receipt is safe either way.
@@ -89,6 +90,33 @@ impl Relay {
     /// All events from now on, as the tracking log has them.
     pub fn events(&self) -> Events {
         self.inner.tracking.subscribe()
+    }
+
+    /// A session that was kept with what was said in it ([`KeepSessions`](crate::accept::KeepSessions)): from the
+    /// tracking folder, or, where there is none, one of the last hundred. SESSION and TLSFAIL events tell the ids.
+    pub async fn session(&self, id: SessionId) -> std::io::Result<Option<SessionRecord>> {
+        let Some(folder) = self.inner.tracking_folder.clone() else {
+            return Ok(self.inner.tracking.session_in_memory(id));
+        };
+        self.flush_tracking().await;
+        let filter = SessionFilter { id: Some(id), ..SessionFilter::default() };
+        let find = move || Ok(tracking::sessions(&folder, &filter)?.filter_map(Result::ok).next());
+        tokio::task::spawn_blocking(find).await.expect("reading the log does not panic")
+    }
+
+    /// Keeps all sessions of these clients for so long (real time), whatever the settings say.
+    pub fn watch(&self, peer: IpNet, time: Duration) -> Result<(), TooManyWatched> {
+        self.inner.front.watch(peer, time)
+    }
+
+    /// No longer; false when they were not watched.
+    pub fn unwatch(&self, peer: IpNet) -> bool {
+        self.inner.front.unwatch(peer)
+    }
+
+    /// Which clients are watched now.
+    pub fn watched(&self) -> Vec<Watched> {
+        self.inner.front.watched()
     }
 
     /// Where it listens, in the order of the settings: with the ports that port 0 became.

@@ -22,17 +22,22 @@ use super::shared::Shared;
 use super::writer::Habits;
 use super::{Accepted, Commit, CommitError, Durability, Outline, Progress, Stored, Strike};
 use crate::clock::Timestamp;
-use crate::mail::{Content, Envelope, Origin, QueueId, ReversePath};
+use crate::mail::{ByMode, Content, DeliverBy, Envelope, Origin, QueueId, ReversePath};
 
 /// Small, so that the script rotates and unlinks.
 pub(super) const HABITS: Habits = Habits { segment_target: 1500, speed: 1.0, rest: Duration::ZERO };
 
 pub(super) fn message(id: u64, strikes: Option<Strike>) -> Accepted {
     let recipient = format!("r{id}@example.org").parse().unwrap();
+    let mut envelope = Envelope::new(ReversePath::NULL, [recipient]);
+    // Some senders name times, which a start needs.
+    envelope.hold_for = id.is_multiple_of(3).then(|| Duration::from_secs(id));
+    let by = DeliverBy { seconds: id as i64, mode: ByMode::Return, trace: false };
+    envelope.deliver_by = id.is_multiple_of(5).then_some(by);
     Accepted {
         id: QueueId::from_u64(id),
         arrived_at: Timestamp::from_millis(id * 1000),
-        envelope: Envelope::new(ReversePath::NULL, [recipient]),
+        envelope,
         origin: Origin::default(),
         strikes,
     }

@@ -10,6 +10,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::session::{Ended, Stage};
 use crate::clock::Timestamp;
 use crate::mail::{EnhancedStatus, Host, QueueId, Reply, SessionId};
 
@@ -70,6 +71,10 @@ event_names! {
     Wake = "WAKE",
     /// Something in the spool is damaged and was set aside.
     Quarantine = "QUARANTINE",
+    /// A session ended that is worth a look: `posthouse track --session` has more.
+    Session = "SESSION",
+    /// The same, of one whose TLS handshake failed.
+    TlsFail = "TLSFAIL",
 }
 
 impl fmt::Display for EventName {
@@ -211,6 +216,14 @@ event_fields! {
     waiting: Option<u64>, "Option::is_none";
     /// How long it took, in milliseconds.
     duration_ms: Option<u64>, "Option::is_none";
+    /// How far a session had come when it ended.
+    stage: Option<Stage>, "Option::is_none";
+    /// How a session ended.
+    ended: Option<Ended>, "Option::is_none";
+    /// Messages that a session brought.
+    messages: Option<u64>, "Option::is_none";
+    /// Of an event that stands for many: how many more there were like it.
+    alike: Option<u64>, "Option::is_none";
 }
 
 impl Event {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::event::{Candidate, Event, EventName};
 use super::journal::Tracking;
+use super::session::{Ended, SessionRecord};
 use crate::clock::Timestamp;
 use crate::mail::{Address, Destination, Host, Origin, Outcome, QueueId, Reply, ReversePath, SessionId};
 
@@ -147,6 +148,17 @@ pub struct Quarantined<'a> {
     pub id: Option<QueueId>,
     /// What is damaged and where it is now.
     pub reason: &'a str,
+}
+
+/// Sessions that ended alike, too many to tell of each.
+#[derive(Clone, Copy, Debug)]
+pub struct Alike {
+    /// Whose they were; `None`: of many clients.
+    pub client: Option<IpAddr>,
+    /// How many more there were.
+    pub count: u64,
+    /// Since when.
+    pub since: Timestamp,
 }
 
 impl Tracking {
@@ -335,6 +347,35 @@ impl Tracking {
             event.since = Some(facts.since);
             event.duration_ms = Some(millis(event.time.since(facts.since)));
             event.waiting = Some(facts.waiting);
+        });
+    }
+
+    /// SESSION, or TLSFAIL where the handshake failed: a session ended that is worth a look.
+    pub fn session_ended(&self, session: &SessionRecord) {
+        let name = match session.ended {
+            Ended::TlsFailed => EventName::TlsFail,
+            _ => EventName::Session,
+        };
+        self.tell(name, |event| {
+            event.session = Some(session.session);
+            event.client = Some(session.client);
+            event.stage = Some(session.stage);
+            event.ended = Some(session.ended);
+            event.messages = (session.messages > 0).then_some(session.messages.into());
+            event.duration_ms = Some(session.duration_ms);
+            event.reason = Some(session.verdict().sentence);
+        });
+    }
+
+    /// SESSION: so many more ended that they are only counted.
+    pub fn sessions_alike(&self, facts: &Alike) {
+        self.tell(EventName::Session, |event| {
+            event.client = facts.client;
+            event.since = Some(facts.since);
+            event.alike = Some(facts.count);
+            let whose = if facts.client.is_some() { "this client" } else { "other clients" };
+            let sessions = if facts.count == 1 { "session" } else { "sessions" };
+            event.reason = Some(format!("{} more {sessions} of {whose} ended badly", facts.count));
         });
     }
 

@@ -4,6 +4,8 @@
 //! Addresses are compared without regard to case; `@example.org` stands for everybody there.
 //! Not here: the words of the command line.
 
+use ipnet::IpNet;
+
 use super::event::{Event, EventName};
 use crate::clock::Timestamp;
 use crate::mail::{QueueId, SessionId};
@@ -15,6 +17,8 @@ pub struct Filter {
     pub id: Option<QueueId>,
     pub message_id: Option<String>,
     pub session: Option<SessionId>,
+    /// The client's address, or its network.
+    pub client: Option<IpNet>,
     /// The reverse-path, `@domain`, or `<>`.
     pub sender: Option<String>,
     /// One of the recipients, or `@domain`.
@@ -33,6 +37,7 @@ impl Filter {
     pub fn passes(&self, event: &Event) -> bool {
         self.id.is_none_or(|id| event.id == Some(id) || event.reference == Some(id))
             && self.session.is_none_or(|session| event.session == Some(session))
+            && self.client.is_none_or(|net| event.client.is_some_and(|ip| net.contains(&ip.to_canonical())))
             && self.since.is_none_or(|since| event.time >= since)
             && self.until.is_none_or(|until| event.time < until)
             && (self.events.is_empty() || self.events.contains(&event.event))

@@ -1,4 +1,5 @@
-//! The folder of the log: one file for each day in UTC, `posthouse-2026-11-22.jsonl`, kept for a set time.
+//! The folder of the log: one file for each day in UTC, `posthouse-2026-11-22.jsonl`, kept for a set time; and beside it
+//! one for the sessions of that day that are worth a look, `sessions-2026-11-22.jsonl`.
 //!
 //! Contract: [`Folder::append`] adds whole lines to the file of their day and says how many were lost when it fails;
 //! files whose last moment is older than `keep` are deleted when the folder is opened and when the day changes.
@@ -34,15 +35,31 @@ impl Day {
         self.start() + DAY
     }
 
-    fn file_name(self) -> String {
-        format!("posthouse-{}.jsonl", self.start().to_jiff().strftime("%Y-%m-%d"))
+    fn file_name(self, kind: Kind) -> String {
+        format!("{}-{}.jsonl", kind.prefix(), self.start().to_jiff().strftime("%Y-%m-%d"))
     }
 
-    fn of_file_name(name: &str) -> Option<Self> {
-        let date = name.strip_prefix("posthouse-")?.strip_suffix(".jsonl")?;
+    fn of_file_name(name: &str, kind: Kind) -> Option<Self> {
+        let date = name.strip_prefix(kind.prefix())?.strip_prefix('-')?.strip_suffix(".jsonl")?;
         let day = Self::of(format!("{date}T00:00:00Z").parse().ok()?);
         // Only the one way in which we write it.
-        (day.file_name() == name).then_some(day)
+        (day.file_name(kind) == name).then_some(day)
+    }
+}
+
+/// What a file has on its lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Events,
+    Sessions,
+}
+
+impl Kind {
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Events => "posthouse",
+            Self::Sessions => "sessions",
+        }
     }
 }
 
@@ -57,7 +74,8 @@ pub(super) struct Shortfall {
 pub(super) struct Folder {
     path: PathBuf,
     keep: Duration,
-    open: Option<(Day, File)>,
+    events: Option<(Day, File)>,
+    sessions: Option<(Day, File)>,
     /// The day on which old files were deleted last.
     tidied: Day,
 }
@@ -65,12 +83,13 @@ pub(super) struct Folder {
 impl Folder {
     /// Makes the folder where it is missing and deletes what is too old. A full disk is no error here: what waits in
     /// the spool must be delivered all the same, and may be what fills the disk. `append` tells of it.
-    pub fn open(path: &Path, keep: Duration, now: Timestamp) -> io::Result<Self> {
+    pub fn at(path: &Path, keep: Duration, now: Timestamp) -> io::Result<Self> {
         // Who wrote to whom is nobody else's business; and it may lie in the spool, which is 0700 too.
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        let mut folder = Self { path: path.to_owned(), keep, open: None, tidied: Day::of(now) };
+        let mut folder =
+            Self { path: path.to_owned(), keep, events: None, sessions: None, tidied: Day::of(now) };
         // That the file can be opened is worth knowing at the start, not at the first message.
-        let opened = folder.file_of(Day::of(now)).map(|_| ());
+        let opened = folder.file_of(Kind::Events, Day::of(now)).map(|_| ());
         folder.delete_old(now);
         match opened {
             Err(error) if !is_full(&error) => Err(error),
@@ -79,9 +98,9 @@ impl Folder {
     }
 
     /// Appends whole lines that all belong to `day`.
-    pub fn append(&mut self, day: Day, lines: &[u8]) -> Result<(), Shortfall> {
+    pub fn append(&mut self, kind: Kind, day: Day, lines: &[u8]) -> Result<(), Shortfall> {
         let mut written = 0;
-        let result = self.file_of(day).and_then(|file| {
+        let result = self.file_of(kind, day).and_then(|file| {
             while written < lines.len() {
                 match file.write(&lines[written..]) {
                     Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -98,30 +117,43 @@ impl Folder {
         }
         result.map_err(|error| {
             // Opened anew next time, and its cut line ended.
-            self.open = None;
+            *self.open(kind) = None;
             Shortfall {
                 lines_lost: memchr::memchr_iter(b'\n', &lines[written..]).count() as u64,
-                path: self.path.join(day.file_name()),
+                path: self.path.join(day.file_name(kind)),
                 error,
             }
         })
     }
 
     /// The file of `day`, also when somebody has deleted the one that was open.
-    fn file_of(&mut self, day: Day) -> io::Result<&mut File> {
-        let usable = match &self.open {
+    fn file_of(&mut self, kind: Kind, day: Day) -> io::Result<&mut File> {
+        let path = self.path.join(day.file_name(kind));
+        let open = self.open(kind);
+        let usable = match open {
             Some((open, file)) => *open == day && file.metadata()?.nlink() > 0,
             None => false,
         };
         if !usable {
-            self.open = Some((day, open_for_lines(&self.path.join(day.file_name()))?));
+            *open = Some((day, open_for_lines(&path)?));
         }
-        let (_, file) = self.open.as_mut().expect("opened just above");
+        let (_, file) = open.as_mut().expect("opened just above");
         Ok(file)
     }
 
+    fn open(&mut self, kind: Kind) -> &mut Option<(Day, File)> {
+        match kind {
+            Kind::Events => &mut self.events,
+            Kind::Sessions => &mut self.sessions,
+        }
+    }
+
     fn delete_old(&self, now: Timestamp) {
-        let files = match files(&self.path) {
+        let both = files(&self.path, Kind::Events).and_then(|mut all| {
+            all.extend(files(&self.path, Kind::Sessions)?);
+            Ok(all)
+        });
+        let files = match both {
             Ok(files) => files,
             Err(error) => {
                 tracing::warn!(folder = %self.path.display(), %error, "cannot look for old tracking files");
@@ -160,12 +192,12 @@ fn open_for_lines(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// The files of the log, oldest first.
-pub(super) fn files(folder: &Path) -> io::Result<Vec<(Day, PathBuf)>> {
+/// The files of one kind, oldest first.
+pub(super) fn files(folder: &Path, kind: Kind) -> io::Result<Vec<(Day, PathBuf)>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        if let Some(day) = entry.file_name().to_str().and_then(Day::of_file_name) {
+        if let Some(day) = entry.file_name().to_str().and_then(|name| Day::of_file_name(name, kind)) {
             files.push((day, entry.path()));
         }
     }
@@ -184,12 +216,14 @@ mod tests {
     #[test]
     fn a_day_has_one_file_name() {
         let day = Day::of(at("2026-11-22T23:59:59.999Z"));
-        assert_eq!(day.file_name(), "posthouse-2026-11-22.jsonl");
-        assert_eq!(Day::of_file_name("posthouse-2026-11-22.jsonl"), Some(day));
+        assert_eq!(day.file_name(Kind::Events), "posthouse-2026-11-22.jsonl");
+        assert_eq!(Day::of_file_name("posthouse-2026-11-22.jsonl", Kind::Events), Some(day));
+        assert_eq!(Day::of_file_name("sessions-2026-11-22.jsonl", Kind::Sessions), Some(day));
+        assert_eq!(Day::of_file_name("sessions-2026-11-22.jsonl", Kind::Events), None);
         for other in
             ["posthouse-2026-11-22.jsonl.gz", "posthouse-2026-1-2.jsonl", "posthouse-20261122.jsonl", "x"]
         {
-            assert_eq!(Day::of_file_name(other), None, "{other}");
+            assert_eq!(Day::of_file_name(other, Kind::Events), None, "{other}");
         }
     }
 
@@ -200,13 +234,14 @@ mod tests {
             "posthouse-2026-11-19.jsonl",
             "posthouse-2026-11-20.jsonl",
             "posthouse-2026-11-21.jsonl",
+            "sessions-2026-11-20.jsonl",
             "posthouse-2020-01-01.jsonl.gz",
             "notes.txt",
         ] {
             fs::write(dir.path().join(name), "").unwrap();
         }
         let mut folder =
-            Folder::open(dir.path(), Duration::from_secs(86_400), at("2026-11-22T00:00:00Z")).unwrap();
+            Folder::at(dir.path(), Duration::from_secs(86_400), at("2026-11-22T00:00:00Z")).unwrap();
         let names = || {
             let mut names: Vec<String> = fs::read_dir(dir.path())
                 .unwrap()
@@ -225,7 +260,7 @@ mod tests {
                 "posthouse-2026-11-22.jsonl"
             ]
         );
-        folder.append(Day::of(at("2026-11-23T10:00:00Z")), b"{}\n").unwrap();
+        folder.append(Kind::Events, Day::of(at("2026-11-23T10:00:00Z")), b"{}\n").unwrap();
         assert!(!names().contains(&"posthouse-2026-11-21.jsonl".to_owned()));
         assert!(names().contains(&"posthouse-2026-11-22.jsonl".to_owned()));
     }
@@ -236,8 +271,8 @@ mod tests {
         let path = dir.path().join("posthouse-2026-11-22.jsonl");
         fs::write(&path, "{}\n{\"time\":").unwrap();
         let now = at("2026-11-22T10:00:00Z");
-        let mut folder = Folder::open(dir.path(), DAY, now).unwrap();
-        folder.append(Day::of(now), b"{}\n").unwrap();
+        let mut folder = Folder::at(dir.path(), DAY, now).unwrap();
+        folder.append(Kind::Events, Day::of(now), b"{}\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "{}\n{\"time\":\n{}\n");
     }
 
@@ -245,11 +280,11 @@ mod tests {
     fn goes_on_in_a_new_file_when_the_open_one_was_deleted() {
         let dir = tempfile::tempdir().unwrap();
         let now = at("2026-11-22T10:00:00Z");
-        let mut folder = Folder::open(dir.path(), DAY, now).unwrap();
-        folder.append(Day::of(now), b"1\n").unwrap();
+        let mut folder = Folder::at(dir.path(), DAY, now).unwrap();
+        folder.append(Kind::Events, Day::of(now), b"1\n").unwrap();
         let path = dir.path().join("posthouse-2026-11-22.jsonl");
         fs::remove_file(&path).unwrap();
-        folder.append(Day::of(now), b"2\n").unwrap();
+        folder.append(Kind::Events, Day::of(now), b"2\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "2\n");
     }
 }

@@ -9,6 +9,7 @@
 //! dropped all that was reported has been handed to the system.
 //! Not here: what stands in a line (`event`), files (`folder`).
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,11 +17,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::sync::{broadcast, mpsc};
 
 use super::event::{Event, EventName};
-use super::folder::{Day, Folder};
-use crate::clock::Clock;
+use super::folder::{Day, Folder, Kind};
+use super::session::SessionRecord;
+use crate::clock::{Clock, Timestamp};
+use crate::mail::SessionId;
 
 /// Events that a subscriber may be behind before it misses some.
 const SUBSCRIBER_EVENTS_MAX: usize = 8192;
@@ -32,6 +36,8 @@ const REST: Duration = Duration::from_millis(20);
 const BUFFER_BYTES_REST: usize = 1 << 20;
 /// A buffer that has grown larger than this is not kept for the next batch.
 const BUFFER_BYTES_KEPT: usize = 1 << 20;
+/// Sessions that a log without files keeps in memory.
+const SESSIONS_IN_MEMORY: usize = 100;
 
 /// The tracking log of one relay. Cheap to clone; clones share everything.
 #[derive(Clone)]
@@ -54,6 +60,8 @@ struct Inner {
     /// The one lock of the log: it orders stamps, lines and what subscribers see.
     order: Mutex<()>,
     writing: Option<Writing>,
+    /// The last sessions that were kept, of a log without files.
+    sessions: Mutex<VecDeque<SessionRecord>>,
 }
 
 struct Writing {
@@ -86,6 +94,7 @@ struct State {
 
 /// Lines of one day.
 struct Batch {
+    kind: Kind,
     day: Day,
     count: u64,
     lines: Vec<u8>,
@@ -104,7 +113,7 @@ impl Tracking {
     /// A log in the files of `path`, each kept for `keep` after its day. The folder is made where it is missing.
     pub fn to_folder(path: impl AsRef<Path>, keep: Duration, clock: Clock) -> Result<Self, TrackingError> {
         let path = path.as_ref();
-        let folder = Folder::open(path, keep, clock.now())
+        let folder = Folder::at(path, keep, clock.now())
             .map_err(|source| TrackingError::Folder { path: path.to_owned(), source })?;
         let shared = Arc::new(Shared::default());
         let thread = std::thread::Builder::new()
@@ -134,7 +143,10 @@ impl Tracking {
         channel: Option<mpsc::UnboundedSender<Arc<Event>>>,
     ) -> Self {
         let (subscribers, _) = broadcast::channel(SUBSCRIBER_EVENTS_MAX);
-        Self { inner: Arc::new(Inner { clock, subscribers, channel, order: Mutex::new(()), writing }) }
+        let sessions = Mutex::default();
+        Self {
+            inner: Arc::new(Inner { clock, subscribers, channel, order: Mutex::new(()), writing, sessions }),
+        }
     }
 
     /// All events from now on.
@@ -157,6 +169,25 @@ impl Tracking {
             .expect("waiting for the log does not panic");
     }
 
+    /// Keeps what was said in a session: in the folder, on the day on which it began; without one, as one of the last
+    /// hundred.
+    pub fn keep_session(&self, session: SessionRecord) {
+        if let Some(writing) = &self.inner.writing {
+            return writing.shared.push(Kind::Sessions, session.began, &session);
+        }
+        let mut sessions = self.inner.sessions.lock().expect("no holder panics");
+        if sessions.len() == SESSIONS_IN_MEMORY {
+            sessions.pop_front();
+        }
+        sessions.push_back(session);
+    }
+
+    /// A session that was kept in memory, for there is no folder.
+    pub fn session_in_memory(&self, id: SessionId) -> Option<SessionRecord> {
+        let sessions = self.inner.sessions.lock().expect("no holder panics");
+        sessions.iter().find(|session| session.session == id).cloned()
+    }
+
     /// Stamps an event, lets `fill` complete it, and passes it on.
     pub(super) fn tell(&self, name: EventName, fill: impl FnOnce(&mut Event)) {
         let inner = &*self.inner;
@@ -164,7 +195,7 @@ impl Tracking {
         let mut event = Event::new(inner.clock.now(), name);
         fill(&mut event);
         if let Some(writing) = &inner.writing {
-            writing.shared.push(&event);
+            writing.shared.push(Kind::Events, event.time, &event);
         }
         let is_followed = inner.subscribers.receiver_count() > 0;
         if !is_followed && inner.channel.is_none() {
@@ -200,19 +231,21 @@ impl Shared {
         self.state.lock().expect("no holder of the buffer panics")
     }
 
-    fn push(&self, event: &Event) {
+    fn push(&self, kind: Kind, time: Timestamp, line: &impl Serialize) {
         let mut state = self.lock();
         if state.bytes > BUFFER_BYTES_MAX {
             self.lost.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let day = Day::of(event.time);
-        if state.batches.last().is_none_or(|batch| batch.day != day) {
-            state.batches.push(Batch { day, count: 0, lines: Vec::new() });
-        }
-        let batch = state.batches.last_mut().expect("pushed just above");
+        let day = Day::of(time);
+        let place = state.batches.iter().rposition(|batch| batch.day == day && batch.kind == kind);
+        let place = place.unwrap_or_else(|| {
+            state.batches.push(Batch { kind, day, count: 0, lines: Vec::new() });
+            state.batches.len() - 1
+        });
+        let batch = &mut state.batches[place];
         let before = batch.lines.len();
-        serde_json::to_writer(&mut batch.lines, event).expect("an event is always JSON");
+        serde_json::to_writer(&mut batch.lines, line).expect("what is reported is always JSON");
         batch.lines.push(b'\n');
         batch.count += 1;
         let added = batch.lines.len() - before;
@@ -260,7 +293,8 @@ impl Shared {
             let mut batches = std::mem::take(&mut state.batches);
             // The next batch most likely is of the same day and goes into memory that is there already.
             if let Some(last) = batches.last() {
-                let batch = Batch { day: last.day, count: 0, lines: std::mem::take(&mut spare) };
+                let (kind, day) = (last.kind, last.day);
+                let batch = Batch { kind, day, count: 0, lines: std::mem::take(&mut spare) };
                 state.batches.push(batch);
             }
             state.bytes = 0;
@@ -282,7 +316,7 @@ impl Shared {
 
     /// Whether writing fails now.
     fn write(&self, folder: &mut Folder, batch: &Batch, was_failing: bool) -> bool {
-        match folder.append(batch.day, &batch.lines) {
+        match folder.append(batch.kind, batch.day, &batch.lines) {
             Ok(()) => {
                 if was_failing {
                     let lost = self.lost.load(Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Reading the log back: the events of a folder that pass a filter, oldest file first, as they stand.
+//! Reading the log back: the events, or the sessions, of a folder that pass a filter, oldest file first.
 //!
 //! Contract: [`read`] gives an iterator that holds one line at a time. A line that is no event is given as a
 //! [`Damage`] with its file and line, and reading goes on behind it. The last line of a file, while it has no end yet,
@@ -11,9 +11,15 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::vec;
 
+use ipnet::IpNet;
+use serde::de::DeserializeOwned;
+
 use super::event::Event;
 use super::filter::Filter;
-use super::folder::{self, Day};
+use super::folder::{self, Day, Kind};
+use super::session::SessionRecord;
+use crate::clock::Timestamp;
+use crate::mail::SessionId;
 
 /// A piece of the log that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +35,7 @@ pub struct Damage {
 /// What is wrong there.
 #[derive(Debug, thiserror::Error)]
 pub enum DamageReason {
-    #[error("the line is no event")]
+    #[error("the line is not one of the log")]
     Line(#[source] serde_json::Error),
     #[error("the rest of the file cannot be read")]
     File(#[source] io::Error),
@@ -37,21 +43,75 @@ pub enum DamageReason {
 
 /// The events of `folder` that pass `filter`. Fails only when the folder itself cannot be read.
 pub fn read(folder: &Path, filter: &Filter) -> io::Result<Records> {
-    let mut files = folder::files(folder)?;
-    files.retain(|(day, _)| {
-        filter.since.is_none_or(|since| *day >= Day::of(since))
-            && filter.until.is_none_or(|until| day.start() < until)
-    });
+    let days =
+        Lines::of(folder, Kind::Events, filter.since, filter.until, filter.id.map(|id| id.to_string()))?;
+    Ok(Records { lines: days, filter: filter.clone() })
+}
+
+/// Which of the sessions that were kept somebody wants to see; every condition that is set must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionFilter {
+    pub id: Option<SessionId>,
+    pub client: Option<IpNet>,
+    /// Begun at this moment or later.
+    pub since: Option<Timestamp>,
+    /// Begun before this moment.
+    pub until: Option<Timestamp>,
+}
+
+impl SessionFilter {
+    pub fn passes(&self, session: &SessionRecord) -> bool {
+        self.id.is_none_or(|id| session.session == id)
+            && self.client.is_none_or(|net| net.contains(&session.client.to_canonical()))
+            && self.since.is_none_or(|since| session.began >= since)
+            && self.until.is_none_or(|until| session.began < until)
+    }
+}
+
+/// The sessions of `folder` that were kept and pass `filter`. Fails only when the folder itself cannot be read.
+pub fn sessions(folder: &Path, filter: &SessionFilter) -> io::Result<SessionRecords> {
     let needle = filter.id.map(|id| id.to_string());
-    Ok(Records { files: files.into_iter(), open: None, filter: filter.clone(), needle, line: Vec::new() })
+    let lines = Lines::of(folder, Kind::Sessions, filter.since, filter.until, needle)?;
+    Ok(SessionRecords { lines, filter: filter.clone() })
 }
 
 /// The events found, in the order of the log.
 #[derive(Debug)]
 pub struct Records {
+    lines: Lines,
+    filter: Filter,
+}
+
+impl Iterator for Records {
+    type Item = Result<Event, Damage>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let filter = &self.filter;
+        self.lines.next_as(|event| filter.passes(event))
+    }
+}
+
+/// The sessions found, in the order in which they ended.
+#[derive(Debug)]
+pub struct SessionRecords {
+    lines: Lines,
+    filter: SessionFilter,
+}
+
+impl Iterator for SessionRecords {
+    type Item = Result<SessionRecord, Damage>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let filter = &self.filter;
+        self.lines.next_as(|session| filter.passes(session))
+    }
+}
+
+/// The lines of the files of one kind.
+#[derive(Debug)]
+struct Lines {
     files: vec::IntoIter<(Day, PathBuf)>,
     open: Option<Open>,
-    filter: Filter,
     /// A text without which a line cannot pass, so that most lines need not be parsed.
     needle: Option<String>,
     line: Vec<u8>,
@@ -64,48 +124,30 @@ struct Open {
     line: u64,
 }
 
-impl Records {
-    /// Reads the next whole line of the open file into `self.line`; false at the end of the file.
-    fn next_line(&mut self) -> io::Result<bool> {
-        let Some(open) = &mut self.open else { return Ok(false) };
-        self.line.clear();
-        open.line += 1;
-        open.reader.read_until(b'\n', &mut self.line)?;
-        Ok(self.line.pop() == Some(b'\n'))
+impl Lines {
+    fn of(
+        folder: &Path,
+        kind: Kind,
+        since: Option<Timestamp>,
+        until: Option<Timestamp>,
+        needle: Option<String>,
+    ) -> io::Result<Self> {
+        let mut files = folder::files(folder, kind)?;
+        files.retain(|(day, _)| {
+            since.is_none_or(|since| *day >= Day::of(since)) && until.is_none_or(|until| day.start() < until)
+        });
+        Ok(Self { files: files.into_iter(), open: None, needle, line: Vec::new() })
     }
 
-    fn damage(&mut self, reason: DamageReason) -> Damage {
-        let (path, line) = match &self.open {
-            Some(open) => (open.path.clone(), open.line),
-            None => (PathBuf::new(), 0),
-        };
-        Damage { path, line, reason }
-    }
-
-    /// The event on `self.line`, if it passes.
-    fn event(&mut self) -> Option<Result<Event, Damage>> {
-        let misses = |needle: &String| memchr::memmem::find(&self.line, needle.as_bytes()).is_none();
-        if self.line.is_empty() || self.needle.as_ref().is_some_and(misses) {
-            return None;
-        }
-        match serde_json::from_slice::<Event>(&self.line) {
-            Ok(event) => self.filter.passes(&event).then_some(Ok(event)),
-            Err(error) => Some(Err(self.damage(DamageReason::Line(error)))),
-        }
-    }
-}
-
-impl Iterator for Records {
-    type Item = Result<Event, Damage>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+    /// The next line that is one of these and passes.
+    fn next_as<T: DeserializeOwned>(&mut self, passes: impl Fn(&T) -> bool) -> Option<Result<T, Damage>> {
         loop {
             match self.next_line() {
-                Ok(true) => {
-                    if let Some(found) = self.event() {
-                        return Some(found);
-                    }
-                }
+                Ok(true) => match self.parsed() {
+                    Some(Ok(found)) if !passes(&found) => {}
+                    None => {}
+                    found => return found,
+                },
                 Ok(false) => {
                     let (_, path) = self.files.next()?;
                     match File::open(&path) {
@@ -125,5 +167,32 @@ impl Iterator for Records {
                 }
             }
         }
+    }
+
+    /// Reads the next whole line of the open file into `self.line`; false at the end of the file.
+    fn next_line(&mut self) -> io::Result<bool> {
+        let Some(open) = &mut self.open else { return Ok(false) };
+        self.line.clear();
+        open.line += 1;
+        open.reader.read_until(b'\n', &mut self.line)?;
+        Ok(self.line.pop() == Some(b'\n'))
+    }
+
+    fn damage(&mut self, reason: DamageReason) -> Damage {
+        let (path, line) = match &self.open {
+            Some(open) => (open.path.clone(), open.line),
+            None => (PathBuf::new(), 0),
+        };
+        Damage { path, line, reason }
+    }
+
+    /// What stands on `self.line`, unless it cannot pass.
+    fn parsed<T: DeserializeOwned>(&mut self) -> Option<Result<T, Damage>> {
+        let misses = |needle: &String| memchr::memmem::find(&self.line, needle.as_bytes()).is_none();
+        if self.line.is_empty() || self.needle.as_ref().is_some_and(misses) {
+            return None;
+        }
+        let parsed = serde_json::from_slice::<T>(&self.line);
+        Some(parsed.map_err(|error| self.damage(DamageReason::Line(error))))
     }
 }

@@ -179,7 +179,7 @@ class Endurance(Scenario):
         self.accepts_and_delivers(relay)
         self.assertEqual(relay.said().count("no descriptors for more connections"), 1, "it is said once")
 
-    def test_slow_readers_and_writers_hold_up_nobody(self):
+    def test_slow_writers_end_in_their_time_and_hold_up_nobody(self):
         relay = self.relay(self.upstream, settings='[limits]\nidle_timeout = "3s"\ncontent_time = "4s"\n')
         drip = greeted(relay.port)
         writer = greeted(relay.port)

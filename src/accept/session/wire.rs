@@ -14,9 +14,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::super::refusals::Refusal;
+use super::seeing::in_words;
 use super::{Gone, Session};
 use crate::net::{ServerTls, Stream, TlsError};
 use crate::smtp::server::Server;
+use crate::tracking::{Ended, Stage};
 
 /// A TLS handshake must end within this time (real time).
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -58,25 +60,31 @@ impl Session {
         let networks = self.listener.proxy.as_deref().unwrap_or_default();
         if !proxy.is_some_and(|proxy| networks.iter().any(|network| network.contains(&proxy))) {
             self.rejected(None, None, Refusal::NotTheProxy);
+            self.seen.end(Ended::NoProxyHeader, Some(Refusal::NotTheProxy.reason().to_owned()));
             return Err(Gone);
         }
+        self.seen.at(Stage::Proxy);
         let mut stop = self.stop.clone();
         let header = tokio::select! {
             biased;
             header = self.stream().read_proxy_header(PROXY_TIMEOUT) => header,
-            () = stop.stopped() => return Err(Gone),
+            () = stop.stopped() => {
+                self.seen.end(Ended::Stopped, None);
+                return Err(Gone);
+            }
         };
         match header {
             Ok(header) => {
                 // Without one the connection is the proxy's own.
                 match header.source {
-                    Some(source) => self.client.address = Some(source.ip()),
+                    Some(source) => self.seen.proxy = self.client.address.replace(source.ip()),
                     None => self.is_proxys_own = true,
                 }
                 Ok(())
             }
             Err(error) => {
-                self.tell_rejected(None, None, &Refusal::NoProxyHeader.reply(), &error.to_string());
+                self.tell_rejected(None, None, &Refusal::NotTheProxy.reply(), &error.to_string());
+                self.seen.end(Ended::NoProxyHeader, Some(error.to_string()));
                 Err(Gone)
             }
         }
@@ -98,6 +106,7 @@ impl Session {
             return Ok(());
         }
         let patience = self.patience(server);
+        self.seen.reads(server);
         let stream = self.stream.as_mut().expect("a session has its stream but during a handshake");
         let read = tokio::time::timeout(patience.unwrap_or_default(), octets(stream, server));
         let read = tokio::select! {
@@ -105,16 +114,29 @@ impl Session {
             read = read => read,
             // Content that has begun to come may come to its end.
             () = self.stop.stopped(), if !receiving => {
+                self.seen.end(Ended::Stopped, None);
                 server.abort(Refusal::Stopping.reply());
                 return Ok(());
             }
         };
         match read {
-            Ok(Ok(0)) | Ok(Err(_)) => Err(Gone),
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(0)) => {
+                self.seen.end(Ended::Closed, None);
+                Err(Gone)
+            }
+            Ok(Err(error)) => {
+                self.seen.end(Ended::Broken, Some(in_words(&error)));
+                Err(Gone)
+            }
+            Ok(Ok(octets)) => {
+                self.seen.heard(server, octets);
+                Ok(())
+            }
             Err(_) => {
                 let slow = patience.is_none_or(|patience| patience < limits.idle_timeout);
-                let refusal = if slow { Refusal::TooSlow } else { Refusal::Idle };
+                let (refusal, ended) =
+                    if slow { (Refusal::TooSlow, Ended::SentAway) } else { (Refusal::Idle, Ended::Idle) };
+                self.seen.end(ended, None);
                 server.abort(self.rejected(None, None, refusal));
                 Ok(())
             }
@@ -144,13 +166,22 @@ impl Session {
     }
 
     pub(super) async fn write(&mut self, server: &mut Server) -> Result<(), Gone> {
+        self.seen.says(server);
+        // A reply is the end of a command: what has come behind it is another one.
+        self.amid = Amid::Nothing;
         let stream = self.stream();
         let output = server.output();
         let written = tokio::time::timeout(WRITE_TIMEOUT, async {
             stream.write_all_buf(output).await?;
             stream.flush().await
         });
-        written.await.map_err(|_| Gone)?.map_err(|_| Gone)
+        let (ended, detail) = match written.await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => (Ended::Broken, in_words(&error)),
+            Err(_) => (Ended::NotTaken, format!("for {} s", WRITE_TIMEOUT.as_secs())),
+        };
+        self.seen.end(ended, Some(detail));
+        Err(Gone)
     }
 
     /// Ends the connection in order, if the client lets us.
@@ -160,15 +191,20 @@ impl Session {
 
     pub(super) async fn start_tls(&mut self, tls: &ServerTls, server: &mut Server) -> Result<(), Gone> {
         let stream = self.stream.take().expect("a session has its stream but during a handshake");
+        self.seen.at(Stage::Tls);
         // In a place of its own: it needs far more room than the session that waits for it.
         let handshake = Box::pin(stream.start_tls_server(tls, HANDSHAKE_TIMEOUT));
         let shaken = tokio::select! {
             biased;
             shaken = handshake => shaken,
-            () = self.stop.stopped() => return Err(Gone),
+            () = self.stop.stopped() => {
+                self.seen.end(Ended::Stopped, None);
+                return Err(Gone);
+            }
         };
         match shaken {
             Ok(stream) => {
+                self.seen.tls_started(server, stream.tls());
                 self.client.tls = stream.tls().cloned();
                 self.stream = Some(stream);
                 server.tls_started();
@@ -177,7 +213,7 @@ impl Session {
             // A proxy that only looks whether somebody is there.
             Err(TlsError::Left { .. }) if self.is_proxys_own => Err(Gone),
             Err(error) => {
-                tracing::info!(session = %self.id, client = ?self.client.address, %error, "TLS handshake failed");
+                self.seen.end(Ended::TlsFailed, Some(in_words(&error)));
                 Err(Gone)
             }
         }

@@ -173,7 +173,10 @@ fn needs_restart(started: &Configuration, now: &Configuration) -> Vec<&'static s
     let same = [
         ("listener", started.listeners.iter().map(at_start).eq(now.listeners.iter().map(at_start))),
         ("spool", started.spool == now.spool),
-        ("tracking", started.tracking == now.tracking),
+        (
+            "tracking",
+            (&started.tracking.path, started.tracking.keep) == (&now.tracking.path, now.tracking.keep),
+        ),
         ("timeouts", started.timeouts == now.timeouts),
         ("dns", started.dns.servers == now.dns.servers),
         ("delivery", started.delivery.messages_per_connection == now.delivery.messages_per_connection),

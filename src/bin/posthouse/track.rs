@@ -1,20 +1,28 @@
-//! `posthouse track`: what happened to a message, read from the tracking log.
+//! `posthouse track`: what happened to a message, or in a session, read from the tracking log.
 //!
 //! Contract: needs no running relay; a damaged line is reported on standard error and passed over. JSON is the log's
 //! own lines, CSV is for spreadsheets, the table is for people and may change.
 //! Invariants: nothing that a stranger wrote reaches the terminal as a control character.
-//! Not here: the log itself (`posthouse::tracking`).
+//! Not here: the log itself (`posthouse::tracking`), sessions (`session`), watching clients (`watch`).
+
+mod session;
+mod watch;
 
 use std::error::Error;
 use std::io::{self, BufWriter, Write};
+use std::net::IpAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
+use ipnet::IpNet;
+use posthouse::admin::Client;
 use posthouse::clock::{Clock, Timestamp};
 use posthouse::config::Flags;
 use posthouse::mail::{QueueId, SessionId};
 use posthouse::tracking::{self, CsvWriter, Event, EventName, Filter, Records};
 
+use crate::failed::Failed;
 use crate::harmless::harmless;
 use crate::settings::ConfigFile;
 
@@ -26,9 +34,16 @@ Examples:
   posthouse track --sender @example.org --event DEFER,FAIL --since 2026-11-22
   posthouse track --id 06K2V9QH7R00 --format json
   posthouse track --text 'greylisted' --format csv > greylisted.csv
+  posthouse track --session 5T0QK3ZN    all that was said in a session, and where to look
+  posthouse track --sessions --client 192.0.2.0/24 --since 1h    the sessions that were kept
+  posthouse track --watch 192.0.2.7 --for 30m    keep all sessions of this client
 
 All conditions must hold. Addresses are compared without regard to case; @example.org stands for
-everybody there, <> for the null reverse-path of notices.")]
+everybody there, <> for the null reverse-path of notices.
+
+Which sessions are kept says [tracking] sessions: by default those in which something was refused or
+failed. Secrets and content are never kept. With other conditions, --session only picks events.")]
+#[command(group = ArgGroup::new("what").args(["sessions", "watch", "unwatch", "watched"]))]
 pub struct Track {
     #[command(flatten)]
     config: ConfigFile,
@@ -41,9 +56,27 @@ pub struct Track {
     /// The Message-ID field, with or without angle brackets
     #[arg(long)]
     message_id: Option<String>,
-    /// The session in which it came
-    #[arg(long)]
+    /// A session: its transcript, how it ended, and whose fault that may be
+    #[arg(long, value_name = "ID")]
     session: Option<SessionId>,
+    /// List the sessions that were kept
+    #[arg(long)]
+    sessions: bool,
+    /// Of this client: an address or a network
+    #[arg(long, value_name = "ADDRESS", value_parser = peer)]
+    client: Option<IpNet>,
+    /// Ask the running relay to keep all sessions of this client: an address or a network
+    #[arg(long, value_name = "ADDRESS", value_parser = peer)]
+    watch: Option<IpNet>,
+    /// How long to watch, up to a day
+    #[arg(long = "for", value_name = "TIME", default_value = "10m", value_parser = humantime::parse_duration)]
+    time: Duration,
+    /// Watch this client no longer
+    #[arg(long, value_name = "ADDRESS", value_parser = peer)]
+    unwatch: Option<IpNet>,
+    /// Say who is watched
+    #[arg(long)]
+    watched: bool,
     /// The reverse-path
     #[arg(long, value_name = "ADDRESS")]
     sender: Option<String>,
@@ -76,10 +109,22 @@ enum Format {
 impl Track {
     pub fn run(&self) -> ExitCode {
         let flags = Flags { spool: self.spool.clone(), ..Flags::default() };
-        let folder = match self.config.places(&flags) {
-            Ok(places) => places.tracking,
+        let places = match self.config.places(&flags) {
+            Ok(places) => places,
             Err(code) => return code,
         };
+        let folder = places.tracking;
+        if let Some(wish) = self.wish() {
+            return ended(watch::run(Client::new(&places.spool), wish, self.format));
+        }
+        if self.sessions {
+            let filter = session::filter(self.client, self.since, self.until);
+            return ended(session::list(&folder, &filter, self.format));
+        }
+        match self.session {
+            Some(id) if self.is_only_session() => return ended(session::show(&folder, id, self.format)),
+            _ => {}
+        }
         let records = match tracking::read(&folder, &self.filter()) {
             Ok(records) => records,
             Err(error) => {
@@ -101,11 +146,27 @@ impl Track {
         ExitCode::SUCCESS
     }
 
+    fn wish(&self) -> Option<watch::Wish> {
+        match (self.watch, self.unwatch, self.watched) {
+            (Some(peer), _, _) => Some(watch::Wish::Watch(peer, self.time)),
+            (_, Some(peer), _) => Some(watch::Wish::Unwatch(peer)),
+            (_, _, true) => Some(watch::Wish::List),
+            (None, None, false) => None,
+        }
+    }
+
+    /// Nothing but a session is asked for, and not as rows for a spreadsheet.
+    fn is_only_session(&self) -> bool {
+        let filter = Filter { session: None, ..self.filter() };
+        filter == Filter::default() && self.format != Format::Csv
+    }
+
     fn filter(&self) -> Filter {
         Filter {
             id: self.id,
             message_id: self.message_id.clone(),
             session: self.session,
+            client: self.client,
             sender: self.sender.clone(),
             recipient: self.recipient.clone(),
             events: self.event.clone(),
@@ -147,6 +208,18 @@ impl Track {
     }
 }
 
+fn ended(result: Result<(), Failed>) -> ExitCode {
+    result.map_or_else(Failed::code, |()| ExitCode::SUCCESS)
+}
+
+/// An address, or a network.
+fn peer(text: &str) -> Result<IpNet, String> {
+    let address = text.parse::<IpAddr>().map(|address| IpNet::from(address.to_canonical()));
+    text.parse()
+        .or(address)
+        .map_err(|_| "expected an address such as 192.0.2.7, or a network such as 192.0.2.0/24".to_owned())
+}
+
 pub(crate) fn complain(damage: &tracking::Damage) {
     let mut text = damage.to_string();
     let mut cause = damage.source();
@@ -185,6 +258,7 @@ fn details(event: &Event) -> Vec<String> {
         details.extend(text.map(|text| if label.is_empty() { text } else { format!("{label} {text}") }));
     };
     say("client", event.client.map(|client| format!("[{client}]")));
+    say("session", event.session.filter(|_| event.id.is_none()).map(|session| session.to_string()));
     say("by way of", event.destination.clone());
     say("", event.host().map(|host| host.to_string()));
     say("", event.reason.clone());

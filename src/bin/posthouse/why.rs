@@ -102,6 +102,9 @@ fn screen(why: &admin::Why) -> String {
         }
         let _ = writeln!(text, "\nTo try it now: posthouse queue retry {}", why.id);
     }
+    if let Some(session) = why.events.iter().find_map(|event| event.session) {
+        let _ = writeln!(text, "\nThe session in which it came: posthouse track --session {session}");
+    }
     text
 }
 

@@ -28,16 +28,19 @@ mod authentication;
 mod chunk;
 mod command;
 mod content;
+mod heard;
 mod hold;
 mod parameter;
 mod path;
 mod premature;
 mod question;
+mod reel;
 mod replies;
 mod rules;
 mod session;
 mod settings;
 mod step;
+mod tape;
 #[cfg(test)]
 mod tests;
 
@@ -53,3 +56,4 @@ pub use rules::{BareNewlines, Changes, ContentRules, Permission};
 pub use session::Server;
 pub use settings::{AuthOffer, FutureRelease, MAX_AUTH_LINE, MAX_COMMAND_LINE, Settings};
 pub use step::Step;
+pub use tape::{Speaker, TAPE_LINES, Tally, Tape, TapeLine};

@@ -36,6 +36,7 @@ use super::replies::{self, Fixed};
 use super::rules::Changes;
 use super::settings::{MAX_COMMAND_LINE, Settings};
 use super::step::Step;
+use super::tape::Tape;
 
 /// Replies gather up to about this many octets before they are sent.
 const OUTPUT_ENOUGH: usize = 16 * 1024;
@@ -64,6 +65,7 @@ pub struct Server {
     commands: u32,
     /// Refusals that the driver has not been told of.
     turned_away: Vec<Reply>,
+    tape: Tape,
     /// What the driver has not been told of.
     premature: Vec<Premature>,
 }
@@ -161,6 +163,7 @@ impl Server {
             errors: 0,
             commands: 0,
             turned_away: Vec::new(),
+            tape: Tape::default(),
             premature: Vec::new(),
         }
     }
@@ -234,6 +237,16 @@ impl Server {
     /// too many, malformed content. What the driver itself refused is not among them.
     pub fn take_refusals(&mut self) -> Vec<Reply> {
         std::mem::take(&mut self.turned_away)
+    }
+
+    /// What was said so far.
+    pub fn tape(&mut self) -> &mut Tape {
+        &mut self.tape
+    }
+
+    /// Whether a challenge is out.
+    pub fn awaits_response(&self) -> bool {
+        matches!(self.state, State::Challenged(_))
     }
 
     /// What came before the reply that it had to wait for, since it was asked last.
@@ -352,6 +365,7 @@ impl Server {
         let (declared_size, hold) = (mail.size, mail.hold);
         let envelope = mail.into();
         self.transaction = Some(Transaction { envelope, declared_size, hold, chunks: Chunks::None });
+        self.tape.transaction();
         self.answer(replies::REVERSE_PATH_ACCEPTED.into());
     }
 
@@ -385,12 +399,15 @@ impl Server {
     pub(super) fn finish_transaction(&mut self, reply: Reply) {
         self.errors = 0;
         self.commands = 0;
+        self.tape.message(reply.code());
         self.answer(reply);
     }
 
     /// Replies, and reads on; a 421, whoever says it, is the last reply (RFC 5321 section 3.8).
     pub(super) fn answer(&mut self, reply: Reply) {
+        let before = self.output.len();
         replies::write(&mut self.output, &reply);
+        self.tape.said(reply.code(), &self.output[before..]);
         match self.state {
             _ if reply.code() == 421 => self.close(),
             State::Asked(_) => self.state = State::Commands,

@@ -115,6 +115,12 @@ impl Narrator {
                 self.on_the_way(event)
             }
             EventName::Reject => self.rejected(event),
+            EventName::Session | EventName::TlsFail => {
+                let client = event.client.map(|client| format!(" with [{client}]")).unwrap_or_default();
+                let id = event.session.map(|session| session.to_string()).unwrap_or_default();
+                let reason = event.reason.as_deref().unwrap_or_default();
+                vec![self.line(event, Tone::Plain, format!("a session{client} has ended ({id}): {reason}"))]
+            }
             EventName::Convert | EventName::Drop => {
                 let what =
                     if event.event == EventName::Convert { "changes the message" } else { "drops octets" };

@@ -112,6 +112,7 @@ impl Server {
         chunk.octets -= length as u64;
         let Chunk { octets, last } = *chunk;
         self.input.advance(length);
+        self.tape.content(length);
         if octets > 0 {
             return Progress::Stuck;
         }
@@ -149,6 +150,7 @@ impl Server {
         let length = available(*octets, &self.input);
         *octets -= length as u64;
         self.input.advance(length);
+        self.tape.content(length);
         if *octets > 0 {
             return Progress::Stuck;
         }

@@ -56,12 +56,14 @@ impl Server {
                 return Progress::Stuck;
             }
             if command::is_bdat(window) {
+                self.tape.overlong_line();
                 return self.reply(replies::BDAT_SIZE);
             }
             self.state = State::LongLine(replies::LINE_TOO_LONG);
             return Progress::Made;
         };
         let command = command::parse(&self.input[..end]);
+        self.tape.command(&self.input[..end], command.is_ok());
         self.input.advance(end + 2);
         self.commands = self.commands.saturating_add(1);
         if self.commands > self.settings.max_commands {
@@ -83,6 +85,7 @@ impl Server {
         match memmem::find(&self.input, b"\r\n") {
             Some(end) => {
                 self.input.advance(end + 2);
+                self.tape.overlong_line();
                 self.commands = self.commands.saturating_add(1);
                 self.state = State::Commands;
                 self.fault(fault)
@@ -107,6 +110,7 @@ impl Server {
             return Progress::Stuck;
         };
         let response = authentication::response(&self.input[..end]);
+        self.tape.response();
         self.input.advance(end + 2);
         let State::Challenged(exchange) = std::mem::replace(&mut self.state, State::Commands) else {
             unreachable!("called in an exchange only")
@@ -121,6 +125,7 @@ impl Server {
         let State::Content(reader) = &mut self.state else { unreachable!("called in content only") };
         let taken = reader.read(&self.input);
         self.input.advance(taken);
+        self.tape.content(taken);
         if !reader.has_ended() {
             return Progress::Stuck;
         }
