@@ -36,7 +36,7 @@ class Auth(Scenario):
         agents.AGENTS[name].submit(door, SENDER, [RECIPIENT], [LETTER])
         [message] = self.received(self.upstream, 1)
         self.assertEqual(contents.without_traces(message.content, 1), LETTER)
-        self.assertIn("with ESMTPSA ", message.field("Received"))
+        self.assertRegex(message.field("Received"), "with (E|UTF8)SMTPSA ")
         # In tracking, and not in the message.
         self.assertNotIn(USER + " ", message.field("Received").replace(SENDER, ""))
         [received] = [event for event in self.proxy.events() if event["event"] == "RECEIVE"]
