@@ -15,7 +15,11 @@ pub fn run(octets: &[u8]) {
         Ok(Some((header, length))) => {
             assert!(*length <= octets.len() && *length <= MAX_V2, "a header of {length} octets");
             for short in 0..*length {
-                assert_eq!(read(&octets[..short]), Ok(None), "a header is whole after {short} octets of {length}");
+                assert_eq!(
+                    read(&octets[..short]),
+                    Ok(None),
+                    "a header is whole after {short} octets of {length}"
+                );
             }
             assert_eq!(read(&octets[..*length]), whole, "what follows a header changes it");
             if octets.starts_with(b"PROXY ") {
@@ -25,7 +29,10 @@ pub fn run(octets: &[u8]) {
         Err(_) => {
             let decided = (0..octets.len()).find(|short| read(&octets[..*short]) != Ok(None));
             let short = decided.unwrap_or(octets.len());
-            assert!(read(&octets[..short]).is_err(), "a header of {short} octets is none with more behind it");
+            assert!(
+                read(&octets[..short]).is_err(),
+                "a header of {short} octets is none with more behind it"
+            );
         }
     }
 }
