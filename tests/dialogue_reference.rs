@@ -11,8 +11,11 @@ use posthouse::smtp::server::{BareNewlines, Permission, Server, Settings, Step};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
+use proptest::test_runner::FileFailurePersistence;
 
 use reference::{Message, Rules};
+
+const SEEDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/dialogue_reference.proptest-regressions");
 
 /// In every name, address and content that the client sends, and in no reply of ours.
 const CANARY: &str = "canary";
@@ -198,7 +201,11 @@ fn rules() -> impl Strategy<Value = Rules> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 1000,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(SEEDS))),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn what_is_taken_is_what_the_reference_reader_sees(

@@ -7,7 +7,7 @@
 use bytes::{Buf, Bytes};
 use posthouse::mail::{Address, Content, Envelope, ReversePath};
 use posthouse::smtp::client::{Client, ClientSettings, Step as ClientStep, Transaction, TransactionReport};
-use posthouse::smtp::server::{Server, Settings, Step as ServerStep};
+use posthouse::smtp::server::{Permission, Server, Settings, Step as ServerStep};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -135,7 +135,9 @@ fn transaction(content: Content) -> Transaction {
 
 /// Carries octets between the two machines until the transaction is over.
 fn exchange(content: Content, lengths: &[usize], pipelining: bool) -> (TransactionReport, Heard) {
-    let mut server = Server::new(Settings::new("relay.example.org"));
+    let mut settings = Settings::new("relay.example.org");
+    settings.content.nul = Permission::Accept;
+    let mut server = Server::new(settings);
     let mut client = Client::new(ClientSettings { hostname: "client.example.com".into() });
     let (mut heard, mut content) = (Heard::default(), Some(content));
     loop {

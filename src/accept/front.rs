@@ -10,8 +10,9 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use tokio::task::JoinSet;
 
+use super::auth::{Authenticator, Gate};
 use super::door::Door;
-use super::policy::{Desk, Policy, UserSenders};
+use super::policy::{Desk, Policy};
 use super::transcripts::Transcripts;
 use super::{Client, ListenerSettings, Settings, Stop};
 use crate::clock::Clock;
@@ -32,7 +33,7 @@ pub trait Routes: Send + Sync {
 #[derive(Clone, Default)]
 pub struct Program {
     pub policy: Option<Arc<dyn Policy>>,
-    pub user_senders: Option<Arc<dyn UserSenders>>,
+    pub authenticator: Option<Arc<dyn Authenticator>>,
 }
 
 /// The front door of one relay.
@@ -43,6 +44,7 @@ pub struct Front {
     pub(super) desk: Desk,
     pub(super) tracking: Tracking,
     pub(super) clock: Clock,
+    pub(super) gate: Arc<Gate>,
     sessions: AtomicUsize,
     /// Clients beyond the limit that are being told so.
     turned_away: AtomicUsize,
@@ -66,7 +68,8 @@ impl Front {
         clock: Clock,
         program: Program,
     ) -> Self {
-        let desk = Desk::new(routes, clock.clone(), program);
+        let gate = Arc::new(Gate::new(program.authenticator));
+        let desk = Desk::new(routes, clock.clone(), Arc::clone(&gate), program.policy);
         Self {
             settings: RwLock::new(Arc::new(settings)),
             hostname,
@@ -74,6 +77,7 @@ impl Front {
             desk,
             tracking,
             clock,
+            gate,
             sessions: AtomicUsize::new(0),
             turned_away: AtomicUsize::new(0),
             flooded: AtomicBool::new(false),
@@ -125,8 +129,15 @@ impl Front {
         reply: &Reply,
         reason: &str,
     ) {
-        let facts =
-            Rejected { session: client.session, client: client.address, sender, recipient, reply, reason };
+        let facts = Rejected {
+            session: client.session,
+            client: client.address,
+            user: client.user.as_deref(),
+            sender,
+            recipient,
+            reply,
+            reason,
+        };
         self.tracking.rejected(&facts);
     }
 

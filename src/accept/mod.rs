@@ -7,8 +7,9 @@
 //! Invariants: nothing of a message is kept before its commit; every limit has a name, a default and a reply
 //! ([`Limits`], `refusals`); every refusal of a recipient or a message stands in the tracking log.
 //! Not here: the grammar and order of commands (`smtp`), durability (`spool`), where mail goes (`route`).
-//! RFC 5321 sections 3.1, 3.7, 4.4, 4.5.3.2.7 and 6.3, RFC 3207.
+//! RFC 5321 sections 3.1, 3.7, 4.4, 4.5.3.2.7 and 6.3, RFC 3207, RFC 4954.
 
+mod auth;
 mod client;
 mod door;
 mod front;
@@ -22,12 +23,14 @@ mod stop;
 mod trace_field;
 mod transcripts;
 
+pub use auth::{
+    Authenticator, AuthenticatorError, Cost, MAX_NAME, Mechanism, NewUser, ScramKeys, ScramKeysError,
+    TokenRefusal, UserRow, UsersAnswer, UsersError, UsersFile,
+};
 pub use client::Client;
 pub use front::{Front, Program, Routes};
-pub use policy::{
-    Answer, CertificatePattern, CertificatePatternError, ClientLimit, Decision, Policy, UserSenders, Whom,
-};
+pub use policy::{Answer, CertificatePattern, CertificatePatternError, ClientLimit, Decision, Policy, Whom};
 pub use reception::SubmitError;
-pub use settings::{Limits, ListenerSettings, ListenerTls, Settings};
+pub use settings::{AuthSettings, Limits, ListenerAuth, ListenerSettings, ListenerTls, Settings};
 pub use stop::Stop;
 pub use transcripts::{KeepSessions, TooManyWatched, Watched};

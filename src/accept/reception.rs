@@ -80,6 +80,7 @@ impl Front {
                 client: client.address,
                 hostname: self.hostname(),
                 protocol,
+                user: client.user.as_deref().filter(|_| self.settings().show_user),
                 cipher: client.tls.as_ref().map(|facts| facts.cipher.as_str()),
                 id: intake.id(),
                 envelope: &envelope,

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::KeepSessions;
 use super::policy::{CertificatePattern, ClientLimit};
+use super::{Mechanism, UsersFile};
 use crate::mail::{AddressPattern, SenderPattern};
 use crate::net::ServerTls;
 use crate::smtp::server::ContentRules;
@@ -31,6 +32,18 @@ impl ListenerTls {
     }
 }
 
+/// Whether a listener's clients authenticate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ListenerAuth {
+    /// AUTH is not offered.
+    None,
+    /// AUTH is offered where there are users; clients of the networks that may relay need none.
+    #[default]
+    Optional,
+    /// Without AUTH there is no MAIL: 530 5.7.0.
+    Required,
+}
+
 /// One listener.
 #[derive(Clone, Debug)]
 pub struct ListenerSettings {
@@ -46,10 +59,13 @@ pub struct ListenerSettings {
     pub networks: Option<Vec<IpNet>>,
     /// Each connection must begin with a PROXY header, and come from one of these networks. `None`: there is no proxy.
     pub proxy: Option<Vec<IpNet>>,
+    pub auth: ListenerAuth,
+    /// Whether AUTH is offered in the clear too: passwords can then be read by whoever stands in between.
+    pub auth_without_tls: bool,
 }
 
 impl ListenerSettings {
-    /// Without TLS, messages up to 35 MiB.
+    /// Without TLS, messages up to 35 MiB, AUTH under TLS where there are users.
     pub fn new(address: SocketAddr) -> Self {
         Self {
             address,
@@ -58,6 +74,8 @@ impl ListenerSettings {
             max_message_size: 35 << 20,
             networks: None,
             proxy: None,
+            auth: ListenerAuth::default(),
+            auth_without_tls: false,
         }
     }
 }
@@ -95,6 +113,31 @@ impl Default for Limits {
     }
 }
 
+/// Who authenticates, and how often he may fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuthSettings {
+    /// The users; an [`Authenticator`](super::Authenticator) that the embedding program brings takes its place.
+    pub users: Option<UsersFile>,
+    /// What may be offered, the best first; of these EHLO lists those that the users can be authenticated by.
+    pub mechanisms: Vec<Mechanism>,
+    /// Failures of one client address (IPv6: its /64), or of one name, after which both wait.
+    pub failures: u32,
+    /// A failure is forgotten after this time without another one, and nobody waits longer (real time).
+    pub window: Duration,
+}
+
+/// No users, every mechanism, 5 failures in 15 minutes.
+impl Default for AuthSettings {
+    fn default() -> Self {
+        Self {
+            users: None,
+            mechanisms: Mechanism::ALL.to_vec(),
+            failures: 5,
+            window: Duration::from_secs(15 * 60),
+        }
+    }
+}
+
 /// What may change while the relay runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -120,6 +163,9 @@ pub struct Settings {
     /// Octets of content that comes by no listener ([`Relay::submit_from`](crate::relay::Relay::submit_from)); more get
     /// 552 5.3.4. `None`: what the spool can keep.
     pub max_message_size: Option<u64>,
+    pub auth: AuthSettings,
+    /// Whether the trace field names the user: `(authenticated as alice)`.
+    pub show_user: bool,
 }
 
 /// Only this machine may relay.
@@ -137,6 +183,8 @@ impl Default for Settings {
             max_message_size: None,
             content: ContentRules::default(),
             sessions: KeepSessions::default(),
+            auth: AuthSettings::default(),
+            show_user: false,
         }
     }
 }

@@ -15,10 +15,13 @@ pub(super) struct TraceField<'a> {
     /// `None`: it came over no network, and the field says nothing of where from.
     pub client: Option<IpAddr>,
     pub hostname: &'a str,
-    /// SMTP, ESMTP, ESMTPS, UTF8SMTP and so on (RFC 3848, RFC 6531 section 4.3); `None` where no registered name is for it, and there is no `with`.
+    /// SMTP, ESMTP, ESMTPS, UTF8SMTP and so on (RFC 3848, RFC 6531 section 4.3); `None` where no registered name is for
+    /// it, and there is no `with`.
     pub protocol: Option<&'static str>,
     /// What TLS negotiated, by its IANA name.
     pub cipher: Option<&'a str>,
+    /// Who has authenticated, where the field is to say so.
+    pub user: Option<&'a str>,
     pub id: QueueId,
     pub envelope: &'a Envelope,
     pub now: Timestamp,
@@ -37,6 +40,9 @@ impl TraceField<'_> {
             };
             let name = self.client_name.filter(|name| is_harmless(name)).unwrap_or(&client);
             let _ = write!(field, "from {name} ({client})\r\n\t");
+        }
+        if let Some(user) = self.user {
+            let _ = write!(field, "(authenticated as {})\r\n\t", in_comment(user));
         }
         let _ = write!(field, "by {} (posthouse)", self.hostname);
         if let Some(protocol) = self.protocol {
@@ -62,10 +68,33 @@ fn is_harmless(name: &str) -> bool {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b))
 }
 
+/// A name within a comment (RFC 5322 section 3.2.2): what has a meaning there is quoted by a backslash, and all that is
+/// not printable US-ASCII is written as in xtext (RFC 3461 section 4), `+C3+A9`.
+fn in_comment(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    for octet in name.bytes() {
+        match octet {
+            b'(' | b')' | b'\\' => text.extend(['\\', char::from(octet)]),
+            b' '..=b'~' => text.push(char::from(octet)),
+            _ => {
+                let _ = write!(text, "+{octet:02X}");
+            }
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::mail::{Address, ReversePath};
+
+    #[test]
+    fn a_user_cannot_leave_the_comment() {
+        assert_eq!(in_comment("alice@example.org"), "alice@example.org");
+        assert_eq!(in_comment("a) b (\\"), "a\\) b \\(\\\\");
+        assert_eq!(in_comment("andr\u{e9}\r\n"), "andr+C3+A9+0D+0A");
+    }
 
     #[test]
     fn names_the_recipient_only_where_he_is_alone() {
@@ -78,6 +107,7 @@ mod tests {
                 hostname: "relay.example.org",
                 protocol: Some("ESMTP"),
                 cipher,
+                user: None,
                 id: QueueId::first_at(1_795_318_387_120),
                 envelope: &envelope,
                 now: Timestamp::from_millis(1_795_318_387_120),
@@ -107,6 +137,7 @@ mod tests {
                 hostname: "relay.example.org",
                 protocol: None,
                 cipher: None,
+                user: None,
                 id: QueueId::first_at(1_795_318_387_120),
                 envelope: &envelope,
                 now: Timestamp::from_millis(1_795_318_387_120),

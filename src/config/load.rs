@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::elements::{Configuration, Notices, Retry, Spool, Tracking};
+use super::elements::{Configuration, Notices, Relaying, Retry, Spool, Tracking};
 use super::environment;
 use super::fault::{Faults, Report, Warning};
 use super::section::Section;
@@ -77,6 +77,22 @@ pub fn places(
         (faults, _) if faults.0.is_empty() => {
             Ok(Places { spool: spool.path, min_free: spool.min_free, tracking })
         }
+        (faults, _) => Err(faults),
+    }
+}
+
+/// Reads only where the users file is, if one is named: faults elsewhere don't matter, and it need not be there yet.
+pub fn users_file(
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+    flags: &Flags,
+) -> Result<Option<PathBuf>, Faults> {
+    let (report, tree) = gather(file, environment, flags)?;
+    report.forget();
+    let mut top = Section::top(&tree, &report);
+    let path = Relaying::users_path(top.section("relaying"), folder_of(file));
+    match report.finish() {
+        (faults, _) if faults.0.is_empty() => Ok(path),
         (faults, _) => Err(faults),
     }
 }

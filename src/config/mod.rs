@@ -19,12 +19,12 @@ pub(crate) mod tree;
 
 pub use descriptors::TooFewDescriptors;
 pub use elements::{
-    Configuration, Delivery, Dns, Limits, Listener, ListenerTls, Notices, Relaying, Retry, Spool, Timeouts,
-    Tls, Tracking, Upstream,
+    Auth, Configuration, Delivery, Dns, Limits, Listener, ListenerTls, Notices, Relaying, Retry, Spool,
+    Timeouts, Tls, Tracking, Upstream,
 };
 pub(crate) use elements::{hostname, is_domain};
 pub use fault::{Fault, Faults, Spot, Warning};
-pub use load::{Flags, Loaded, Places, REFERENCE, load, places, schedule};
+pub use load::{Flags, Loaded, Places, REFERENCE, load, places, schedule, users_file};
 
 #[cfg(test)]
 mod tests;

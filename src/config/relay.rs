@@ -41,6 +41,13 @@ impl Configuration {
                 client_limits: self.client_limits.iter().map(Limit::accept).collect(),
                 // What no listener takes is not taken by another way either.
                 max_message_size: self.listeners.iter().map(|listener| listener.max_message_size).max(),
+                auth: accept::AuthSettings {
+                    users: self.relaying.users.clone(),
+                    mechanisms: self.auth.mechanisms.clone(),
+                    failures: self.auth.failures,
+                    window: self.auth.window,
+                },
+                show_user: self.relaying.show_user,
             },
             routes: self.routes.clone(),
             route: route::Settings {
@@ -71,6 +78,8 @@ impl Configuration {
             max_message_size: listener.max_message_size,
             networks: listener.networks.clone(),
             proxy: listener.proxy.clone(),
+            auth: listener.auth,
+            auth_without_tls: listener.auth_without_tls,
         }
     }
 

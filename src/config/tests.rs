@@ -63,7 +63,7 @@ fn the_reference_file_has_every_key_and_no_other() {
         .collect();
     let text = uncommented.join("\n");
     assert!(text.contains("\nhostname = ") && text.contains("\n[tls]\n"), "settings are uncommented");
-    // Certificate, key, authorities and password can't be read here; nothing else may be wrong.
+    // Certificate, key, authorities, users and password can't be read here; nothing else may be wrong.
     let (_dir, path) = write(&text);
     let found = load(Some(&path), [], &Flags::default()).expect_err("the files named there don't exist");
     for fault in &found.0 {

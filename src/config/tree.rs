@@ -186,18 +186,18 @@ impl Value {
         }
     }
 
-    pub fn number(&self) -> Option<f64> {
+    pub fn boolean(&self) -> Option<bool> {
         match &self.kind {
-            Kind::Float(number) => Some(*number),
-            Kind::Integer(number) => Some(*number as f64),
+            Kind::Boolean(flag) => Some(*flag),
             Kind::Plain(text) => text.parse().ok(),
             _ => None,
         }
     }
 
-    pub fn boolean(&self) -> Option<bool> {
+    pub fn number(&self) -> Option<f64> {
         match &self.kind {
-            Kind::Boolean(flag) => Some(*flag),
+            Kind::Float(number) => Some(*number),
+            Kind::Integer(number) => Some(*number as f64),
             Kind::Plain(text) => text.parse().ok(),
             _ => None,
         }

@@ -9,7 +9,7 @@ use super::answers::Answers;
 use super::handle::{Inner, Relay, Tasks};
 use super::workers::Workers;
 use super::{Keep, Settings, Track};
-use crate::accept::{Front, ListenerSettings, Policy, Program, Stop, UserSenders};
+use crate::accept::{Authenticator, Front, ListenerSettings, Policy, Program, Stop};
 use crate::clock::Clock;
 use crate::deliver::Courier;
 use crate::net::{BindError, CertificateError, Network};
@@ -79,9 +79,9 @@ impl Builder {
         self
     }
 
-    /// Which addresses a user is held to.
-    pub fn user_senders(mut self, user_senders: Arc<dyn UserSenders>) -> Self {
-        self.program.user_senders = Some(user_senders);
+    /// Asks the program's own users, in place of those of a file.
+    pub fn authenticator(mut self, authenticator: Arc<dyn Authenticator>) -> Self {
+        self.program.authenticator = Some(authenticator);
         self
     }
 

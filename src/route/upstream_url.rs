@@ -135,7 +135,11 @@ fn host_and_port(authority: &str) -> Result<(String, Option<&str>), UpstreamHost
 
 /// A domain name, and no address literal. The grammar of domains stands in one place: that of addresses.
 fn is_domain(name: &str) -> bool {
-    !name.starts_with('[') && !name.contains('@') && format!("x@{name}").parse::<Address>().is_ok()
+    // Names of servers are looked up and checked in certificates as they stand: A-labels, where there is a choice.
+    name.is_ascii()
+        && !name.starts_with('[')
+        && !name.contains('@')
+        && format!("x@{name}").parse::<Address>().is_ok()
 }
 
 fn tls(parameters: &str) -> Result<Option<UpstreamTls>, UpstreamHostError> {

@@ -69,6 +69,8 @@ event_names! {
     Sleep = "SLEEP",
     /// A destination answers again.
     Wake = "WAKE",
+    /// A client has not authenticated: wrong, malformed, or too often.
+    AuthFail = "AUTHFAIL",
     /// Something in the spool is damaged and was set aside.
     Quarantine = "QUARANTINE",
     /// A session ended that is worth a look: `posthouse track --session` has more.
@@ -224,6 +226,10 @@ event_fields! {
     messages: Option<u64>, "Option::is_none";
     /// Of an event that stands for many: how many more there were like it.
     alike: Option<u64>, "Option::is_none";
+    /// Who the client has authenticated as; of an AUTHFAIL event as whom it tried.
+    user: Option<String>, "Option::is_none";
+    /// Of an AUTHFAIL event: the SASL mechanism.
+    mechanism: Option<String>, "Option::is_none";
 }
 
 impl Event {

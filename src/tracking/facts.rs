@@ -38,6 +38,8 @@ pub struct Received<'a> {
 pub struct Rejected<'a> {
     pub session: Option<SessionId>,
     pub client: Option<IpAddr>,
+    /// Who it has authenticated as.
+    pub user: Option<&'a str>,
     pub sender: Option<&'a str>,
     pub recipient: Option<&'a str>,
     pub reply: &'a Reply,
@@ -52,6 +54,18 @@ pub struct Altered<'a> {
     pub session: Option<SessionId>,
     pub client: Option<IpAddr>,
     pub sender: Option<&'a ReversePath>,
+    pub reason: &'a str,
+}
+
+/// A client has not authenticated.
+#[derive(Clone, Copy, Debug)]
+pub struct AuthFailed<'a> {
+    pub session: Option<SessionId>,
+    pub client: Option<IpAddr>,
+    /// As whom it tried, as far as it came.
+    pub user: Option<&'a str>,
+    pub mechanism: &'a str,
+    pub reply: &'a Reply,
     pub reason: &'a str,
 }
 
@@ -167,6 +181,7 @@ impl Tracking {
         self.tell(EventName::Receive, |event| {
             about(event, message);
             event.client = message.origin.client;
+            event.user = message.origin.user.clone();
             event.recipients = texts(facts.recipients);
             event.size = Some(facts.size);
             event.duration_ms = facts.duration.map(millis);
@@ -179,6 +194,7 @@ impl Tracking {
         self.tell(EventName::Reject, |event| {
             event.session = facts.session;
             event.client = facts.client;
+            event.user = facts.user.map(str::to_owned);
             event.sender = facts.sender.map(str::to_owned);
             event.recipients = facts.recipient.map(str::to_owned).into_iter().collect();
             event.status = facts.reply.status();
@@ -203,6 +219,19 @@ impl Tracking {
             event.session = facts.session;
             event.client = facts.client;
             event.sender = facts.sender.map(ReversePath::to_string);
+            event.reason = Some(facts.reason.to_owned());
+        });
+    }
+
+    /// AUTHFAIL: the session goes on without a user, or ends.
+    pub fn auth_failed(&self, facts: &AuthFailed<'_>) {
+        self.tell(EventName::AuthFail, |event| {
+            event.session = facts.session;
+            event.client = facts.client;
+            event.user = facts.user.map(str::to_owned);
+            event.mechanism = Some(facts.mechanism.to_owned());
+            event.status = facts.reply.status();
+            event.reply = Some(facts.reply.clone());
             event.reason = Some(facts.reason.to_owned());
         });
     }
@@ -359,6 +388,7 @@ impl Tracking {
         self.tell(name, |event| {
             event.session = Some(session.session);
             event.client = Some(session.client);
+            event.user = session.user.clone();
             event.stage = Some(session.stage);
             event.ended = Some(session.ended);
             event.messages = (session.messages > 0).then_some(session.messages.into());

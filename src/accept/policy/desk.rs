@@ -7,12 +7,12 @@
 
 use std::sync::Arc;
 
-use super::super::front::Program;
+use super::super::auth::Gate;
 use super::super::header::received_fields;
 use super::super::refusals::{Excess, Refusal, Refused};
 use super::super::{Client, ListenerSettings, Routes, Settings};
 use super::meters::{Measure, Meters, Presence, Wait};
-use super::program;
+use super::program::{self, Policy};
 use super::quota::{Subject, limit_for};
 use super::relaying;
 use crate::clock::Clock;
@@ -24,12 +24,18 @@ pub(in super::super) struct Desk {
     routes: Arc<dyn Routes>,
     clock: Clock,
     meters: Arc<Meters>,
-    program: Program,
+    gate: Arc<Gate>,
+    policy: Option<Arc<dyn Policy>>,
 }
 
 impl Desk {
-    pub fn new(routes: Arc<dyn Routes>, clock: Clock, program: Program) -> Self {
-        Self { routes, clock, meters: Arc::default(), program }
+    pub fn new(
+        routes: Arc<dyn Routes>,
+        clock: Clock,
+        gate: Arc<Gate>,
+        policy: Option<Arc<dyn Policy>>,
+    ) -> Self {
+        Self { routes, clock, meters: Arc::default(), gate, policy }
     }
 
     /// A client has connected; `presence` counts it for as long as it stays.
@@ -46,7 +52,7 @@ impl Desk {
             return Err(Refusal::TooManyOnListener.into());
         }
         self.count_connection(settings, client, presence)?;
-        let Some(policy) = &self.program.policy else { return Ok(()) };
+        let Some(policy) = &self.policy else { return Ok(()) };
         program::ask(|| policy.connect(client)).await.map_err(in_place_of_a_greeting)
     }
 
@@ -67,14 +73,12 @@ impl Desk {
             presence.knows_user = true;
             self.count_connection(settings, client, presence)?;
         }
-        let held_to = match (&self.program.user_senders, &client.user) {
-            (Some(known), Some(user)) => known.senders_of(user),
-            _ => None,
-        };
+        let user = client.user.as_deref();
+        let held_to = user.and_then(|user| self.gate.senders(&settings.auth, user));
         relaying::sender(settings, held_to.as_deref(), &envelope.reverse_path)?;
         fits(settings, client, size.unwrap_or(0))?;
         self.count(settings, client, Measure::Messages, 1)?;
-        let Some(policy) = &self.program.policy else { return Ok(()) };
+        let Some(policy) = &self.policy else { return Ok(()) };
         program::ask(|| policy.sender(client, envelope)).await
     }
 
@@ -89,7 +93,7 @@ impl Desk {
     ) -> Result<(), Refused> {
         relaying::recipient(settings, listener, &self.routes.routes(), client, &recipient.address)?;
         self.count(settings, client, Measure::Recipients, 1)?;
-        let Some(policy) = &self.program.policy else { return Ok(()) };
+        let Some(policy) = &self.policy else { return Ok(()) };
         program::ask(|| policy.recipient(client, envelope, recipient)).await
     }
 
@@ -105,7 +109,7 @@ impl Desk {
         if received_fields(content) > settings.limits.received_fields {
             return Err(Refusal::Loop.into());
         }
-        let Some(policy) = &self.program.policy else { return Ok(()) };
+        let Some(policy) = &self.policy else { return Ok(()) };
         program::ask(|| policy.content(client, envelope, content)).await
     }
 
@@ -127,7 +131,7 @@ impl Desk {
         if is_a_clients && envelope.hold_for.is_some_and(|hold| hold > settings.limits.hold) {
             return Err(message(Refusal::HeldTooLong.into()));
         }
-        if let Some(policy) = &self.program.policy {
+        if let Some(policy) = &self.policy {
             let connected = program::ask(|| policy.connect(client)).await;
             connected.map_err(in_place_of_a_greeting).map_err(message)?;
         }
@@ -143,7 +147,7 @@ impl Desk {
         let recipients = u32::try_from(envelope.recipients.len()).unwrap_or(u32::MAX);
         self.count(settings, client, Measure::Recipients, recipients).map_err(message)?;
         for recipient in &envelope.recipients {
-            if let Some(policy) = &self.program.policy {
+            if let Some(policy) = &self.policy {
                 let allowed = program::ask(|| policy.recipient(client, &so_far, recipient)).await;
                 allowed.map_err(|refused| (Some(recipient.address.clone()), refused))?;
             }

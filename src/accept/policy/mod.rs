@@ -18,5 +18,6 @@ mod relaying;
 pub use certificate::{CertificatePattern, CertificatePatternError};
 pub(super) use desk::Desk;
 pub(super) use meters::Presence;
-pub use program::{Answer, Decision, Policy, UserSenders};
+pub use program::{Answer, Decision, Policy};
 pub use quota::{ClientLimit, Whom};
+pub(super) use relaying::is_within;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::super::Client;
 use super::super::refusals::{Refusal, Refused};
-use crate::mail::{Content, EnhancedStatus, Envelope, Recipient, Reply, ReplyClass, SenderPattern};
+use crate::mail::{Content, EnhancedStatus, Envelope, Recipient, Reply, ReplyClass};
 
 /// A policy must have answered within this time (real time): well before a client gives up (RFC 5321 section
 /// 4.5.3.2 has 5 minutes for each command).
@@ -108,19 +108,6 @@ pub trait Policy: Send + Sync {
     fn content<'a>(&'a self, client: &'a Client, envelope: &'a Envelope, content: &'a Content) -> Answer<'a> {
         let _ = (client, envelope, content);
         accepted()
-    }
-}
-
-/// Who knows which addresses a user is held to.
-pub trait UserSenders: Send + Sync {
-    /// The reverse-paths that this user may give, `<>` only where it is among them; `None`: the user is not held to
-    /// any, and `[relaying] senders` holds for him as for everybody.
-    fn senders_of(&self, user: &str) -> Option<Vec<SenderPattern>>;
-}
-
-impl UserSenders for std::collections::BTreeMap<String, Vec<SenderPattern>> {
-    fn senders_of(&self, user: &str) -> Option<Vec<SenderPattern>> {
-        self.get(user).cloned()
     }
 }
 

@@ -47,12 +47,17 @@ pub(super) fn recipient(
 
 fn is_trusted(settings: &Settings, networks: &[IpNet], client: &Client) -> bool {
     let Some(address) = client.address else { return true };
-    let address: IpAddr = address.to_canonical();
     client.user.is_some()
-        || networks.iter().any(|network| network.contains(&address))
+        || is_within(networks, address)
         || client.tls.as_ref().and_then(|tls| tls.client_certificate.as_ref()).is_some_and(|certificate| {
             settings.certificates.iter().any(|pattern| pattern.matches(certificate))
         })
+}
+
+/// Whether the address lies in one of the networks.
+pub(in super::super) fn is_within(networks: &[IpNet], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    networks.iter().any(|network| network.contains(&address))
 }
 
 /// `held_to`: the addresses of the user, where he is held to some.

@@ -13,11 +13,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use self::seeing::Seen;
+use super::auth::Exchange;
 use super::front::Place;
 use super::policy::Presence;
 use super::reception::Arrived;
 use super::refusals::{Refusal, Refused};
-use super::{Client, ListenerSettings, ListenerTls, Settings, Stop};
+use super::{Client, ListenerAuth, ListenerSettings, ListenerTls, Settings, Stop};
 use crate::clock::Timestamp;
 use crate::mail::{Receipt, Reply, SessionId};
 use crate::net::Stream;
@@ -46,6 +47,10 @@ pub(super) struct Session {
     /// The PROXY header named no client: a health check.
     is_proxys_own: bool,
     seen: Seen,
+    /// While AUTH goes to and fro.
+    exchange: Option<Box<Exchange>>,
+    /// Authentications that failed.
+    failures: u32,
 }
 
 /// The client is gone, or its connection is broken: nothing more can be said.
@@ -78,12 +83,13 @@ impl Session {
             amid: wire::Amid::Nothing,
             is_proxys_own: false,
             seen,
+            exchange: None,
+            failures: 0,
         }
     }
 
     pub async fn run(mut self) {
         let mut server = Server::new(self.dialogue());
-        self.record(&mut server);
         // A client that has left: whatever it began is forgotten with the machine.
         let _ = self.talk(&mut server).await;
         self.tell_end(&mut server);
@@ -102,6 +108,7 @@ impl Session {
         let now = self.place.front.clock.now();
         settings.future_release = FutureRelease::from_now(self.settings.limits.hold, now);
         settings.starttls = matches!(self.listener.tls, ListenerTls::StartTls(_));
+        settings.auth = self.auth_offer();
         settings
     }
 
@@ -122,6 +129,8 @@ impl Session {
                 Step::StartTls => {
                     let ListenerTls::StartTls(tls) = &self.listener.tls else { return Ok(()) };
                     let tls = tls.clone();
+                    // Who the client was before is forgotten, as all else.
+                    (self.client.user, self.exchange) = (None, None);
                     self.start_tls(&tls, server).await?;
                     self.tell_what_the_dialogue_did(server);
                 }
@@ -154,6 +163,10 @@ impl Session {
         self.settings = front.settings();
         self.know(question.server());
         // What could not be kept is refused before it has crossed the wire.
+        if self.listener.auth == ListenerAuth::Required && question.server().user().is_none() {
+            let sender = question.mail().reverse_path.to_string();
+            return question.refuse(self.rejected(Some(&sender), None, Refusal::AuthenticationRequired));
+        }
         if let Some(error) = front.queue.refusal() {
             front.accepts_no_more(&error);
             let sender = question.mail().reverse_path.to_string();

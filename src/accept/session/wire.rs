@@ -48,6 +48,8 @@ impl Session {
         if self.listener.proxy.is_some() {
             self.read_proxy_header().await?;
         }
+        // Who is watched is known from here on.
+        self.record(server);
         match self.listener.tls.clone() {
             crate::accept::ListenerTls::Implicit(tls) => self.start_tls(&tls, server).await,
             _ => Ok(()),
@@ -57,13 +59,13 @@ impl Session {
     /// The client is from here on whom the proxy says it is. Without a header that is in order nothing is said.
     async fn read_proxy_header(&mut self) -> Result<(), Gone> {
         let proxy = self.client.address.map(|address| address.to_canonical());
+        self.seen.at(Stage::Proxy);
         let networks = self.listener.proxy.as_deref().unwrap_or_default();
         if !proxy.is_some_and(|proxy| networks.iter().any(|network| network.contains(&proxy))) {
             self.rejected(None, None, Refusal::NotTheProxy);
             self.seen.end(Ended::NoProxyHeader, Some(Refusal::NotTheProxy.reason().to_owned()));
             return Err(Gone);
         }
-        self.seen.at(Stage::Proxy);
         let mut stop = self.stop.clone();
         let header = tokio::select! {
             biased;
@@ -75,6 +77,7 @@ impl Session {
         };
         match header {
             Ok(header) => {
+                self.seen.at(Stage::Greeted);
                 // Without one the connection is the proxy's own.
                 match header.source {
                     Some(source) => self.seen.proxy = self.client.address.replace(source.ip()),

@@ -7,7 +7,8 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use posthouse::config::{Configuration, Flags, ListenerTls};
+use posthouse::accept::ListenerAuth;
+use posthouse::config::{Configuration, Flags, Listener, ListenerTls};
 use posthouse::mail::{Route, Via};
 use posthouse::net::AskForCertificate;
 
@@ -66,7 +67,8 @@ pub fn summary(settings: &Configuration) -> Vec<(&'static str, String)> {
             AskForCertificate::Require => ", demands a client's certificate",
         };
         let proxy = if listener.proxy.is_some() { ", behind a proxy" } else { "" };
-        lines.push(("listener", format!("{}, {tls}{asked}{proxy}", listener.address)));
+        let auth = auth_text(settings, listener);
+        lines.push(("listener", format!("{}, {tls}{asked}{proxy}{auth}", listener.address)));
     }
     if let Some(shown) = settings.tls.as_ref().and_then(|tls| tls.server.shown()) {
         let days = shown.days_left().map_or(String::new(), |days| format!(", {days} days left"));
@@ -76,7 +78,11 @@ pub fn summary(settings: &Configuration) -> Vec<(&'static str, String)> {
         ));
     }
     let networks: Vec<String> = settings.relaying.networks.iter().map(ToString::to_string).collect();
-    lines.push(("relays for", if networks.is_empty() { "nobody".to_owned() } else { networks.join(", ") }));
+    let mut relays_for = networks;
+    if let Some(users) = &settings.relaying.users {
+        relays_for.push(format!("{} users in {}", users.rows().len(), users.path().display()));
+    }
+    lines.push(("relays for", if relays_for.is_empty() { "nobody".into() } else { relays_for.join(", ") }));
     lines.extend(settings.routes.routes.iter().map(|route| ("route", route_text(route))));
     for (name, upstream) in &settings.upstreams {
         let hosts: Vec<String> = upstream.hosts.iter().map(ToString::to_string).collect();
@@ -91,6 +97,15 @@ pub fn summary(settings: &Configuration) -> Vec<(&'static str, String)> {
         lines.push(("clock", format!("{} seconds for each real one", settings.speed)));
     }
     lines
+}
+
+fn auth_text(settings: &Configuration, listener: &Listener) -> String {
+    if settings.relaying.users.is_none() || !listener.offers_auth() {
+        return String::new();
+    }
+    let must = if listener.auth == ListenerAuth::Required { ", AUTH required" } else { ", AUTH" };
+    let clear = if listener.auth_without_tls { " also in the clear" } else { "" };
+    format!("{must}{clear}")
 }
 
 fn route_text(route: &Route) -> String {

@@ -21,6 +21,7 @@ mod settings;
 mod spool;
 mod table;
 mod track;
+mod user;
 mod why;
 
 use std::io::IsTerminal;
@@ -59,6 +60,8 @@ enum Command {
     Track(track::Track),
     Health(health::Health),
     #[command(subcommand)]
+    User(user::User),
+    #[command(subcommand)]
     Spool(spool::Spool),
     #[command(subcommand)]
     Config(config::Config),
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Command::Config(config) => return config.run(),
         Command::Plan(plan) => plan.run(),
         Command::Spool(spool) => spool.run(),
+        Command::User(user) => user.run(),
         Command::Run(run) => block_on(Level::INFO, run.run()),
         Command::Send(send) => block_on(Level::INFO, send.run()),
         Command::Queue(queue) => block_on(Level::INFO, queue.run()),

@@ -31,8 +31,8 @@ Examples:
 Without a file it listens on 127.0.0.1:2525 and keeps its spool in ./posthouse-spool. Without an
 upstream or a route it does not start: a lab must never mail the world by accident.
 SIGTERM and SIGINT stop it in order; what was accepted waits in the spool. SIGHUP reads the
-configuration anew: routes, upstreams, schedule, notices, limits, certificates. Certificates that
-have changed are also taken over without it, within a minute.")]
+configuration anew: routes, upstreams, schedule, notices, limits, users, certificates. Certificates
+and users that have changed are also taken over without it, within a minute.")]
 pub struct Run {
     #[command(flatten)]
     config: ConfigFile,
@@ -125,7 +125,9 @@ impl Run {
         };
         match relay.reload(configuration.relay()).await {
             Ok(()) => {
-                tracing::info!("routes, upstreams, schedule, notices, limits and certificates were reloaded")
+                tracing::info!(
+                    "routes, upstreams, schedule, notices, limits, users and certificates were reloaded"
+                )
             }
             Err(error) => tracing::error!(%error, "the configuration was not reloaded, the old one stays"),
         }

@@ -38,6 +38,11 @@ impl ConfigFile {
     pub fn places(&self, flags: &Flags) -> Result<Places, ExitCode> {
         config::places(self.path().as_deref(), environment(), flags).map_err(complain)
     }
+
+    /// Only where the users file is, if one is named; faults are printed.
+    pub fn users_file(&self, flags: &Flags) -> Result<Option<PathBuf>, ExitCode> {
+        config::users_file(self.path().as_deref(), environment(), flags).map_err(complain)
+    }
 }
 
 fn complain(faults: Faults) -> ExitCode {

@@ -259,6 +259,8 @@ fn details(event: &Event) -> Vec<String> {
     };
     say("client", event.client.map(|client| format!("[{client}]")));
     say("session", event.session.filter(|_| event.id.is_none()).map(|session| session.to_string()));
+    say("as", event.user.clone());
+    say("by", event.mechanism.clone());
     say("by way of", event.destination.clone());
     say("", event.host().map(|host| host.to_string()));
     say("", event.reason.clone());

@@ -8,13 +8,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use super::{
-    Delivery, Dns, Limit, Limits, Listener, Notices, Relaying, Retry, Spool, Timeouts, Tls, Tracking,
+    Auth, Delivery, Dns, Limit, Limits, Listener, Notices, Relaying, Retry, Spool, Timeouts, Tls, Tracking,
     Upstream, content, limit, listener, route, upstream,
 };
+use crate::accept::ListenerAuth;
 use crate::config::fault::Report;
 use crate::config::quantity::{Mismatch, size_text};
 use crate::config::section::Section;
-use crate::config::tree::Table;
+use crate::config::tree::{Entry, Node, Table};
 use crate::mail::{Address, RouteTable};
 use crate::smtp::server::ContentRules;
 
@@ -32,6 +33,7 @@ pub struct Configuration {
     pub client_limits: Vec<Limit>,
     pub tls: Option<Tls>,
     pub relaying: Relaying,
+    pub auth: Auth,
     pub routes: RouteTable,
     /// Upstream groups by name.
     pub upstreams: BTreeMap<String, Upstream>,
@@ -63,7 +65,8 @@ impl Configuration {
             let hint = "add a [tls] section with certificate and key, or with self_signed = true for a lab, or write tls = \"none\"";
             report.fault(&place, "TLS is asked for, but there is no certificate", None, Some(hint.into()));
         }
-        let relaying = Relaying::read(top.section("relaying"));
+        let relaying = Relaying::read(top.section("relaying"), folder);
+        let auth = Auth::read(top.section("auth"));
         let upstreams = upstream::read(&mut top, folder);
         let routes = route::read(&mut top, &upstreams);
         let retry_section = top.section("retry");
@@ -77,6 +80,7 @@ impl Configuration {
         let speed = speed(top.section("clock"));
         top.not_yet("admin");
         top.done();
+        check_users_can_come_in(&listeners, tree, report);
         check_room_for_a_message(&listeners, &limits, tree, report);
         check_upstreams_lead_away(&listeners, &upstreams, tree, report);
         Self {
@@ -88,6 +92,7 @@ impl Configuration {
             client_limits,
             tls,
             relaying,
+            auth,
             routes,
             upstreams,
             retry,
@@ -129,6 +134,22 @@ fn speed(mut section: Section<'_>) -> f64 {
     let speed = section.number("speed", expected, |n| n > 0.0 && n <= 1_000_000.0);
     section.done();
     speed.unwrap_or(1.0)
+}
+
+/// Users that no listener lets authenticate, and listeners that demand users of whom there are none.
+fn check_users_can_come_in(listeners: &[Listener], tree: &Table, report: &Report) {
+    let has_users = matches!(tree.get("relaying"), Some(Entry { node: Node::Table(table), .. }) if table.get("users").is_some());
+    if has_users && !listeners.iter().any(Listener::offers_auth) {
+        let problem = "no listener offers AUTH, so that the users cannot come in";
+        let hint = "give a [[listener]] TLS, or auth_without_tls = true";
+        report.warn(tree.place_at(&["relaying", "users"]), problem, hint);
+    }
+    let required = |listener: &&Listener| listener.auth == ListenerAuth::Required;
+    if let (false, Some(listener)) = (has_users, listeners.iter().find(required)) {
+        let problem = format!("{} has auth = \"required\", but there are no users", listener.address);
+        let hint = "name a users file: users = \"users.toml\" in [relaying]";
+        report.fault(tree.place_at(&["listener"]), problem, None, Some(hint.into()));
+    }
 }
 
 fn check_room_for_a_message(listeners: &[Listener], limits: &Limits, tree: &Table, report: &Report) {

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use ipnet::IpNet;
 
 use super::relaying::{network, warn_of_everybody};
+use crate::accept::ListenerAuth;
 use crate::config::quantity::Mismatch;
 use crate::config::section::Section;
 use crate::config::tree::{Place, Value};
@@ -37,6 +38,10 @@ pub struct Listener {
     pub client_certificates: AskForCertificate,
     /// The networks of the proxy that all connections must come through, with a header of the PROXY protocol.
     pub proxy: Option<Vec<IpNet>>,
+    /// AUTH (RFC 4954).
+    pub auth: ListenerAuth,
+    /// Whether AUTH is offered in the clear too.
+    pub auth_without_tls: bool,
 }
 
 impl Default for Listener {
@@ -50,6 +55,8 @@ impl Default for Listener {
             networks: None,
             client_certificates: AskForCertificate::Never,
             proxy: None,
+            auth: ListenerAuth::Optional,
+            auth_without_tls: false,
         }
     }
 }
@@ -62,6 +69,19 @@ const CLIENT_CERTIFICATES: [(&str, AskForCertificate); 3] = [
     ("request", AskForCertificate::Request),
     ("require", AskForCertificate::Require),
 ];
+
+const AUTH: [(&str, ListenerAuth); 3] = [
+    ("none", ListenerAuth::None),
+    ("optional", ListenerAuth::Optional),
+    ("required", ListenerAuth::Required),
+];
+
+impl Listener {
+    /// Whether a client can authenticate here, if there are users.
+    pub fn offers_auth(&self) -> bool {
+        self.auth != ListenerAuth::None && (self.tls != ListenerTls::None || self.auth_without_tls)
+    }
+}
 
 /// All listeners, and the place of one that needs a certificate.
 pub(super) fn read(top: &mut Section<'_>) -> (Vec<Listener>, Option<Place>) {
@@ -82,7 +102,8 @@ pub(super) fn read(top: &mut Section<'_>) -> (Vec<Listener>, Option<Place>) {
         }
         let client_certificates = client_certificates(&mut section, tls);
         let proxy = proxy(&mut section);
-        section.not_yet("auth");
+        let auth = section.word("auth", &AUTH).unwrap_or(default.auth);
+        let auth_without_tls = section.flag("auth_without_tls").unwrap_or(default.auth_without_tls);
         if tls != ListenerTls::None && wants_tls.is_none() {
             wants_tls = Some(place.clone());
         }
@@ -96,7 +117,7 @@ pub(super) fn read(top: &mut Section<'_>) -> (Vec<Listener>, Option<Place>) {
                     Some(hint.into()),
                 );
             }
-            listeners.push(Listener {
+            let listener = Listener {
                 address,
                 tls,
                 max_connections,
@@ -104,7 +125,11 @@ pub(super) fn read(top: &mut Section<'_>) -> (Vec<Listener>, Option<Place>) {
                 networks,
                 client_certificates,
                 proxy,
-            });
+                auth,
+                auth_without_tls,
+            };
+            check_auth(&section, &listener);
+            listeners.push(listener);
         }
         section.done();
     }
@@ -142,6 +167,20 @@ fn proxy(section: &mut Section<'_>) -> Option<Vec<IpNet>> {
         section.report.fault(place, problem, None, Some(hint.into()));
     }
     networks.filter(|_| required)
+}
+
+fn check_auth(section: &Section<'_>, listener: &Listener) {
+    let in_clear = listener.tls != ListenerTls::Implicit && listener.auth_without_tls;
+    if listener.auth == ListenerAuth::Required && !listener.offers_auth() {
+        let problem = "auth is \"required\", but without TLS it is not offered: nobody could send anything";
+        let hint = "write tls = \"starttls\" or \"implicit\", or auth_without_tls = true";
+        section.report.fault(section.place_of("auth"), problem, None, Some(hint.into()));
+    } else if listener.auth != ListenerAuth::None && in_clear && !listener.address.ip().is_loopback() {
+        let problem =
+            format!("passwords sent to {} can be read by whoever stands in between", listener.address);
+        let hint = "offer TLS, and leave auth_without_tls out";
+        section.report.warn(section.place_of("auth_without_tls"), problem, hint);
+    }
 }
 
 fn socket_address(value: &Value) -> Result<SocketAddr, Mismatch> {

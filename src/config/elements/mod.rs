@@ -4,6 +4,7 @@
 //! Invariants: a default stands in one place, the element's `Default`; `config/reference.toml` is tested against it.
 //! Not here: what the settings do.
 
+mod auth;
 mod configuration;
 mod content;
 mod delivery;
@@ -21,6 +22,7 @@ mod tls;
 mod tracking;
 mod upstream;
 
+pub use auth::Auth;
 pub use configuration::Configuration;
 pub(crate) use configuration::{hostname, is_domain};
 pub use delivery::Delivery;

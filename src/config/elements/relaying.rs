@@ -1,18 +1,20 @@
 //! `[relaying]`: who may relay, from whom and to whom.
 //!
 //! Contract: networks in CIDR; a bare address is itself alone. Everybody being allowed in is a warning, also when
-//! that is only so because a container's gateway stands for everybody.
-//! Not here: the decision about a client (`accept`).
+//! that is only so because a container's gateway stands for everybody. A users file can be read and is in order.
+//! Not here: the decision about a client, and what stands in the users file (`accept`).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use ipnet::IpNet;
 
-use crate::accept::CertificatePattern;
+use super::spool::under;
+use crate::accept::{CertificatePattern, UsersError, UsersFile};
 use crate::config::quantity::Mismatch;
-use crate::config::section::Section;
+use crate::config::section::{At, Section};
 use crate::config::tree::Value;
 use crate::mail::{AddressPattern, SenderPattern};
 
@@ -27,6 +29,10 @@ pub struct Relaying {
     /// The only recipients; `None`: any.
     pub recipients: Option<Vec<AddressPattern>>,
     pub refuse_recipients: Vec<AddressPattern>,
+    /// Who may relay with AUTH, from wherever.
+    pub users: Option<UsersFile>,
+    /// Whether the trace field names the user.
+    pub show_user: bool,
 }
 
 impl Default for Relaying {
@@ -38,17 +44,22 @@ impl Default for Relaying {
             senders: None,
             recipients: None,
             refuse_recipients: Vec::new(),
+            users: None,
+            show_user: false,
         }
     }
 }
 
 impl Relaying {
-    pub(super) fn read(mut section: Section<'_>) -> Self {
+    pub(super) fn read(mut section: Section<'_>, folder: &Path) -> Self {
         let networks = section.list("networks", network);
         if let Some(networks) = &networks {
             warn_of_everybody(&section, "relaying.networks", networks);
         }
         let default = Self::default();
+        let users = section.text("users");
+        let users = users.and_then(|at| users_file(&section, under(folder, &at.value, at.place), &at));
+        let show_user = section.flag("show_user").unwrap_or(default.show_user);
         let relaying = Self {
             networks: networks.unwrap_or(default.networks),
             certificates: section.list("certificates", pattern).unwrap_or(default.certificates),
@@ -57,6 +68,8 @@ impl Relaying {
             refuse_recipients: section
                 .list("refuse_recipients", pattern)
                 .unwrap_or(default.refuse_recipients),
+            users,
+            show_user,
         };
         for (key, all) in [("senders", "from anybody"), ("recipients", "to anybody")] {
             if section.is_empty_list(key) {
@@ -66,9 +79,40 @@ impl Relaying {
                 section.report.fault(section.place_of(key), problem, None, Some(hint));
             }
         }
-        section.not_yet("users");
         section.done();
         relaying
+    }
+
+    /// Only where the users file is, whatever stands in it.
+    pub(in crate::config) fn users_path(mut section: Section<'_>, folder: &Path) -> Option<PathBuf> {
+        section.text("users").map(|at| under(folder, &at.value, at.place))
+    }
+}
+
+fn users_file(section: &Section<'_>, path: PathBuf, at: &At<'_, String>) -> Option<UsersFile> {
+    match UsersFile::open(&path) {
+        Ok(users) => {
+            if users.is_open_to_others() {
+                let problem = format!("every user of this machine may read {}", path.display());
+                let hint =
+                    "chmod o= that file: its hashes can be guessed at, and its keys stand for this relay";
+                section.report.warn(at.place, problem, hint);
+            }
+            Some(users)
+        }
+        Err(error) => {
+            let (problem, hint) = match &error {
+                UsersError::Read { source, .. } => (
+                    format!("the users file {} cannot be read: {source}", path.display()),
+                    "make it by `posthouse user add NAME --users FILE`, or name a file that this user may read",
+                ),
+                _ => {
+                    (format!("the users file is not in order: {error}"), "mend it there; nothing was changed")
+                }
+            };
+            section.report.fault(at.place, problem, None, Some(hint.into()));
+            None
+        }
     }
 }
 

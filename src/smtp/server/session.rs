@@ -426,8 +426,10 @@ impl Server {
 
     fn note_premature(&mut self, awaited: Awaited) {
         let octets = self.input.len();
-        if octets > 0 {
-            self.premature.push(Premature { awaited, octets });
+        match self.premature.iter_mut().find(|early| early.awaited == awaited) {
+            _ if octets == 0 => {}
+            Some(early) => early.octets += octets,
+            None => self.premature.push(Premature { awaited, octets }),
         }
     }
 

@@ -127,6 +127,11 @@ impl Narrator {
                 let reason = event.reason.as_deref().unwrap_or_default();
                 vec![self.line(event, Tone::Plain, format!("the relay {what}: {reason}"))]
             }
+            EventName::AuthFail => {
+                let user = event.user.as_deref().unwrap_or("somebody");
+                let reason = event.reason.as_deref().unwrap_or_default();
+                vec![self.line(event, Tone::Bad, format!("{user} is not let in: {reason}"))]
+            }
             EventName::Quarantine => {
                 let reason = event.reason.as_deref().unwrap_or_default();
                 vec![self.line(event, Tone::Bad, format!("damage in the spool was set aside: {reason}"))]

@@ -1,0 +1,164 @@
+//! What SCRAM-SHA-256 needs to know of a user: keys from which the password can't be read.
+//!
+//! Contract: made from a password once, kept, and asked whether a proof is right. As text it is RFC 5803's:
+//! `SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY`, in base64.
+//! Invariants: comparisons take a time that tells nothing; `Debug` shows no key.
+//! Not here: the exchange (`mechanism`). RFC 5802 section 3, RFC 7677.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ring::{digest, hmac, pbkdf2};
+use subtle::ConstantTimeEq;
+
+/// Octets of SHA-256.
+pub(super) const KEY: usize = digest::SHA256_OUTPUT_LEN;
+/// What a client computes at each login; RFC 7677 section 4 asks for at least 4096, better 15000.
+pub(super) const ITERATIONS: u32 = 15_000;
+/// Octets of the salt of new keys.
+const SALT: usize = 16;
+const SCHEME: &str = "SCRAM-SHA-256";
+
+/// A user's keys for SCRAM-SHA-256.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ScramKeys {
+    pub(super) salt: Vec<u8>,
+    pub(super) iterations: u32,
+    stored_key: [u8; KEY],
+    server_key: [u8; KEY],
+}
+
+impl ScramKeys {
+    /// For a password as the user types it, with this salt and number of iterations. `None` for a password that SASLprep
+    /// (RFC 4013) does not permit, and for no iterations.
+    pub fn derive(password: &str, salt: &[u8], iterations: u32) -> Option<Self> {
+        let password = super::prepared::password(password)?;
+        let mut salted = [0; KEY];
+        let rounds = NonZeroU32::new(iterations)?;
+        pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, rounds, salt, password.as_bytes(), &mut salted);
+        let client_key = sign(&salted, b"Client Key");
+        let stored_key = sha256(&client_key);
+        Some(Self { salt: salt.to_vec(), iterations, stored_key, server_key: sign(&salted, b"Server Key") })
+    }
+
+    /// With a salt by chance. `None` as in [`ScramKeys::derive`].
+    pub(super) fn new(password: &str) -> Option<Self> {
+        let mut salt = [0; SALT];
+        getrandom::fill(&mut salt).expect("the system gives chance");
+        Self::derive(password, &salt, ITERATIONS)
+    }
+
+    /// Keys of nobody, which no password fits: always the same ones for a name, so that asking twice tells nothing.
+    pub(super) fn decoy(secret: &[u8; KEY], name: &str) -> Self {
+        let part = |what: &str| sign(secret, format!("{what} {name}").as_bytes());
+        Self {
+            salt: part("salt")[..SALT].to_vec(),
+            iterations: ITERATIONS,
+            stored_key: part("stored key"),
+            server_key: part("server key"),
+        }
+    }
+
+    /// The same salt and work, but no password fits any more.
+    pub(super) fn spoilt(&self, secret: &[u8; KEY], name: &str) -> Self {
+        Self { salt: self.salt.clone(), iterations: self.iterations, ..Self::decoy(secret, name) }
+    }
+
+    /// Whether the client knows the password (RFC 5802 section 3, ClientProof).
+    pub(super) fn is_proven(&self, message: &[u8], proof: &[u8]) -> bool {
+        let Ok(proof) = <[u8; KEY]>::try_from(proof) else { return false };
+        let signature = sign(&self.stored_key, message);
+        let mut client_key = proof;
+        client_key.iter_mut().zip(signature).for_each(|(octet, other)| *octet ^= other);
+        sha256(&client_key).ct_eq(&self.stored_key).into()
+    }
+
+    /// Our proof that we know the user (ServerSignature).
+    pub(super) fn server_signature(&self, message: &[u8]) -> [u8; KEY] {
+        sign(&self.server_key, message)
+    }
+}
+
+/// HMAC-SHA-256.
+pub(super) fn sign(key: &[u8], message: &[u8]) -> [u8; KEY] {
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message);
+    tag.as_ref().try_into().expect("SHA-256 has this length")
+}
+
+pub(super) fn sha256(octets: &[u8]) -> [u8; KEY] {
+    digest::digest(&digest::SHA256, octets).as_ref().try_into().expect("SHA-256 has this length")
+}
+
+impl fmt::Display for ScramKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [salt, stored, server] =
+            [&self.salt[..], &self.stored_key, &self.server_key].map(|octets| STANDARD.encode(octets));
+        write!(f, "{SCHEME}${}:{salt}${stored}:{server}", self.iterations)
+    }
+}
+
+impl fmt::Debug for ScramKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ScramKeys(not shown)")
+    }
+}
+
+/// Text that is no keys of SCRAM-SHA-256.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "expected SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY in base64, with at least 4096 iterations (RFC 5803)"
+)]
+pub struct ScramKeysError;
+
+impl FromStr for ScramKeys {
+    type Err = ScramKeysError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        read(text).filter(|keys| keys.iterations >= 4096 && !keys.salt.is_empty()).ok_or(ScramKeysError)
+    }
+}
+
+fn read(text: &str) -> Option<ScramKeys> {
+    let (work, keys) = text.strip_prefix(SCHEME)?.strip_prefix('$')?.split_once('$')?;
+    let (iterations, salt) = work.split_once(':')?;
+    let (stored, server) = keys.split_once(':')?;
+    let key = |text: &str| STANDARD.decode(text).ok()?.try_into().ok();
+    Some(ScramKeys {
+        salt: STANDARD.decode(salt).ok()?,
+        iterations: iterations.parse().ok()?,
+        stored_key: key(stored)?,
+        server_key: key(server)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_written_and_read_back_and_not_shown() {
+        let keys = ScramKeys::derive("pencil", b"salt", 4096).unwrap();
+        assert_eq!(keys.to_string().parse::<ScramKeys>(), Ok(keys.clone()));
+        assert_eq!(format!("{keys:?}"), "ScramKeys(not shown)");
+        for wrong in ["", "SCRAM-SHA-256$4096:c2FsdA==$AA==:AA==", "SCRAM-SHA-1$4096:c2FsdA==$:"] {
+            assert_eq!(wrong.parse::<ScramKeys>(), Err(ScramKeysError), "{wrong}");
+        }
+        let weak = ScramKeys::derive("pencil", b"salt", 1).unwrap().to_string();
+        assert_eq!(weak.parse::<ScramKeys>(), Err(ScramKeysError));
+    }
+
+    #[test]
+    fn a_decoy_is_the_same_each_time_and_differs_by_name() {
+        let (secret, other) = ([7; KEY], [8; KEY]);
+        assert_eq!(ScramKeys::decoy(&secret, "alice"), ScramKeys::decoy(&secret, "alice"));
+        assert_ne!(ScramKeys::decoy(&secret, "alice").salt, ScramKeys::decoy(&secret, "bob").salt);
+        assert_ne!(ScramKeys::decoy(&secret, "alice").salt, ScramKeys::decoy(&other, "alice").salt);
+        let keys = ScramKeys::new("pencil").unwrap();
+        let spoilt = keys.spoilt(&secret, "alice");
+        assert_eq!((&spoilt.salt, spoilt.iterations), (&keys.salt, keys.iterations));
+        assert_ne!(spoilt, keys);
+    }
+}
