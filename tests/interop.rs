@@ -58,8 +58,8 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    bad_input clients commands crash delivery disk_failing disk_full endurance envelope failover flaky_upstream lab outcomes
-    relaying     spool_folder stop tls
+    bad_input clients clients_auth commands crash delivery disk_failing disk_full endurance envelope failover flaky_upstream
+    lab outcomes relaying spool_folder stop tls
 }
 
 #[test]

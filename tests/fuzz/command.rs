@@ -7,9 +7,10 @@
 //! RFC 5321 section 4.1, RFC 3461 section 4.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
-use posthouse::mail::{BodyType, Recipient, Ret, encode_xtext};
-use posthouse::smtp::server::{AuthOffer, MAX_COMMAND_LINE, MailCommand, Settings};
+use posthouse::mail::{BodyType, ByMode, Recipient, Ret, encode_xtext};
+use posthouse::smtp::server::{AuthOffer, FutureRelease, Hold, MAX_COMMAND_LINE, MailCommand, Settings};
 
 use super::Input;
 use super::wire::{Answers, Rest, Wire};
@@ -30,9 +31,10 @@ pub fn run(octets: &[u8]) {
     if let [mail] = wire.mails.as_slice()
         && !before.windows(4).any(|window| window == b"MAIL")
     {
-        // Whether any parameter stood there is remembered too: BODY=7BIT says nothing else.
+        // Whether any parameter stood there is remembered too, and whether AUTH did: these say nothing else.
         let written = written_mail(mail);
-        let again = [written.clone(), written + " BODY=7BIT"].map(|line| say(before, line.as_bytes()).mails);
+        let again =
+            ["", " BODY=7BIT", " AUTH=<>"].map(|more| say(before, (written.clone() + more).as_bytes()).mails);
         let same = again.contains(&vec![mail.clone()]);
         assert!(same, "MAIL is not understood as it was: {} {again:?}", line.escape_ascii());
     }
@@ -48,6 +50,8 @@ pub fn run(octets: &[u8]) {
 fn say(before: &[u8], line: &[u8]) -> Wire {
     let mut settings = Settings::new("relay.example.org");
     settings.starttls = true;
+    let max_date = "2026-11-22T12:00:00Z".parse().expect("a date");
+    settings.future_release = Some(FutureRelease { max_interval: Duration::from_secs(3600), max_date });
     settings.auth = AuthOffer { mechanisms: vec!["PLAIN".into(), "LOGIN".into()], in_clear: true };
     let mut wire = Wire::new(settings, Answers::ACCEPT);
     wire.receive(before);
@@ -72,6 +76,22 @@ fn written_mail(mail: &MailCommand) -> String {
         BodyType::SevenBit => {}
         BodyType::EightBitMime => line += " BODY=8BITMIME",
         BodyType::BinaryMime => line += " BODY=BINARYMIME",
+    }
+    if mail.smtputf8 {
+        line += " SMTPUTF8";
+    }
+    match mail.hold {
+        Some(Hold::For(time)) => {
+            let _ = write!(line, " HOLDFOR={}", time.as_secs());
+        }
+        Some(Hold::Until(moment)) => {
+            let _ = write!(line, " HOLDUNTIL={moment}");
+        }
+        None => {}
+    }
+    if let Some(by) = mail.deliver_by {
+        let mode = if by.mode == ByMode::Return { "R" } else { "N" };
+        let _ = write!(line, " BY={};{mode}{}", by.seconds, if by.trace { "T" } else { "" });
     }
     match mail.ret {
         Some(Ret::Full) => line += " RET=FULL",

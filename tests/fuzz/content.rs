@@ -89,7 +89,7 @@ fn has_bare_line_end(content: &[u8]) -> bool {
 }
 
 /// US-ASCII without NUL, in lines of at most 998 octets (RFC 5321 sections 2.4 and 4.5.3.1.6).
-fn must_be_taken(content: &[u8]) -> bool {
+pub fn must_be_taken(content: &[u8]) -> bool {
     !has_bare_line_end(content)
         && content.iter().all(|octet| matches!(octet, 1..=127))
         && content.split(|octet| *octet == b'\n').all(|line| line.len() < 1000)

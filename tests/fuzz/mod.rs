@@ -9,8 +9,10 @@
 #![allow(dead_code)] // each fuzz target uses its part
 
 pub mod address;
+pub mod bdat;
 pub mod command;
 pub mod content;
+pub mod proxy;
 pub mod reply;
 pub mod session;
 pub mod wire;
@@ -22,8 +24,10 @@ pub type Target = fn(&[u8]);
 /// Every target by its name, which is also that of its corpus.
 pub const TARGETS: &[(&str, Target)] = &[
     ("address", address::run),
+    ("bdat", bdat::run),
     ("command", command::run),
     ("content", content::run),
+    ("proxy", proxy::run),
     ("reply", reply::run),
     ("session", session::run),
     ("xtext", xtext::run),

@@ -5,7 +5,9 @@
 //! input is cut.
 //! Not here: what exactly is taken (`content`), the form of single commands (`command`).
 
-use posthouse::smtp::server::{AuthOffer, Settings};
+use std::time::Duration;
+
+use posthouse::smtp::server::{AuthOffer, BareNewlines, FutureRelease, Settings};
 
 use super::wire::{Answers, Wire};
 use super::{Input, pieces};
@@ -41,6 +43,13 @@ fn settings(kind: u8) -> Settings {
     if kind & 2 != 0 {
         let mechanisms = vec!["SCRAM-SHA-256".into(), "PLAIN".into(), "LOGIN".into()];
         settings.auth = AuthOffer { mechanisms, in_clear: kind & 4 != 0 };
+    }
+    let repaired = kind & 16 != 0;
+    settings.content.bare_newlines = if repaired { BareNewlines::Repair } else { BareNewlines::Reject };
+    if kind & 32 != 0 {
+        let longest = Duration::from_secs(3600);
+        let max_date = "2026-11-22T12:00:00Z".parse().expect("a date");
+        settings.future_release = Some(FutureRelease { max_interval: longest, max_date });
     }
     if kind & 8 != 0 {
         settings.max_message_size = 200;

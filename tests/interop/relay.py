@@ -160,7 +160,8 @@ path = {json.dumps(str(self.tracking))}
         """The tracking log, oldest first. `cut`: a full disk may have cut lines short, and they are passed over."""
         records = []
         for path in sorted(self.tracking.rglob("*")):
-            if path.is_file():
+            # Transcripts of sessions lie beside the events.
+            if path.is_file() and not path.name.startswith("sessions-"):
                 # The last line may still be being written.
                 records += [json.loads(line) for line in path.read_text().splitlines(keepends=True)
                             if line.endswith("}\n" if cut else "\n") and line.strip()]

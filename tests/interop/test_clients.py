@@ -7,7 +7,7 @@ import contents
 from clients import Refused
 from relay import Scenario, needs_posthouse
 from upstream import Aiosmtpd
-from waiting import HOST, free_port
+from waiting import HOST, free_port, wait_for
 
 SENDER = "sender@example.org"
 RECIPIENTS = ["first@example.com", "second+tag@example.com", "third@sub.example.net"]
@@ -38,16 +38,24 @@ class Clients(Scenario):
         messages = self.received(self.upstream, count, 60)
         for message in messages:
             self.assertEqual((message.sender, message.addresses), (SENDER, RECIPIENTS))
-            self.assertIn(f"with {protocol} ", message.field("Received"))
+            # UTF8SMTP: Go asks for SMTPUTF8 wherever it is offered (RFC 6531 section 4.3).
+            self.assertRegex(message.field("Received"), f"with (E|UTF8){protocol} ")
         return sorted(contents.without_traces(message.content, 1) for message in messages)
+
+    def receipts(self, count):
+        """The events of what was received; the log is written behind the 250."""
+        def found():
+            return [event for event in self.relays[-1].events() if event["event"] == "RECEIVE"]
+        wait_for(lambda: len(found()) >= count, 20, lambda: f"{count} RECEIVE events expected: {found()}")
+        return found()
 
     def delivers(self, name, tls, letters):
         door = self.doors()[tls]
         agents.AGENTS[name].submit(door, SENDER, RECIPIENTS, letters)
-        arrived = self.arrive(len(letters), "ESMTPS" if tls != "none" else "ESMTP")
+        arrived = self.arrive(len(letters), "SMTPS" if tls != "none" else "SMTP")
         self.assertEqual(arrived, sorted(letters))
-        sessions = {event["session"] for event in self.relays[-1].events() if event["event"] == "RECEIVE"}
-        self.assertEqual(len(sessions), 1 if agents.AGENTS[name].several else len(letters))
+        sessions = [event["session"] for event in self.receipts(len(letters))]
+        self.assertEqual(len(set(sessions)), 1 if agents.AGENTS[name].several else len(letters))
 
     def is_told_no(self, name):
         door = self.doors(networks=["192.0.2.0/24"])["none"]

@@ -9,7 +9,7 @@ import contents
 from clients import Refused
 from relay import Scenario, needs_posthouse
 from upstream import Aiosmtpd
-from waiting import HOST, free_port
+from waiting import HOST, free_port, wait_for
 
 SENDER, RECIPIENT = "alice@example.org", "rcpt@example.com"
 USER, PASSWORD = "alice", "correct horse battery"
@@ -36,11 +36,13 @@ class Auth(Scenario):
         agents.AGENTS[name].submit(door, SENDER, [RECIPIENT], [LETTER])
         [message] = self.received(self.upstream, 1)
         self.assertEqual(contents.without_traces(message.content, 1), LETTER)
-        self.assertIn("with ESMTPSA ", message.field("Received"))
+        self.assertRegex(message.field("Received"), "with (E|UTF8)SMTPSA ")
         # In tracking, and not in the message.
         self.assertNotIn(USER + " ", message.field("Received").replace(SENDER, ""))
-        [received] = [event for event in self.proxy.events() if event["event"] == "RECEIVE"]
-        self.assertEqual(received["user"], USER)
+        # The log is written behind the 250.
+        received = wait_for(lambda: [event for event in self.proxy.events() if event["event"] == "RECEIVE"], 20,
+                            "a RECEIVE event expected")
+        self.assertEqual([event["user"] for event in received], [USER])
         self.says_no_secret()
 
     def says_no_secret(self):
