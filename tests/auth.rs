@@ -231,7 +231,12 @@ async fn in_the_clear_auth_is_offered_only_where_that_is_allowed_by_name() {
 async fn where_auth_is_required_there_is_no_mail_without_it_for_nobody() {
     let mut bench = bench(|settings| settings.listeners[2].auth = ListenerAuth::Required).await;
     let (mut client, _) = bench.client("127.0.0.1:4000", IMPLICIT).await;
-    client.talk(&[("MAIL FROM:<alice@example.org>", "530 5.7.0 ")]).await;
+    client
+        .talk(&[(
+            "MAIL FROM:<alice@example.org>",
+            "530 5.7.0 authentication is required here, send AUTH first",
+        )])
+        .await;
     let rejected = bench.next(EventName::Reject).await;
     assert_eq!(rejected.sender.as_deref(), Some("alice@example.org"));
     client.talk(&[(&plain("alice", "s3cret"), "235 "), ("MAIL FROM:<alice@example.org>", "250 ")]).await;
@@ -267,7 +272,7 @@ async fn an_unknown_user_is_answered_like_a_known_one_after_the_same_time() {
         client.talk(&[("NOOP", "250 ")]).await;
     }
     assert_eq!(heard[0].1, 1, "{heard:?}");
-    assert!(heard[0].0.starts_with("535 5.7.8 "), "{heard:?}");
+    assert!(heard[0].0.starts_with("535 5.7.8 authentication failed"), "{heard:?}");
     assert!(heard.iter().all(|one| *one == heard[0]), "{heard:?}");
 }
 
@@ -285,7 +290,10 @@ async fn what_is_malformed_cancelled_or_for_somebody_else_leaves_the_session_as_
             ("AUTH PLAIN YWxpY2U=", "501 5.5.2 "),
             // n,,n=alice with channel binding demanded
             (&format!("AUTH SCRAM-SHA-256 {}", base64("p=tls-exporter,,n=alice,r=abc")), "501 5.5.2 "),
-            (&format!("AUTH PLAIN {}", base64("root\0alice\0s3cret")), "535 5.7.8 "),
+            (
+                &format!("AUTH PLAIN {}", base64("root\0alice\0s3cret")),
+                "535 5.7.8 nobody may act as somebody else here, leave the authorization identity empty",
+            ),
             ("AUTH SCRAM-SHA-256", "334 "),
             (&base64("n,,n=alice,r=abc"), "334 "),
             ("*", "501 5.7.0 "),
@@ -311,7 +319,12 @@ async fn after_five_failures_a_client_waits_and_others_do_not() {
     assert!(client.say(&plain("alice", "s3cret")).await.starts_with("421 4.7.0 "), "right or wrong");
     client.ends_here().await;
     let (mut client, _) = bench.stranger(IMPLICIT).await;
-    client.talk(&[(&plain("alice", "s3cret"), "454 4.7.0 "), ("AUTH SCRAM-SHA-256", "334 ")]).await;
+    client
+        .talk(&[
+            (&plain("alice", "s3cret"), "454 4.7.0 too many failed authentications, try again later"),
+            ("AUTH SCRAM-SHA-256", "334 "),
+        ])
+        .await;
     client.talk(&[(&base64("n,,n=alice,r=abc"), "421 4.7.0 ")]).await;
     let (mut neighbour, _) = bench.client("198.51.100.8:4000", IMPLICIT).await;
     neighbour.talk(&[(&plain("alice", "s3cret"), "235 ")]).await;
@@ -339,7 +352,15 @@ async fn users_mechanisms_and_limits_change_by_a_reload_and_locks_stay() {
     bench.relay.reload(settings).await.unwrap();
     let (mut client, offered) = bench.stranger(IMPLICIT).await;
     assert!(offered.ends_with("AUTH PLAIN") || offered.contains("AUTH PLAIN\n"), "{offered}");
-    client.talk(&[(&plain("alice", "s3cret"), "535 "), (&plain("bob", "another"), "421 ")]).await;
+    client
+        .talk(&[
+            (&plain("alice", "s3cret"), "535 "),
+            (
+                &plain("bob", "another"),
+                "421 4.7.0 too many failed authentications, closing the connection; try again later",
+            ),
+        ])
+        .await;
     let (mut client, _) = bench.client("198.51.100.8:4000", IMPLICIT).await;
     client.talk(&[(&plain("bob", "another"), "235 ")]).await;
 }
@@ -393,7 +414,10 @@ async fn a_program_brings_its_own_users_and_tokens() {
     let (mut client, offered) = bench.stranger(IMPLICIT).await;
     assert!(offered.contains("AUTH PLAIN LOGIN OAUTHBEARER XOAUTH2"), "{offered}");
     client
-        .talk(&[(&plain("busy", "x"), "454 4.7.0 too many"), (&plain("alice", "x"), "454 4.7.0 auth")])
+        .talk(&[
+            (&plain("busy", "x"), "454 4.7.0 too many authentications at once, try again in a moment"),
+            (&plain("alice", "x"), "454 4.7.0 authentication does not work at the moment, try again later"),
+        ])
         .await;
     let bearer = |claimed: &str, token: &str| {
         format!("AUTH OAUTHBEARER {}", base64(format!("n,{claimed},\u{1}auth=Bearer {token}\u{1}\u{1}")))
