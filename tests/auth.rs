@@ -289,7 +289,10 @@ async fn what_is_malformed_cancelled_or_for_somebody_else_leaves_the_session_as_
             ("AUTH CRAM-MD5", "504 5.5.4 "),
             ("AUTH PLAIN YWxpY2U=", "501 5.5.2 "),
             // n,,n=alice with channel binding demanded
-            (&format!("AUTH SCRAM-SHA-256 {}", base64("p=tls-exporter,,n=alice,r=abc")), "501 5.5.2 "),
+            (
+                &format!("AUTH SCRAM-SHA-256 {}", base64("p=tls-exporter,,n=alice,r=abc")),
+                "501 5.5.2 the response is not what this mechanism says",
+            ),
             (
                 &format!("AUTH PLAIN {}", base64("root\0alice\0s3cret")),
                 "535 5.7.8 nobody may act as somebody else here, leave the authorization identity empty",

@@ -61,9 +61,15 @@ impl Door {
         self.network.connect(DOOR.parse().unwrap(), PATIENCE).await.unwrap()
     }
 
+    /// The next event that is not about a whole session: those are `tests/sessions.rs`'s.
     async fn event(&mut self) -> Event {
-        let next = tokio::time::timeout(PATIENCE, self.events.next()).await;
-        (*next.expect("no event comes").expect("the relay goes on").expect("no event is missed")).clone()
+        loop {
+            let next = tokio::time::timeout(PATIENCE, self.events.next()).await;
+            let next = next.expect("no event comes").expect("the relay goes on").expect("no event is missed");
+            if !matches!(next.event, EventName::Session | EventName::TlsFail) {
+                return (*next).clone();
+            }
+        }
     }
 
     /// The reason of the next event, a REJECT, and whom it is about.
