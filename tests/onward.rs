@@ -51,7 +51,7 @@ type Script = Arc<dyn Fn(&str, Timestamp) -> Option<&'static str> + Send + Sync>
 #[derive(Clone)]
 struct Peer {
     offers: Vec<String>,
-    /// In place of 250, to commands that begin so.
+    /// In place of 250, to commands that begin so. Nothing at all: the connection is cut. `(late)` before it: after two minutes.
     answers: Script,
     heard: Arc<Mutex<Vec<Heard>>>,
     clock: Clock,
@@ -70,6 +70,10 @@ impl Peer {
             let line = String::from_utf8(line).expect("UTF-8").trim_end().to_owned();
             let verb = line.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
             let mut reply = (self.answers)(&line, self.clock.now()).unwrap_or("250 2.0.0 ok").to_owned();
+            if let Some(late) = reply.strip_prefix("(late)") {
+                self.clock.wait(MINUTE * 2).await;
+                reply = late.to_owned();
+            }
             match verb.as_str() {
                 "EHLO" => reply = self.hello(),
                 "MAIL" => heard = Heard { mail: line, at: self.clock.now(), ..Heard::default() },
@@ -93,7 +97,9 @@ impl Peer {
                 }
                 _ => {}
             }
-            stream.write_all(format!("{reply}\r\n").as_bytes()).await.unwrap();
+            if reply.is_empty() || stream.write_all(format!("{reply}\r\n").as_bytes()).await.is_err() {
+                return;
+            }
         }
     }
 
@@ -269,6 +275,51 @@ async fn lines_that_were_declared_binary_go_by_data_where_they_must() {
         ("MAIL FROM:<alice@example.org> BODY=8BITMIME", "DATA")
     );
     assert_eq!(heard.text(), "Subject: x\r\n\r\n\u{e9}\r\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chunk_that_was_refused_for_now_comes_again_and_nothing_is_left_of_the_first() {
+    let refused = |line: &str, now: Timestamp| {
+        (line.starts_with("BDAT") && now < FRIDAY_NOON + MINUTE).then_some("451 4.7.1 later")
+    };
+    let bench = bench_that_answers(EVERYTHING, EVERYTHING, OLD, refused).await;
+    let (envelope, content) = binary();
+    bench.submit(envelope, content).await;
+    bench.clock.wait(HOUR).await;
+    let heard = bench.first.heard();
+    assert_eq!(heard.len(), 2, "{heard:?}");
+    assert!(heard.iter().all(|heard| heard.content == content && heard.recipients.len() == 1));
+    assert!(bench.relay.queue().is_empty() && bench.second.heard().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_knows_of_a_chunk_whose_answer_was_lost() {
+    let cut =
+        |line: &str, now: Timestamp| (line.starts_with("BDAT") && now < FRIDAY_NOON + MINUTE).then_some("");
+    let bench = bench_that_answers(EVERYTHING, EVERYTHING, OLD, cut).await;
+    let (envelope, content) = binary();
+    let id = bench.submit(envelope, content).await;
+    bench.settle().await;
+    let listed = bench.relay.queue().show(id).await.unwrap();
+    assert_eq!(listed.recipients[0].state, RecipientStanding::Uncertain);
+    assert!(bench.second.heard().is_empty(), "the other host would make it two for certain");
+    bench.clock.wait(HOUR).await;
+    assert_eq!(bench.first.heard().len(), 2);
+    assert!(bench.relay.queue().is_empty() && bench.back.heard().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn eight_bits_that_nobody_declared_go_on_as_they_came() {
+    let text = "Subject: \u{fc}\r\n\r\n\u{fc}\r\n";
+    for (offers, body) in [(&["PIPELINING"][..], ""), (OLD, " BODY=8BITMIME")] {
+        let bench = bench(offers, offers, OLD).await;
+        bench.submit(envelope(&["bob@example.com"]), text).await;
+        bench.settle().await;
+        let heard = bench.first.only();
+        assert_eq!(heard.mail, format!("MAIL FROM:<alice@example.org>{body}"));
+        assert_eq!(heard.text(), text);
+        assert!(bench.relay.queue().is_empty() && bench.back.heard().is_empty());
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,6 +9,8 @@
 //! - SMTPUTF8, where the addresses of this transaction and the header section are of US-ASCII (RFC 6531 section 3.6).
 //! - 8BITMIME, where no octet has its eighth bit.
 //!
+//! Octets above 127 that nobody declared are declared where 8BITMIME is offered, and go as they came where it is not, as
+//! they always went: a message does not come back for the lack of an extension that its sender never asked for.
 //! BY in mode R goes to no host without DELIVERBY, which could not keep the promise, and to none that wants more time
 //! than is left; in mode N it goes on without (RFC 2852 sections 4.1.4 and 4.2).
 //! Not here: what an unfit host means for the recipient (`classify`), the commands (`smtp`).
@@ -83,14 +85,15 @@ impl Offer {
     }
 }
 
-/// The body type that goes to this host: what was declared, or less where less is true.
+/// The body type that goes to this host: what was declared, or less where less is true; or more, where the host can be told
+/// what nobody declared.
 fn body(declared: BodyType, content: &Content, offered: &Extensions) -> BodyType {
     let seven_bit = || content.chunks().iter().all(|chunk| chunk.is_ascii());
     match declared {
-        BodyType::BinaryMime if offered.takes_binary() => BodyType::BinaryMime,
-        BodyType::BinaryMime if !content.is_lines() => BodyType::BinaryMime,
-        BodyType::BinaryMime | BodyType::EightBitMime if !seven_bit() => BodyType::EightBitMime,
-        _ => BodyType::SevenBit,
+        BodyType::BinaryMime if offered.takes_binary() || !content.is_lines() => BodyType::BinaryMime,
+        BodyType::SevenBit if !offered.eight_bit_mime => BodyType::SevenBit,
+        _ if seven_bit() => BodyType::SevenBit,
+        _ => BodyType::EightBitMime,
     }
 }
 
@@ -199,6 +202,21 @@ mod tests {
         assert_eq!(offer(&envelope, "a\r\n", &bare).transaction.body, BodyType::SevenBit);
         assert_eq!(offer(&envelope, "\u{e9}\r\n", &eight).transaction.body, BodyType::EightBitMime);
         assert_eq!(unfit(&envelope, "\u{e9}\r\n", &bare), [Unfit::EightBit]);
+    }
+
+    #[test]
+    fn eight_bits_that_nobody_declared_are_declared_where_they_can_be_and_never_come_back() {
+        let old = Extensions::default();
+        let new = Extensions { eight_bit_mime: true, ..Extensions::default() };
+        let mut envelope = envelope(&["b@example.com"]);
+        let text = "Subject: \u{e9}\r\n\r\n\u{e9}\r\n";
+        assert_eq!(offer(&envelope, text, &old).transaction.body, BodyType::SevenBit);
+        assert!(unfit(&envelope, text, &old).is_empty() && unfit(&envelope, text, &new).is_empty());
+        assert_eq!(offer(&envelope, text, &new).transaction.body, BodyType::EightBitMime);
+        assert_eq!(offer(&envelope, "a\r\n", &new).transaction.body, BodyType::SevenBit);
+        envelope.body = BodyType::EightBitMime;
+        assert_eq!(unfit(&envelope, text, &old), [Unfit::EightBit], "RFC 6152 section 3 leaves no other way");
+        assert!(unfit(&envelope, "a\r\n", &old).is_empty());
     }
 
     #[test]

@@ -210,11 +210,13 @@ impl ContentReader {
         if let Some(refusal) = self.refusal() {
             return Err(refusal);
         }
-        let raised = self.eight_bit && self.announced.body == BodyType::SevenBit;
-        let body = if raised { BodyType::EightBitMime } else { self.announced.body };
+        // Undeclared it stays undeclared: what old clients send by way of old hosts must not come back for the lack of
+        // an extension that nobody asked for.
+        let undeclared_8bit = self.eight_bit && !self.announced.smtputf8;
         // SMTPUTF8 alone permits octets above 127 in the header section (RFC 6531 section 3.6), and where they stand is not looked at.
-        let changes = Changes { line_ends: self.repaired, declared_8bit: raised && !self.announced.smtputf8 };
-        Ok((self.kept.into_content(), body, changes))
+        let implied = self.eight_bit && self.announced.smtputf8;
+        let body = if implied { BodyType::EightBitMime } else { self.announced.body };
+        Ok((self.kept.into_content(), body, Changes { line_ends: self.repaired, undeclared_8bit }))
     }
 
     fn end_line(&mut self) {

@@ -184,7 +184,7 @@ fn changes_and_holds_come_with_the_end_of_content() {
     let Step::Content(question) = server.step() else { panic!("DATA is asked") };
     question.accept();
     let Step::EndOfContent(question) = server.step() else { panic!("the content has ended") };
-    assert_eq!((question.changes().line_ends, question.changes().declared_8bit), (1, false));
+    assert_eq!((question.changes().line_ends, question.changes().undeclared_8bit), (1, false));
     assert_eq!(question.hold().and_then(|hold| hold.left(now)), Some(Duration::from_secs(60)));
     assert_eq!(question.server().protocol(), "UTF8SMTP", "the trace field is written now");
     question.refuse(Reply::new(452, None, "4.3.1 full"));
