@@ -460,6 +460,21 @@ async fn a_message_comes_back_when_its_time_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_an_attempt_brings_that_was_under_way_when_the_time_was_over_counts() {
+    for (said, returned) in [("(late)250 2.1.5 ok", false), ("(late)450 4.2.1 busy", true)] {
+        let late = move |line: &str, _: Timestamp| line.starts_with("RCPT").then_some(said);
+        let bench = bench_that_answers(EVERYTHING, EVERYTHING, OLD, late).await;
+        bench.submit(by(90, ByMode::Return, false), TEXT).await;
+        bench.clock.wait(MINUTE * 4).await;
+        assert!(bench.relay.queue().is_empty(), "{said}");
+        assert_eq!((bench.first.heard().is_empty(), bench.back.heard().len()), (returned, returned.into()));
+        if returned {
+            bench.assert_failed("5.4.7");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn in_mode_n_the_sender_is_told_at_his_time_and_the_attempts_go_on() {
     let busy = |line: &str, now: Timestamp| {
         (line.starts_with("RCPT") && now < FRIDAY_NOON + HOUR * 8).then_some("450 4.2.1 busy")
@@ -467,8 +482,11 @@ async fn in_mode_n_the_sender_is_told_at_his_time_and_the_attempts_go_on() {
     let bench = bench_that_answers(OLD, OLD, OLD, busy).await;
     bench.submit(by(600, ByMode::Notify, false), TEXT).await;
     bench.clock.wait(HOUR * 12).await;
-    let told = bench.back.only();
+    let [told, relayed] =
+        bench.back.heard().try_into().expect("of the delay once, and of the relay at the end");
     assert_eq!(told.at.since(FRIDAY_NOON).as_secs(), 600, "and not again after four hours");
+    assert!(relayed.text().contains("\r\nAction: relayed\r\n"), "{}", relayed.text());
+    assert!(relayed.text().replace("\r\n", " ").contains("from here on nobody"), "{}", relayed.text());
     assert!(told.text().contains("\r\nAction: delayed\r\n") && told.text().contains("\r\nStatus: 4.4.7\r\n"));
     let mail = bench.first.only().mail;
     assert_eq!(mail, "MAIL FROM:<alice@example.org>", "without BY, for the host knows none");
