@@ -368,6 +368,35 @@ async fn users_mechanisms_and_limits_change_by_a_reload_and_locks_stay() {
     client.talk(&[(&plain("bob", "another"), "235 ")]).await;
 }
 
+/// Who was held to one address must not be free because he is no user any more.
+#[tokio::test(start_paused = true)]
+async fn a_user_who_is_taken_out_or_disabled_sends_nothing_more_in_sessions_that_are_open() {
+    let bench = bench(|_| {}).await;
+    let users = bench.settings.accept.auth.users.clone().unwrap();
+    let own = Some(vec!["alice@example.org".to_owned()]);
+    let held = NewUser { cost: CHEAP, senders: own, replace: true, ..NewUser::new("alice", "s3cret") };
+    UsersFile::add(users.path(), &held).unwrap();
+    let in_order = std::fs::read_to_string(users.path()).unwrap();
+    let gone = "421 4.7.0 your user was removed or disabled, closing the connection";
+    for number in 0..3 {
+        let (mut client, _) = bench.stranger(IMPLICIT).await;
+        client.talk(&[(&plain("alice", "s3cret"), "235 ")]).await;
+        client.talk(&[("MAIL FROM:<alice@example.org>", "250 "), ("RSET", "250 ")]).await;
+        match number {
+            0 => UsersFile::remove(users.path(), "alice").unwrap(),
+            1 => std::fs::write(users.path(), format!("{in_order}disabled = true\n")).unwrap(),
+            _ => {
+                let mut settings = bench.settings.clone();
+                settings.accept.auth.users = None;
+                bench.relay.reload(settings).await.unwrap();
+            }
+        }
+        assert_eq!(client.say("MAIL FROM:<boss@example.org>").await, gone, "{number}");
+        client.ends_here().await;
+        std::fs::write(users.path(), &in_order).unwrap();
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stop_does_not_wait_for_the_delay_of_a_failure() {
     let bench = bench(|_| {}).await;

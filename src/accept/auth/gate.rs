@@ -81,6 +81,11 @@ impl Gate {
         served.copied().collect()
     }
 
+    /// Whether one who has authenticated is a user still.
+    pub fn is_user(&self, settings: &AuthSettings, name: &str) -> bool {
+        self.authenticator(settings).is_some_and(|authenticator| authenticator.is_user(name))
+    }
+
     /// The addresses that a user is held to.
     pub fn senders(&self, settings: &AuthSettings, user: &str) -> Option<Arc<[SenderPattern]>> {
         self.authenticator(settings)?.senders(user)

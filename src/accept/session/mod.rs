@@ -167,6 +167,12 @@ impl Session {
             let sender = question.mail().reverse_path.to_string();
             return question.refuse(self.rejected(Some(&sender), None, Refusal::AuthenticationRequired));
         }
+        if let Some(user) = question.server().user()
+            && !front.gate.is_user(&self.settings.auth, user)
+        {
+            let sender = question.mail().reverse_path.to_string();
+            return question.refuse(self.rejected(Some(&sender), None, Refusal::UserGone));
+        }
         if let Some(error) = front.queue.refusal() {
             front.accepts_no_more(&error);
             let sender = question.mail().reverse_path.to_string();

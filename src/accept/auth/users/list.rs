@@ -112,7 +112,11 @@ impl Users {
         self.users.values().all(|user| user.scram.is_some())
     }
 
-    /// What this user is held to; who isn't there can't authenticate.
+    pub fn is_user(&self, name: &str) -> bool {
+        self.users.get(name).is_some_and(|user| !user.disabled)
+    }
+
+    /// What this user is held to.
     pub fn senders(&self, name: &str) -> Option<Arc<[SenderPattern]>> {
         self.users.get(name)?.senders.clone()
     }
