@@ -90,7 +90,12 @@ const PROXY: &str = "192.0.2.200:5000";
 
 #[tokio::test(start_paused = true)]
 async fn behind_a_proxy_the_client_is_whom_the_header_names() {
-    let mut door = door(behind_a_proxy).await;
+    let mut door = door(|settings| {
+        behind_a_proxy(settings);
+        // The proxy's own address, too.
+        settings.accept.networks.push("192.0.2.0/24".parse().unwrap());
+    })
+    .await;
     let mut client = Client::connect_from(&door.memory, PROXY, DOOR.parse().unwrap()).await;
     client.send(HEADER).await;
     client.until_content().await;
@@ -99,7 +104,21 @@ async fn behind_a_proxy_the_client_is_whom_the_header_names() {
     assert_eq!(received.event, EventName::Receive);
     assert_eq!(received.client, Some("198.51.100.7".parse().unwrap()));
 
-    // The proxy's own connection, as for a health check: greeted, and no more trusted than its address is.
+    // A mapped address is the one that it maps.
+    let mut mapped = Client::connect_from(&door.memory, PROXY, DOOR.parse().unwrap()).await;
+    mapped.send(b"PROXY TCP6 ::ffff:198.51.100.7 ::1 4711 25\r\n").await;
+    mapped.until_content().await;
+    mapped.talk(&[(".", "250 2.0.0 ")]).await;
+    loop {
+        let event = door.event().await;
+        if event.event == EventName::Receive {
+            assert_eq!(event.client, Some("198.51.100.7".parse().unwrap()));
+            break;
+        }
+    }
+
+    // The proxy's own connection, as for a health check, or that of somebody whom it does not name: greeted, and not
+    // trusted, though the proxy's address may relay.
     let mut proxy = Client::connect_from(&door.memory, PROXY, DOOR.parse().unwrap()).await;
     proxy.send(b"PROXY UNKNOWN\r\n").await;
     assert!(proxy.reply().await.starts_with("220 "));

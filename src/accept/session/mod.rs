@@ -68,8 +68,12 @@ impl Session {
         let id = SessionId::from_chance(place.front.clock.chance());
         let settings = place.front.settings();
         let seen = Seen::new(place.front.clock.now());
-        let client =
-            Client { session: Some(id), address: Some(address), listener: Some(here), ..Client::default() };
+        let client = Client {
+            session: Some(id),
+            address: Some(address.to_canonical()),
+            listener: Some(here),
+            ..Client::default()
+        };
         Self {
             place,
             id,

@@ -8,6 +8,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 
 use super::super::refusals::Refusal;
 use super::seeing::in_words;
-use super::{Gone, Session};
+use super::{Gone, ListenerSettings, Session};
 use crate::net::{ServerTls, Stream, TlsError};
 use crate::smtp::server::Server;
 use crate::tracking::{Ended, Stage};
@@ -77,13 +78,19 @@ impl Session {
         };
         match header {
             Ok(header) => {
-                // Without one the connection is the proxy's own.
+                // Without one the connection is the proxy's own, or that of somebody whom it cannot name.
                 match header.source {
                     Some(source) => {
-                        self.client.address = Some(source.ip());
+                        self.client.address = Some(source.ip().to_canonical());
                         self.seen.proxy = proxy;
                     }
-                    None => self.is_proxys_own = true,
+                    None => {
+                        self.is_proxys_own = true;
+                        // It may be anybody's: that the proxy itself may relay gives him no right to.
+                        let nobodys =
+                            ListenerSettings { networks: Some(Vec::new()), ..(*self.listener).clone() };
+                        self.listener = Arc::new(nobodys);
+                    }
                 }
                 self.seen.at(Stage::Greeted);
                 Ok(())
