@@ -368,6 +368,38 @@ async fn users_mechanisms_and_limits_change_by_a_reload_and_locks_stay() {
     client.talk(&[(&plain("bob", "another"), "235 ")]).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_reload_holds_from_an_open_sessions_next_auth_on() {
+    let bench = bench(|_| {}).await;
+    let folder = tempfile::tempdir().unwrap();
+    let users = folder.path().join("others.toml");
+    UsersFile::add(&users, &NewUser { cost: CHEAP, ..NewUser::new("bob", "another") }).unwrap();
+    let (mut client, _) = bench.stranger(IMPLICIT).await;
+    let mut settings = bench.settings.clone();
+    settings.accept.auth.users = Some(UsersFile::open(users).unwrap());
+    bench.relay.reload(settings).await.unwrap();
+    client.talk(&[(&plain("alice", "s3cret"), "535 "), (&plain("bob", "another"), "235 ")]).await;
+}
+
+/// Locks are short for those who may relay anyway, and that is up to the listener.
+#[tokio::test(start_paused = true)]
+async fn locks_are_as_long_as_for_anybody_where_the_listeners_networks_do_not_trust_the_client() {
+    for (own, after_a_while) in [(Some(Vec::new()), "454 4.7.0 "), (None, "235 ")] {
+        let bench = bench(|settings| {
+            settings.accept.networks = vec!["198.51.100.0/24".parse().unwrap()];
+            settings.listeners[2].networks = own;
+        })
+        .await;
+        let (mut client, _) = bench.stranger(IMPLICIT).await;
+        for _ in 0..5 {
+            client.talk(&[(&plain("alice", "guess"), "535 5.7.8 ")]).await;
+        }
+        bench.clock.wait(Duration::from_secs(11)).await;
+        let (mut client, _) = bench.stranger(IMPLICIT).await;
+        client.talk(&[(&plain("alice", "s3cret"), after_a_while)]).await;
+    }
+}
+
 /// Who was held to one address must not be free because he is no user any more.
 #[tokio::test(start_paused = true)]
 async fn a_user_who_is_taken_out_or_disabled_sends_nothing_more_in_sessions_that_are_open() {

@@ -97,7 +97,7 @@ impl Front {
         self.sessions.load(Ordering::Relaxed)
     }
 
-    /// Who may relay, the rules and the limits, from now on. Open sessions take them over at their next MAIL, so that
+    /// Who may relay, the rules and the limits, from now on. Open sessions take them over at their next MAIL or AUTH, so that
     /// nothing changes within a transaction; what they were offered in EHLO stays.
     pub fn reload(&self, settings: Settings) {
         *self.settings.write().expect("no holder panics") = Arc::new(settings);

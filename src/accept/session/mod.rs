@@ -37,7 +37,7 @@ pub(super) struct Session {
     /// As whom it is counted.
     presence: Presence,
     listener: Arc<ListenerSettings>,
-    /// The rules and limits of the moment, as of the last MAIL.
+    /// The rules and limits of the moment, as of the last MAIL or AUTH.
     settings: Arc<Settings>,
     stop: Stop,
     stream: Option<Stream>,
