@@ -13,8 +13,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use posthouse::accept::{
-    Authenticator, AuthenticatorError, Cost, ListenerAuth, ListenerSettings, ListenerTls, Mechanism, NewUser,
-    TokenRefusal, UsersAnswer, UsersFile,
+    Authenticator, AuthenticatorError, ClientLimit, Cost, ListenerAuth, ListenerSettings, ListenerTls,
+    Mechanism, NewUser, TokenRefusal, UsersAnswer, UsersFile, Whom,
 };
 use posthouse::clock::Clock;
 use posthouse::mail::RouteTable;
@@ -225,6 +225,34 @@ async fn in_the_clear_auth_is_offered_only_where_that_is_allowed_by_name() {
     let (mut client, offered) = none.stranger(IMPLICIT).await;
     assert!(!offered.contains("AUTH"), "{offered}");
     assert!(client.say(&plain("alice", "s3cret")).await.starts_with("503 5.5.1 "));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_becomes_another_user_behind_starttls_is_counted_as_that_one() {
+    let bench = bench(|settings| {
+        settings.listeners[1].auth_without_tls = true;
+        let whom = Whom { networks: vec![], users: vec!["*".into()] };
+        let limit = ClientLimit { whom, connections: Some(1), ..ClientLimit::default() };
+        settings.accept.client_limits = vec![limit];
+    })
+    .await;
+    let users = bench.settings.accept.auth.users.clone().unwrap();
+    UsersFile::add(users.path(), &NewUser { cost: CHEAP, ..NewUser::new("bob", "another") }).unwrap();
+    let (mut bob, _) = bench.stranger(IMPLICIT).await;
+    let (mut alice, _) = bench.stranger(IMPLICIT).await;
+    bob.talk(&[(&plain("bob", "another"), "235 "), ("MAIL FROM:<>", "250 ")]).await;
+
+    let mut client = Client::connect_from(&bench.memory, STRANGER, STARTTLS.parse().unwrap()).await;
+    assert!(client.reply().await.starts_with("220 "));
+    let (hello, sender) = (("EHLO client.example.org", "250-"), ("MAIL FROM:<>", "250 "));
+    client.talk(&[hello, (&plain("alice", "s3cret"), "235 "), sender, ("STARTTLS", "220 ")]).await;
+    let mut client = client.start_tls().await;
+    client.talk(&[hello, (&plain("bob", "another"), "235 ")]).await;
+    client
+        .talk(&[("MAIL FROM:<>", "421 4.7.0 too many connections from your user: at most 1 at once")])
+        .await;
+    // As alice it was counted no longer.
+    alice.talk(&[(&plain("alice", "s3cret"), "235 "), sender]).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -135,6 +135,7 @@ impl Session {
                     let tls = tls.clone();
                     // Who the client was before is forgotten, as all else.
                     (self.client.user, self.exchange) = (None, None);
+                    self.presence.forget_user();
                     self.start_tls(&tls, server).await?;
                     self.tell_what_the_dialogue_did(server);
                 }
