@@ -10,7 +10,7 @@ mod client;
 use std::sync::Arc;
 use std::time::Duration;
 
-use posthouse::accept::{ListenerSettings, ListenerTls};
+use posthouse::accept::{ClientLimit, ListenerSettings, ListenerTls};
 use posthouse::clock::{Clock, Timestamp};
 use posthouse::mail::RouteTable;
 use posthouse::net::{MemoryNetwork, Network, ServerTls, Stream};
@@ -291,6 +291,31 @@ async fn under_implicit_tls_a_client_too_many_hears_421_inside_of_tls() {
     assert_eq!(second.reply().await, "421 4.3.2 too many sessions at once, try again later");
     second.ends_here().await;
     assert_eq!(door.relay.sessions(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn handshakes_that_never_end_keep_no_more_places_than_one_client_may_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let tls = client::certificate(folder.path());
+    let mut door = door(|settings| {
+        settings.listeners[0].tls = ListenerTls::Implicit(tls);
+        settings.accept.limits.sessions = 2;
+        settings.accept.client_limits = vec![ClientLimit { connections: Some(1), ..ClientLimit::default() }];
+    })
+    .await;
+    let to = DOOR.parse().unwrap();
+    let _silent = Client::connect_from(&door.memory, "192.0.2.7:1", to).await;
+    door.clock.wait(SECOND).await;
+    let second = Client::connect_from(&door.memory, "192.0.2.7:2", to).await;
+    assert_eq!(door.rejected().await, ("[[limit]] connections is reached".into(), "192.0.2.7".into()));
+    let mut other = Client::connect_from(&door.memory, "192.0.2.8:1", to).await.start_tls().await;
+    assert!(other.reply().await.starts_with("220 "), "there is room for others");
+    let mut second = second.start_tls().await;
+    let heard = second.reply().await;
+    let expected = "421 4.7.0 too many connections from your address 192.0.2.7: at most 1 at once";
+    assert!(heard.starts_with(expected), "{heard}");
+    second.ends_here().await;
+    assert_eq!(door.relay.sessions(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -36,6 +36,8 @@ pub(super) struct Session {
     client: Client,
     /// As whom it is counted.
     presence: Presence,
+    /// There are too many of them: what it hears in place of a greeting.
+    turned_away: Option<Reply>,
     listener: Arc<ListenerSettings>,
     /// The rules and limits of the moment, as of the last MAIL or AUTH.
     settings: Arc<Settings>,
@@ -79,6 +81,7 @@ impl Session {
             id,
             client,
             presence: Presence::default(),
+            turned_away: None,
             listener,
             settings,
             stop,
@@ -147,17 +150,29 @@ impl Session {
         }
     }
 
+    /// One more of its listener and of its address, or what it is to hear in place of a greeting.
+    fn count(&mut self) {
+        if !self.place.is_welcome() {
+            return;
+        }
+        let front = Arc::clone(&self.place.front);
+        let counted =
+            front.desk.count_session(&self.settings, &self.listener, &self.client, &mut self.presence);
+        self.turned_away = counted.err().map(|refused| self.rejected(None, None, refused));
+    }
+
     async fn greet(&mut self, question: GreetQuestion<'_>) {
         let front = Arc::clone(&self.place.front);
+        if let Some(reply) = self.turned_away.take() {
+            return question.refuse(reply);
+        }
         if !self.place.is_welcome() {
             return question.refuse(self.rejected(None, None, Refusal::TooManySessions));
         }
         if self.stop.is_stopped() {
             return question.refuse(Refusal::Stopping.reply());
         }
-        let decided =
-            front.desk.connect(&self.settings, &self.listener, &self.client, &mut self.presence).await;
-        match decided {
+        match front.desk.connect(&self.client).await {
             Ok(()) => question.accept(),
             Err(refused) => question.refuse(self.rejected(None, None, refused)),
         }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::super::refusals::Refusal;
 use super::seeing::in_words;
-use super::{Gone, ListenerSettings, Session};
+use super::{Gone, ListenerSettings, ListenerTls, Session};
 use crate::net::{ServerTls, Stream, TlsError};
 use crate::smtp::server::Server;
 use crate::tracking::{Ended, Stage};
@@ -51,10 +51,14 @@ impl Session {
         }
         // Who is watched is known from here on.
         self.record(server);
-        match self.listener.tls.clone() {
-            crate::accept::ListenerTls::Implicit(tls) => self.start_tls(&tls, server).await,
-            _ => Ok(()),
+        self.count();
+        let ListenerTls::Implicit(tls) = self.listener.tls.clone() else { return Ok(()) };
+        if self.turned_away.is_some() && !self.place.give_up() {
+            // As many as may be told so at one time are being told.
+            self.seen.end(Ended::SentAway, None);
+            return Err(Gone);
         }
+        self.start_tls(&tls, server).await
     }
 
     /// The client is from here on whom the proxy says it is. Without a header that is in order nothing is said.
