@@ -115,8 +115,8 @@ impl Session {
             self.intake = None;
         }
         let held = server.content_length();
-        if !receiving && held == 0 {
-            // Content that the dialogue itself has refused is over too.
+        if server.refuses_content() || (!receiving && held == 0) {
+            // Content that the dialogue itself has refused takes no room, be it over or not.
             self.place.give_back_in_flight();
         } else if !self.place.grow_in_flight(held, limits.bytes_in_flight) {
             server.abort(self.rejected(None, None, Refusal::ContentCutShort));

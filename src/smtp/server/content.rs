@@ -119,6 +119,11 @@ impl ContentReader {
         self.place == Place::End
     }
 
+    /// Whether the content so far is refused, whatever comes, and nothing of it is kept.
+    pub fn is_refused(&self) -> bool {
+        self.fault.is_some() || self.kept.is_too_long()
+    }
+
     /// What the content so far is refused for, whatever comes.
     pub fn refusal(&self) -> Option<Reply> {
         if let Some(fault) = self.fault {

@@ -302,16 +302,28 @@ impl Server {
         !self.receiving_content() && (!self.input.is_empty() || matches!(self.state, State::LongLine(_)))
     }
 
-    /// Gives back the memory of buffers that are empty: nothing may come for a long time.
+    /// Gives back the memory of buffers but for what is in them, the beginning of a line at most: nothing may come for a
+    /// long time.
     pub fn rest(&mut self) {
         for buffer in [&mut self.input, &mut self.output] {
-            if buffer.is_empty() {
-                *buffer = BytesMut::new();
-            }
+            *buffer = if buffer.is_empty() { BytesMut::new() } else { BytesMut::from(&buffer[..]) };
         }
     }
 
-    /// Octets of content so far, for the driver's budget of octets in flight; between chunks too. 0 where none are kept.
+    /// Whether content comes only to be refused: none of it is kept.
+    pub fn refuses_content(&self) -> bool {
+        match (&self.state, &self.transaction) {
+            (State::Skip { .. }, _) => true,
+            (State::Content(reader), _)
+            | (State::Chunk(_), Some(Transaction { chunks: Chunks::Kept(reader), .. })) => {
+                reader.is_refused()
+            }
+            _ => false,
+        }
+    }
+
+    /// Octets of content so far, for the driver's budget of octets in flight and for its patience; between chunks too.
+    /// Those that are not kept ([`Server::refuses_content`]) count as well.
     pub fn content_length(&self) -> u64 {
         match (&self.state, &self.transaction) {
             (State::Content(reader), _) => reader.length(),

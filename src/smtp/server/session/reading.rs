@@ -127,7 +127,10 @@ impl Server {
         self.input.advance(taken);
         self.tape.content(taken);
         if !reader.has_ended() {
-            return Progress::Stuck;
+            let refusal = reader.refusal().filter(|_| reader.length() > self.settings.most_refused());
+            let Some(refusal) = refusal else { return Progress::Stuck };
+            self.turn_away(refusal);
+            return self.reply(replies::TOO_MUCH_TO_SKIP);
         }
         let State::Content(reader) = std::mem::replace(&mut self.state, State::Commands) else {
             unreachable!("it was content a moment ago")
