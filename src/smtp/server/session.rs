@@ -451,3 +451,27 @@ impl Server {
         self.input.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_has_only_begun_takes_no_more_memory_than_it_has_octets() {
+        let mut server = Server::new(Settings::new("relay.example.org"));
+        while let Step::Greet(question) = server.step() {
+            question.accept();
+        }
+        server.output.clear();
+        server.input.reserve(64 << 10);
+        server.receive(&[b"NOOP\r\n".repeat(100), b"NO".to_vec()].concat());
+        while matches!(server.step(), Step::Send) {
+            server.output.clear();
+        }
+        server.rest();
+        assert_eq!((&server.input[..], server.input.capacity()), (&b"NO"[..], 2));
+        server.receive(b"OP\r\n");
+        assert!(matches!(server.step(), Step::Send));
+        assert!(server.output.starts_with(b"250 "));
+    }
+}
