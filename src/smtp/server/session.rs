@@ -3,7 +3,7 @@
 //! Contract: see the module. Replies to pipelined commands are gathered and sent together: [`Step::Send`] comes
 //! only when there is nothing left to read, or when much has gathered.
 //! Invariants: a state holds what only it needs; an open transaction is one value, gone with RSET, EHLO, TLS and the
-//! end of content. Memory is bounded: a command line by [`MAX_COMMAND_LINE`], replies by [`OUTPUT_ENOUGH`], the
+//! end of content. Memory is bounded: a command line by [`MAX_COMMAND_LINE`] (AUTH by `MAX_AUTH_LINE`), replies by [`OUTPUT_ENOUGH`], the
 //! envelope by `max_recipients`, the content by `max_message_size`.
 //! Pipelining: what a client sends behind DATA before the 354 is content all the same, where DATA is accepted, and commands
 //! where it is not (RFC 2920 section 3.1 forbids it, and many a client does it). To refuse it would make the meaning of octets depend on

@@ -14,7 +14,7 @@ use super::rules::ContentRules;
 /// parameters: with ORCPT (500) and ENVID (100) this is enough for each command, so one limit serves all.
 pub const MAX_COMMAND_LINE: usize = 2048;
 
-/// Octets in a line of the AUTH exchange, CRLF included (RFC 4954 section 4).
+/// Octets in a line of the AUTH exchange, CRLF included, AUTH with its initial response among them (RFC 4954 section 4).
 pub const MAX_AUTH_LINE: usize = 12_288;
 
 /// A client that sends a message somewhat too large shall hear so and go on; one that sends without end shall not.

@@ -191,6 +191,19 @@ fn changes_and_holds_come_with_the_end_of_content() {
 }
 
 #[test]
+fn an_initial_response_may_be_as_long_as_any_other() {
+    let auth = AuthOffer { mechanisms: vec!["XOAUTH2".into()], in_clear: true };
+    let mut server = Server::new(Settings { auth, ..Settings::new("relay.example.org") });
+    run(&mut server);
+    say(&mut server, "EHLO a\r\n");
+    let line = |octets: usize| format!("AUTH XOAUTH2 {}\r\n", "A".repeat(octets - 15));
+    assert!(say(&mut server, &line(12_289)).starts_with("500 5.5.6 "));
+    assert!(say(&mut server, &format!("NOOP {}\r\n", "A".repeat(2048))).starts_with("500 5.5.2 "));
+    assert!(say(&mut server, &line(12_287)).starts_with("235 "));
+    assert!(say(&mut server, &line(4003)).starts_with("500 5.5.2 "), "it is offered no more");
+}
+
+#[test]
 fn nothing_is_said_after_the_end() {
     let mut server = server();
     run(&mut server);
