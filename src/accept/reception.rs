@@ -14,6 +14,7 @@ use super::trace_field::TraceField;
 use crate::clock::Timestamp;
 use crate::mail::{Address, BodyType, Content, Envelope, Origin, QueueId, Receipt, Reply};
 use crate::queue::{AcceptError, Incoming, Intake};
+use crate::smtp::server::Permission;
 
 /// Why a message was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,8 @@ pub enum SubmitError {
     NoRecipients,
     #[error("the content has a bare CR or LF: end each line with CRLF (RFC 5321 section 2.3.8)")]
     BareLineEnd,
+    #[error("the content has a NUL octet, and [content] does not accept it")]
+    Nul,
     /// The rules, the limits or the embedding program's policy say no.
     #[error("{}{reply} ({reason})", recipient.as_ref().map(|address| format!("{address}: ")).unwrap_or_default())]
     Refused {
@@ -43,6 +46,7 @@ impl SubmitError {
             Self::Refused { reply, .. } => reply.clone(),
             Self::NoRecipients => Refusal::NoRecipients.reply(),
             Self::BareLineEnd => Refusal::BareLineEnd.reply(),
+            Self::Nul => Refusal::Nul.reply(),
             Self::Accept(error) => Refusal::from(error).reply(),
         }
     }
@@ -52,6 +56,7 @@ impl SubmitError {
             Self::Refused { reason, .. } => reason,
             Self::NoRecipients => Refusal::NoRecipients.reason(),
             Self::BareLineEnd => Refusal::BareLineEnd.reason(),
+            Self::Nul => Refusal::Nul.reason(),
             Self::Accept(error) => Refusal::from(error).reason(),
         }
     }
@@ -132,6 +137,11 @@ impl Front {
         }
         let began = Some(self.clock.now());
         let settings = self.settings();
+        let nul_is_refused =
+            settings.content.nul == Permission::Reject && envelope.body != BodyType::BinaryMime;
+        if nul_is_refused && content.chunks().iter().any(|chunk| memchr::memchr(0, chunk).is_some()) {
+            return Err(SubmitError::Nul);
+        }
         let decided = self.desk.whole(&settings, client, &envelope, &content).await;
         decided.map_err(|(recipient, refused)| {
             let reason = refused.refusal.reason();
