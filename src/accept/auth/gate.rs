@@ -116,7 +116,7 @@ impl Gate {
         let authenticator = self.open(name, door)?;
         let answer = authenticator.scram_keys(name).await;
         let keys = answer.map_err(|error| no_answer(&error, name))?;
-        let keys = keys.unwrap_or_else(|| ScramKeys::decoy(&self.decoy, name));
+        let keys = keys.unwrap_or_else(|| ScramKeys::decoy(&self.decoy, name, None));
         Ok(end(exchange.keys(keys)))
     }
 

@@ -103,7 +103,10 @@ impl Users {
         match self.users.get(name) {
             Some(User { scram: Some(keys), disabled: false, .. }) => keys.clone(),
             Some(User { scram: Some(keys), disabled: true, .. }) => keys.spoilt(&self.decoy, name),
-            _ => ScramKeys::decoy(&self.decoy, name),
+            _ => {
+                let like = self.users.values().find_map(|user| user.scram.as_ref());
+                ScramKeys::decoy(&self.decoy, name, like)
+            }
         }
     }
 
@@ -246,6 +249,7 @@ mod tests {
         assert_eq!(users.scram_keys("alice"), keys);
         let (bob, nobody) = (users.scram_keys("bob"), users.scram_keys("carol"));
         assert!(bob != keys && bob.salt == keys.salt && nobody != keys);
+        assert_eq!((nobody.salt.len(), nobody.iterations), (8, 4096), "as those of a known one");
         assert_eq!(Users::parse(&text).map(|again| again.scram_keys("carol")).ok(), Some(nobody));
         assert_eq!(users.hash("alice"), (HASH, true));
         assert_eq!(users.hash("bob"), (HASH, false));
