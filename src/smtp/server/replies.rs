@@ -10,6 +10,7 @@
 
 use bytes::{BufMut, BytesMut};
 
+use super::settings::MAX_AUTH_LINE;
 use crate::mail::{EnhancedStatus, Reply, ReplyClass};
 
 /// One line of the table.
@@ -142,7 +143,14 @@ table! {
 }
 
 /// A reply line has at most 512 octets with code and CRLF (RFC 5321 section 4.5.3.1.5).
-const TEXT_MAX: usize = 512 - "250 ".len() - "\r\n".len();
+const LINE_MAX: usize = 512;
+
+/// Octets of text in a line of a reply. A challenge is worth nothing unless it is whole, and may be as long as what it is
+/// answered by (RFC 4954 section 4).
+fn text_max(code: u16) -> usize {
+    let line = if code == 334 { MAX_AUTH_LINE } else { LINE_MAX };
+    line - "250 ".len() - "\r\n".len()
+}
 
 /// What a driver's refusal becomes: itself when it refuses, [`UNANSWERED`] when it is no 4yz or 5yz at all.
 pub(super) fn refusal(reply: Reply) -> Reply {
@@ -169,7 +177,7 @@ pub fn write(output: &mut BytesMut, reply: &Reply) {
             output.put_u8(b' ');
         }
         output.extend(line.chars().map(|c| if matches!(c, ' '..='~') { c as u8 } else { b'?' }));
-        output.truncate(output.len().min(start + TEXT_MAX));
+        output.truncate(output.len().min(start + text_max(reply.code())));
         output.put_slice(b"\r\n");
     }
 }
@@ -209,6 +217,12 @@ mod tests {
         assert_eq!(written(&reply), "451 upstream said??250 fine? ??\r\n");
         let long = written(&Reply::new(550, None, &"x".repeat(2000)));
         assert_eq!(long.len(), 512);
+    }
+
+    #[test]
+    fn a_challenge_of_auth_is_not_cut() {
+        let challenge = "x".repeat(2000);
+        assert_eq!(written(&Reply::new(334, None, &challenge)), format!("334 {challenge}\r\n"));
     }
 
     #[test]

@@ -11,6 +11,9 @@ use super::super::prepared;
 use super::super::scram_keys::ScramKeys;
 use super::{Turn, himself};
 
+/// Octets of a client's nonce: far more than one needs, and few enough for the challenge that repeats it.
+const NONCE_MAX: usize = 4096;
+
 /// Our part of a nonce: printable, without a comma.
 pub(super) fn nonce() -> String {
     let mut octets = [0; 24];
@@ -83,7 +86,7 @@ impl Scram {
         // An `m=` in front is an extension that must be understood, and none is.
         let name = attributes.next().and_then(|part| part.strip_prefix("n=")).ok_or(Turn::Malformed)?;
         let nonce = attributes.next().and_then(|part| part.strip_prefix("r=")).ok_or(Turn::Malformed)?;
-        if nonce.is_empty() || !nonce.bytes().all(|octet| octet.is_ascii_graphic()) {
+        if !(1..=NONCE_MAX).contains(&nonce.len()) || !nonce.bytes().all(|octet| octet.is_ascii_graphic()) {
             return Err(Turn::Malformed);
         }
         let name = unescaped(name).filter(|name| !name.is_empty()).ok_or(Turn::Malformed)?;
@@ -238,6 +241,11 @@ mod tests {
         assert_eq!(first("n,a=root,n=user,r=abc"), Turn::Impersonation { name: "user".into() });
         assert_eq!(first("n,,n=user,r=abc,x=later"), Turn::Keys { name: "user".into() });
         assert_eq!(first("n,,n=a\x07,r=abc"), Turn::Nobody);
+        assert_eq!(
+            first(&format!("n,,n=user,r={}", "x".repeat(NONCE_MAX))),
+            Turn::Keys { name: "user".into() }
+        );
+        assert_eq!(first(&format!("n,,n=user,r={}", "x".repeat(NONCE_MAX + 1))), Turn::Malformed);
         for wrong in [
             "",
             "n",
