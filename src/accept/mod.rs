@@ -27,6 +27,9 @@ pub use auth::{
     Authenticator, AuthenticatorError, Cost, MAX_NAME, Mechanism, NewUser, ScramKeys, ScramKeysError,
     TokenRefusal, UserRow, UsersAnswer, UsersError, UsersFile,
 };
+// For the fuzz targets, which look at the mechanisms alone; no part of what is promised to embedding programs.
+#[doc(hidden)]
+pub use auth::{Exchange, Secret, Turn};
 pub use client::Client;
 pub use front::{Front, Program, Routes};
 pub use policy::{Answer, CertificatePattern, CertificatePatternError, ClientLimit, Decision, Policy, Whom};

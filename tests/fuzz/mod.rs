@@ -12,8 +12,10 @@ pub mod address;
 pub mod bdat;
 pub mod command;
 pub mod content;
+pub mod gate;
 pub mod proxy;
 pub mod reply;
+pub mod sasl;
 pub mod session;
 pub mod wire;
 pub mod xtext;
@@ -29,6 +31,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("content", content::run),
     ("proxy", proxy::run),
     ("reply", reply::run),
+    ("sasl", sasl::run),
     ("session", session::run),
     ("xtext", xtext::run),
 ];

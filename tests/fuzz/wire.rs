@@ -4,11 +4,20 @@
 //! said is in the fields. The answers to its questions are [`Answers`], two bits each, which repeat.
 //! Invariants that are looked after, whatever comes: every line that is sent is a well-formed reply line with a code
 //! that this server has, printable US-ASCII, at most 512 octets; a reply that refuses has an enhanced status code of its
-//! class; the octets that the machine keeps are bounded; nothing is said after 221 or 421; content has only CRLF.
+//! class; a challenge of AUTH is whole base64; the octets that the machine keeps are bounded; nothing is said after 221 or
+//! 421; content has only CRLF.
 //! RFC 5321 sections 4.2 and 4.5.3.1, RFC 2034.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use posthouse::accept::Exchange;
+use posthouse::clock::Timestamp;
 use posthouse::mail::{BodyType, EnhancedStatus, Envelope, Recipient, Reply};
-use posthouse::smtp::server::{MAX_AUTH_LINE, MAX_COMMAND_LINE, MailCommand, Server, Settings, Step};
+use posthouse::smtp::server::{
+    AuthOffer, AuthQuestion, MAX_AUTH_LINE, MAX_COMMAND_LINE, MailCommand, Server, Settings, Step,
+};
+
+use super::gate::{self, Next};
 
 /// Every code that this server ever gives.
 const CODES: &[u16] = &[
@@ -30,7 +39,7 @@ enum Answer {
     Refuse,
     /// The question goes out of scope.
     Drop,
-    /// AUTH goes on; everything else is refused and the session ended.
+    /// AUTH goes on as its mechanism says; everything else is refused and the session ended.
     More,
 }
 
@@ -68,11 +77,15 @@ pub struct Wire {
     /// What was taken.
     pub messages: Vec<(Envelope, Vec<u8>)>,
     pub handshakes: usize,
+    auth: AuthOffer,
+    exchange: Option<Exchange>,
 }
 
 impl Wire {
     pub fn new(settings: Settings, answers: Answers) -> Self {
         let mut wire = Self {
+            auth: settings.auth.clone(),
+            exchange: None,
             server: Server::new(settings),
             answers,
             questions: 0,
@@ -151,12 +164,16 @@ impl Wire {
                 Answer::Drop => {}
                 _ => question.refuse(reply),
             },
-            Step::Auth(question) => match answer {
-                Answer::Accept => question.accept("alice".into()),
-                Answer::Refuse => question.refuse(reply),
-                Answer::Drop => {}
-                Answer::More => question.challenge(&[0xff, b'\r', b'\n']),
-            },
+            Step::Auth(question) => {
+                let offered = self.auth.mechanisms.iter().any(|offered| offered == question.mechanism());
+                assert!(offered && (self.auth.in_clear || self.handshakes > 0), "AUTH was not offered");
+                match answer {
+                    Answer::Accept => question.accept("alice".into()),
+                    Answer::Refuse => question.refuse(reply),
+                    Answer::Drop => {}
+                    Answer::More => go_on(question, &mut self.exchange, self.questions),
+                }
+            }
             Step::Mail(question) => {
                 self.mails.push(question.mail().clone());
                 match answer {
@@ -182,7 +199,9 @@ impl Wire {
                 }
             }
             Step::EndOfContent(question) => {
-                let (envelope, content, end) = question.into_parts();
+                let hold = question.hold();
+                let (mut envelope, content, end) = question.into_parts();
+                envelope.hold_for = hold.map(|hold| hold.left(now()).unwrap_or_default());
                 let is_binary = envelope.body == BodyType::BinaryMime;
                 assert!(
                     is_binary || content.has_only_crlf(),
@@ -201,6 +220,24 @@ impl Wire {
         }
         self.questions += 1;
         None
+    }
+}
+
+/// The moment at which all of it happens.
+pub fn now() -> Timestamp {
+    "2026-11-22T11:00:00Z".parse().expect("a moment")
+}
+
+/// AUTH as the mechanism itself has it; a password or a token is right every other time.
+fn go_on(question: AuthQuestion<'_>, exchange: &mut Option<Exchange>, questions: usize) {
+    if question.is_first() {
+        *exchange = question.mechanism().parse().ok().map(gate::begin);
+    }
+    let Some(begun) = exchange else { return question.challenge(&[0xff, b'\r', b'\n']) };
+    match gate::hear(begun, question.response(), questions % 2 == 0) {
+        Next::Challenge(octets) => question.challenge(&octets),
+        Next::User(user) => question.accept(user),
+        Next::Over => question.refuse(Reply::new(535, Some(EnhancedStatus::new(5, 7, 8)), "no")),
     }
 }
 
@@ -244,7 +281,12 @@ pub fn check(said: &[u8], rest: Rest) {
 }
 
 fn check_line(line: &str, first: &str) {
-    assert!(line.len() <= 510, "a reply line of {} octets", line.len());
+    // A challenge may be as long as what it is answered by (RFC 4954 section 4).
+    let most = if line.starts_with("334") { MAX_AUTH_LINE } else { 512 };
+    assert!(line.len() <= most - 2, "a reply line of {} octets", line.len());
+    if let Some(challenge) = line.strip_prefix("334 ") {
+        assert!(STANDARD.decode(challenge).is_ok(), "a challenge that is no base64: {line:?}");
+    }
     assert!(line.bytes().all(|octet| matches!(octet, b' '..=b'~')), "no reply line: {line:?}");
     let code = line.get(..3).and_then(|digits| digits.parse().ok()).unwrap_or(0u16);
     assert!(CODES.contains(&code), "no code of ours: {line:?}");

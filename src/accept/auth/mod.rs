@@ -19,9 +19,9 @@ mod users;
 
 pub use authenticator::{Authenticator, AuthenticatorError, TokenRefusal, UsersAnswer};
 pub(super) use gate::{Door, Failure, Gate, Outcome};
-pub(super) use mechanism::Exchange;
-pub use mechanism::Mechanism;
+pub use mechanism::{Exchange, Mechanism, Turn};
 pub use scram_keys::{ScramKeys, ScramKeysError};
+pub use secret::Secret;
 pub use users::{Cost, NewUser, UserRow, UsersError, UsersFile};
 
 /// Octets of a user's name; longer ones are nobody's.

@@ -5,11 +5,12 @@
 use std::fmt;
 use std::ops::Deref;
 
+/// A password or a token.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Secret(String);
+pub struct Secret(String);
 
 impl Secret {
-    pub fn new(text: impl Into<String>) -> Self {
+    pub(super) fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 }

@@ -68,7 +68,7 @@ impl FromStr for Mechanism {
 
 /// What comes next.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub enum Turn {
     /// To be sent; the client answers.
     Challenge(Vec<u8>),
     /// Is this his password? The exchange ends with the answer.
@@ -93,7 +93,7 @@ pub(super) enum Turn {
 
 /// One exchange of one client.
 #[derive(Debug)]
-pub(in crate::accept) struct Exchange {
+pub struct Exchange {
     mechanism: Mechanism,
     machine: Machine,
 }
@@ -108,10 +108,16 @@ enum Machine {
 
 impl Exchange {
     pub fn begin(mechanism: Mechanism) -> Self {
+        Self::with_nonce(mechanism, scram::nonce)
+    }
+
+    /// With our part of SCRAM's nonce as the caller has it: an exchange that can be repeated. A nonce that is used twice
+    /// lets what was overheard be said again, so this is for tests.
+    pub fn with_nonce(mechanism: Mechanism, nonce: impl FnOnce() -> String) -> Self {
         let machine = match mechanism {
             Mechanism::Plain => Machine::Plain,
             Mechanism::Login => Machine::Login(login::Login::default()),
-            Mechanism::ScramSha256 => Machine::Scram(Box::new(scram::Scram::new(scram::nonce()))),
+            Mechanism::ScramSha256 => Machine::Scram(Box::new(scram::Scram::new(nonce()))),
             Mechanism::OauthBearer => Machine::Bearer(bearer::Bearer::new(bearer::Form::Rfc7628)),
             Mechanism::Xoauth2 => Machine::Bearer(bearer::Bearer::new(bearer::Form::Xoauth2)),
         };
@@ -123,7 +129,7 @@ impl Exchange {
     }
 
     /// What the client said; `None` where AUTH came without an initial response, and the client waits to be asked.
-    pub(super) fn hear(&mut self, response: Option<&[u8]>) -> Turn {
+    pub fn hear(&mut self, response: Option<&[u8]>) -> Turn {
         match (&mut self.machine, response) {
             (Machine::Login(login), response) => login.hear(response),
             (_, None) => Turn::Challenge(Vec::new()),
@@ -134,7 +140,7 @@ impl Exchange {
     }
 
     /// The keys that were asked for.
-    pub(super) fn keys(&mut self, keys: ScramKeys) -> Turn {
+    pub fn keys(&mut self, keys: ScramKeys) -> Turn {
         match &mut self.machine {
             Machine::Scram(scram) => scram.keys(keys),
             _ => Turn::Malformed,
@@ -142,7 +148,7 @@ impl Exchange {
     }
 
     /// The proof was right, and counts.
-    pub(super) fn go_on(&mut self) -> Turn {
+    pub fn go_on(&mut self) -> Turn {
         match &mut self.machine {
             Machine::Scram(scram) => scram.go_on(),
             _ => Turn::Malformed,
@@ -150,7 +156,7 @@ impl Exchange {
     }
 
     /// The token was not taken: the client is told why, and then the exchange ends.
-    pub(super) fn token_refused(&mut self, refusal: &TokenRefusal) -> Turn {
+    pub fn token_refused(&mut self, refusal: &TokenRefusal) -> Turn {
         match &mut self.machine {
             Machine::Bearer(bearer) => bearer.refused(refusal),
             _ => Turn::Malformed,
