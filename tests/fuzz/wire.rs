@@ -234,7 +234,7 @@ fn go_on(question: AuthQuestion<'_>, exchange: &mut Option<Exchange>, questions:
         *exchange = question.mechanism().parse().ok().map(gate::begin);
     }
     let Some(begun) = exchange else { return question.challenge(&[0xff, b'\r', b'\n']) };
-    match gate::hear(begun, question.response(), questions % 2 == 0) {
+    match gate::hear(begun, question.response(), questions.is_multiple_of(2)) {
         Next::Challenge(octets) => question.challenge(&octets),
         Next::User(user) => question.accept(user),
         Next::Over => question.refuse(Reply::new(535, Some(EnhancedStatus::new(5, 7, 8)), "no")),
