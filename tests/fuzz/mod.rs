@@ -17,6 +17,7 @@ pub mod proxy;
 pub mod reply;
 pub mod sasl;
 pub mod session;
+pub mod taped;
 pub mod wire;
 pub mod xtext;
 

@@ -1,7 +1,8 @@
 //! A whole session: any octets, arbitrarily cut, any answers to the questions that they raise.
 //!
 //! Contract: one octet of settings, four of answers, three of piece lengths, then what the client sends.
-//! Promises: all of [`Wire`]; what is taken keeps to what was offered and to the rules of content; and where no handshake took place, the machine says and takes the same however its
+//! Promises: all of [`Wire`]; what is taken keeps to what was offered and to the rules of content; no
+//! secret is on its tape; and where no handshake took place, the machine says and takes the same however its
 //! input is cut.
 //! Not here: what exactly is taken (`content`), the form of single commands (`command`).
 
@@ -11,7 +12,10 @@ use posthouse::mail::{BodyType, ByMode, Envelope};
 use posthouse::smtp::server::{AuthOffer, BareNewlines, FutureRelease, Permission, Settings};
 
 use super::wire::{Answers, Wire, now};
-use super::{Input, pieces};
+use super::{Input, pieces, taped};
+
+/// Octets of a tape: few, so that long sessions have more.
+const TAPE: usize = 1024;
 
 pub fn run(octets: &[u8]) {
     let mut input = Input(octets);
@@ -28,9 +32,11 @@ pub fn run(octets: &[u8]) {
 
 fn serve(kind: u8, answers: Answers, pieces: &[&[u8]]) -> Wire {
     let mut wire = Wire::new(settings(kind), answers);
+    wire.server.tape().record(TAPE);
     for piece in pieces {
         wire.receive(piece);
     }
+    taped::check(&pieces.concat(), &mut wire);
     for (envelope, content) in &wire.messages {
         check_taken(&settings(kind), envelope, content);
     }

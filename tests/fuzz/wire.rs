@@ -77,6 +77,8 @@ pub struct Wire {
     /// What was taken.
     pub messages: Vec<(Envelope, Vec<u8>)>,
     pub handshakes: usize,
+    /// What AUTH has brought, decoded.
+    pub responses: Vec<Vec<u8>>,
     auth: AuthOffer,
     exchange: Option<Exchange>,
 }
@@ -86,6 +88,7 @@ impl Wire {
         let mut wire = Self {
             auth: settings.auth.clone(),
             exchange: None,
+            responses: Vec::new(),
             server: Server::new(settings),
             answers,
             questions: 0,
@@ -167,6 +170,7 @@ impl Wire {
             Step::Auth(question) => {
                 let offered = self.auth.mechanisms.iter().any(|offered| offered == question.mechanism());
                 assert!(offered && (self.auth.in_clear || self.handshakes > 0), "AUTH was not offered");
+                self.responses.extend(question.response().map(<[u8]>::to_vec));
                 match answer {
                     Answer::Accept => question.accept("alice".into()),
                     Answer::Refuse => question.refuse(reply),
