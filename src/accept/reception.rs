@@ -14,7 +14,7 @@ use super::trace_field::TraceField;
 use crate::clock::Timestamp;
 use crate::mail::{Address, BodyType, Content, Envelope, Origin, QueueId, Receipt, Reply};
 use crate::queue::{AcceptError, Incoming, Intake};
-use crate::smtp::server::Permission;
+use crate::smtp::server::content_fault;
 
 /// Why a message was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -137,10 +137,9 @@ impl Front {
         }
         let began = Some(self.clock.now());
         let settings = self.settings();
-        let nul_is_refused =
-            settings.content.nul == Permission::Reject && envelope.body != BodyType::BinaryMime;
-        if nul_is_refused && content.chunks().iter().any(|chunk| memchr::memchr(0, chunk).is_some()) {
-            return Err(SubmitError::Nul);
+        if let Some(reply) = content_fault(settings.content, envelope.body, envelope.smtputf8, &content) {
+            let reason = "the content has what [content] does not permit";
+            return Err(SubmitError::Refused { recipient: None, reply, reason });
         }
         let decided = self.desk.whole(&settings, client, &envelope, &content).await;
         decided.map_err(|(recipient, refused)| {

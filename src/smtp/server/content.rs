@@ -289,6 +289,21 @@ impl ContentReader {
     }
 }
 
+/// What a client would be told of content that has come by another way, by the same rules; `None`: they permit it.
+pub fn content_fault(
+    rules: ContentRules,
+    body: BodyType,
+    smtputf8: bool,
+    content: &Content,
+) -> Option<Reply> {
+    // With no room nothing is copied, and a fault counts before the length does.
+    let mut reader = ContentReader::new(Framing::Chunks, 0, rules, Announced { size: None, body, smtputf8 });
+    for chunk in content.chunks() {
+        reader.read(chunk);
+    }
+    reader.fault.map(Fault::reply)
+}
+
 impl Fault {
     fn reply(self) -> Reply {
         let line = self.line;
