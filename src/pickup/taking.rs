@@ -248,12 +248,12 @@ async fn remove(path: PathBuf) {
 /// Under its own name again, to be tried later.
 async fn back(folder: &Path, taking: PathBuf, own: String) -> Taken {
     let to = folder.join(&own);
-    let moved = tokio::task::spawn_blocking(move || std::fs::rename(taking, to)).await;
-    if let Ok(Err(error)) = moved {
-        if error.kind() == io::ErrorKind::NotFound {
-            // It never lost its own name, or it is gone.
-            return Taken::Later(own);
-        }
+    let moved = tokio::task::spawn_blocking(move || match std::fs::rename(&taking, to) {
+        // It has never lost its own name, perhaps since the other is too long; or it is gone.
+        Err(_) if taking.symlink_metadata().is_err() => Ok(()),
+        moved => moved,
+    });
+    if let Ok(Err(error)) = moved.await {
         tracing::warn!(%error, file = ?own, "cannot put a file back");
         return Taken::Later(format!("{own}{TAKING}"));
     }
