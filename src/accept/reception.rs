@@ -23,8 +23,6 @@ pub enum SubmitError {
     NoRecipients,
     #[error("the content has a bare CR or LF: end each line with CRLF (RFC 5321 section 2.3.8)")]
     BareLineEnd,
-    #[error("the content has a NUL octet, and [content] does not accept it")]
-    Nul,
     /// The rules, the limits or the embedding program's policy say no.
     #[error("{}{reply} ({reason})", recipient.as_ref().map(|address| format!("{address}: ")).unwrap_or_default())]
     Refused {
@@ -46,7 +44,6 @@ impl SubmitError {
             Self::Refused { reply, .. } => reply.clone(),
             Self::NoRecipients => Refusal::NoRecipients.reply(),
             Self::BareLineEnd => Refusal::BareLineEnd.reply(),
-            Self::Nul => Refusal::Nul.reply(),
             Self::Accept(error) => Refusal::from(error).reply(),
         }
     }
@@ -56,7 +53,6 @@ impl SubmitError {
             Self::Refused { reason, .. } => reason,
             Self::NoRecipients => Refusal::NoRecipients.reason(),
             Self::BareLineEnd => Refusal::BareLineEnd.reason(),
-            Self::Nul => Refusal::Nul.reason(),
             Self::Accept(error) => Refusal::from(error).reason(),
         }
     }

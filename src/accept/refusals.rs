@@ -121,8 +121,6 @@ table! {
         "the message is larger than any [[listener]] max_message_size";
     BareLineEnd = 550 5 . 6 . 11 "bare CR or LF in the content; end each line with CRLF",
         "the content has a bare CR or LF";
-    Nul = 550 5 . 6 . 0 "a NUL octet in the content; send it encoded",
-        "the content has a NUL octet, and [content] nul is not accept";
     Loop = 554 5 . 4 . 6 "too many Received fields: this message goes in circles",
         "more Received fields than [limits] received_fields";
     SpoolFull = 452 4 . 3 . 1 "no room to keep the message, try again later",
