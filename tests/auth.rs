@@ -13,8 +13,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use posthouse::accept::{
-    Authenticator, AuthenticatorError, Cost, ListenerAuth, ListenerSettings, ListenerTls, Mechanism, NewUser,
-    TokenRefusal, UsersAnswer, UsersFile,
+    Authenticator, AuthenticatorError, ClientLimit, Cost, ListenerAuth, ListenerSettings, ListenerTls,
+    Mechanism, NewUser, TokenRefusal, UsersAnswer, UsersFile, Whom,
 };
 use posthouse::clock::Clock;
 use posthouse::mail::RouteTable;
@@ -228,6 +228,34 @@ async fn in_the_clear_auth_is_offered_only_where_that_is_allowed_by_name() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_becomes_another_user_behind_starttls_is_counted_as_that_one() {
+    let bench = bench(|settings| {
+        settings.listeners[1].auth_without_tls = true;
+        let whom = Whom { networks: vec![], users: vec!["*".into()] };
+        let limit = ClientLimit { whom, connections: Some(1), ..ClientLimit::default() };
+        settings.accept.client_limits = vec![limit];
+    })
+    .await;
+    let users = bench.settings.accept.auth.users.clone().unwrap();
+    UsersFile::add(users.path(), &NewUser { cost: CHEAP, ..NewUser::new("bob", "another") }).unwrap();
+    let (mut bob, _) = bench.stranger(IMPLICIT).await;
+    let (mut alice, _) = bench.stranger(IMPLICIT).await;
+    bob.talk(&[(&plain("bob", "another"), "235 "), ("MAIL FROM:<>", "250 ")]).await;
+
+    let mut client = Client::connect_from(&bench.memory, STRANGER, STARTTLS.parse().unwrap()).await;
+    assert!(client.reply().await.starts_with("220 "));
+    let (hello, sender) = (("EHLO client.example.org", "250-"), ("MAIL FROM:<>", "250 "));
+    client.talk(&[hello, (&plain("alice", "s3cret"), "235 "), sender, ("STARTTLS", "220 ")]).await;
+    let mut client = client.start_tls().await;
+    client.talk(&[hello, (&plain("bob", "another"), "235 ")]).await;
+    client
+        .talk(&[("MAIL FROM:<>", "421 4.7.0 too many connections from your user: at most 1 at once")])
+        .await;
+    // As alice it was counted no longer.
+    alice.talk(&[(&plain("alice", "s3cret"), "235 "), sender]).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn where_auth_is_required_there_is_no_mail_without_it_for_nobody() {
     let mut bench = bench(|settings| settings.listeners[2].auth = ListenerAuth::Required).await;
     let (mut client, _) = bench.client("127.0.0.1:4000", IMPLICIT).await;
@@ -289,7 +317,10 @@ async fn what_is_malformed_cancelled_or_for_somebody_else_leaves_the_session_as_
             ("AUTH CRAM-MD5", "504 5.5.4 "),
             ("AUTH PLAIN YWxpY2U=", "501 5.5.2 "),
             // n,,n=alice with channel binding demanded
-            (&format!("AUTH SCRAM-SHA-256 {}", base64("p=tls-exporter,,n=alice,r=abc")), "501 5.5.2 "),
+            (
+                &format!("AUTH SCRAM-SHA-256 {}", base64("p=tls-exporter,,n=alice,r=abc")),
+                "501 5.5.2 the response is not what this mechanism says",
+            ),
             (
                 &format!("AUTH PLAIN {}", base64("root\0alice\0s3cret")),
                 "535 5.7.8 nobody may act as somebody else here, leave the authorization identity empty",
@@ -363,6 +394,67 @@ async fn users_mechanisms_and_limits_change_by_a_reload_and_locks_stay() {
         .await;
     let (mut client, _) = bench.client("198.51.100.8:4000", IMPLICIT).await;
     client.talk(&[(&plain("bob", "another"), "235 ")]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_holds_from_an_open_sessions_next_auth_on() {
+    let bench = bench(|_| {}).await;
+    let folder = tempfile::tempdir().unwrap();
+    let users = folder.path().join("others.toml");
+    UsersFile::add(&users, &NewUser { cost: CHEAP, ..NewUser::new("bob", "another") }).unwrap();
+    let (mut client, _) = bench.stranger(IMPLICIT).await;
+    let mut settings = bench.settings.clone();
+    settings.accept.auth.users = Some(UsersFile::open(users).unwrap());
+    bench.relay.reload(settings).await.unwrap();
+    client.talk(&[(&plain("alice", "s3cret"), "535 "), (&plain("bob", "another"), "235 ")]).await;
+}
+
+/// Locks are short for those who may relay anyway, and that is up to the listener.
+#[tokio::test(start_paused = true)]
+async fn locks_are_as_long_as_for_anybody_where_the_listeners_networks_do_not_trust_the_client() {
+    for (own, after_a_while) in [(Some(Vec::new()), "454 4.7.0 "), (None, "235 ")] {
+        let bench = bench(|settings| {
+            settings.accept.networks = vec!["198.51.100.0/24".parse().unwrap()];
+            settings.listeners[2].networks = own;
+        })
+        .await;
+        let (mut client, _) = bench.stranger(IMPLICIT).await;
+        for _ in 0..5 {
+            client.talk(&[(&plain("alice", "guess"), "535 5.7.8 ")]).await;
+        }
+        bench.clock.wait(Duration::from_secs(11)).await;
+        let (mut client, _) = bench.stranger(IMPLICIT).await;
+        client.talk(&[(&plain("alice", "s3cret"), after_a_while)]).await;
+    }
+}
+
+/// Who was held to one address must not be free because he is no user any more.
+#[tokio::test(start_paused = true)]
+async fn a_user_who_is_taken_out_or_disabled_sends_nothing_more_in_sessions_that_are_open() {
+    let bench = bench(|_| {}).await;
+    let users = bench.settings.accept.auth.users.clone().unwrap();
+    let own = Some(vec!["alice@example.org".to_owned()]);
+    let held = NewUser { cost: CHEAP, senders: own, replace: true, ..NewUser::new("alice", "s3cret") };
+    UsersFile::add(users.path(), &held).unwrap();
+    let in_order = std::fs::read_to_string(users.path()).unwrap();
+    let gone = "421 4.7.0 your user was removed or disabled, closing the connection";
+    for number in 0..3 {
+        let (mut client, _) = bench.stranger(IMPLICIT).await;
+        client.talk(&[(&plain("alice", "s3cret"), "235 ")]).await;
+        client.talk(&[("MAIL FROM:<alice@example.org>", "250 "), ("RSET", "250 ")]).await;
+        match number {
+            0 => UsersFile::remove(users.path(), "alice").unwrap(),
+            1 => std::fs::write(users.path(), format!("{in_order}disabled = true\n")).unwrap(),
+            _ => {
+                let mut settings = bench.settings.clone();
+                settings.accept.auth.users = None;
+                bench.relay.reload(settings).await.unwrap();
+            }
+        }
+        assert_eq!(client.say("MAIL FROM:<boss@example.org>").await, gone, "{number}");
+        client.ends_here().await;
+        std::fs::write(users.path(), &in_order).unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]

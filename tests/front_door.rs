@@ -10,7 +10,7 @@ mod client;
 use std::sync::Arc;
 use std::time::Duration;
 
-use posthouse::accept::{ListenerSettings, ListenerTls};
+use posthouse::accept::{ClientLimit, ListenerSettings, ListenerTls};
 use posthouse::clock::{Clock, Timestamp};
 use posthouse::mail::RouteTable;
 use posthouse::net::{MemoryNetwork, Network, ServerTls, Stream};
@@ -61,9 +61,15 @@ impl Door {
         self.network.connect(DOOR.parse().unwrap(), PATIENCE).await.unwrap()
     }
 
+    /// The next event that is not about a whole session: those are `tests/sessions.rs`'s.
     async fn event(&mut self) -> Event {
-        let next = tokio::time::timeout(PATIENCE, self.events.next()).await;
-        (*next.expect("no event comes").expect("the relay goes on").expect("no event is missed")).clone()
+        loop {
+            let next = tokio::time::timeout(PATIENCE, self.events.next()).await;
+            let next = next.expect("no event comes").expect("the relay goes on").expect("no event is missed");
+            if !matches!(next.event, EventName::Session | EventName::TlsFail) {
+                return (*next).clone();
+            }
+        }
     }
 
     /// The reason of the next event, a REJECT, and whom it is about.
@@ -84,7 +90,12 @@ const PROXY: &str = "192.0.2.200:5000";
 
 #[tokio::test(start_paused = true)]
 async fn behind_a_proxy_the_client_is_whom_the_header_names() {
-    let mut door = door(behind_a_proxy).await;
+    let mut door = door(|settings| {
+        behind_a_proxy(settings);
+        // The proxy's own address, too.
+        settings.accept.networks.push("192.0.2.0/24".parse().unwrap());
+    })
+    .await;
     let mut client = Client::connect_from(&door.memory, PROXY, DOOR.parse().unwrap()).await;
     client.send(HEADER).await;
     client.until_content().await;
@@ -93,7 +104,21 @@ async fn behind_a_proxy_the_client_is_whom_the_header_names() {
     assert_eq!(received.event, EventName::Receive);
     assert_eq!(received.client, Some("198.51.100.7".parse().unwrap()));
 
-    // The proxy's own connection, as for a health check: greeted, and no more trusted than its address is.
+    // A mapped address is the one that it maps.
+    let mut mapped = Client::connect_from(&door.memory, PROXY, DOOR.parse().unwrap()).await;
+    mapped.send(b"PROXY TCP6 ::ffff:198.51.100.7 ::1 4711 25\r\n").await;
+    mapped.until_content().await;
+    mapped.talk(&[(".", "250 2.0.0 ")]).await;
+    loop {
+        let event = door.event().await;
+        if event.event == EventName::Receive {
+            assert_eq!(event.client, Some("198.51.100.7".parse().unwrap()));
+            break;
+        }
+    }
+
+    // The proxy's own connection, as for a health check, or that of somebody whom it does not name: greeted, and not
+    // trusted, though the proxy's address may relay.
     let mut proxy = Client::connect_from(&door.memory, PROXY, DOOR.parse().unwrap()).await;
     proxy.send(b"PROXY UNKNOWN\r\n").await;
     assert!(proxy.reply().await.starts_with("220 "));
@@ -266,6 +291,31 @@ async fn under_implicit_tls_a_client_too_many_hears_421_inside_of_tls() {
     assert_eq!(second.reply().await, "421 4.3.2 too many sessions at once, try again later");
     second.ends_here().await;
     assert_eq!(door.relay.sessions(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn handshakes_that_never_end_keep_no_more_places_than_one_client_may_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let tls = client::certificate(folder.path());
+    let mut door = door(|settings| {
+        settings.listeners[0].tls = ListenerTls::Implicit(tls);
+        settings.accept.limits.sessions = 2;
+        settings.accept.client_limits = vec![ClientLimit { connections: Some(1), ..ClientLimit::default() }];
+    })
+    .await;
+    let to = DOOR.parse().unwrap();
+    let _silent = Client::connect_from(&door.memory, "192.0.2.7:1", to).await;
+    door.clock.wait(SECOND).await;
+    let second = Client::connect_from(&door.memory, "192.0.2.7:2", to).await;
+    assert_eq!(door.rejected().await, ("[[limit]] connections is reached".into(), "192.0.2.7".into()));
+    let mut other = Client::connect_from(&door.memory, "192.0.2.8:1", to).await.start_tls().await;
+    assert!(other.reply().await.starts_with("220 "), "there is room for others");
+    let mut second = second.start_tls().await;
+    let heard = second.reply().await;
+    let expected = "421 4.7.0 too many connections from your address 192.0.2.7: at most 1 at once";
+    assert!(heard.starts_with(expected), "{heard}");
+    second.ends_here().await;
+    assert_eq!(door.relay.sessions(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -95,7 +95,10 @@ async fn content_that_was_not_declared_is_declared_by_an_event() {
     let mut bench = bench(|_| {}).await;
     assert!(bench.send("", "caf\u{e9}\r\n.\r\n").await.starts_with("250 "));
     let event = bench.event(EventName::Convert).await;
-    assert_eq!(event.reason.as_deref(), Some("8-bit content without BODY=8BITMIME was declared as such"));
+    assert_eq!(
+        event.reason.as_deref(),
+        Some("8-bit content without BODY=8BITMIME is declared to hosts that offer it")
+    );
     bench.delivered().await;
     assert_eq!(bench.upstream.received()[0].envelope.body, posthouse::mail::BodyType::EightBitMime);
 }

@@ -249,6 +249,33 @@ async fn content_that_was_refused_takes_no_room_any_more_while_its_client_stays(
 }
 
 #[tokio::test(start_paused = true)]
+async fn content_that_is_refused_takes_no_room_while_it_comes_and_does_not_come_without_end() {
+    let bench = bench(|settings| {
+        settings.accept.limits.bytes_in_flight = 3000;
+        settings.listeners[0].max_message_size = 2000;
+    })
+    .await;
+    let to_bob = [("MAIL FROM:<alice@example.org> SIZE=2000", "250 "), ("RCPT TO:<bob@example.com>", "250 ")];
+    let (mut first, mut chunked) = (bench.welcome().await, bench.welcome().await);
+    first.talk(&to_bob).await;
+    first.talk(&[("DATA", "354 ")]).await;
+    let line = format!("{}\r\n", "x".repeat(998));
+    first.send(line.repeat(10).as_bytes()).await;
+    bench.clock.wait(Duration::from_secs(1)).await;
+    chunked.talk(&to_bob).await;
+    chunked.send(b"BDAT 1500\r\n\n").await;
+    bench.clock.wait(Duration::from_secs(1)).await;
+    let mut second = bench.welcome().await;
+    second.talk(&to_bob).await;
+    second.talk(&[("DATA", "354 "), (".", "250 2.0.0 ")]).await;
+
+    first.send(line.repeat(1100).as_bytes()).await;
+    assert!(first.reply().await.starts_with("552 5.3.4 "));
+    assert!(first.reply().await.starts_with("421 4.7.0 so much is not read only to be refused"));
+    first.ends_here().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_is_silent_for_too_long_is_sent_away_wherever_it_stopped() {
     let mut bench = bench(|settings| settings.accept.limits.idle_timeout = 5 * MINUTE).await;
     for stopped in ["", "EHLO a", "MAIL FR", "text\r\nof which", "text\r\n."] {

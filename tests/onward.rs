@@ -51,7 +51,7 @@ type Script = Arc<dyn Fn(&str, Timestamp) -> Option<&'static str> + Send + Sync>
 #[derive(Clone)]
 struct Peer {
     offers: Vec<String>,
-    /// In place of 250, to commands that begin so.
+    /// In place of 250, to commands that begin so. Nothing at all: the connection is cut. `(late)` before it: after two minutes.
     answers: Script,
     heard: Arc<Mutex<Vec<Heard>>>,
     clock: Clock,
@@ -70,6 +70,10 @@ impl Peer {
             let line = String::from_utf8(line).expect("UTF-8").trim_end().to_owned();
             let verb = line.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
             let mut reply = (self.answers)(&line, self.clock.now()).unwrap_or("250 2.0.0 ok").to_owned();
+            if let Some(late) = reply.strip_prefix("(late)") {
+                self.clock.wait(MINUTE * 2).await;
+                reply = late.to_owned();
+            }
             match verb.as_str() {
                 "EHLO" => reply = self.hello(),
                 "MAIL" => heard = Heard { mail: line, at: self.clock.now(), ..Heard::default() },
@@ -93,7 +97,9 @@ impl Peer {
                 }
                 _ => {}
             }
-            stream.write_all(format!("{reply}\r\n").as_bytes()).await.unwrap();
+            if reply.is_empty() || stream.write_all(format!("{reply}\r\n").as_bytes()).await.is_err() {
+                return;
+            }
         }
     }
 
@@ -272,6 +278,51 @@ async fn lines_that_were_declared_binary_go_by_data_where_they_must() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_chunk_that_was_refused_for_now_comes_again_and_nothing_is_left_of_the_first() {
+    let refused = |line: &str, now: Timestamp| {
+        (line.starts_with("BDAT") && now < FRIDAY_NOON + MINUTE).then_some("451 4.7.1 later")
+    };
+    let bench = bench_that_answers(EVERYTHING, EVERYTHING, OLD, refused).await;
+    let (envelope, content) = binary();
+    bench.submit(envelope, content).await;
+    bench.clock.wait(HOUR).await;
+    let heard = bench.first.heard();
+    assert_eq!(heard.len(), 2, "{heard:?}");
+    assert!(heard.iter().all(|heard| heard.content == content && heard.recipients.len() == 1));
+    assert!(bench.relay.queue().is_empty() && bench.second.heard().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_knows_of_a_chunk_whose_answer_was_lost() {
+    let cut =
+        |line: &str, now: Timestamp| (line.starts_with("BDAT") && now < FRIDAY_NOON + MINUTE).then_some("");
+    let bench = bench_that_answers(EVERYTHING, EVERYTHING, OLD, cut).await;
+    let (envelope, content) = binary();
+    let id = bench.submit(envelope, content).await;
+    bench.settle().await;
+    let listed = bench.relay.queue().show(id).await.unwrap();
+    assert_eq!(listed.recipients[0].state, RecipientStanding::Uncertain);
+    assert!(bench.second.heard().is_empty(), "the other host would make it two for certain");
+    bench.clock.wait(HOUR).await;
+    assert_eq!(bench.first.heard().len(), 2);
+    assert!(bench.relay.queue().is_empty() && bench.back.heard().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn eight_bits_that_nobody_declared_go_on_as_they_came() {
+    let text = "Subject: \u{fc}\r\n\r\n\u{fc}\r\n";
+    for (offers, body) in [(&["PIPELINING"][..], ""), (OLD, " BODY=8BITMIME")] {
+        let bench = bench(offers, offers, OLD).await;
+        bench.submit(envelope(&["bob@example.com"]), text).await;
+        bench.settle().await;
+        let heard = bench.first.only();
+        assert_eq!(heard.mail, format!("MAIL FROM:<alice@example.org>{body}"));
+        assert_eq!(heard.text(), text);
+        assert!(bench.relay.queue().is_empty() && bench.back.heard().is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn utf_8_goes_on_by_smtputf8_and_both_spellings_of_a_domain_are_one_destination() {
     let bench = bench(EVERYTHING, OLD, OLD).await;
     let mut envelope = envelope(&["\u{fc}ser@b\u{fc}cher.example", "bob@xn--bcher-kva.example"]);
@@ -409,6 +460,21 @@ async fn a_message_comes_back_when_its_time_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_an_attempt_brings_that_was_under_way_when_the_time_was_over_counts() {
+    for (said, returned) in [("(late)250 2.1.5 ok", false), ("(late)450 4.2.1 busy", true)] {
+        let late = move |line: &str, _: Timestamp| line.starts_with("RCPT").then_some(said);
+        let bench = bench_that_answers(EVERYTHING, EVERYTHING, OLD, late).await;
+        bench.submit(by(90, ByMode::Return, false), TEXT).await;
+        bench.clock.wait(MINUTE * 4).await;
+        assert!(bench.relay.queue().is_empty(), "{said}");
+        assert_eq!((bench.first.heard().is_empty(), bench.back.heard().len()), (returned, returned.into()));
+        if returned {
+            bench.assert_failed("5.4.7");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn in_mode_n_the_sender_is_told_at_his_time_and_the_attempts_go_on() {
     let busy = |line: &str, now: Timestamp| {
         (line.starts_with("RCPT") && now < FRIDAY_NOON + HOUR * 8).then_some("450 4.2.1 busy")
@@ -416,8 +482,11 @@ async fn in_mode_n_the_sender_is_told_at_his_time_and_the_attempts_go_on() {
     let bench = bench_that_answers(OLD, OLD, OLD, busy).await;
     bench.submit(by(600, ByMode::Notify, false), TEXT).await;
     bench.clock.wait(HOUR * 12).await;
-    let told = bench.back.only();
+    let [told, relayed] =
+        bench.back.heard().try_into().expect("of the delay once, and of the relay at the end");
     assert_eq!(told.at.since(FRIDAY_NOON).as_secs(), 600, "and not again after four hours");
+    assert!(relayed.text().contains("\r\nAction: relayed\r\n"), "{}", relayed.text());
+    assert!(relayed.text().replace("\r\n", " ").contains("from here on nobody"), "{}", relayed.text());
     assert!(told.text().contains("\r\nAction: delayed\r\n") && told.text().contains("\r\nStatus: 4.4.7\r\n"));
     let mail = bench.first.only().mail;
     assert_eq!(mail, "MAIL FROM:<alice@example.org>", "without BY, for the host knows none");

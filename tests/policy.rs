@@ -491,6 +491,9 @@ async fn a_submission_that_no_session_could_make_is_refused_and_told_as_well() {
     let bare = bench.relay.submit(to_bob(), "a\nb").await.unwrap_err();
     assert!(matches!(bare, SubmitError::BareLineEnd));
     assert_eq!(bench.rejected().await.1, "550 5.6.11 bare CR or LF in the content; end each line with CRLF");
+    let nul = bench.relay.submit(to_bob(), "a\0b\r\n").await.unwrap_err();
+    assert!(nul.reply().to_string().starts_with("550 5.6.0 line 1 has a NUL"), "{nul}");
+    assert_eq!(bench.rejected().await.2, "the content has what [content] does not permit");
     let large = bench.relay.submit(to_bob(), "x".repeat(101)).await.unwrap_err();
     assert_eq!(large.reply().to_string(), "552 5.3.4 the message is larger than this server takes");
     assert_eq!(bench.rejected().await.2, "the message is larger than any [[listener]] max_message_size");
@@ -505,6 +508,8 @@ async fn a_submission_that_no_session_could_make_is_refused_and_told_as_well() {
     assert_eq!(bench.rejected().await.2, "more than [limits] hold");
     assert_eq!(bench.relay.queue().len(), 0);
     bench.relay.submit(held, "x\r\n").await.expect("the program may");
+    let binary = Envelope { body: posthouse::mail::BodyType::BinaryMime, ..to_bob() };
+    bench.relay.submit(binary, "a\0b\r\n").await.expect("BINARYMIME has any octets");
     bench.relay.submit(envelope("alice@example.org", &many), "x\r\n").await.expect("the program may");
 }
 

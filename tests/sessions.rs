@@ -144,6 +144,17 @@ async fn a_session_with_a_refusal_is_kept_with_all_that_was_said_and_when() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_says_all_at_once_has_said_ehlo() {
+    let mut bench = bench(KeepSessions::All, ListenerTls::None).await;
+    let mut client = bench.greeted().await;
+    let all = "EHLO client.example.org\r\nMAIL FROM:<alice@example.org>\r\nQUIT";
+    client.talk(&[(all, "250-")]).await;
+    let record = bench.kept().await;
+    assert_eq!((record.stage, record.ended), (Stage::Between, Ended::Quit));
+    assert!(!record.never_said_hello());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_that_went_well_is_kept_only_where_all_are() {
     for (keep, kept) in [(KeepSessions::Failed, 0), (KeepSessions::None, 0), (KeepSessions::All, 1)] {
         let mut bench = bench(keep, ListenerTls::None).await;

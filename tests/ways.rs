@@ -135,6 +135,7 @@ async fn nothing_is_permitted_without_a_token_and_only_submission_with_that_for_
                 (401, "Bearer"),
                 "{target}"
             );
+            assert_eq!(answer.headers["connection"], "close", "a stranger keeps no place");
         }
     }
     assert_eq!(ways.post("/v1/messages", &[RAW], MESSAGE).await.code, 401);
@@ -206,6 +207,7 @@ async fn what_cannot_be_taken_is_refused_with_its_reason_and_stands_in_the_log()
         ("/v1/messages", [RAW, AS_SUBMITTER], &large, 413, "too large"),
         ("/v1/messages?from=a@example.org&to=b@nowhere.test", [RAW, AS_SUBMITTER], MESSAGE, 422, "5.4.4"),
         ("/v1/messages?to=b@example.com", [RAW, AS_SUBMITTER], "From: a@example.org\n\na\rb\n", 422, "CR"),
+        ("/v1/messages?to=b@example.com", [RAW, AS_SUBMITTER], "From: a@example.org\n\na\0b\n", 422, "NUL"),
     ] {
         let answer = ways.post(target, &headers, body.to_owned()).await;
         assert_eq!(answer.code, code, "{target}: {answer:?}");

@@ -132,6 +132,9 @@ fn what_sendmail_took_while_the_relay_was_down_is_queued_once_also_after_kill_9(
     assert!(err(&down).contains("no posthouse runs on") && err(&down).contains("waits in"), "{}", err(&down));
     let quiet = sendmail(&spool, &["-f", "alice@example.org", "dan@example.com"], "Subject: y\n\n");
     assert_eq!((code(&quiet), err(&quiet).as_str()), (0, ""));
+    // What the relay would refuse when nobody is there any more to be told is refused at once.
+    let bare = sendmail(&spool, &["-f", "alice@example.org", "dan@example.com"], "Subject: z\n\na\rb\n");
+    assert_eq!(code(&bare), 65, "{}", err(&bare));
     let files = dropped(&spool);
     assert_eq!(files.len(), 2);
     let kept: Vec<(PathBuf, Vec<u8>)> =

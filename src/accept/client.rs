@@ -12,8 +12,8 @@ use crate::net::TlsFacts;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Client {
     pub session: Option<SessionId>,
-    /// Where the connection comes from, also through a proxy that says so; `None`: it is this machine, and no network
-    /// lies between.
+    /// Where the connection comes from, also through a proxy that says so; of a session in its canonical form: IPv4
+    /// where IPv6 only maps it. `None`: it is this machine, and no network lies between.
     pub address: Option<IpAddr>,
     /// The address of the listener that it came to.
     pub listener: Option<SocketAddr>,

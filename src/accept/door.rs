@@ -60,7 +60,7 @@ impl Door {
             match accepted {
                 Ok((stream, peer)) => {
                     self.short = false;
-                    self.admit(stream, peer.ip(), &mut sessions);
+                    self.admit(stream, peer.ip().to_canonical(), &mut sessions);
                 }
                 Err(error) => self.not_accepted(&error).await,
             }

@@ -97,7 +97,7 @@ impl Front {
         self.sessions.load(Ordering::Relaxed)
     }
 
-    /// Who may relay, the rules and the limits, from now on. Open sessions take them over at their next MAIL, so that
+    /// Who may relay, the rules and the limits, from now on. Open sessions take them over at their next MAIL or AUTH, so that
     /// nothing changes within a transaction; what they were offered in EHLO stays.
     pub fn reload(&self, settings: Settings) {
         *self.settings.write().expect("no holder panics") = Arc::new(settings);
@@ -197,20 +197,22 @@ impl Place {
     /// A place among the sessions, or among those that are being turned away; `None` when both are full.
     pub fn take(front: &Arc<Front>) -> Option<Self> {
         let limit = front.settings.read().expect("no holder panics").limits.sessions;
-        let take = |count: &AtomicUsize, limit: usize| {
-            let taken = count.fetch_add(1, Ordering::Relaxed) < limit;
-            if !taken {
-                count.fetch_sub(1, Ordering::Relaxed);
-            }
-            taken
-        };
-        let welcome = take(&front.sessions, limit);
+        let welcome = take_one(&front.sessions, limit);
         if welcome {
             front.flooded.store(false, Ordering::Relaxed);
-        } else if !take(&front.turned_away, TURNED_AWAY_AT_ONCE) {
+        } else if !take_one(&front.turned_away, TURNED_AWAY_AT_ONCE) {
             return None;
         }
         Some(Self { front: Arc::clone(front), welcome, in_flight: 0 })
+    }
+
+    /// Leaves its place among the sessions for one among those that are being turned away; false when these are full.
+    pub fn give_up(&mut self) -> bool {
+        if self.welcome && take_one(&self.front.turned_away, TURNED_AWAY_AT_ONCE) {
+            self.front.sessions.fetch_sub(1, Ordering::Relaxed);
+            self.welcome = false;
+        }
+        !self.welcome
     }
 
     /// Whether there is room for this client's session.
@@ -240,6 +242,15 @@ impl Place {
     pub fn grow_in_flight(&mut self, octets: u64, max: u64) -> bool {
         octets <= self.in_flight || self.set_in_flight(octets, max)
     }
+}
+
+/// One more, unless there are as many as may be.
+fn take_one(count: &AtomicUsize, limit: usize) -> bool {
+    let taken = count.fetch_add(1, Ordering::Relaxed) < limit;
+    if !taken {
+        count.fetch_sub(1, Ordering::Relaxed);
+    }
+    taken
 }
 
 impl Drop for Place {

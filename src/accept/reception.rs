@@ -14,6 +14,7 @@ use super::trace_field::TraceField;
 use crate::clock::Timestamp;
 use crate::mail::{Address, BodyType, Content, Envelope, Origin, QueueId, Receipt, Reply};
 use crate::queue::{AcceptError, Incoming, Intake};
+use crate::smtp::server::content_fault;
 
 /// Why a message was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -132,6 +133,10 @@ impl Front {
         }
         let began = Some(self.clock.now());
         let settings = self.settings();
+        if let Some(reply) = content_fault(settings.content, envelope.body, envelope.smtputf8, &content) {
+            let reason = "the content has what [content] does not permit";
+            return Err(SubmitError::Refused { recipient: None, reply, reason });
+        }
         let decided = self.desk.whole(&settings, client, &envelope, &content).await;
         decided.map_err(|(recipient, refused)| {
             let reason = refused.refusal.reason();

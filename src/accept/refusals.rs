@@ -75,6 +75,8 @@ table! {
         "too many clients wait for a password to be compared";
     UsersUnavailable = 454 4 . 7 . 0 "authentication does not work at the moment, try again later",
         "the users cannot be asked";
+    UserGone = 421 4 . 7 . 0 "your user was removed or disabled, closing the connection",
+        "the session's user was removed or disabled after he had authenticated";
 
     // The sender.
     SenderNotTheUsers = 550 5 . 7 . 1 "this sender is none of those that your user may give",

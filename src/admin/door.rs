@@ -129,6 +129,8 @@ async fn guarded(State(tokens): State<Arc<RwLock<Tokens>>>, mut request: Request
             let error = "send Authorization: Bearer with the token of [admin] token_file".to_owned();
             let mut refusal = (StatusCode::UNAUTHORIZED, Json(Refused { error })).into_response();
             refusal.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            // One answer fits into the socket whether it is read or not: a stranger holds no place by not reading.
+            refusal.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             return refusal;
         }
     };

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use super::quoted;
 use super::tree::Place;
+use crate::mail::is_hidden;
 
 /// Where something stands in the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,9 +107,9 @@ impl Fault {
     }
 }
 
-/// What a file says may come to a terminal: control characters become question marks, but for line ends.
+/// What a file says may come to a terminal: what is hidden becomes a question mark, but for line ends.
 fn harmless(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
+    text.chars().map(|c| if is_hidden(c) && c != '\n' { '?' } else { c }).collect()
 }
 
 impl fmt::Display for Fault {

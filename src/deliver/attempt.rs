@@ -162,7 +162,6 @@ impl Courier {
             self.finish(connection).await;
             return Some(AtHost::Answered(unfit));
         }
-        let dsn = connection.extensions().dsn;
         let (report, trouble) = connection.send(offer.transaction).await;
         let refused = report.mail.as_ref().filter(|reply| reply.code() == 421);
         // Servers end connections that were idle, or that have carried enough; a new one tells more.
@@ -178,7 +177,7 @@ impl Courier {
         if report.mail.is_some() {
             self.router.succeeded(&hop);
         }
-        let fates = classify::of_transaction(&host, &report, dsn, trouble.as_ref());
+        let fates = classify::of_transaction(&host, &report, offer.notifies, trouble.as_ref());
         let fates = offer.recipients.into_iter().zip(fates).chain(unfit).collect();
         if trouble.is_none() {
             self.finish(connection).await;

@@ -138,7 +138,7 @@ pub(super) enum Fate {
     Elsewhere(Outcome),
 }
 
-/// What became of each recipient of a transaction. `dsn`: the host honours DSN requests. `lost`: the connection's
+/// What became of each recipient of a transaction. `dsn`: the host takes the requested notices over. `lost`: the connection's
 /// trouble, when it ended before the transaction did.
 pub(super) fn of_transaction(
     host: &Host,

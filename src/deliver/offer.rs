@@ -9,8 +9,10 @@
 //! - SMTPUTF8, where the addresses of this transaction and the header section are of US-ASCII (RFC 6531 section 3.6).
 //! - 8BITMIME, where no octet has its eighth bit.
 //!
+//! Octets above 127 that nobody declared are declared where 8BITMIME is offered, and go as they came where it is not, as
+//! they always went: a message does not come back for the lack of an extension that its sender never asked for.
 //! BY in mode R goes to no host without DELIVERBY, which could not keep the promise, and to none that wants more time
-//! than is left; in mode N it goes on without (RFC 2852 sections 4.1.4 and 4.2).
+//! than is left; in mode N it goes on without, and the sender is told that it did (RFC 2852 section 4.1.4.2).
 //! Not here: what an unfit host means for the recipient (`classify`), the commands (`smtp`).
 //! RFC 1870, RFC 2852, RFC 3030 section 3, RFC 6152, RFC 6531 section 3.6, RFC 9422.
 
@@ -30,6 +32,8 @@ pub(super) struct Offer {
     pub recipients: Vec<u32>,
     /// Those whom this host cannot take.
     pub unfit: Vec<(u32, Unfit)>,
+    /// The host takes over the notices that the sender asked for: it knows DSN, and the deadline that BY in mode N names.
+    pub notifies: bool,
 }
 
 impl Offer {
@@ -66,6 +70,7 @@ impl Offer {
             },
             recipients: Vec::new(),
             unfit: Vec::new(),
+            notifies: offered.dsn && (offered.deliver_by.is_some() || !tells_of_lateness(deliver_by)),
         };
         let mut room = Room::of(&offered.limits);
         for index in recipients.iter().copied() {
@@ -83,14 +88,15 @@ impl Offer {
     }
 }
 
-/// The body type that goes to this host: what was declared, or less where less is true.
+/// The body type that goes to this host: what was declared, or less where less is true; or more, where the host can be told
+/// what nobody declared.
 fn body(declared: BodyType, content: &Content, offered: &Extensions) -> BodyType {
     let seven_bit = || content.chunks().iter().all(|chunk| chunk.is_ascii());
     match declared {
-        BodyType::BinaryMime if offered.takes_binary() => BodyType::BinaryMime,
-        BodyType::BinaryMime if !content.is_lines() => BodyType::BinaryMime,
-        BodyType::BinaryMime | BodyType::EightBitMime if !seven_bit() => BodyType::EightBitMime,
-        _ => BodyType::SevenBit,
+        BodyType::BinaryMime if offered.takes_binary() || !content.is_lines() => BodyType::BinaryMime,
+        BodyType::SevenBit if !offered.eight_bit_mime => BodyType::SevenBit,
+        _ if seven_bit() => BodyType::SevenBit,
+        _ => BodyType::EightBitMime,
     }
 }
 
@@ -116,6 +122,10 @@ fn unfit_time(deliver_by: Option<DeliverBy>, offered: &Extensions) -> Option<Unf
         }
         Some(_) => None,
     }
+}
+
+fn tells_of_lateness(deliver_by: Option<DeliverBy>) -> bool {
+    deliver_by.is_some_and(|by| by.mode == ByMode::Notify)
 }
 
 fn sender_is_ascii(envelope: &Envelope) -> bool {
@@ -202,6 +212,21 @@ mod tests {
     }
 
     #[test]
+    fn eight_bits_that_nobody_declared_are_declared_where_they_can_be_and_never_come_back() {
+        let old = Extensions::default();
+        let new = Extensions { eight_bit_mime: true, ..Extensions::default() };
+        let mut envelope = envelope(&["b@example.com"]);
+        let text = "Subject: \u{e9}\r\n\r\n\u{e9}\r\n";
+        assert_eq!(offer(&envelope, text, &old).transaction.body, BodyType::SevenBit);
+        assert!(unfit(&envelope, text, &old).is_empty() && unfit(&envelope, text, &new).is_empty());
+        assert_eq!(offer(&envelope, text, &new).transaction.body, BodyType::EightBitMime);
+        assert_eq!(offer(&envelope, "a\r\n", &new).transaction.body, BodyType::SevenBit);
+        envelope.body = BodyType::EightBitMime;
+        assert_eq!(unfit(&envelope, text, &old), [Unfit::EightBit], "RFC 6152 section 3 leaves no other way");
+        assert!(unfit(&envelope, "a\r\n", &old).is_empty());
+    }
+
+    #[test]
     fn utf_8_is_needed_by_whom_it_concerns() {
         let bare = Extensions::default();
         let mut mixed = envelope(&["b@example.com", "\u{e9}@example.com", "c@b\u{fc}cher.example"]);
@@ -235,6 +260,12 @@ mod tests {
         assert_eq!(by(600, Return, None), Ok(Unfit::NoDeliverBy));
         assert_eq!(by(30, Notify, Some(1000)), Err(-30));
         assert_eq!(by(30, Notify, None), Err(-30));
+        let notifies = |mode, deliver_by| {
+            let mut envelope = envelope(&["b@example.com"]);
+            envelope.deliver_by = Some(DeliverBy { seconds: 600, mode, trace: false });
+            offer(&envelope, "", &Extensions { dsn: true, deliver_by, ..Extensions::default() }).notifies
+        };
+        assert!(notifies(Notify, Some(0)) && notifies(Return, Some(0)) && !notifies(Notify, None));
     }
 
     #[test]

@@ -42,15 +42,13 @@ async fn hand_over(
     let mut outcomes = vec![None; envelope.recipients.len()];
     let mut waiting: Vec<u32> = (0..outcomes.len() as u32).collect();
     while !waiting.is_empty() && connection.is_ready().await {
-        let offered = connection.extensions();
-        let dsn = offered.dsn;
-        let offer = Offer::of(envelope, content, &waiting, offered, Duration::ZERO);
+        let offer = Offer::of(envelope, content, &waiting, connection.extensions(), Duration::ZERO);
         for (index, why) in &offer.unfit {
             outcomes[*index as usize] = Some(classify::unfit(host, *why));
         }
         if !offer.recipients.is_empty() {
             let (report, trouble) = connection.send(offer.transaction).await;
-            let fates = classify::of_transaction(host, &report, dsn, trouble.as_ref());
+            let fates = classify::of_transaction(host, &report, offer.notifies, trouble.as_ref());
             for (index, Fate::Settled(outcome) | Fate::Elsewhere(outcome)) in
                 offer.recipients.iter().zip(fates)
             {

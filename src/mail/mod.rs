@@ -8,6 +8,7 @@ mod address;
 mod address_pattern;
 mod content;
 mod envelope;
+mod hidden;
 mod id;
 mod outcome;
 mod reply;
@@ -21,6 +22,7 @@ pub use envelope::{
     BodyType, ByMode, DeliverBy, Envelope, Notify, Origin, OriginalRecipient, OriginalRecipientError,
     Recipient, Ret, decode_xtext, encode_xtext,
 };
+pub use hidden::is_hidden;
 pub use id::{ParseIdError, QueueId, Receipt, SessionId};
 pub use outcome::{Host, Outcome, Verdict};
 pub use reply::{EnhancedStatus, EnhancedStatusError, Reply, ReplyClass};

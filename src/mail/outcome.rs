@@ -11,7 +11,8 @@ use super::{EnhancedStatus, Reply};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
-    /// The next hop took responsibility; `dsn` tells whether it also took over the DSN request (RFC 3461).
+    /// The next hop took responsibility; `dsn` tells whether it also took over the DSN request (RFC 3461), and with it
+    /// a deadline of which the sender wants to be told (RFC 2852 section 4.1.4.2).
     Delivered { dsn: bool },
     /// Not now: tried again by the schedule.
     Deferred,

@@ -25,13 +25,14 @@ pub fn decode_unitext(text: &str) -> Option<String> {
     Some(decoded)
 }
 
-/// HEXPOINT, but for control characters: 2 to 6 hexadecimal digits, as few as there can be.
+/// HEXPOINT, but for control characters: 2 to 6 hexadecimal digits, as few as there can be, of a character that could not
+/// stand there itself.
 fn embedded_char(point: &str) -> Option<char> {
     let well_formed = (2..=6).contains(&point.len()) && point.bytes().all(|b| b.is_ascii_hexdigit());
     if !well_formed || (point.len() > 2 && point.starts_with('0')) {
         return None;
     }
-    char::from_u32(u32::from_str_radix(point, 16).ok()?).filter(|c| !c.is_control())
+    char::from_u32(u32::from_str_radix(point, 16).ok()?).filter(|c| !c.is_control() && !is_plain(*c))
 }
 
 /// Encodes as utf-8-addr-xtext.
@@ -83,6 +84,7 @@ mod tests {
             "\\x{}",
             "\\x{9}",
             "\\x{0E9}",
+            "\\x{61}",
             "\\x{D800}",
             "\\x{110000}",
             "\\x{+9}",

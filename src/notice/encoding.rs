@@ -8,6 +8,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::mail::is_hidden;
+
 /// Lines end here where a blank permits it.
 const LINE: usize = 76;
 /// A word longer than this is cut, because no line may be longer than 998 octets.
@@ -25,13 +27,8 @@ pub(super) fn ascii(text: &str) -> String {
 
 /// For text: control characters become blanks, and so does what would turn the direction of writing or end a line.
 pub(super) fn printable(text: &str) -> String {
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c,
-                '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}' | '\u{200b}' | '\u{200e}' | '\u{200f}'
-                | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{fff9}'..='\u{fffb}'
-                | '\u{e0000}'..='\u{e007f}')
-    };
+    // Two that join letters are a part of some languages.
+    let hidden = |c: char| is_hidden(c) && !matches!(c, '\u{200c}' | '\u{200d}');
     text.chars().map(|character| if hidden(character) { ' ' } else { character }).collect()
 }
 

@@ -12,12 +12,13 @@
 //! Without NOTIFY, RFC 3461 section 4.1 leaves the delay to the custom of the relay; ours is to tell, because a
 //! sender who hears nothing sends again. A success is told as `relayed`, and only where the chain of hops that
 //! understand DSN ends with us: a next hop that knows DSN has been handed the request and answers for itself. Who asked
-//! for a trace of his deadline (BY with `T`, RFC 2852 section 4) is told of each relay on the way, but against NEVER.
+//! for a trace of his deadline (BY with `T`, RFC 2852 section 4) is told of each relay on the way, but against NEVER;
+//! and so is he who wanted to be told when it is late (mode N), where the next hop will not (section 4.1.4.2).
 //!
 //! Contract: pure functions of the envelope. Not here: when it is due, whether notices are switched off (`queue`).
 //! RFC 3461 sections 4.1, 5.2 and 6; RFC 5321 section 4.5.5.
 
-use crate::mail::{Envelope, Notify, Recipient};
+use crate::mail::{ByMode, DeliverBy, Envelope, Notify, Recipient};
 
 /// Is the sender told that `recipient` failed for good?
 pub fn failure_owed(envelope: &Envelope, recipient: &Recipient) -> bool {
@@ -33,14 +34,15 @@ pub fn delay_owed(envelope: &Envelope, recipient: &Recipient) -> bool {
 /// [`crate::mail::Verdict::Delivered`]: the next hop has taken the request over.
 pub fn success_owed(envelope: &Envelope, recipient: &Recipient, dsn_handed_on: bool) -> bool {
     let asked = !dsn_handed_on && recipient.notify.is_some_and(|notify| notify.success);
-    let traced = envelope.deliver_by.is_some_and(|by| by.trace) && recipient.notify != Some(Notify::NEVER);
-    !envelope.reverse_path.is_null() && (asked || traced)
+    let last_word = |by: DeliverBy| by.trace || (by.mode == ByMode::Notify && !dsn_handed_on);
+    let by = envelope.deliver_by.is_some_and(last_word) && recipient.notify != Some(Notify::NEVER);
+    !envelope.reverse_path.is_null() && (asked || by)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::{ByMode, DeliverBy, ReversePath};
+    use crate::mail::ReversePath;
 
     /// (failure, delay, success without DSN at the next hop, success with it)
     fn owed(reverse_path: ReversePath, notify: Option<Notify>) -> (bool, bool, bool, bool) {
@@ -91,6 +93,17 @@ mod tests {
         }
         envelope.deliver_by = Some(DeliverBy { trace: false, ..envelope.deliver_by.unwrap() });
         assert!(!success_owed(&envelope, &envelope.recipients[0], true));
+    }
+
+    #[test]
+    fn who_wants_to_hear_of_lateness_is_told_that_he_will_not_but_against_never() {
+        let mut envelope = Envelope::new(sender(), ["rose@example.net".parse().unwrap()]);
+        envelope.deliver_by = Some(DeliverBy { seconds: 60, mode: ByMode::Notify, trace: false });
+        let owed =
+            |envelope: &Envelope, handed_on| success_owed(envelope, &envelope.recipients[0], handed_on);
+        assert!(owed(&envelope, false) && !owed(&envelope, true));
+        envelope.recipients[0].notify = Some(Notify::NEVER);
+        assert!(!owed(&envelope, false));
     }
 
     #[test]

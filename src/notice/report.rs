@@ -17,8 +17,8 @@ use super::status::delivery_status;
 use super::subject::Subject;
 use crate::clock::Timestamp;
 use crate::mail::{
-    Address, BodyType, Content, Envelope, Notify, Origin, Outcome, QueueId, Recipient, Ret, ReversePath,
-    Verdict,
+    Address, BodyType, ByMode, Content, Envelope, Notify, Origin, Outcome, QueueId, Recipient, Ret,
+    ReversePath, Verdict,
 };
 
 /// What is the same for all notices of a relay.
@@ -108,6 +108,11 @@ impl Report<'_> {
     pub(super) fn is_trace(&self) -> bool {
         let verdict = |reported: &Reported<'_>| reported.outcome.map(|outcome| outcome.verdict);
         self.recipients.iter().any(|reported| verdict(reported) == Some(Verdict::Delivered { dsn: true }))
+    }
+
+    /// The next hop will not tell when it is late, as the sender wanted.
+    pub(super) fn lacks_deadline(&self) -> bool {
+        self.envelope.deliver_by.is_some_and(|by| by.mode == ByMode::Notify)
     }
 
     /// The message, where it goes back whole. RET speaks of failures; other notices bring the header section (RFC 3461

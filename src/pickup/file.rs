@@ -3,14 +3,17 @@
 //! Contract: [`read`] gives envelope, content and key of a file that may be taken, or says why it may not; [`set_aside`]
 //! moves it to `bad/`. All of it blocks.
 //! Invariants: only regular files are read, no link is followed, and the file that was looked at is the one that is
-//! read. A file belongs to the relay's user, to root, or to the owner of the folder; others might be links to what is
-//! not theirs to send.
+//! read. A file has one name and belongs to the relay's user, to root, or to the owner of the folder; others might be
+//! links to what is not theirs to send.
 //! Not here: when a file is taken (`taking`).
 
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, renameat, statat};
+use rustix::io::Errno;
 
 use super::drop_folder::sync_folder;
 use crate::mail::{Content, Envelope};
@@ -33,6 +36,8 @@ pub(super) struct Found {
 pub(super) enum Fault {
     #[error("it is no regular file; links are not followed")]
     NotAFile,
+    #[error("it has a second name (a hard link), and might be a file of somebody else's")]
+    ManyNames,
     #[error("it belongs to user {0}, who is neither posthouse's own, nor root, nor the owner of the folder")]
     Stranger(u32),
     #[error("it has {size} octets; at most {max} are taken")]
@@ -54,11 +59,14 @@ pub(super) fn read(path: &Path, origin: &str, max: u64) -> Result<Found, Fault> 
         return Err(Fault::NotAFile);
     }
     // Should it have become a link or a pipe meanwhile, it is not followed, nor waited for.
-    let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits() as i32;
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     let facts = file.metadata()?;
     if !facts.is_file() {
         return Err(Fault::NotAFile);
+    }
+    if facts.nlink() > 1 {
+        return Err(Fault::ManyNames);
     }
     let folder = path.parent().unwrap_or(Path::new(".")).metadata()?;
     let own = rustix::process::geteuid().as_raw();
@@ -104,7 +112,8 @@ fn found(text: &[u8], facts: &Metadata, origin: &str) -> Result<Found, Fault> {
     Ok(Found { envelope, content, key, request })
 }
 
-/// Moves a file to `bad/` beside it, with the reason. Nothing that lies there is written over.
+/// Moves a file to `bad/` beside it, with the reason. Nothing that lies there is written over, and no link is followed:
+/// whoever may write to the folder might have made `bad/`, and what is in it.
 pub(super) fn set_aside(path: &Path, name: &str, reason: &str) -> io::Result<PathBuf> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let bad = folder.join(BAD);
@@ -112,15 +121,74 @@ pub(super) fn set_aside(path: &Path, name: &str, reason: &str) -> io::Result<Pat
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    let mut to = bad.join(name);
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = File::from(openat(CWD, &bad, flags, Mode::empty())?);
+    let mut to = name.to_owned();
     let mut number = 1;
-    while to.symlink_metadata().is_ok() {
-        to = bad.join(format!("{number}-{name}"));
+    while is_there(&opened, &to)? || is_there(&opened, &reason_name(&to))? {
+        to = format!("{number}-{name}");
         number += 1;
     }
-    std::fs::write(to.with_extension("txt"), format!("{reason}\n"))?;
-    std::fs::rename(path, &to)?;
-    sync_folder(&bad)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(openat(&opened, reason_name(&to), flags, Mode::RUSR | Mode::WUSR)?);
+    file.write_all(format!("{reason}\n").as_bytes())?;
+    renameat(CWD, path, &opened, &to)?;
+    opened.sync_all()?;
     sync_folder(folder)?;
-    Ok(to)
+    Ok(bad.join(to))
+}
+
+/// Whether the folder has anything of this name, be it a link that leads nowhere.
+fn is_there(folder: &File, name: &str) -> io::Result<bool> {
+    match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The name of the text that says why.
+fn reason_name(name: &str) -> String {
+    format!("{}.txt", name.strip_suffix(".eml").unwrap_or(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_set_aside_writes_over_nothing_and_through_no_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let aside = || {
+            std::fs::write(at("x.eml.taking"), "no message").unwrap();
+            set_aside(&at("x.eml.taking"), "x.eml", "it is bad")
+        };
+        std::fs::write(at("precious"), "stays").unwrap();
+        std::fs::create_dir(at("bad")).unwrap();
+        std::os::unix::fs::symlink(at("precious"), at("bad/x.txt")).unwrap();
+        std::fs::write(at("bad/1-x.eml"), "stays").unwrap();
+        assert_eq!(aside().unwrap(), at("bad/2-x.eml"));
+        assert_eq!(std::fs::read_to_string(at("bad/2-x.txt")).unwrap(), "it is bad\n");
+        for kept in ["precious", "bad/1-x.eml"] {
+            assert_eq!(std::fs::read_to_string(at(kept)).unwrap(), "stays", "{kept}");
+        }
+
+        std::fs::remove_dir_all(at("bad")).unwrap();
+        std::fs::create_dir(at("elsewhere")).unwrap();
+        std::os::unix::fs::symlink(at("elsewhere"), at("bad")).unwrap();
+        assert!(aside().is_err());
+        assert_eq!(std::fs::read_dir(at("elsewhere")).unwrap().count(), 0);
+        assert!(at("x.eml.taking").exists());
+    }
+
+    #[test]
+    fn a_file_with_a_second_name_is_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("x.eml"), "From: a@example.org\nTo: b@example.com\n\nx\n").unwrap();
+        assert!(read(&at("x.eml"), "example.org", 1000).is_ok());
+        std::fs::hard_link(at("x.eml"), at("another")).unwrap();
+        assert!(matches!(read(&at("x.eml"), "example.org", 1000), Err(Fault::ManyNames)));
+    }
 }

@@ -3,7 +3,8 @@
 //! Contract: one look at every folder each second of real time. A file `x.eml` becomes `x.eml.taking`, is handed in, and
 //! is removed when its message is safe; one that was left behind as `.taking` by a crash is taken at once. After a
 //! refusal that is not final it is `x.eml` again, and looked at after [`LOOKS_LATER`] looks.
-//! Invariants: at most [`AT_ONCE`] files of a folder are being taken; what happens to one does not stop the others.
+//! Invariants: at most [`AT_ONCE`] files of a folder are being taken; what happens to one does not stop the others. In the
+//! program's log their names are quoted (`?`): whoever names a file writes no line there.
 //! Not here: what is in a file, and what becomes of a bad one (`file`).
 
 use std::collections::HashMap;
@@ -191,7 +192,7 @@ async fn take(desk: Desk, folder: Arc<Path>, name: String) -> Taken {
         Ok(found) => found,
         Err(Fault::Io(error)) if error.kind() == io::ErrorKind::NotFound => return Taken::Gone,
         Err(Fault::Io(error)) => {
-            tracing::warn!(%error, file = %taking.display(), "cannot take the file; it is tried again");
+            tracing::warn!(%error, file = ?taking, "cannot take the file; it is tried again");
             return back(&folder, taking, own).await;
         }
         Err(fault) => {
@@ -204,14 +205,14 @@ async fn take(desk: Desk, folder: Arc<Path>, name: String) -> Taken {
     let key = Some((&found.key, found.request));
     match desk.hand_in(&Client::here(), key, found.envelope, found.content).await {
         Ok(handed) => {
-            tracing::info!(file = %own, id = %handed.id, again = handed.again, "taken from a pickup folder");
+            tracing::info!(file = ?own, id = %handed.id, again = handed.again, "taken from a pickup folder");
             remove(taking).await;
             Taken::Gone
         }
         Err(refused) => {
             let reply = reply(&refused);
             if reply.class() == ReplyClass::TransientFailure {
-                tracing::warn!(file = %own, %reply, "a file was not taken yet; it is tried again");
+                tracing::warn!(file = ?own, %reply, "a file was not taken yet; it is tried again");
                 return back(&folder, taking, own).await;
             }
             if !matches!(refused, Refused::Relay(_)) {
@@ -247,9 +248,13 @@ async fn remove(path: PathBuf) {
 /// Under its own name again, to be tried later.
 async fn back(folder: &Path, taking: PathBuf, own: String) -> Taken {
     let to = folder.join(&own);
-    let moved = tokio::task::spawn_blocking(move || std::fs::rename(taking, to)).await;
-    if let Ok(Err(error)) = moved {
-        tracing::warn!(%error, file = %own, "cannot put a file back");
+    let moved = tokio::task::spawn_blocking(move || match std::fs::rename(&taking, to) {
+        // It has never lost its own name, perhaps since the other is too long; or it is gone.
+        Err(_) if taking.symlink_metadata().is_err() => Ok(()),
+        moved => moved,
+    });
+    if let Ok(Err(error)) = moved.await {
+        tracing::warn!(%error, file = ?own, "cannot put a file back");
         return Taken::Later(format!("{own}{TAKING}"));
     }
     Taken::Later(own)
@@ -261,11 +266,11 @@ async fn aside(taking: PathBuf, own: String, reason: String) -> Taken {
     let moved = tokio::task::spawn_blocking(move || file::set_aside(&taking, &name, &why)).await;
     match moved.expect("moving does not panic") {
         Ok(to) => {
-            tracing::warn!(%reason, file = %to.display(), "a file of a pickup folder is no message for us");
+            tracing::warn!(%reason, file = ?to, "a file of a pickup folder is no message for us");
             Taken::Gone
         }
         Err(error) => {
-            tracing::error!(%error, file = %own, "cannot set a bad file aside");
+            tracing::error!(%error, file = ?own, "cannot set a bad file aside");
             Taken::Later(format!("{own}{TAKING}"))
         }
     }

@@ -115,19 +115,17 @@ impl Desk {
     }
 }
 
-/// Declares what the content needs: 8BITMIME for octets outside US-ASCII (RFC 6152), SMTPUTF8 where they stand in
-/// the header section or an address (RFC 6531).
+/// Declares SMTPUTF8 where octets outside US-ASCII stand in the header section or an address (RFC 6531), and 8BITMIME
+/// with it. Elsewhere they stay undeclared, as from a client that says nothing: they are declared to the hosts that offer
+/// 8BITMIME, and what a program has to say does not come back from the others.
 fn declare(envelope: &mut Envelope, content: &Content) {
-    if envelope.body == BodyType::SevenBit && !content.chunks().iter().all(|chunk| chunk.is_ascii()) {
-        envelope.body = BodyType::EightBitMime;
-    }
+    let is_ascii = content.chunks().iter().all(|chunk| chunk.is_ascii());
     let addresses = envelope.recipients.iter().map(|recipient| &recipient.address);
     let mut addresses = addresses.chain(envelope.reverse_path.address());
     envelope.smtputf8 |= addresses.any(|address| !address.as_str().is_ascii());
-    if envelope.body != BodyType::SevenBit && !envelope.smtputf8 {
-        let octets = content.to_bytes();
-        let header = memchr::memmem::find(&octets, b"\r\n\r\n").map_or(&octets[..], |end| &octets[..end]);
-        envelope.smtputf8 = !header.is_ascii();
+    envelope.smtputf8 |= !is_ascii && !content.has_ascii_header();
+    if envelope.smtputf8 && !is_ascii && envelope.body == BodyType::SevenBit {
+        envelope.body = BodyType::EightBitMime;
     }
 }
 
@@ -152,7 +150,7 @@ mod tests {
     fn what_the_content_needs_is_declared() {
         for (text, body, smtputf8) in [
             ("Subject: x\r\n\r\nx\r\n", BodyType::SevenBit, false),
-            ("Subject: x\r\n\r\n\u{e9}\r\n", BodyType::EightBitMime, false),
+            ("Subject: x\r\n\r\n\u{e9}\r\n", BodyType::SevenBit, false),
             ("Subject: \u{e9}\r\n\r\nx\r\n", BodyType::EightBitMime, true),
         ] {
             let to: Address = "bob@example.com".parse().unwrap();

@@ -37,7 +37,8 @@ pub struct Draft {
     pub text: Option<String>,
     /// The body as HTML; with `text` it is the alternative that is preferred.
     pub html: Option<String>,
-    /// Further fields of the header section.
+    /// Further fields of the header section. US-ASCII stands there as it is; other text is encoded, in Reply-To and
+    /// Sender (one mailbox then) the name alone.
     pub headers: BTreeMap<String, String>,
     pub attachments: Vec<Attachment>,
     pub dsn: Dsn,
@@ -133,7 +134,12 @@ impl Draft {
             .header("Date", Raw::new(now.to_rfc5322()))
             .header("Message-ID", Raw::new(format!("<{id}@{host}>")));
         for (name, value) in self.headers {
-            message = message.header(name, Text::new(value));
+            message = match name.to_ascii_lowercase().as_str() {
+                "reply-to" if !value.is_ascii() => message.header(name, mailbox("Reply-To", &value)?.0),
+                "sender" if !value.is_ascii() => message.header(name, mailbox("Sender", &value)?.0),
+                _ if stands_as_it_is(&value) => message.header(name, Raw::new(value)),
+                _ => message.header(name, Text::new(value)),
+            };
         }
         if let Some(text) = self.text {
             message = message.text_body(line_ends(&text));
@@ -232,6 +238,13 @@ impl Dsn {
     }
 }
 
+/// Whether a value needs no encoding but folds: one of a field such as References or List-Unsubscribe means something
+/// else when it is encoded, however long it is (RFC 2047 section 5).
+fn stands_as_it_is(value: &str) -> bool {
+    const LONGEST_WORD: usize = 900;
+    value.is_ascii() && value.split([' ', '\t']).all(|word| word.len() <= LONGEST_WORD)
+}
+
 /// A line may end with LF, CRLF or CR in JSON; the message has CRLF everywhere in the end.
 fn line_ends(text: &str) -> String {
     text.replace("\r\n", "\n").replace('\r', "\n")
@@ -308,6 +321,30 @@ mod tests {
             content.contains("multipart/alternative") && content.contains("multipart/mixed"),
             "{content}"
         );
+    }
+
+    #[test]
+    fn further_fields_mean_what_they_meant_however_long_they_are() {
+        let ids: Vec<String> =
+            (0..8).map(|n| format!("<{}.{n}@mail.example.org>", "0123".repeat(9))).collect();
+        let link = format!("<https://example.org/{}>", "x".repeat(100));
+        let (_, content) = compose(serde_json::json!({
+            "from": "a@example.org", "to": ["b@example.com"],
+            "headers": {
+                "References": ids.join(" "), "List-Unsubscribe": link,
+                "Reply-To": "\u{dc}nal <u@example.org>", "X-Text": "\u{dc}", "X-Long": "w".repeat(2000),
+            },
+        }))
+        .unwrap();
+        let unfolded = content.replace("\r\n ", " ");
+        assert!(unfolded.contains(&format!("References: {}\r\n", ids.join(" "))), "{content}");
+        assert!(unfolded.contains(&format!("List-Unsubscribe: {link}\r\n")), "{content}");
+        assert!(unfolded.contains("?= <u@example.org>\r\n"), "{content}");
+        assert!(content.is_ascii() && content.lines().all(|line| line.len() < 998), "{content}");
+        let draft = serde_json::json!({
+            "from": "a@example.org", "to": ["b@example.com"], "headers": {"Reply-To": "\u{dc}nal, b@example.org"},
+        });
+        assert!(compose(draft).is_err());
     }
 
     #[test]

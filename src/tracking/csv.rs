@@ -1,7 +1,7 @@
 //! Events as a table for spreadsheets: RFC 4180.
 //!
 //! Contract: a header line with the names of all fields, then a line for each event; lists are joined by semicolons.
-//! A cell that begins with `=`, `+`, `-`, `@`, a tab or a carriage return gets an apostrophe in front, because
+//! A cell that begins with `=`, `+`, `-`, `@` (also in full width), a tab or a carriage return gets an apostrophe in front, because
 //! spreadsheets would run it as a formula, and strangers choose addresses and replies. Whoever needs the exact text
 //! takes the JSON Lines.
 //! Not here: reading.
@@ -43,7 +43,8 @@ fn write_line(out: &mut impl Write, cells: &[impl AsRef<str>]) -> io::Result<()>
 }
 
 fn write_cell(out: &mut impl Write, cell: &str) -> io::Result<()> {
-    let guard = if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
+    const RUNS: [char; 10] = ['=', '+', '-', '@', '\t', '\r', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
+    let guard = if cell.starts_with(RUNS) { "'" } else { "" };
     if cell.contains([',', '"', '\r', '\n']) {
         write!(out, "\"{guard}{}\"", cell.replace('"', "\"\""))
     } else {
@@ -77,5 +78,8 @@ mod tests {
         );
         assert!(line.contains(",\"line one\nline two\","), "{line}");
         assert!(line.ends_with("\r\n"));
+        let mut full_width = Vec::new();
+        write_cell(&mut full_width, "\u{ff1d}cmd()@example.org").unwrap();
+        assert!(full_width.starts_with(b"'"), "addresses in UTF-8 may begin so");
     }
 }

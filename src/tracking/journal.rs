@@ -2,7 +2,7 @@
 //!
 //! Contract: an event is stamped, written as a line into a shared buffer and passed to the subscribers, all without
 //! waiting. A thread takes the whole buffer and appends it with one write: at once when it comes after a pause, in
-//! batches under load, so that busy sessions don't wake a thread for each event ([`REST`]).
+//! batches under load, so that busy sessions don't wake a thread for each event ([`BUSY`]).
 //! When the disk fails or is slower than the events for long, events are lost and counted; it is said once in the
 //! program's log when that begins and once when it ends.
 //! Invariants: lines stand in the order of their stamps; the buffer never exceeds its limit; when the last clone is
@@ -30,7 +30,10 @@ use crate::mail::SessionId;
 const SUBSCRIBER_EVENTS_MAX: usize = 8192;
 /// Bytes of lines that may wait for the disk; what comes beyond them is lost and counted.
 const BUFFER_BYTES_MAX: usize = 64 << 20;
-/// After a write the thread rests this long, unless somebody waits for it: events gather meanwhile.
+/// After so many writes in a row, none of them longer than [`PAUSE`] after the one before, the thread rests for [`REST`]
+/// after each: events gather meanwhile. What has not been written is lost with a killed process.
+const BUSY: u32 = 64;
+const PAUSE: Duration = Duration::from_millis(10);
 const REST: Duration = Duration::from_millis(20);
 /// So many bytes end the rest.
 const BUFFER_BYTES_REST: usize = 1 << 20;
@@ -283,10 +286,16 @@ impl Shared {
     fn write_until_closed(&self, mut folder: Folder) {
         let mut failing = false;
         let mut spare = Vec::new();
+        let mut in_a_row = 0;
         loop {
-            let state = self.lock();
-            let waited = self.filled.wait_while(state, |state| state.bytes == 0 && !state.closed);
-            let mut state = waited.expect("no holder of the buffer panics");
+            let is_idle = |state: &mut State| state.bytes == 0 && !state.closed;
+            let waited = self.filled.wait_timeout_while(self.lock(), PAUSE, is_idle);
+            let (mut state, waited) = waited.expect("no holder of the buffer panics");
+            in_a_row = if waited.timed_out() { 0 } else { in_a_row + 1 };
+            if waited.timed_out() {
+                let waited = self.filled.wait_while(state, is_idle);
+                state = waited.expect("no holder of the buffer panics");
+            }
             if state.bytes == 0 {
                 return;
             }
@@ -310,7 +319,9 @@ impl Shared {
             }
             self.lock().lines_done += count;
             self.emptied.notify_all();
-            self.rest();
+            if in_a_row > BUSY {
+                self.rest();
+            }
         }
     }
 

@@ -48,6 +48,8 @@ pub(super) fn of(session: &SessionRecord) -> Verdict {
     let (side, template) = row(session);
     let silence = session.silence_ms.map_or_else(|| "some time".to_owned(), seconds);
     let detail = session.detail.as_deref().unwrap_or("see the last reply");
+    // The sentence says so itself.
+    let detail = detail.strip_prefix("the TLS handshake failed: ").unwrap_or(detail);
     let sentence = template.replace("{silence}", &silence).replace("{detail}", detail);
     Verdict { side, sentence }
 }
@@ -320,6 +322,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn that_a_handshake_failed_is_said_once() {
+        let mut failed = session(Stage::Tls, Ended::TlsFailed, 0, 0, 0);
+        failed.detail = Some("the TLS handshake failed: peer misbehaved".into());
+        let sentence = failed.verdict().sentence;
+        assert!(sentence.starts_with("The TLS handshake failed: peer misbehaved."), "{sentence}");
     }
 
     #[test]

@@ -56,6 +56,13 @@ pub trait Authenticator: Send + Sync {
         Box::pin(async { Ok(Err(TokenRefusal::invalid_token())) })
     }
 
+    /// Whether one who has authenticated is a user still. Asked for each message of his session; no ends it with 421, so
+    /// that who is taken out sends nothing more, however long his session was open.
+    fn is_user(&self, name: &str) -> bool {
+        let _ = name;
+        true
+    }
+
     /// The reverse-paths that a user may give, `<>` only where it is among them. Asked for each message. `None`: he is
     /// not held to any, and `[relaying] senders` holds for him as for everybody.
     fn senders(&self, user: &str) -> Option<Arc<[SenderPattern]>> {

@@ -81,6 +81,11 @@ impl Gate {
         served.copied().collect()
     }
 
+    /// Whether one who has authenticated is a user still.
+    pub fn is_user(&self, settings: &AuthSettings, name: &str) -> bool {
+        self.authenticator(settings).is_some_and(|authenticator| authenticator.is_user(name))
+    }
+
     /// The addresses that a user is held to.
     pub fn senders(&self, settings: &AuthSettings, user: &str) -> Option<Arc<[SenderPattern]>> {
         self.authenticator(settings)?.senders(user)
@@ -111,7 +116,7 @@ impl Gate {
         let authenticator = self.open(name, door)?;
         let answer = authenticator.scram_keys(name).await;
         let keys = answer.map_err(|error| no_answer(&error, name))?;
-        let keys = keys.unwrap_or_else(|| ScramKeys::decoy(&self.decoy, name));
+        let keys = keys.unwrap_or_else(|| ScramKeys::decoy(&self.decoy, name, None));
         Ok(end(exchange.keys(keys)))
     }
 

@@ -115,10 +115,13 @@ impl Guessing {
             return Verdict::Locked;
         }
         if right {
-            tables.known.set(keys.pair, Count { failures: 0, last: now });
-            if let Some(name) = &keys.name {
+            // Who has a count of his own says nothing of those who guess at his name elsewhere.
+            if !tables.is_known(&keys, now)
+                && let Some(name) = &keys.name
+            {
                 tables.suspects.forget(name);
             }
+            tables.known.set(keys.pair, Count { failures: 0, last: now });
             return Verdict::Right;
         }
         let failures = tables.fail(&keys, limit, now);
@@ -191,7 +194,8 @@ impl Keys {
         let pair = if network.len() == 4 { 2 } else { 3 };
         Self {
             address: key(0, [&network, b""]),
-            name: (!name.is_empty()).then(|| key(1, [name, b""])),
+            // An authenticator may take ALICE for alice, and a guess at the one is a guess at the other.
+            name: (!name.is_empty()).then(|| key(1, [attempt.name.to_lowercase().as_bytes(), b""])),
             pair: key(pair, [&network, name]),
         }
     }
@@ -247,7 +251,9 @@ mod tests {
             fail(&guessing, from(&format!("192.0.2.{number}"), "alice"), 1);
         }
         assert!(guessing.is_locked(from("192.0.2.20", "alice"), LIMIT));
+        assert!(guessing.is_locked(from("192.0.2.20", "Alice"), LIMIT), "however it is written");
         assert_eq!(guessing.judge(from("192.0.2.7", "alice"), true, LIMIT), Verdict::Right);
+        assert!(guessing.is_locked(from("192.0.2.20", "alice"), LIMIT), "whoever logs in meanwhile");
         // Guessing from there counts all the same.
         fail(&guessing, from("192.0.2.7", "alice"), 5);
         assert!(guessing.is_locked(from("192.0.2.7", "alice"), LIMIT));

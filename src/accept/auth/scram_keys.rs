@@ -51,12 +51,14 @@ impl ScramKeys {
         Self::derive(password, &salt, ITERATIONS)
     }
 
-    /// Keys of nobody, which no password fits: always the same ones for a name, so that asking twice tells nothing.
-    pub(super) fn decoy(secret: &[u8; KEY], name: &str) -> Self {
+    /// Keys of nobody, which no password fits: always the same ones for a name, so that asking twice tells nothing. With as
+    /// long a salt and as much work as those of `like`, a user who is there, since the client sees both.
+    pub(super) fn decoy(secret: &[u8; KEY], name: &str, like: Option<&Self>) -> Self {
         let part = |what: &str| sign(secret, format!("{what} {name}").as_bytes());
+        let (length, iterations) = like.map_or((SALT, ITERATIONS), |keys| (keys.salt.len(), keys.iterations));
         Self {
-            salt: part("salt")[..SALT].to_vec(),
-            iterations: ITERATIONS,
+            salt: part("salt")[..length.min(KEY)].to_vec(),
+            iterations,
             stored_key: part("stored key"),
             server_key: part("server key"),
         }
@@ -64,7 +66,7 @@ impl ScramKeys {
 
     /// The same salt and work, but no password fits any more.
     pub(super) fn spoilt(&self, secret: &[u8; KEY], name: &str) -> Self {
-        Self { salt: self.salt.clone(), iterations: self.iterations, ..Self::decoy(secret, name) }
+        Self { salt: self.salt.clone(), iterations: self.iterations, ..Self::decoy(secret, name, None) }
     }
 
     /// Whether the client knows the password (RFC 5802 section 3, ClientProof).
@@ -153,9 +155,18 @@ mod tests {
     #[test]
     fn a_decoy_is_the_same_each_time_and_differs_by_name() {
         let (secret, other) = ([7; KEY], [8; KEY]);
-        assert_eq!(ScramKeys::decoy(&secret, "alice"), ScramKeys::decoy(&secret, "alice"));
-        assert_ne!(ScramKeys::decoy(&secret, "alice").salt, ScramKeys::decoy(&secret, "bob").salt);
-        assert_ne!(ScramKeys::decoy(&secret, "alice").salt, ScramKeys::decoy(&other, "alice").salt);
+        assert_eq!(ScramKeys::decoy(&secret, "alice", None), ScramKeys::decoy(&secret, "alice", None));
+        assert_ne!(
+            ScramKeys::decoy(&secret, "alice", None).salt,
+            ScramKeys::decoy(&secret, "bob", None).salt
+        );
+        assert_ne!(
+            ScramKeys::decoy(&secret, "alice", None).salt,
+            ScramKeys::decoy(&other, "alice", None).salt
+        );
+        let theirs = ScramKeys::derive("pencil", &[1; 20], 4096).unwrap();
+        let decoy = ScramKeys::decoy(&secret, "alice", Some(&theirs));
+        assert_eq!((decoy.salt.len(), decoy.iterations), (20, 4096));
         let keys = ScramKeys::new("pencil").unwrap();
         let spoilt = keys.spoilt(&secret, "alice");
         assert_eq!((&spoilt.salt, spoilt.iterations), (&keys.salt, keys.iterations));

@@ -1,6 +1,6 @@
 //! The desk: where every way in asks, in the order of a session, whether it may go on.
 //!
-//! Contract: [`Desk::connect`], [`Desk::sender`], [`Desk::recipient`] for each, [`Desk::content`]. Each asks the
+//! Contract: [`Desk::count_session`], [`Desk::connect`], [`Desk::sender`], [`Desk::recipient`] for each, [`Desk::content`]. Each asks the
 //! configured rules, then the limits, then the embedding program; the first no is the answer. What the program refuses
 //! has been counted by the limits all the same, so that nobody can try addresses at will.
 //! Invariants: nothing is decided here: the rules are in `relaying`, the counts in `meters`.
@@ -38,8 +38,9 @@ impl Desk {
         Self { routes, clock, meters: Arc::default(), gate, policy }
     }
 
-    /// A client has connected; `presence` counts it for as long as it stays.
-    pub async fn connect(
+    /// A client has connected; `presence` counts it for as long as it stays. Before [`Desk::connect`], and before TLS: who
+    /// opens more connections than he may shall not keep places by handshakes that never end.
+    pub fn count_session(
         &self,
         settings: &Settings,
         listener: &ListenerSettings,
@@ -51,7 +52,11 @@ impl Desk {
         {
             return Err(Refusal::TooManyOnListener.into());
         }
-        self.count_connection(settings, client, presence)?;
+        self.count_connection(settings, client, presence)
+    }
+
+    /// What the program says to a client that has connected.
+    pub async fn connect(&self, client: &Client) -> Result<(), Refused> {
         let Some(policy) = &self.policy else { return Ok(()) };
         program::ask(|| policy.connect(client)).await.map_err(in_place_of_a_greeting)
     }
@@ -131,10 +136,7 @@ impl Desk {
         if is_a_clients && envelope.hold_for.is_some_and(|hold| hold > settings.limits.hold) {
             return Err(message(Refusal::HeldTooLong.into()));
         }
-        if let Some(policy) = &self.policy {
-            let connected = program::ask(|| policy.connect(client)).await;
-            connected.map_err(in_place_of_a_greeting).map_err(message)?;
-        }
+        self.connect(client).await.map_err(message)?;
         if settings.max_message_size.is_some_and(|max| content.len() as u64 > max) {
             return Err(message(Refusal::TooLargeForAny.into()));
         }
@@ -259,7 +261,8 @@ mod tests {
         let client = Client { address: Some("192.0.2.7".parse().unwrap()), ..Client::default() };
         let listener = ListenerSettings::new("127.0.0.1:25".parse().unwrap());
         let mut presence = Presence::default();
-        desk.connect(&settings(), &listener, &client, &mut presence).await.unwrap();
+        desk.count_session(&settings(), &listener, &client, &mut presence).unwrap();
+        desk.connect(&client).await.unwrap();
         (client, presence)
     }
 

@@ -64,6 +64,17 @@ impl Meters {
     }
 
     /// Takes `count` from what `subject` has of a rate.
+    /// One session less of `subject`.
+    fn leave(&self, subject: &Subject) {
+        let mut state = self.state();
+        if let Some(sessions) = state.present.get_mut(subject) {
+            *sessions -= 1;
+            if *sessions == 0 {
+                state.present.remove(subject);
+            }
+        }
+    }
+
     pub fn take(
         &self,
         measure: Measure,
@@ -135,16 +146,24 @@ pub(in super::super) struct Presence {
     pub(super) knows_user: bool,
 }
 
+impl Presence {
+    /// The client is nobody's any more, and may become another user's.
+    pub fn forget_user(&mut self) {
+        self.knows_user = false;
+        self.held.retain(|(meters, subject)| {
+            let is_user = matches!(subject, Subject::User(_));
+            if is_user {
+                meters.leave(subject);
+            }
+            !is_user
+        });
+    }
+}
+
 impl Drop for Presence {
     fn drop(&mut self) {
         for (meters, subject) in self.held.drain(..) {
-            let mut state = meters.state();
-            if let Some(sessions) = state.present.get_mut(&subject) {
-                *sessions -= 1;
-                if *sessions == 0 {
-                    state.present.remove(&subject);
-                }
-            }
+            meters.leave(&subject);
         }
     }
 }

@@ -28,6 +28,8 @@ impl Session {
 
     pub(super) async fn authenticate(&mut self, question: AuthQuestion<'_>) {
         if question.is_first() {
+            // No transaction is open: what a reload has changed counts from here on.
+            self.settings = self.place.front.settings();
             // What a client has cancelled is forgotten here.
             self.exchange = question.mechanism().parse().ok().map(Exchange::begin).map(Box::new);
         }
@@ -37,11 +39,9 @@ impl Session {
         let front = Arc::clone(&self.place.front);
         let settings = Arc::clone(&self.settings);
         let address = self.client.address.expect("a client of a listener has an address");
-        let door = Door {
-            settings: &settings.auth,
-            client: address,
-            trusted: policy::is_within(&settings.networks, address),
-        };
+        let networks = self.listener.networks.as_deref().unwrap_or(&settings.networks);
+        let trusted = policy::is_within(networks, address);
+        let door = Door { settings: &settings.auth, client: address, trusted };
         let outcome = tokio::select! {
             biased;
             outcome = front.gate.hear(&mut exchange, question.response(), door) => outcome,

@@ -36,8 +36,10 @@ pub(super) struct Session {
     client: Client,
     /// As whom it is counted.
     presence: Presence,
+    /// There are too many of them: what it hears in place of a greeting.
+    turned_away: Option<Reply>,
     listener: Arc<ListenerSettings>,
-    /// The rules and limits of the moment, as of the last MAIL.
+    /// The rules and limits of the moment, as of the last MAIL or AUTH.
     settings: Arc<Settings>,
     stop: Stop,
     stream: Option<Stream>,
@@ -68,13 +70,18 @@ impl Session {
         let id = SessionId::from_chance(place.front.clock.chance());
         let settings = place.front.settings();
         let seen = Seen::new(place.front.clock.now());
-        let client =
-            Client { session: Some(id), address: Some(address), listener: Some(here), ..Client::default() };
+        let client = Client {
+            session: Some(id),
+            address: Some(address.to_canonical()),
+            listener: Some(here),
+            ..Client::default()
+        };
         Self {
             place,
             id,
             client,
             presence: Presence::default(),
+            turned_away: None,
             listener,
             settings,
             stop,
@@ -131,6 +138,7 @@ impl Session {
                     let tls = tls.clone();
                     // Who the client was before is forgotten, as all else.
                     (self.client.user, self.exchange) = (None, None);
+                    self.presence.forget_user();
                     self.start_tls(&tls, server).await?;
                     self.tell_what_the_dialogue_did(server);
                 }
@@ -142,17 +150,29 @@ impl Session {
         }
     }
 
+    /// One more of its listener and of its address, or what it is to hear in place of a greeting.
+    fn count(&mut self) {
+        if !self.place.is_welcome() {
+            return;
+        }
+        let front = Arc::clone(&self.place.front);
+        let counted =
+            front.desk.count_session(&self.settings, &self.listener, &self.client, &mut self.presence);
+        self.turned_away = counted.err().map(|refused| self.rejected(None, None, refused));
+    }
+
     async fn greet(&mut self, question: GreetQuestion<'_>) {
         let front = Arc::clone(&self.place.front);
+        if let Some(reply) = self.turned_away.take() {
+            return question.refuse(reply);
+        }
         if !self.place.is_welcome() {
             return question.refuse(self.rejected(None, None, Refusal::TooManySessions));
         }
         if self.stop.is_stopped() {
             return question.refuse(Refusal::Stopping.reply());
         }
-        let decided =
-            front.desk.connect(&self.settings, &self.listener, &self.client, &mut self.presence).await;
-        match decided {
+        match front.desk.connect(&self.client).await {
             Ok(()) => question.accept(),
             Err(refused) => question.refuse(self.rejected(None, None, refused)),
         }
@@ -166,6 +186,12 @@ impl Session {
         if self.listener.auth == ListenerAuth::Required && question.server().user().is_none() {
             let sender = question.mail().reverse_path.to_string();
             return question.refuse(self.rejected(Some(&sender), None, Refusal::AuthenticationRequired));
+        }
+        if let Some(user) = question.server().user()
+            && !front.gate.is_user(&self.settings.auth, user)
+        {
+            let sender = question.mail().reverse_path.to_string();
+            return question.refuse(self.rejected(Some(&sender), None, Refusal::UserGone));
         }
         if let Some(error) = front.queue.refusal() {
             front.accepts_no_more(&error);

@@ -163,6 +163,10 @@ impl Session {
     fn as_a_whole(&mut self, server: &mut Server) -> SessionRecord {
         let has_starttls = matches!(self.listener.tls, ListenerTls::StartTls(_));
         let seen = &mut self.seen;
+        if seen.ended.is_none() && matches!(seen.stage, Stage::Greeted | Stage::BeforeHello) {
+            // The dialogue ended it, and all may have come in one piece: then it was waited for only once.
+            seen.reads(server);
+        }
         let tally = server.tape().tally();
         let duration_ms = u64::from(seen.millis());
         let (ended, mut detail) = seen.ended.take().unwrap_or(match tally.last_reply {

@@ -8,6 +8,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 
 use super::super::refusals::Refusal;
 use super::seeing::in_words;
-use super::{Gone, Session};
+use super::{Gone, ListenerSettings, ListenerTls, Session};
 use crate::net::{ServerTls, Stream, TlsError};
 use crate::smtp::server::Server;
 use crate::tracking::{Ended, Stage};
@@ -50,10 +51,14 @@ impl Session {
         }
         // Who is watched is known from here on.
         self.record(server);
-        match self.listener.tls.clone() {
-            crate::accept::ListenerTls::Implicit(tls) => self.start_tls(&tls, server).await,
-            _ => Ok(()),
+        self.count();
+        let ListenerTls::Implicit(tls) = self.listener.tls.clone() else { return Ok(()) };
+        if self.turned_away.is_some() && !self.place.give_up() {
+            // As many as may be told so at one time are being told.
+            self.seen.end(Ended::SentAway, None);
+            return Err(Gone);
         }
+        self.start_tls(&tls, server).await
     }
 
     /// The client is from here on whom the proxy says it is. Without a header that is in order nothing is said.
@@ -77,13 +82,19 @@ impl Session {
         };
         match header {
             Ok(header) => {
-                // Without one the connection is the proxy's own.
+                // Without one the connection is the proxy's own, or that of somebody whom it cannot name.
                 match header.source {
                     Some(source) => {
-                        self.client.address = Some(source.ip());
+                        self.client.address = Some(source.ip().to_canonical());
                         self.seen.proxy = proxy;
                     }
-                    None => self.is_proxys_own = true,
+                    None => {
+                        self.is_proxys_own = true;
+                        // It may be anybody's: that the proxy itself may relay gives him no right to.
+                        let nobodys =
+                            ListenerSettings { networks: Some(Vec::new()), ..(*self.listener).clone() };
+                        self.listener = Arc::new(nobodys);
+                    }
                 }
                 self.seen.at(Stage::Greeted);
                 Ok(())
@@ -104,8 +115,8 @@ impl Session {
             self.intake = None;
         }
         let held = server.content_length();
-        if !receiving && held == 0 {
-            // Content that the dialogue itself has refused is over too.
+        if server.refuses_content() || (!receiving && held == 0) {
+            // Content that the dialogue itself has refused takes no room, be it over or not.
             self.place.give_back_in_flight();
         } else if !self.place.grow_in_flight(held, limits.bytes_in_flight) {
             server.abort(self.rejected(None, None, Refusal::ContentCutShort));

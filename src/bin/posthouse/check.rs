@@ -7,7 +7,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use posthouse::accept::ListenerAuth;
+use posthouse::accept::{ListenerAuth, UsersFile};
 use posthouse::config::{Configuration, Flags, Listener, ListenerTls};
 use posthouse::mail::{Route, Via};
 use posthouse::net::AskForCertificate;
@@ -80,7 +80,7 @@ pub fn summary(settings: &Configuration) -> Vec<(&'static str, String)> {
     let networks: Vec<String> = settings.relaying.networks.iter().map(ToString::to_string).collect();
     let mut relays_for = networks;
     if let Some(users) = &settings.relaying.users {
-        relays_for.push(format!("{} users in {}", users.rows().len(), users.path().display()));
+        relays_for.push(users_text(users));
     }
     lines.push(("relays for", if relays_for.is_empty() { "nobody".into() } else { relays_for.join(", ") }));
     lines.extend(settings.routes.routes.iter().map(|route| ("route", route_text(route))));
@@ -104,6 +104,11 @@ pub fn summary(settings: &Configuration) -> Vec<(&'static str, String)> {
         lines.push(("clock", format!("{} seconds for each real one", settings.speed)));
     }
     lines
+}
+
+fn users_text(users: &UsersFile) -> String {
+    let count = users.rows().len();
+    format!("{count} {} in {}", if count == 1 { "user" } else { "users" }, users.path().display())
 }
 
 fn auth_text(settings: &Configuration, listener: &Listener) -> String {

@@ -4,19 +4,11 @@
 //! nothing: each such character becomes a question mark. [`width`] tells the columns that a terminal gives a text.
 //! Not here: output for scripts, which is JSON and has its own escapes.
 
+use posthouse::mail::is_hidden;
+
 /// Control characters, and those that nobody sees but that change what others look like (Unicode's format characters).
 pub fn harmless(text: &str) -> String {
-    text.chars().map(|c| if is_harmful(c) { '?' } else { c }).collect()
-}
-
-fn is_harmful(character: char) -> bool {
-    character.is_control()
-        || matches!(character,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}'
-            // Zero width, directions, separators of lines, invisible operators.
-            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            // Annotations, tags.
-            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+    text.chars().map(|c| if is_hidden(c) { '?' } else { c }).collect()
 }
 
 /// In columns; a CJK character has two.

@@ -77,7 +77,9 @@ impl Queue {
             Self::Show(one) => one.show().await,
             Self::Retry(retry) => retry.run().await,
             Self::Hold(one) => one.act("hold", "is held; `posthouse queue release` lets it go").await,
-            Self::Release(one) => one.act("release", "is released and due now").await,
+            Self::Release(one) => {
+                one.act("release", "is released: due now, or when its sender asked for").await
+            }
             Self::Cancel(one) => one.act("cancel", "is cancelled; its sender is not told").await,
         }
     }

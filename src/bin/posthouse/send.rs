@@ -10,6 +10,7 @@ use posthouse::mail::{Address, BodyType, Content, Envelope, Notify, Ret, Reverse
 use posthouse::submission::{Letter, with_crlf};
 
 use crate::failed::Failed;
+use crate::harmless::harmless;
 use crate::print;
 
 /// Submit a message through a relay
@@ -71,7 +72,7 @@ impl Send {
         let mut refused = 0;
         for (recipient, outcome) in outcomes {
             refused += usize::from(!matches!(outcome.verdict, Verdict::Delivered { .. }));
-            print::text(&format!("{recipient}: {outcome}\n"))?;
+            print::text(&format!("{}\n", harmless(&format!("{recipient}: {outcome}"))))?;
         }
         match refused {
             0 => Ok(()),

@@ -7,7 +7,9 @@ use super::*;
 /// The arguments of every example line, as a shell would split them.
 fn examples(command: &Clap) -> Vec<Vec<String>> {
     let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-    let lines = help.lines().filter(|line| line.starts_with("  ") && line.contains("posthouse "));
+    // A link to the program is no call of it.
+    let is_call = |line: &str| line.contains("posthouse ") && !line.trim_start().starts_with("ln ");
+    let lines = help.lines().filter(|line| line.starts_with("  ") && is_call(line));
     let mut found: Vec<Vec<String>> = lines
         .map(|line| {
             let start = line.rfind("posthouse ").expect("looked for just above");

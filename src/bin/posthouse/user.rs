@@ -196,7 +196,7 @@ fn table(rows: &[UserRow]) -> Table {
 Examples:
   posthouse user remove alice --users users.toml
 
-Sessions that are open stay his; from the next AUTH on he is nobody.")]
+From the next AUTH on he is nobody, and a session of his that is open ends at its next MAIL.")]
 pub struct Remove {
     name: String,
     #[command(flatten)]

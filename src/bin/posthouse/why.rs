@@ -41,7 +41,11 @@ impl Why {
 fn screen(why: &admin::Why) -> String {
     let mut text = match &why.message {
         Some(message) => shown(message, why.now),
-        None => format!("Message     {}\nState       it has left the queue: {}\n", why.id, end(&why.events)),
+        None => format!(
+            "Message     {}\nState       it has left the queue: {}\n",
+            why.id,
+            harmless(&end(&why.events))
+        ),
     };
     text.push_str("\nWhat happened\n");
     let mut probes = 0;

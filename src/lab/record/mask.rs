@@ -129,9 +129,8 @@ impl Mask {
 
     /// A text of a server, with everything in it that is recognised masked, and without control characters.
     pub fn text(&mut self, text: &str) -> String {
-        let text: String = text.chars().map(|c| if (' '..='~').contains(&c) { c } else { '?' }).collect();
         let mut masked = String::with_capacity(text.len());
-        let mut rest = text.as_str();
+        let mut rest = text;
         while let Some(start) = rest.find(is_word) {
             let (between, from) = rest.split_at(start);
             masked.push_str(between);
@@ -145,7 +144,8 @@ impl Mask {
             rest = behind;
         }
         masked.push_str(rest);
-        masked
+        // Only now, so that an address in UTF-8 is still found as what it is.
+        masked.chars().map(|c| if (' '..='~').contains(&c) { c } else { '?' }).collect()
     }
 
     fn word(&mut self, word: &str) -> String {
@@ -202,21 +202,17 @@ impl Mask {
 }
 
 fn is_word(c: char) -> bool {
-    c.is_ascii_alphanumeric() || ".-_@:+=".contains(c)
+    c.is_alphanumeric() || ".-_@:+=".contains(c)
 }
 
 /// Several labels, the last of letters: not a version, an enhanced status or a moment.
 fn is_domain(word: &str) -> bool {
     let mut labels = word.rsplit('.');
     let top = labels.next().unwrap_or_default();
-    let label = |text: &str| {
-        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    };
+    let label =
+        |text: &str| !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || c == '-' || c == '_');
     let mut below = labels.peekable();
-    below.peek().is_some()
-        && top.len() >= 2
-        && top.bytes().all(|b| b.is_ascii_alphabetic())
-        && below.all(label)
+    below.peek().is_some() && top.len() >= 2 && top.chars().all(char::is_alphabetic) && below.all(label)
 }
 
 /// Long, with digits and letters mixed, or a very long number: a queue id, or a name of a session.
@@ -252,6 +248,18 @@ mod tests {
         assert_eq!(
             mask.text("from=carol@firm.test, to=x@new.test"),
             "from=sender1@example.org, to=recipient4@example5.test"
+        );
+    }
+
+    #[test]
+    fn names_in_utf_8_are_masked_like_others() {
+        let mut mask = mask();
+        assert_eq!(mask.recipient("ren\u{e9}e@b\u{fc}cher.test"), "recipient4@example5.test");
+        assert_eq!(
+            mask.text(
+                "<Ren\u{e9}e@b\u{fc}cher.test>: no mailbox ren\u{e9}e, nor \u{7528}\u{6237}@\u{4f8b}.test; d\u{e9}sol\u{e9}"
+            ),
+            "<recipient4@example5.test>: no mailbox recipient4, nor recipient5@example6.test; d?sol?"
         );
     }
 

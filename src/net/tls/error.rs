@@ -88,6 +88,8 @@ impl TlsError {
                 PeerIncompatible::Tls12NotOffered
                 | PeerIncompatible::Tls12NotOfferedOrEnabled
                 | PeerIncompatible::SupportedVersionsExtensionRequired
+                // Before TLS 1.2 there was none.
+                | PeerIncompatible::SignatureAlgorithmsExtensionRequired
                 | PeerIncompatible::ServerDoesNotSupportTls12Or13 => Self::NoSharedVersion { source },
                 PeerIncompatible::NoCipherSuitesInCommon => Self::NoSharedCipher { source },
                 PeerIncompatible::NoKxGroupsInCommon | PeerIncompatible::NamedGroupsExtensionRequired => {

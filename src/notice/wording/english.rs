@@ -61,6 +61,11 @@ pub(super) fn blocks(report: &Report<'_>, subject: Option<&str>) -> Vec<Block> {
             "That server has accepted the message. You are told because your message asked for a trace of its way."
                 .to_owned(),
         )),
+        Kind::Relayed if report.lacks_deadline() => blocks.push(Block::Prose(
+            "That server has accepted the message. It will not tell you if the message is late: from here on nobody \
+             watches the time within which you wanted it delivered."
+                .to_owned(),
+        )),
         Kind::Relayed => blocks.push(Block::Prose(
             "That server has accepted the message and does not send confirmations of its own. You will hear from it \
              only if something goes wrong."

@@ -69,6 +69,10 @@ pub(super) fn blocks(report: &Report<'_>, subject: Option<&str>) -> Vec<Block> {
             "相手のサーバーはメッセージを受け付けました。この通知は、送信時に経路の通知が指定されていたためにお送りしています。"
                 .to_owned(),
         )),
+        Kind::Relayed if report.lacks_deadline() => blocks.push(Block::Prose(
+            "相手のサーバーはメッセージを受け付けました。ただし、このサーバーはご指定の配信期限を扱わないため、期限を過ぎても通知はありません。"
+                .to_owned(),
+        )),
         Kind::Relayed => blocks.push(Block::Prose(
             "相手のサーバーはメッセージを受け付けましたが、配信の確認は送信しません。以後は、問題が起きた場合に限り通知があります。"
                 .to_owned(),

@@ -40,6 +40,11 @@ pub(super) fn read(argument: &[u8]) -> Result<Exchange, Fixed> {
     }
 }
 
+/// Whether a line begins as AUTH does.
+pub(super) fn is_auth(line: &[u8]) -> bool {
+    line.get(..5).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH "))
+}
+
 /// A line that answers a challenge.
 pub(super) fn response(line: &[u8]) -> Result<Vec<u8>, Fixed> {
     if line == b"*" { Err(replies::AUTH_CANCELLED) } else { decode(line) }

@@ -119,6 +119,11 @@ impl ContentReader {
         self.place == Place::End
     }
 
+    /// Whether the content so far is refused, whatever comes, and nothing of it is kept.
+    pub fn is_refused(&self) -> bool {
+        self.fault.is_some() || self.kept.is_too_long()
+    }
+
     /// What the content so far is refused for, whatever comes.
     pub fn refusal(&self) -> Option<Reply> {
         if let Some(fault) = self.fault {
@@ -210,11 +215,13 @@ impl ContentReader {
         if let Some(refusal) = self.refusal() {
             return Err(refusal);
         }
-        let raised = self.eight_bit && self.announced.body == BodyType::SevenBit;
-        let body = if raised { BodyType::EightBitMime } else { self.announced.body };
+        // Undeclared it stays undeclared: what old clients send by way of old hosts must not come back for the lack of
+        // an extension that nobody asked for.
+        let undeclared_8bit = self.eight_bit && !self.announced.smtputf8;
         // SMTPUTF8 alone permits octets above 127 in the header section (RFC 6531 section 3.6), and where they stand is not looked at.
-        let changes = Changes { line_ends: self.repaired, declared_8bit: raised && !self.announced.smtputf8 };
-        Ok((self.kept.into_content(), body, changes))
+        let implied = self.eight_bit && self.announced.smtputf8;
+        let body = if implied { BodyType::EightBitMime } else { self.announced.body };
+        Ok((self.kept.into_content(), body, Changes { line_ends: self.repaired, undeclared_8bit }))
     }
 
     fn end_line(&mut self) {
@@ -280,6 +287,21 @@ impl ContentReader {
             }
         }
     }
+}
+
+/// What a client would be told of content that has come by another way, by the same rules; `None`: they permit it.
+pub fn content_fault(
+    rules: ContentRules,
+    body: BodyType,
+    smtputf8: bool,
+    content: &Content,
+) -> Option<Reply> {
+    // With no room nothing is copied, and a fault counts before the length does.
+    let mut reader = ContentReader::new(Framing::Chunks, 0, rules, Announced { size: None, body, smtputf8 });
+    for chunk in content.chunks() {
+        reader.read(chunk);
+    }
+    reader.fault.map(Fault::reply)
 }
 
 impl Fault {

@@ -126,7 +126,9 @@ impl Context {
         if self.refused_content {
             return if well_formed && PLAIN_WORDS.contains(&word) { Shown::Whole } else { Shown::Withheld };
         }
-        let is_smtp = WORDS.contains(&word);
+        // Base64 may begin with such letters, but goes on without a blank.
+        let ends_there = line.get(start + length).is_none_or(u8::is_ascii_whitespace);
+        let is_smtp = ends_there && WORDS.contains(&word);
         let is_shown = is_smtp || !self.is_past_beginning;
         self.is_past_beginning |= !is_smtp || self.last == Last::Content || word == EHLO || word == HELO;
         if is_shown { Shown::Whole } else { Shown::Withheld }
@@ -188,6 +190,7 @@ mod tests {
         assert_eq!(shown(&[("GET / HTTP/1.1", 500)], "Authorization: Basic c2VjcmV0"), Shown::Withheld);
         assert_eq!(shown(&[("EHLO a", 250)], "c2VjcmV0"), Shown::Withheld);
         assert_eq!(shown(&[("AUTH LOGIN", 503)], "c2VjcmV0"), Shown::Withheld);
+        assert_eq!(shown(&[("AUTH LOGIN", 503)], "help1234"), Shown::Withheld);
         assert_eq!(shown(&[("EHLO a", 250)], "MAIL FROM:a@example.org"), Shown::Whole);
     }
 

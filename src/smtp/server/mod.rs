@@ -45,6 +45,7 @@ mod tape;
 mod tests;
 
 pub use command::{MailCommand, RcptCommand};
+pub use content::content_fault;
 pub use hold::Hold;
 pub use path::ForwardPath;
 pub use premature::{Awaited, Premature};

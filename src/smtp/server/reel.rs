@@ -8,6 +8,8 @@
 
 use std::fmt::Write;
 
+use crate::mail::is_hidden;
+
 use super::heard::Context;
 use super::tape::{Speaker, TapeLine};
 
@@ -307,7 +309,7 @@ fn harmless(octets: &[u8]) -> String {
                 c if c.is_ascii_control() => {
                     let _ = write!(text, "\\x{:02x}", c as u32);
                 }
-                c if c.is_control() || is_format(c) => text.extend(c.escape_unicode()),
+                c if is_hidden(c) => text.extend(c.escape_unicode()),
                 c => text.push(c),
             }
         }
@@ -316,9 +318,4 @@ fn harmless(octets: &[u8]) -> String {
         }
     }
     text
-}
-
-/// Invisible characters that change how others are shown.
-fn is_format(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }

@@ -32,8 +32,8 @@ pub enum Permission {
 pub struct ContentRules {
     pub bare_newlines: BareNewlines,
     pub nul: Permission,
-    /// Octets above 127 in a message without BODY=8BITMIME; where they are taken the message is 8BITMIME from there on. In
-    /// a header field they are no different: without SMTPUTF8 too.
+    /// Octets above 127 in a message without BODY=8BITMIME; where they are taken they are declared to the hosts that offer
+    /// 8BITMIME, and go as they came to those that don't. In a header field they are no different: without SMTPUTF8 too.
     pub undeclared_8bit: Permission,
     /// Lines of more than 998 octets, CRLF aside.
     pub long_lines: Permission,
@@ -55,8 +55,8 @@ impl Default for ContentRules {
 pub struct Changes {
     /// Bare CRs and LFs that became CRLF.
     pub line_ends: u64,
-    /// The message has octets above 127, and is 8BITMIME although the client did not say so.
-    pub declared_8bit: bool,
+    /// The message has octets above 127, and the client did not say BODY=8BITMIME; whoever sends it on does, where he can.
+    pub undeclared_8bit: bool,
 }
 
 impl Changes {
@@ -72,9 +72,9 @@ impl fmt::Display for Changes {
             let plural = if self.line_ends == 1 { "line end" } else { "line ends" };
             write!(f, "{} bare {plural} became CRLF", self.line_ends)?;
         }
-        if self.declared_8bit {
+        if self.undeclared_8bit {
             let joint = if self.line_ends > 0 { "; " } else { "" };
-            write!(f, "{joint}8-bit content without BODY=8BITMIME was declared as such")?;
+            write!(f, "{joint}8-bit content without BODY=8BITMIME is declared to hosts that offer it")?;
         }
         Ok(())
     }
@@ -86,12 +86,12 @@ mod tests {
 
     #[test]
     fn changes_read_as_one_sentence() {
-        let text = |line_ends, declared_8bit| Changes { line_ends, declared_8bit }.to_string();
+        let text = |line_ends, undeclared_8bit| Changes { line_ends, undeclared_8bit }.to_string();
         assert_eq!(text(1, false), "1 bare line end became CRLF");
         assert_eq!(
             text(2, true),
-            "2 bare line ends became CRLF; 8-bit content without BODY=8BITMIME was declared as such"
+            "2 bare line ends became CRLF; 8-bit content without BODY=8BITMIME is declared to hosts that offer it"
         );
-        assert!(Changes::default().is_none() && !Changes { line_ends: 1, declared_8bit: false }.is_none());
+        assert!(Changes::default().is_none() && !Changes { line_ends: 1, undeclared_8bit: false }.is_none());
     }
 }

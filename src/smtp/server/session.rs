@@ -3,7 +3,7 @@
 //! Contract: see the module. Replies to pipelined commands are gathered and sent together: [`Step::Send`] comes
 //! only when there is nothing left to read, or when much has gathered.
 //! Invariants: a state holds what only it needs; an open transaction is one value, gone with RSET, EHLO, TLS and the
-//! end of content. Memory is bounded: a command line by [`MAX_COMMAND_LINE`], replies by [`OUTPUT_ENOUGH`], the
+//! end of content. Memory is bounded: a command line by [`MAX_COMMAND_LINE`] (AUTH by `MAX_AUTH_LINE`), replies by [`OUTPUT_ENOUGH`], the
 //! envelope by `max_recipients`, the content by `max_message_size`.
 //! Pipelining: what a client sends behind DATA before the 354 is content all the same, where DATA is accepted, and commands
 //! where it is not (RFC 2920 section 3.1 forbids it, and many a client does it). To refuse it would make the meaning of octets depend on
@@ -302,16 +302,28 @@ impl Server {
         !self.receiving_content() && (!self.input.is_empty() || matches!(self.state, State::LongLine(_)))
     }
 
-    /// Gives back the memory of buffers that are empty: nothing may come for a long time.
+    /// Gives back the memory of buffers but for what is in them, the beginning of a line at most: nothing may come for a
+    /// long time.
     pub fn rest(&mut self) {
         for buffer in [&mut self.input, &mut self.output] {
-            if buffer.is_empty() {
-                *buffer = BytesMut::new();
-            }
+            *buffer = if buffer.is_empty() { BytesMut::new() } else { BytesMut::from(&buffer[..]) };
         }
     }
 
-    /// Octets of content so far, for the driver's budget of octets in flight; between chunks too. 0 where none are kept.
+    /// Whether content comes only to be refused: none of it is kept.
+    pub fn refuses_content(&self) -> bool {
+        match (&self.state, &self.transaction) {
+            (State::Skip { .. }, _) => true,
+            (State::Content(reader), _)
+            | (State::Chunk(_), Some(Transaction { chunks: Chunks::Kept(reader), .. })) => {
+                reader.is_refused()
+            }
+            _ => false,
+        }
+    }
+
+    /// Octets of content so far, for the driver's budget of octets in flight and for its patience; between chunks too.
+    /// Those that are not kept ([`Server::refuses_content`]) count as well.
     pub fn content_length(&self) -> u64 {
         match (&self.state, &self.transaction) {
             (State::Content(reader), _) => reader.length(),
@@ -437,5 +449,29 @@ impl Server {
         self.state = State::Closed;
         self.transaction = None;
         self.input.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_has_only_begun_takes_no_more_memory_than_it_has_octets() {
+        let mut server = Server::new(Settings::new("relay.example.org"));
+        while let Step::Greet(question) = server.step() {
+            question.accept();
+        }
+        server.output.clear();
+        server.input.reserve(64 << 10);
+        server.receive(&[b"NOOP\r\n".repeat(100), b"NO".to_vec()].concat());
+        while matches!(server.step(), Step::Send) {
+            server.output.clear();
+        }
+        server.rest();
+        assert_eq!((&server.input[..], server.input.capacity()), (&b"NO"[..], 2));
+        server.receive(b"OP\r\n");
+        assert!(matches!(server.step(), Step::Send));
+        assert!(server.output.starts_with(b"250 "));
     }
 }

@@ -14,8 +14,13 @@ use super::rules::ContentRules;
 /// parameters: with ORCPT (500) and ENVID (100) this is enough for each command, so one limit serves all.
 pub const MAX_COMMAND_LINE: usize = 2048;
 
-/// Octets in a line of the AUTH exchange, CRLF included (RFC 4954 section 4).
+/// Octets in a line of the AUTH exchange, CRLF included, AUTH with its initial response among them (RFC 4954 section 4).
 pub const MAX_AUTH_LINE: usize = 12_288;
+
+/// A client that sends a message somewhat too large shall hear so and go on; one that sends without end shall not.
+const REFUSED: u64 = 4;
+/// Octets.
+const REFUSED_MIN: u64 = 1 << 20;
 
 /// How AUTH is offered (RFC 4954).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,5 +89,10 @@ impl Settings {
             future_release: None,
             content: ContentRules::default(),
         }
+    }
+
+    /// Octets of content that are read only to be refused; more end the session.
+    pub(super) fn most_refused(&self) -> u64 {
+        self.max_message_size.saturating_mul(REFUSED).max(REFUSED_MIN)
     }
 }

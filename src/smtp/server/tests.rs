@@ -184,10 +184,23 @@ fn changes_and_holds_come_with_the_end_of_content() {
     let Step::Content(question) = server.step() else { panic!("DATA is asked") };
     question.accept();
     let Step::EndOfContent(question) = server.step() else { panic!("the content has ended") };
-    assert_eq!((question.changes().line_ends, question.changes().declared_8bit), (1, false));
+    assert_eq!((question.changes().line_ends, question.changes().undeclared_8bit), (1, false));
     assert_eq!(question.hold().and_then(|hold| hold.left(now)), Some(Duration::from_secs(60)));
     assert_eq!(question.server().protocol(), "UTF8SMTP", "the trace field is written now");
     question.refuse(Reply::new(452, None, "4.3.1 full"));
+}
+
+#[test]
+fn an_initial_response_may_be_as_long_as_any_other() {
+    let auth = AuthOffer { mechanisms: vec!["XOAUTH2".into()], in_clear: true };
+    let mut server = Server::new(Settings { auth, ..Settings::new("relay.example.org") });
+    run(&mut server);
+    say(&mut server, "EHLO a\r\n");
+    let line = |octets: usize| format!("AUTH XOAUTH2 {}\r\n", "A".repeat(octets - 15));
+    assert!(say(&mut server, &line(12_289)).starts_with("500 5.5.6 "));
+    assert!(say(&mut server, &format!("NOOP {}\r\n", "A".repeat(2048))).starts_with("500 5.5.2 "));
+    assert!(say(&mut server, &line(12_287)).starts_with("235 "));
+    assert!(say(&mut server, &line(4003)).starts_with("500 5.5.2 "), "it is offered no more");
 }
 
 #[test]

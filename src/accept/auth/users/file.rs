@@ -168,6 +168,10 @@ impl Authenticator for UsersFile {
         Box::pin(async move { Ok(Some(self.users().scram_keys(name))) })
     }
 
+    fn is_user(&self, name: &str) -> bool {
+        self.users().is_user(name)
+    }
+
     fn senders(&self, user: &str) -> Option<Arc<[SenderPattern]>> {
         self.users().senders(user)
     }

@@ -103,7 +103,10 @@ impl Users {
         match self.users.get(name) {
             Some(User { scram: Some(keys), disabled: false, .. }) => keys.clone(),
             Some(User { scram: Some(keys), disabled: true, .. }) => keys.spoilt(&self.decoy, name),
-            _ => ScramKeys::decoy(&self.decoy, name),
+            _ => {
+                let like = self.users.values().find_map(|user| user.scram.as_ref());
+                ScramKeys::decoy(&self.decoy, name, like)
+            }
         }
     }
 
@@ -112,7 +115,11 @@ impl Users {
         self.users.values().all(|user| user.scram.is_some())
     }
 
-    /// What this user is held to; who isn't there can't authenticate.
+    pub fn is_user(&self, name: &str) -> bool {
+        self.users.get(name).is_some_and(|user| !user.disabled)
+    }
+
+    /// What this user is held to.
     pub fn senders(&self, name: &str) -> Option<Arc<[SenderPattern]>> {
         self.users.get(name)?.senders.clone()
     }
@@ -242,6 +249,7 @@ mod tests {
         assert_eq!(users.scram_keys("alice"), keys);
         let (bob, nobody) = (users.scram_keys("bob"), users.scram_keys("carol"));
         assert!(bob != keys && bob.salt == keys.salt && nobody != keys);
+        assert_eq!((nobody.salt.len(), nobody.iterations), (8, 4096), "as those of a known one");
         assert_eq!(Users::parse(&text).map(|again| again.scram_keys("carol")).ok(), Some(nobody));
         assert_eq!(users.hash("alice"), (HASH, true));
         assert_eq!(users.hash("bob"), (HASH, false));

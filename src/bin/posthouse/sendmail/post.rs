@@ -115,6 +115,13 @@ impl Post<'_> {
 
     fn drop(&self, fields: &EnvelopeFields, content: &[u8], why: &str) -> Result<(), Trouble> {
         let spool = &self.posting.spool;
+        // The relay will refuse it, whatever its settings; then nobody would be here any more to be told.
+        if !Content::from(content.to_vec()).has_only_crlf() {
+            return Err(Trouble::new(
+                DATA,
+                "the message has a bare CR, which no relay takes: end lines with LF or CRLF",
+            ));
+        }
         if !spool.is_dir() {
             let what = format!(
                 "{why}; and there is no spool folder {} to leave the message in: name it by --spool, --config or \

@@ -102,10 +102,18 @@ fn envelope_lines(stored: &Stored) -> String {
         "<>" => "Return-Path: <>\r\n".to_owned(),
         address => format!("Return-Path: <{address}>\r\n"),
     };
-    let body = (envelope.body == BodyType::EightBitMime).then(|| "BODY=8BITMIME".to_owned());
+    let body = match envelope.body {
+        BodyType::SevenBit => None,
+        other => Some(format!("BODY={}", body_word(other))),
+    };
+    let smtputf8 = envelope.smtputf8.then(|| "SMTPUTF8".to_owned());
+    // Both count from the arrival.
+    let hold_for = envelope.hold_for.map(|hold| format!("HOLDFOR={}", hold.as_secs()));
+    let deliver_by = envelope.deliver_by.map(|by| format!("BY={by}"));
     let ret = envelope.ret.map(|ret| format!("RET={}", ret_word(ret)));
     let envid = envelope.envid.as_ref().map(|envid| format!("ENVID={}", encode_xtext(envid)));
-    let parameters: Vec<String> = [body, ret, envid].into_iter().flatten().collect();
+    let parameters: Vec<String> =
+        [body, smtputf8, hold_for, deliver_by, ret, envid].into_iter().flatten().collect();
     if !parameters.is_empty() {
         let _ = write!(lines, "X-Envelope-Parameters: {}\r\n", parameters.join(" "));
     }
@@ -128,6 +136,14 @@ fn each(stored: &Stored) -> impl Iterator<Item = (&Recipient, &RecipientProgress
     std::iter::zip(&stored.envelope.recipients, &stored.progress.recipients)
 }
 
+fn body_word(body: BodyType) -> &'static str {
+    match body {
+        BodyType::SevenBit => "7BIT",
+        BodyType::EightBitMime => "8BITMIME",
+        BodyType::BinaryMime => "BINARYMIME",
+    }
+}
+
 fn ret_word(ret: Ret) -> &'static str {
     match ret {
         Ret::Full => "FULL",
@@ -145,6 +161,13 @@ struct Exported {
     /// `<>` is the null one.
     reverse_path: String,
     body: &'static str,
+    smtputf8: bool,
+    /// Seconds from the arrival, as the sender asked (HOLDFOR).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hold_for_seconds: Option<u64>,
+    /// As behind BY=; its seconds count from the arrival.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deliver_by: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ret: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -185,7 +208,10 @@ impl Exported {
             arrived: stored.arrived_at,
             size: stored.size,
             reverse_path: envelope.reverse_path.to_string(),
-            body: if envelope.body == BodyType::EightBitMime { "8BITMIME" } else { "7BIT" },
+            body: body_word(envelope.body),
+            smtputf8: envelope.smtputf8,
+            hold_for_seconds: envelope.hold_for.map(|hold| hold.as_secs()),
+            deliver_by: envelope.deliver_by.map(|by| by.to_string()),
             ret: envelope.ret.map(ret_word),
             envid: envelope.envid.clone(),
             message_id: origin.message_id.clone(),
@@ -218,7 +244,9 @@ fn exported(stored: &Stored, recipient: &Recipient, progress: &RecipientProgress
 
 #[cfg(test)]
 mod tests {
-    use posthouse::mail::{Address, Envelope, Notify, Origin, ReversePath};
+    use std::time::Duration;
+
+    use posthouse::mail::{Address, ByMode, DeliverBy, Envelope, Notify, Origin, ReversePath};
     use posthouse::spool::Progress;
 
     use super::*;
@@ -266,5 +294,19 @@ mod tests {
             (&told["envid"], &told["ret"], &told["body"]),
             (&"a=b".into(), &"HDRS".into(), &"8BITMIME".into())
         );
+    }
+
+    #[test]
+    fn nothing_that_a_sender_asked_for_is_lost() {
+        let mut stored = stored(ReversePath::NULL);
+        stored.envelope.body = BodyType::BinaryMime;
+        stored.envelope.smtputf8 = true;
+        stored.envelope.hold_for = Some(Duration::from_secs(60));
+        stored.envelope.deliver_by = Some(DeliverBy { seconds: 600, mode: ByMode::Return, trace: true });
+        let parameters = "X-Envelope-Parameters: BODY=BINARYMIME SMTPUTF8 HOLDFOR=60 BY=600;RT\r\n";
+        assert!(envelope_lines(&stored).contains(parameters), "{}", envelope_lines(&stored));
+        let told = serde_json::to_value(Exported::of(&stored)).unwrap();
+        assert_eq!((&told["body"], &told["smtputf8"]), (&"BINARYMIME".into(), &true.into()));
+        assert_eq!((&told["hold_for_seconds"], &told["deliver_by"]), (&60.into(), &"600;RT".into()));
     }
 }

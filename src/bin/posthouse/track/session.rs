@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::{Format, complain, told};
 use crate::failed::Failed;
+use crate::harmless::harmless;
 use crate::print;
 use crate::table::Table;
 
@@ -194,7 +195,7 @@ fn screen(record: &SessionRecord) -> String {
     if record.duration_ms >= before + GAP_MS && !record.transcript.is_empty() {
         let _ = writeln!(text, "            ... {} later it ended", seconds(record.duration_ms - before));
     }
-    text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
+    text.lines().map(|line| harmless(line) + "\n").collect()
 }
 
 fn seconds(millis: u64) -> String {
@@ -222,7 +223,7 @@ mod tests {
             client: "192.0.2.7".parse().unwrap(),
             proxy: Some("198.51.100.1".parse().unwrap()),
             listener: Some("192.0.2.1:25".parse().unwrap()),
-            hello: Some("client.example.org\u{1b}[31m".into()),
+            hello: Some("client.example.org\u{1b}[31m\u{202e}\u{61c}".into()),
             user: None,
             tls: None,
             commands: 1,
@@ -243,7 +244,7 @@ mod tests {
         assert_eq!(
             screen(&record),
             "Session  00000007\n\
-             Client   192.0.2.7, says it is client.example.org?[31m, by way of the proxy 198.51.100.1\n\
+             Client   192.0.2.7, says it is client.example.org?[31m??, by way of the proxy 198.51.100.1\n\
              Began    2026-11-22T03:33:07.000Z, at 192.0.2.1:25, took 13.010 s\n\
              TLS      none\n\
              Said     1 command, 0 refusals, 0 messages; 100 octets in, 200 out\n\

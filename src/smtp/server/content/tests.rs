@@ -171,17 +171,17 @@ fn tells_the_first_fault_and_its_line_however_the_input_is_cut() {
 }
 
 #[test]
-fn eight_bit_content_is_declared_and_the_change_is_told() {
+fn undeclared_content_of_eight_bits_stays_undeclared_and_is_told() {
     let taken = |body, smtputf8, input: &[u8]| {
         let announced = Announced { size: None, body, smtputf8 };
         let mut reader = ContentReader::new(Framing::Dots, 1000, ContentRules::default(), announced);
         reader.read(input);
         let (_, body, changes) = reader.finish().unwrap();
-        (body, changes.declared_8bit)
+        (body, changes.undeclared_8bit)
     };
     let (ascii, eight) = (b"a\r\n.\r\n", b"\xc3\xa9\r\n.\r\n");
     assert_eq!(taken(BodyType::SevenBit, false, ascii), (BodyType::SevenBit, false));
-    assert_eq!(taken(BodyType::SevenBit, false, eight), (BodyType::EightBitMime, true));
+    assert_eq!(taken(BodyType::SevenBit, false, eight), (BodyType::SevenBit, true));
     assert_eq!(taken(BodyType::SevenBit, true, eight), (BodyType::EightBitMime, false));
     assert_eq!(taken(BodyType::EightBitMime, false, eight), (BodyType::EightBitMime, false));
 }

@@ -4,7 +4,7 @@
 //! reply behind the last of them.
 //! Invariants: the octets of a chunk are never taken for commands, whatever the reply to it is. A refused chunk spoils its
 //! message: until RSET or EHLO every further one is refused. What is refused is not kept, and no more of it is read than
-//! [`SKIPPED`] times the size limit, or [`SKIPPED_MIN`].
+//! `Settings::most_refused`.
 //! Not here: the argument (`chunk`), what content may have (`content`).
 //! RFC 3030 sections 2 and 3.
 
@@ -15,11 +15,6 @@ use super::super::content::Framing;
 use super::super::replies::{self, Fixed};
 use super::{Chunks, Hello, Progress, Server, State, Transaction};
 use crate::mail::Reply;
-
-/// A client that sends a message somewhat too large shall hear so and go on; one that sends without end shall not.
-const SKIPPED: u64 = 4;
-/// Octets.
-const SKIPPED_MIN: u64 = 1 << 20;
 
 impl Server {
     pub(super) fn bdat(&mut self, chunk: Chunk) -> Progress {
@@ -90,10 +85,9 @@ impl Server {
     }
 
     fn skip_and_say(&mut self, octets: u64, reply: Reply, is_error: bool) {
-        let most = self.settings.max_message_size.saturating_mul(SKIPPED).max(SKIPPED_MIN);
         if reply.code() == 421 {
             self.answer(reply);
-        } else if octets > most {
+        } else if octets > self.settings.most_refused() {
             self.answer(reply);
             self.answer(replies::TOO_MUCH_TO_SKIP.into());
         } else {

@@ -50,16 +50,22 @@ impl Server {
     }
 
     fn read_command(&mut self) -> Progress {
-        let window = &self.input[..self.input.len().min(MAX_COMMAND_LINE)];
+        // A token may be longer than any other argument, and not every client waits for a challenge to send it in.
+        let is_auth = self.offers_auth() && authentication::is_auth(&self.input);
+        let (most, fault) = match is_auth {
+            true => (authentication::LINE, replies::AUTH_LINE),
+            false => (MAX_COMMAND_LINE, replies::LINE_TOO_LONG),
+        };
+        let window = &self.input[..self.input.len().min(most)];
         let Some(end) = memmem::find(window, b"\r\n") else {
-            if window.len() < MAX_COMMAND_LINE {
+            if window.len() < most {
                 return Progress::Stuck;
             }
             if command::is_bdat(window) {
                 self.tape.overlong_line();
                 return self.reply(replies::BDAT_SIZE);
             }
-            self.state = State::LongLine(replies::LINE_TOO_LONG);
+            self.state = State::LongLine(fault);
             return Progress::Made;
         };
         let command = command::parse(&self.input[..end]);
@@ -127,7 +133,10 @@ impl Server {
         self.input.advance(taken);
         self.tape.content(taken);
         if !reader.has_ended() {
-            return Progress::Stuck;
+            let refusal = reader.refusal().filter(|_| reader.length() > self.settings.most_refused());
+            let Some(refusal) = refusal else { return Progress::Stuck };
+            self.turn_away(refusal);
+            return self.reply(replies::TOO_MUCH_TO_SKIP);
         }
         let State::Content(reader) = std::mem::replace(&mut self.state, State::Commands) else {
             unreachable!("it was content a moment ago")
