@@ -14,6 +14,8 @@ use super::wire::Wire;
 
 /// Shorter ones may be on the tape by chance.
 const LEAST: usize = 8;
+/// What the tape says in place of others: it is on it whatever came.
+const OWN: &str = "<secret> octets that are no command> <and octets more> octets of content in ms> <a line that is too long>";
 
 pub fn check(said: &[u8], wire: &mut Wire) {
     let lines = wire.server.tape().lines();
@@ -28,7 +30,7 @@ pub fn check(said: &[u8], wire: &mut Wire) {
     let lines_of_content =
         wire.messages.iter().flat_map(|(_, content)| content.split(|octet| *octet == b'\n')).map(text);
     for secret in secrets.chain(behind_auth(said)).chain(lines_of_content) {
-        if secret.len() >= LEAST && stands_once(said, secret.as_bytes()) {
+        if secret.len() >= LEAST && !OWN.contains(&secret) && stands_once(said, secret.as_bytes()) {
             assert!(!heard.iter().any(|line| line.contains(&secret)), "{secret:?} is on the tape: {heard:?}");
         }
     }

@@ -9,6 +9,8 @@
 //! it was given; beyond them the middle is left out and counted.
 //! Not here: the time, what is made of the tape (`accept`).
 
+use memchr::memchr2;
+
 use super::heard::{self, Shown};
 use super::reel::{Kind, Reel};
 
@@ -113,7 +115,9 @@ impl Tape {
         let Some(reel) = &mut self.reel else { return };
         match reel.context.shown(line, well_formed) {
             Shown::Whole => {
-                let kept = &line[..line.len().min(LINE_OCTETS)];
+                // What stands behind a bare CR or LF is another line to the client, which nobody has looked at.
+                let first = memchr2(b'\r', b'\n', line).map_or(line.len(), |bare| bare + 1);
+                let kept = &line[..first.min(LINE_OCTETS)];
                 reel.push(Kind::Heard, kept, (line.len() - kept.len()) as u32);
             }
             Shown::Only(octets) => reel.push(Kind::Secret, &line[..octets], 0),
@@ -215,6 +219,19 @@ mod tests {
                 (14_000, s, "250 2.0.0 still here".into()),
             ]
         );
+    }
+
+    #[test]
+    fn what_stands_behind_a_bare_line_end_is_not_on_the_tape() {
+        for (line, shown) in [
+            ("EHLO a\nAUTH PLAIN AGEAYg==", "EHLO a\\x0a <and 19 octets more>"),
+            ("GET / HTTP/1.1\rAuthorization: secret", "GET / HTTP/1.1\\x0d <and 21 octets more>"),
+            ("NOOP\n", "NOOP\\x0a"),
+        ] {
+            let mut tape = recording();
+            tape.command(line.as_bytes(), false);
+            assert_eq!(texts(&tape), [shown]);
+        }
     }
 
     #[test]
