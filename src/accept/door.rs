@@ -1,7 +1,7 @@
 //! One listener's loop: lets clients in, turns away those that are too many, and survives a shortage of descriptors.
 //!
 //! Contract: [`Door::serve`] returns when it has been stopped and the last of its sessions has ended.
-//! Invariants: beyond [limits] sessions a client costs a small task for two seconds at most, and only so many of them
+//! Invariants: beyond `[limits] sessions` a client costs a small task for two seconds at most, and only so many of them
 //! at once; whoever comes beyond those is closed without a word. One descriptor is kept in reserve, so that a client
 //! hears 421 also when the system has no more.
 //! Not here: what a session says (`session`), the limits (`settings`).

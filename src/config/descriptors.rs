@@ -1,6 +1,6 @@
 //! How many file descriptors a relay needs, and how many sessions fit into those that there are.
 //!
-//! Contract: [`Configuration::fit_into`] lowers [limits] sessions where the system permits too few, so that sessions
+//! Contract: [`Configuration::fit_into`] lowers `[limits] sessions` where the system permits too few, so that sessions
 //! never take the descriptors that the spool and the deliveries need, and says so.
 //! Not here: asking the system (the program), surviving a shortage all the same (`accept`).
 
@@ -16,7 +16,7 @@ const SESSIONS_MIN: u32 = 1;
 /// There are too few descriptors for the sessions that are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TooFewDescriptors {
-    /// What [limits] sessions asks for.
+    /// What `[limits] sessions` asks for.
     pub asked: u32,
     /// How many are let in.
     pub sessions: u32,
@@ -39,7 +39,7 @@ impl fmt::Display for TooFewDescriptors {
 }
 
 impl Configuration {
-    /// Lowers [limits] sessions to what fits into so many descriptors, beside the deliveries and the spool.
+    /// Lowers `[limits] sessions` to what fits into so many descriptors, beside the deliveries and the spool.
     pub fn fit_into(&mut self, descriptors: u64) -> Option<TooFewDescriptors> {
         let asked = self.limits.sessions;
         let others = u64::from(self.delivery.total) + self.listeners.len() as u64 + RESERVE;
