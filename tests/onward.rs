@@ -174,7 +174,10 @@ async fn bench_that_answers(
     };
     settings.routes = RouteTable { routes: vec![route("example.org", "back"), route("*", "main")] };
     let hosts = [FIRST, SECOND].map(|host| format!("smtp://{host}?tls=none").parse().unwrap());
-    settings.route.groups.insert("main".into(), posthouse::route::Group::new(hosts.to_vec(), None));
+    settings.route.groups.insert(
+        "main".into(),
+        posthouse::route::Group::new(hosts.to_vec(), posthouse::route::Terms::default()),
+    );
     settings.route.groups.insert("back".into(), format!("smtp://{BACK}?tls=none").parse().unwrap());
     let relay = Relay::builder(settings)
         .clock(clock.clone())
@@ -519,7 +522,7 @@ async fn what_a_host_has_no_room_for_goes_in_another_transaction() {
 struct Answers;
 
 impl Rules for Answers {
-    fn destination(&self, domain: &str) -> Destination {
+    fn destination(&self, domain: &str, _: &posthouse::mail::Source<'_>) -> Destination {
         Destination::Upstream(domain.into())
     }
 

@@ -24,7 +24,7 @@ const ANSWERS: Duration = Duration::from_millis(200);
 struct Answers;
 
 impl Rules for Answers {
-    fn destination(&self, domain: &str) -> Destination {
+    fn destination(&self, domain: &str, _: &posthouse::mail::Source<'_>) -> Destination {
         Destination::Mx(domain.into())
     }
 

@@ -133,7 +133,7 @@ impl Spool for Endless {
 struct Answers;
 
 impl Rules for Answers {
-    fn destination(&self, domain: &str) -> Destination {
+    fn destination(&self, domain: &str, _: &posthouse::mail::Source<'_>) -> Destination {
         Destination::Upstream(if domain == "example.com" { "main" } else { "other" }.into())
     }
 

@@ -17,7 +17,7 @@ use world::FRIDAY_NOON;
 struct Answers;
 
 impl Rules for Answers {
-    fn destination(&self, domain: &str) -> Destination {
+    fn destination(&self, domain: &str, _: &posthouse::mail::Source<'_>) -> Destination {
         Destination::Upstream(domain.into())
     }
 

@@ -20,7 +20,7 @@ struct Answers {
     by_domain: bool,
 }
 impl Rules for Answers {
-    fn destination(&self, domain: &str) -> Destination {
+    fn destination(&self, domain: &str, _: &posthouse::mail::Source<'_>) -> Destination {
         if self.moved.load(Ordering::SeqCst) {
             return Destination::Upstream("new".into());
         }

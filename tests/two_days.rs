@@ -243,7 +243,7 @@ async fn a_connection_that_dies_after_the_final_dot_is_uncertain_and_tried_again
     bench.relay.submit(envelope, content).await.unwrap();
     let story = events_until_empty(&bench, &mut events).await;
     let names: Vec<EventName> = story.iter().map(|event| event.event).collect();
-    assert_eq!(names, [EventName::Receive, EventName::SendUnknown, EventName::Send]);
+    assert_eq!(names, [EventName::Receive, EventName::Uncertain, EventName::Send]);
     assert!(story[1].next_attempt.is_some());
 }
 

@@ -84,7 +84,7 @@ impl Configuration {
     }
 
     fn groups(&self) -> BTreeMap<String, route::Group> {
-        self.upstreams.iter().map(|(name, upstream)| (name.clone(), group(upstream))).collect()
+        self.upstreams.iter().map(|(name, upstream)| (name.clone(), group(name, upstream))).collect()
     }
 }
 
@@ -141,7 +141,8 @@ impl Delivery {
     }
 }
 
-fn group(upstream: &Upstream) -> route::Group {
+fn group(name: &str, upstream: &Upstream) -> route::Group {
     let credentials = upstream.credentials.clone().map(Arc::new);
-    route::Group::new(upstream.hosts.clone(), credentials)
+    let terms = route::Terms { group: Some(name.to_owned()), credentials };
+    route::Group::new(upstream.hosts.clone(), terms)
 }

@@ -72,7 +72,7 @@ impl Opener<'_> {
         if wants_tls {
             connection = self.start_tls(connection).await?;
         }
-        if let Some(credentials) = &hop.credentials {
+        if let Some(credentials) = &hop.terms.credentials {
             connection.authenticate(&credentials.username, &credentials.password).await?;
         }
         Ok(connection)

@@ -26,6 +26,8 @@ pub struct Envelope {
     pub hold_for: Option<Duration>,
     /// BY (RFC 2852).
     pub deliver_by: Option<DeliverBy>,
+    /// REQUIRETLS (RFC 8689): it goes only over TLS that is verified, to servers that promise the same.
+    pub require_tls: bool,
 }
 
 impl Envelope {
@@ -41,6 +43,7 @@ impl Envelope {
             smtputf8: false,
             hold_for: None,
             deliver_by: None,
+            require_tls: false,
         }
     }
 }
@@ -239,6 +242,8 @@ pub struct Origin {
     pub message_id: Option<String>,
     /// Who the client has authenticated as.
     pub user: Option<String>,
+    /// The listener that it came by, by its name, or its address as configured; none for what came another way.
+    pub listener: Option<String>,
 }
 
 #[cfg(test)]

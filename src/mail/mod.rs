@@ -13,6 +13,7 @@ mod id;
 mod outcome;
 mod reply;
 mod route_table;
+mod source;
 mod unitext;
 
 pub use address::{Address, AddressError, ReversePath};
@@ -27,4 +28,5 @@ pub use id::{ParseIdError, QueueId, Receipt, SessionId};
 pub use outcome::{Host, Outcome, Verdict};
 pub use reply::{EnhancedStatus, EnhancedStatusError, Reply, ReplyClass};
 pub use route_table::{Destination, DomainPattern, DomainPatternError, Route, RouteTable, Via};
+pub use source::Source;
 pub use unitext::{decode_unitext, encode_unitext};

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::Address;
+use super::{Address, Source};
 
 /// The line in which a message waits: a configured upstream group, or one domain by its MX records.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -112,7 +112,7 @@ impl RouteTable {
 
     /// The destination of the recipients of a domain, which is in A-labels ([`Address::ascii_domain`]), or nothing when no
     /// route is for it.
-    pub fn destination(&self, domain: &str) -> Option<Destination> {
+    pub fn destination(&self, domain: &str, _source: &Source<'_>) -> Option<Destination> {
         let route = self.routes.iter().find(|route| route.domains.iter().any(|p| p.matches(domain)))?;
         Some(match &route.via {
             Via::Upstream(group) => Destination::Upstream(group.clone()),
@@ -137,7 +137,9 @@ mod tests {
             ],
         };
         let to = |address: &str| {
-            table.destination(&address.parse::<Address>().unwrap().ascii_domain()).map(|d| d.to_string())
+            table
+                .destination(&address.parse::<Address>().unwrap().ascii_domain(), &Source::default())
+                .map(|d| d.to_string())
         };
         assert_eq!(to("a@example.ORG").as_deref(), Some("exact"));
         assert_eq!(to("a@b.example.org").as_deref(), Some("below"));

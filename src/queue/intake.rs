@@ -17,9 +17,10 @@ use super::deadlines::Asked;
 use super::ledger::{Entrant, Ledger};
 use super::limits::Limits;
 use super::progress::{aged_from, is_waiting, owes_report};
+use super::rules::destination_of;
 use super::{Dispatch, Inner, Queue, Rules, Settings, State};
 use crate::clock::{Clock, Timestamp};
-use crate::mail::{Address, Content, Destination, Envelope, Origin, QueueId, Receipt};
+use crate::mail::{Address, Content, Destination, Envelope, Origin, QueueId, Receipt, Source};
 use crate::spool::{
     Accepted, Announcement, Commit, CommitError, Outline, Progress, Spool, Stored, Strike, WaitingDomain,
 };
@@ -91,7 +92,7 @@ impl Recovery {
             let due = next_attempt.unwrap_or(now);
             // The ledger says the same for itself; this is for the log.
             let due = outline.hold_for.map_or(due, |hold_for| due.max(outline.arrived_at + hold_for));
-            let destination = self.rules.destination(domain);
+            let destination = self.rules.destination(domain, &Source::default());
             match shares.iter_mut().find(|(known, _)| *known == destination) {
                 Some((_, share)) => *share = due.min(*share),
                 None => shares.push((destination, due)),
@@ -171,7 +172,7 @@ pub(super) fn entrant(stored: &Stored, progress: &Progress, rules: &dyn Rules, n
             continue;
         }
         let due = state.next_attempt.unwrap_or(now);
-        let share = shares.entry(rules.destination(&recipient.address.ascii_domain())).or_insert(due);
+        let share = shares.entry(destination_of(rules, stored, progress, recipient)).or_insert(due);
         *share = due.min(*share);
         may_owe_delay |= !progress.delay_told && rules.delay_owed(&stored.envelope, recipient);
     }

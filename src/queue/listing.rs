@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::deadlines::Deadline;
 use super::progress::{aged_from, is_waiting, last_outcome};
+use super::rules::destination_of;
 use super::schedule::Retry;
 use super::settle::returns_at;
 use super::{OperateError, Queue};
@@ -177,7 +178,7 @@ impl Queue {
         let release = stored.envelope.hold_for.map(|hold_for| stored.arrived_at + hold_for);
         let recipient =
             |(recipient, progress): (&crate::mail::Recipient, &crate::spool::RecipientProgress)| {
-                let destination = rules.destination(&recipient.address.ascii_domain());
+                let destination = destination_of(&**rules, stored, &stored.progress, recipient);
                 let waits = is_waiting(progress);
                 let sleep = state.ledger.sleep_of(&destination).filter(|_| waits).map(|sleep| &sleep.outcome);
                 let last = sleep.or_else(|| last_outcome(&stored.progress, progress));
@@ -258,6 +259,7 @@ fn standing(state: RecipientState, last: Option<&Outcome>) -> RecipientStanding 
         RecipientState::Waiting if last.is_some_and(|last| last.verdict == Verdict::Uncertain) => {
             RecipientStanding::Uncertain
         }
+        RecipientState::Uncertain => RecipientStanding::Uncertain,
         RecipientState::Waiting => RecipientStanding::Waiting,
         RecipientState::Delivered => RecipientStanding::Delivered,
         RecipientState::Bounced => RecipientStanding::Bounced,

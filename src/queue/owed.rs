@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::intake::{addresses, message};
 use super::ledger::Ledger;
 use super::progress::{is_over, is_waiting, last_outcome};
+use super::rules::destination_of;
 use super::work::Lease;
 use super::{Incoming, Open};
 use crate::clock::Timestamp;
@@ -189,7 +190,7 @@ impl Owed {
                 continue;
             }
             // While the destination sleeps, its failure is what holds the message up now.
-            let sleep = ledger.sleep_of(&rules.destination(&recipient.address.ascii_domain()));
+            let sleep = ledger.sleep_of(&destination_of(&**rules, stored, progress, recipient));
             let outcome = sleep.map(|sleep| &sleep.outcome).or_else(|| last_outcome(progress, state_of));
             recipients.push((index as u32, outcome.cloned()));
         }

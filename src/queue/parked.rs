@@ -14,6 +14,7 @@ use super::intake::{addresses, message};
 use super::ledger::Ledger;
 use super::lines::LineId;
 use super::progress::is_waiting;
+use super::rules::destination_of;
 use super::task::Task;
 use super::work::Lease;
 use crate::clock::Timestamp;
@@ -91,7 +92,7 @@ impl Inner {
         for Asleep { destination, outcome, next_attempt } in ledger.tell_asleep(stored.id, now) {
             let recipients = std::iter::zip(&stored.envelope.recipients, &progress.recipients).enumerate();
             let mine = recipients.filter(|(_, (recipient, state))| {
-                is_waiting(state) && self.rules.destination(&recipient.address.ascii_domain()) == destination
+                is_waiting(state) && destination_of(&*self.rules, stored, progress, recipient) == destination
             });
             let indexes: Vec<u32> = mine.map(|(index, _)| index as u32).collect();
             if indexes.is_empty() {

@@ -34,7 +34,9 @@ pub(super) fn is_waiting(recipient: &RecipientProgress) -> bool {
 
 /// Nothing is left to do for this message: no attempt, no notice, no hold.
 pub(super) fn is_over(progress: &Progress) -> bool {
-    progress.recipients.iter().all(|recipient| !is_waiting(recipient) && !recipient.owed)
+    progress.recipients.iter().all(|recipient| {
+        !matches!(recipient.state, RecipientState::Waiting | RecipientState::Uncertain) && !recipient.owed
+    })
 }
 
 pub(super) fn owes_report(progress: &Progress) -> bool {

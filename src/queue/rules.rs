@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::pace::Rate;
 use super::schedule::Retry;
-use crate::mail::{Destination, Envelope, Recipient};
+use crate::mail::{Destination, Envelope, Recipient, Source};
+use crate::spool::{Progress, Stored};
 
 /// What the queue lets run at once, and hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +31,9 @@ impl Default for Settings {
 /// The relay's answers to the queue's questions. They may change while the relay runs; a message is asked about anew
 /// each time it is worked on.
 pub trait Rules: Send + Sync {
-    /// Where the mail for a domain, in A-labels, goes. One without a route still has a destination: one that says so.
-    fn destination(&self, domain: &str) -> Destination;
+    /// Where the mail for a domain, in A-labels, goes that came from there. One without a route still has a destination: one
+    /// that says so.
+    fn destination(&self, domain: &str, source: &Source<'_>) -> Destination;
 
     /// The schedule.
     fn retry(&self) -> Arc<Retry>;
@@ -44,4 +46,20 @@ pub trait Rules: Send + Sync {
 
     /// Is the sender told of a delay for this recipient?
     fn delay_owed(&self, envelope: &Envelope, recipient: &Recipient) -> bool;
+}
+
+/// Where the mail of one recipient of a message goes: by the routes, unless an operator has sent it another way.
+pub(super) fn destination_of(
+    rules: &dyn Rules,
+    stored: &Stored,
+    progress: &Progress,
+    recipient: &Recipient,
+) -> Destination {
+    match progress.resubmitted.as_ref().and_then(|resubmitted| resubmitted.via.as_ref()) {
+        Some(group) => Destination::Upstream(group.clone()),
+        None => {
+            let source = Source::of(&stored.envelope, &stored.origin);
+            rules.destination(&recipient.address.ascii_domain(), &source)
+        }
+    }
 }

@@ -11,6 +11,7 @@ use super::deadlines::Deadline;
 use super::intake::{addresses, message};
 use super::lines::LineId;
 use super::progress::{self, aged_from, is_waiting, last_outcome, released_at};
+use super::rules::destination_of;
 use super::schedule::Next;
 use super::work::{Expiry, Unread};
 use super::{Inner, Job, Open};
@@ -140,7 +141,7 @@ impl Inner {
             match kind {
                 Kind::Sent => self.tracking.sent(message, &facts),
                 Kind::Deferred => self.tracking.deferred(message, &facts),
-                Kind::Unknown => self.tracking.sent_unknown(message, &facts),
+                Kind::Unknown => self.tracking.uncertain(message, &facts),
                 Kind::Failed => self.tracking.failed(message, &facts),
                 Kind::Expired => self.tracking.expired(message, &facts),
             }
@@ -153,7 +154,7 @@ impl Inner {
         let recipients = std::iter::zip(&open.stored.envelope.recipients, &open.progress.recipients);
         let waiting = recipients.filter(|(_, progress)| is_waiting(progress));
         let mine = waiting.filter(|(recipient, _)| {
-            self.rules.destination(&recipient.address.ascii_domain()) == job.destination
+            destination_of(&*self.rules, &open.stored, &open.progress, recipient) == job.destination
         });
         mine.map(|(_, progress)| progress.next_attempt).min()
     }
@@ -266,7 +267,7 @@ impl Expiry {
         for (index, recipient) in stored.envelope.recipients.iter().enumerate() {
             let state = &open.progress.recipients[index];
             if !is_waiting(state)
-                || inner.rules.destination(&recipient.address.ascii_domain()) != self.destination
+                || destination_of(&*inner.rules, &stored, &open.progress, recipient) != self.destination
             {
                 continue;
             }

@@ -14,6 +14,7 @@ use super::lines::LineId;
 use super::owed::Owed;
 use super::parked::Parked;
 use super::progress::is_waiting;
+use super::rules::destination_of;
 use super::task::{Duty, Taken, Task};
 use super::{Dispatch, Inner, Open, State};
 use crate::clock::Timestamp;
@@ -192,7 +193,8 @@ impl Delivery {
         let mut mine: Vec<(Option<Timestamp>, u32)> = waiting
             .filter(|(_, (recipient, progress))| {
                 is_waiting(progress)
-                    && inner.rules.destination(&recipient.address.ascii_domain()) == self.destination
+                    && destination_of(&*inner.rules, &open.stored, &open.progress, recipient)
+                        == self.destination
             })
             .map(|(index, (_, progress))| (progress.next_attempt, index as u32))
             .collect();

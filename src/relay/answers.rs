@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, RwLock};
 
-use crate::mail::{Destination, Envelope, Recipient, RouteTable};
+use crate::mail::{Destination, Envelope, Recipient, RouteTable, Source};
 use crate::notice;
 use crate::queue::Rules;
 use crate::queue::schedule::Retry;
@@ -37,8 +37,10 @@ impl Answers {
 }
 
 impl Rules for Answers {
-    fn destination(&self, domain: &str) -> Destination {
-        self.routes().destination(domain).unwrap_or_else(|| Destination::Upstream(NO_ROUTE.to_owned()))
+    fn destination(&self, domain: &str, source: &Source<'_>) -> Destination {
+        self.routes()
+            .destination(domain, source)
+            .unwrap_or_else(|| Destination::Upstream(NO_ROUTE.to_owned()))
     }
 
     fn retry(&self) -> Arc<Retry> {

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::plan::Security;
+use super::plan::{Security, Terms};
 use super::upstream_url::{Scheme, UpstreamHost, UpstreamHostError, UpstreamTls};
+use super::weigh::Lookup;
 
 /// For AUTH (RFC 4954).
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -29,17 +30,17 @@ impl fmt::Debug for Credentials {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     pub hosts: Vec<UpstreamHost>,
-    pub credentials: Option<Arc<Credentials>>,
+    pub terms: Arc<Terms>,
 }
 
 impl Group {
-    pub fn new(hosts: Vec<UpstreamHost>, credentials: Option<Arc<Credentials>>) -> Self {
-        Self { hosts, credentials }
+    pub fn new(hosts: Vec<UpstreamHost>, terms: Terms) -> Self {
+        Self { hosts, terms: Arc::new(terms) }
     }
 
     /// The TLS policy of one of its hosts: what its URL says, or the default.
     pub fn security(&self, host: &UpstreamHost) -> Security {
-        let tls = host.tls.unwrap_or_else(|| host.default_tls(self.credentials.is_some()));
+        let tls = host.tls.unwrap_or_else(|| host.default_tls(self.terms.credentials.is_some()));
         match (host.scheme, tls) {
             (Scheme::Smtps, tls) => Security::Implicit { verified: tls == UpstreamTls::Verified },
             (Scheme::Smtp, UpstreamTls::None) => Security::None,
@@ -47,6 +48,17 @@ impl Group {
             (Scheme::Smtp, UpstreamTls::Required) => Security::Required,
             (Scheme::Smtp, UpstreamTls::Verified) => Security::Verified,
         }
+    }
+
+    /// Its hosts, in the order in which to try.
+    pub(super) fn lookups(&self) -> Vec<Lookup> {
+        let lookup = |(place, host): (usize, &UpstreamHost)| Lookup {
+            host: host.host.clone(),
+            port: host.port,
+            preference: place as u16,
+            security: self.security(host),
+        };
+        self.hosts.iter().enumerate().map(lookup).collect()
     }
 }
 
@@ -59,7 +71,7 @@ impl FromStr for Group {
         if hosts.is_empty() {
             return Err(UpstreamHostError::Host);
         }
-        Ok(Self::new(hosts, None))
+        Ok(Self::new(hosts, Terms::default()))
     }
 }
 
@@ -100,7 +112,8 @@ mod tests {
         let security = |url: &str, with_password: bool| {
             let credentials = Credentials { username: "me".into(), password: "secret".into() };
             let mut group: Group = url.parse().unwrap();
-            group.credentials = with_password.then(|| Arc::new(credentials));
+            let credentials = with_password.then(|| Arc::new(credentials));
+            group.terms = Arc::new(Terms { credentials, ..Terms::default() });
             assert!(!format!("{group:?}").contains("secret"));
             group.security(&group.hosts[0])
         };

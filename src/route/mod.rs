@@ -17,13 +17,14 @@ mod plan;
 mod router;
 mod system_names;
 mod upstream_url;
+mod weigh;
 mod zone;
 
 pub use group::{Credentials, Group, Settings};
 pub use health::HostHealth;
 pub use memory::Memory;
 pub use names::{NameError, Names};
-pub use plan::{Candidate, Decision, NextHop, Plan, Security, Unroutable};
+pub use plan::{Candidate, Decision, NextHop, Plan, Protocol, Security, Terms, Unroutable};
 pub use router::Router;
 pub use system_names::{NamesError, SystemNames};
 pub use upstream_url::{Scheme, UpstreamHost, UpstreamHostError, UpstreamTls};

@@ -24,20 +24,44 @@ pub enum Security {
     },
 }
 
+/// What is spoken with a host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    #[default]
+    Smtp,
+    /// RFC 2033: one reply for each recipient after the content.
+    Lmtp,
+}
+
+/// On what terms the hosts of a group are used: what it says about all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Terms {
+    /// The group's name; none for MX hosts.
+    pub group: Option<String>,
+    pub credentials: Option<Arc<Credentials>>,
+}
+
 /// One address to try.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NextHop {
     /// The name that led there, and for which a certificate must be; the address where there was no name.
     pub host: String,
     pub address: SocketAddr,
+    pub protocol: Protocol,
     pub security: Security,
-    pub credentials: Option<Arc<Credentials>>,
+    pub terms: Arc<Terms>,
 }
 
 impl NextHop {
     /// An address that is known, without TLS and password.
     pub fn in_the_clear(address: SocketAddr) -> Self {
-        Self { host: address.ip().to_string(), address, security: Security::None, credentials: None }
+        Self {
+            host: address.ip().to_string(),
+            address,
+            protocol: Protocol::Smtp,
+            security: Security::None,
+            terms: Arc::default(),
+        }
     }
 }
 

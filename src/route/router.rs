@@ -1,54 +1,31 @@
 //! From a destination to a plan.
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, RwLock};
 
 use super::group::{Group, Settings};
 use super::health::{Health, HostHealth, HostKey};
 use super::memory::Memory;
 use super::mx;
-use super::names::{NameError, Names};
-use super::plan::{Candidate, Decision, NextHop, Plan, Security, Unroutable};
-use crate::clock::{Clock, Timestamp};
-use crate::mail::{Destination, EnhancedStatus, Host, Outcome, Verdict};
+use super::names::Names;
+use super::plan::{NextHop, Plan, Security, Terms, Unroutable};
+use super::weigh::{Lookup, Weighed};
+use crate::clock::Clock;
+use crate::mail::{Destination, EnhancedStatus, Outcome, Verdict};
 use crate::net::Network;
 
-/// Addresses that one attempt tries at most.
-const HOPS_MAX: usize = 10;
-
 /// Unable to route.
-const NO_ROUTE: EnhancedStatus = EnhancedStatus::new(4, 4, 4);
-const NO_ANSWER: EnhancedStatus = EnhancedStatus::new(4, 4, 3);
-const NOT_REACHED: EnhancedStatus = EnhancedStatus::new(4, 4, 1);
+pub(super) const NO_ROUTE: EnhancedStatus = EnhancedStatus::new(4, 4, 4);
+pub(super) const NO_ANSWER: EnhancedStatus = EnhancedStatus::new(4, 4, 3);
+pub(super) const NOT_REACHED: EnhancedStatus = EnhancedStatus::new(4, 4, 1);
 
 /// Whoever knows the way.
 pub struct Router {
     settings: RwLock<Arc<Settings>>,
-    clock: Clock,
-    network: Network,
-    names: Arc<dyn Names>,
-    health: Mutex<Health>,
+    pub(super) clock: Clock,
+    pub(super) network: Network,
+    pub(super) names: Arc<dyn Names>,
+    pub(super) health: Mutex<Health>,
     memory: Memory,
-}
-
-/// A host on its way to become hops.
-struct Lookup {
-    host: String,
-    port: u16,
-    preference: u16,
-    security: Security,
-}
-
-/// What the candidates came to.
-#[derive(Default)]
-struct Weighed {
-    hops: Vec<NextHop>,
-    candidates: Vec<Candidate>,
-    retry_at: Option<Timestamp>,
-    /// A host is sick, or DNS gave no answer about it.
-    left_out: bool,
-    /// The last sickness or failed lookup.
-    trouble: Option<Outcome>,
 }
 
 impl Router {
@@ -81,7 +58,7 @@ impl Router {
         match destination {
             Destination::Upstream(name) => {
                 let Some(group) = settings.groups.get(name) else { return Err(no_such_group(name)) };
-                for lookup in group_lookups(group) {
+                for lookup in group.lookups() {
                     self.weigh(lookup, group, None, &mut weighed).await;
                 }
             }
@@ -92,7 +69,7 @@ impl Router {
                     retry_at: None,
                     candidates: Vec::new(),
                 })?;
-                let none = Group::new(Vec::new(), None);
+                let none = Group::new(Vec::new(), Terms::default());
                 for (preference, host) in exchangers {
                     let port = settings.mx_port;
                     let lookup = Lookup { host, port, preference, security: Security::Opportunistic };
@@ -102,56 +79,6 @@ impl Router {
             }
         }
         weighed.into_plan(destination)
-    }
-
-    /// Looks a host up and decides about each of its addresses. `limits`: the host was named by a stranger's DNS.
-    async fn weigh(&self, lookup: Lookup, group: &Group, limits: Option<&Settings>, weighed: &mut Weighed) {
-        let Lookup { host, port, preference, security } = lookup;
-        let addresses = match host.parse::<IpAddr>() {
-            Ok(address) => vec![address],
-            Err(_) => match self.names.addresses(&host).await {
-                Ok(addresses) => addresses,
-                Err(error) => {
-                    weighed.skip_host(host, preference, &error);
-                    return;
-                }
-            },
-        };
-        let now = self.clock.now();
-        let mut chosen = Vec::new();
-        for ip in addresses {
-            let address = SocketAddr::new(ip, port);
-            let reason = limits.and_then(|limits| refused(limits, &self.network, address));
-            let reason = reason.or_else(|| self.sick(&host, address, now, weighed));
-            let reason = reason.or_else(|| {
-                (weighed.hops.len() >= HOPS_MAX).then(|| "enough addresses come before it".to_owned())
-            });
-            match reason {
-                Some(reason) => weighed.skip_address(&host, ip, preference, reason),
-                None => {
-                    let credentials = group.credentials.clone();
-                    weighed.hops.push(NextHop { host: host.clone(), address, security, credentials });
-                    chosen.push(ip);
-                }
-            }
-        }
-        if !chosen.is_empty() {
-            let preference = Some(preference);
-            let decision = Decision::Chosen;
-            weighed.candidates.push(Candidate { host, addresses: chosen, preference, decision });
-        }
-    }
-
-    fn sick(&self, host: &str, address: SocketAddr, now: Timestamp, weighed: &mut Weighed) -> Option<String> {
-        let health = self.health.lock().expect("no holder panics");
-        let sickness = health.sickness(&HostKey { host: host.to_owned(), address }, now)?;
-        weighed.retry_at = Some(weighed.retry_at.map_or(sickness.retry_at, |at| at.min(sickness.retry_at)));
-        weighed.left_out = true;
-        let host = Some(Host::at(host, address));
-        let trouble = Outcome::local(Verdict::Deferred, NOT_REACHED, &*sickness.reason);
-        weighed.trouble = Some(Outcome { host, ..trouble });
-        let (since, next) = (sickness.since, sickness.retry_at);
-        Some(format!("sick since {since} ({}); next try at {next}", sickness.reason))
     }
 
     /// The host could not be used: no connection, no TLS, no greeting, or 421.
@@ -199,30 +126,6 @@ fn key(hop: &NextHop) -> HostKey {
     HostKey { host: hop.host.clone(), address: hop.address }
 }
 
-fn group_lookups(group: &Group) -> Vec<Lookup> {
-    let lookup = |(place, host): (usize, &super::UpstreamHost)| Lookup {
-        host: host.host.clone(),
-        port: host.port,
-        preference: place as u16,
-        security: group.security(host),
-    };
-    group.hosts.iter().enumerate().map(lookup).collect()
-}
-
-/// Why a stranger's DNS may not send us there.
-fn refused(settings: &Settings, network: &Network, address: SocketAddr) -> Option<String> {
-    let ip = address.ip().to_canonical();
-    let own = |own: &SocketAddr| {
-        own.port() == address.port()
-            && (own.ip().to_canonical() == ip || (own.ip().is_unspecified() && network.is_own_address(ip)))
-    };
-    if settings.own_addresses.iter().any(own) {
-        return Some("it is this relay itself".to_owned());
-    }
-    let network = settings.refuse.iter().find(|network| network.contains(&ip))?;
-    Some(format!("it lies in {network}, which [dns] refuse keeps MX routing away from"))
-}
-
 fn no_such_group(name: &str) -> Unroutable {
     let reason = if name.starts_with('(') {
         "no [[route]] is for this domain any more; add one, and reload".to_owned()
@@ -233,53 +136,14 @@ fn no_such_group(name: &str) -> Unroutable {
     Unroutable { outcome: outcome.into(), retry_at: None, candidates: Vec::new() }
 }
 
-impl Weighed {
-    /// A configured host, or the host of an MX record, that DNS does not know is no reason to bounce: names come back,
-    /// and the network may be down.
-    fn skip_host(&mut self, host: String, preference: u16, error: &NameError) {
-        let reason = format!("looking up {host}: {error}");
-        self.left_out = true;
-        self.trouble = Some(Outcome::local(Verdict::Deferred, NO_ANSWER, &*reason));
-        let decision = Decision::Skipped(reason);
-        self.candidates.push(Candidate {
-            host,
-            addresses: Vec::new(),
-            preference: Some(preference),
-            decision,
-        });
-    }
-
-    fn skip_address(&mut self, host: &str, address: IpAddr, preference: u16, reason: String) {
-        self.trouble.get_or_insert_with(|| {
-            let reason = format!("{host} [{address}]: {reason}");
-            Outcome::local(Verdict::Deferred, NO_ROUTE, reason)
-        });
-        self.candidates.push(Candidate {
-            host: host.to_owned(),
-            addresses: vec![address],
-            preference: Some(preference),
-            decision: Decision::Skipped(reason),
-        });
-    }
-
-    fn into_plan(self, destination: &Destination) -> Result<Plan, Unroutable> {
-        let Self { hops, candidates, retry_at, left_out, trouble } = self;
-        if !hops.is_empty() {
-            return Ok(Plan { hops, complete: !left_out, candidates });
-        }
-        let outcome = trouble.unwrap_or_else(|| {
-            Outcome::local(Verdict::Deferred, NO_ROUTE, format!("{destination} has no host"))
-        });
-        Err(Unroutable { outcome: outcome.into(), retry_at, candidates })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::super::Zone;
+    use super::super::{Decision, NameError, Zone};
     use super::*;
+    use crate::clock::Timestamp;
+    use std::net::IpAddr;
 
     const T0: Timestamp = Timestamp::from_millis(1_000_000);
 

@@ -24,7 +24,7 @@ use crate::mail::QueueId;
 
 const MAGIC: &[u8; 8] = b"PHSHINT\n";
 /// Format 1 had no times.
-const FORMAT: u16 = 2;
+const FORMAT: u16 = 3;
 const PREFIX: usize = MAGIC.len() + 2;
 const CRC: usize = 4;
 const ENCODES: &str = "plain values always encode";

@@ -8,7 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::mail::{Envelope, Origin, Outcome, QueueId};
+use crate::mail::{Envelope, Host, Origin, Outcome, QueueId};
 
 /// A message as it is handed over for keeping; its content comes beside it.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +44,31 @@ pub struct Progress {
     pub outcomes: Vec<Outcome>,
     /// In the order of the envelope's recipients.
     pub recipients: Vec<RecipientProgress>,
+    /// Deliveries whose last octet was about to go out, and of which nothing later is known: as long as one stands
+    /// here, its recipients may have got the message.
+    pub intents: Vec<Intent>,
+    /// Everything is done with, and the safety net keeps it since then.
+    pub kept_since: Option<Timestamp>,
+    /// It is sent again after it had been delivered.
+    pub resubmitted: Option<Resubmitted>,
+}
+
+/// The content is about to be handed over to a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    pub at: Timestamp,
+    pub host: Host,
+    /// By their numbers in the envelope.
+    pub recipients: Vec<u32>,
+}
+
+/// The operator sends a message again that the safety net has kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resubmitted {
+    /// Its age counts from here.
+    pub at: Timestamp,
+    /// The upstream group that it goes by now, whatever the routes say.
+    pub via: Option<String>,
 }
 
 impl Progress {
@@ -73,6 +98,8 @@ pub enum RecipientState {
     Delivered,
     Bounced,
     Cancelled,
+    /// The connection died after the final dot, and the settings say that a person decides whether it goes again.
+    Uncertain,
 }
 
 /// A living message as the spool gives it back, without its content.

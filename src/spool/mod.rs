@@ -99,7 +99,9 @@ pub use export::{ExportError, export};
 pub use inspect::{Fault, Files, InspectedSegment, Inspection, inspect};
 pub use log::{Log, Settings};
 pub use memory::Memory;
-pub use message::{Accepted, Progress, RecipientProgress, RecipientState, Stored, Strike};
+pub use message::{
+    Accepted, Intent, Progress, RecipientProgress, RecipientState, Resubmitted, Stored, Strike,
+};
 pub use outline::{Outline, WaitingDomain};
 pub use quarantine::{Kind as QuarantinedKind, Quarantined};
 pub use read::{DamagedPlace, LoadError};

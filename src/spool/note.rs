@@ -179,7 +179,7 @@ pub(super) fn notes_of(
             notes.push(lives(&accepted, progress.as_ref().map(|progress| Box::new(States::of(progress)))));
         }
         Kind::Settled => {
-            let progress: Progress = record::decode(body)?;
+            let progress = Progress::read(frame, body)?;
             notes.push(Note::Settled { id, place, states: Box::new(States::of(&progress)) });
         }
         Kind::Removed => notes.push(Note::Removed { id }),

@@ -70,7 +70,7 @@ pub(super) fn progress(lookup: &Lookup, wait: Wait) -> Read<Option<Progress>> {
     };
     let Some((frame, body)) = body(at, wait)? else { return Ok(None) };
     let progress = match frame.kind() {
-        Some(Kind::Settled) if frame.id == lookup.id => record::decode(&body),
+        Some(Kind::Settled) if frame.id == lookup.id => Progress::read(&frame, &body),
         Some(Kind::Moved) if frame.id == lookup.id => {
             MovedBody::read(&frame, &body).and_then(|moved| moved.progress)
         }

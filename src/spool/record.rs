@@ -22,9 +22,9 @@ pub(super) const FRAME_LEN: u32 = 40;
 /// Octets of a whole record, at most. Offsets stay within 32 bits by it.
 pub(super) const RECORD_MAX: u64 = 1 << 30;
 
-/// The version written by this program, for all kinds. Version 1 knew fewer parameters of MAIL (`former`); the other
-/// kinds are alike in both.
-const VERSION: u8 = 2;
+/// The version written by this program, for all kinds. Versions 1 and 2 knew fewer parameters of MAIL and less of the
+/// progress (`former`).
+const VERSION: u8 = 3;
 
 /// The accepted record also strikes a debt.
 const FLAG_STRIKES: u16 = 1;
@@ -183,14 +183,29 @@ pub(super) struct MovedBody {
 impl AcceptedBody {
     /// The body of this frame, an accepted record's.
     pub fn read(frame: &Frame, body: &[u8]) -> Option<Self> {
-        if frame.version == 1 { former::accepted(body) } else { decode(body) }
+        match frame.version {
+            1 => former::accepted_1(body),
+            2 => former::accepted_2(body),
+            _ => decode(body),
+        }
+    }
+}
+
+impl Progress {
+    /// The body of this frame, a settled record's.
+    pub(super) fn read(frame: &Frame, body: &[u8]) -> Option<Self> {
+        if frame.version < 3 { former::progress(body) } else { decode(body) }
     }
 }
 
 impl MovedBody {
     /// The body of this frame, a moved record's.
     pub fn read(frame: &Frame, body: &[u8]) -> Option<Self> {
-        if frame.version == 1 { former::moved(body) } else { decode(body) }
+        match frame.version {
+            1 => former::moved_1(body),
+            2 => former::moved_2(body),
+            _ => decode(body),
+        }
     }
 }
 

@@ -19,7 +19,7 @@ pub(super) const SEGMENT_TARGET: u32 = 64 << 20;
 
 /// 2: messages may be moved, and contents may have files of their own. 3: envelopes have more parameters (`former`). The
 /// header is that of format 1, which is still read; a later format is refused.
-pub(super) const FORMAT: u16 = 3;
+pub(super) const FORMAT: u16 = 4;
 
 const MAGIC: &[u8; 8] = b"PHSPOOL\n";
 
@@ -147,11 +147,11 @@ mod tests {
     #[test]
     fn a_later_format_is_told_from_damage_whatever_its_length() {
         let mut bytes = [header().encode().as_slice(), &[0; 32]].concat();
-        bytes[8] = 4;
+        bytes[8] = 5;
         bytes[10] = 100;
         let crc = crc32c::crc32c(&bytes[..96]);
         bytes[96..100].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(Header::decode(&bytes), HeaderFound::Newer(4));
+        assert_eq!(Header::decode(&bytes), HeaderFound::Newer(5));
     }
 
     #[test]

@@ -205,12 +205,12 @@ fn a_file_of_a_later_program_stops_the_opening() {
         octets[64..68].copy_from_slice(&crc.to_le_bytes());
     });
     let refused = log::open(Arc::new(disk), 0, HABITS, &mut |_| {}).err().unwrap();
-    assert!(refused.to_string().contains("has format 9 and this program knows formats up to 3"), "{refused}");
+    assert!(refused.to_string().contains("has format 9 and this program knows formats up to 4"), "{refused}");
 }
 
 #[test]
 fn spools_of_former_formats_are_read_and_go_on_in_todays() {
-    for kept in ["tests/spool/format-1", "tests/spool/format-2"] {
+    for kept in ["tests/spool/format-1", "tests/spool/format-2", "tests/spool/format-3"] {
         let folder = tempfile::tempdir().unwrap();
         let settings = settings(&folder);
         std::fs::create_dir(&settings.path).unwrap();

@@ -44,7 +44,7 @@ event_names! {
     /// The next hop took responsibility.
     Send = "SEND",
     /// The connection died after the final dot: delivered or not, nobody knows.
-    SendUnknown = "SENDUNKNOWN",
+    Uncertain = "UNCERTAIN",
     /// An attempt failed for good.
     Fail = "FAIL",
     /// The time of the schedule was up.
@@ -65,6 +65,18 @@ event_names! {
     Route = "ROUTE",
     /// One host failed and the next was turned to, within one attempt.
     Failover = "FAILOVER",
+    /// A route says that it goes nowhere.
+    Discard = "DISCARD",
+    /// What the safety net has kept is sent again.
+    Resubmit = "RESUBMIT",
+    /// A host is left alone for a while: its outage begins, or goes on after a probe.
+    HostDown = "HOSTDOWN",
+    /// One delivery finds out whether a host is well again.
+    Probe = "PROBE",
+    /// A host is well again: its outage has ended, and this is what it cost.
+    HostUp = "HOSTUP",
+    /// A destination gets less at once, or less often, than it might: it said so, or failed.
+    Throttle = "THROTTLE",
     /// A destination cannot be reached; all that is for it waits.
     Sleep = "SLEEP",
     /// A destination answers again.
@@ -347,7 +359,7 @@ mod tests {
             assert_eq!(name.as_str().to_lowercase().parse(), Ok(*name));
         }
         let error = "SENT".parse::<EventName>().unwrap_err().to_string();
-        assert!(error.contains("SEND, SENDUNKNOWN"), "{error}");
+        assert!(error.contains("SEND, UNCERTAIN"), "{error}");
     }
 
     #[test]

@@ -246,9 +246,9 @@ impl Tracking {
         self.attempted(EventName::Send, message, facts);
     }
 
-    /// SENDUNKNOWN: the connection died after the final dot; may come to a second delivery.
-    pub fn sent_unknown(&self, message: Message<'_>, facts: &Attempted<'_>) {
-        self.attempted(EventName::SendUnknown, message, facts);
+    /// UNCERTAIN: the connection died after the final dot; may come to a second delivery.
+    pub fn uncertain(&self, message: Message<'_>, facts: &Attempted<'_>) {
+        self.attempted(EventName::Uncertain, message, facts);
     }
 
     /// FAIL: will not be tried again.

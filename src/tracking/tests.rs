@@ -35,6 +35,7 @@ impl Sample {
                 client: Some("192.0.2.1".parse().unwrap()),
                 message_id: Some("<m@example.org>".into()),
                 user: None,
+                listener: None,
             },
             reverse_path: ReversePath::from("alice@example.org".parse::<Address>().unwrap()),
             recipient: "bob@example.com".parse().unwrap(),

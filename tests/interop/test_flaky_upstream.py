@@ -114,6 +114,6 @@ class FlakyUpstream(Scenario):
 
         _, relay = self.through(Forgets())
         names = wait_for(lambda: [e["event"] for e in relay.events() if RECIPIENT in e.get("recipients", [])
-                                  and e["event"] in ("SENDUNKNOWN", "SEND")][:2], 5, "events expected")
+                                  and e["event"] in ("UNCERTAIN", "SEND")][:2], 5, "events expected")
         wait_for(lambda: "SEND" in [e["event"] for e in relay.events()], 5, "SEND expected")
-        self.assertEqual(names[0], "SENDUNKNOWN")
+        self.assertEqual(names[0], "UNCERTAIN")

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 
 use super::super::refusals::{Refusal, Refused};
 use super::super::{Client, ListenerSettings, Settings};
-use crate::mail::{Address, ReversePath, RouteTable, SenderPattern};
+use crate::mail::{Address, ReversePath, RouteTable, SenderPattern, Source};
 
 /// A recipient, whoever he is sent to by.
 pub(super) fn recipient(
@@ -39,7 +39,8 @@ pub(super) fn recipient(
     {
         return Err(Refusal::RecipientNotAllowed.into());
     }
-    match routes.destination(&recipient.ascii_domain()) {
+    // The sender is known by now, but a route for others of his domain may come: what counts is that there is one.
+    match routes.destination(&recipient.ascii_domain(), &Source::default()) {
         Some(_) => Ok(()),
         None => Err(Refusal::NoRoute.into()),
     }

@@ -70,7 +70,7 @@ impl Reading {
             EventName::Defer if event.attempt.is_none() => false,
             EventName::Defer
             | EventName::Send
-            | EventName::SendUnknown
+            | EventName::Uncertain
             | EventName::Fail
             | EventName::Expire
             | EventName::Failover => self.attempt(event),

@@ -149,7 +149,7 @@ fn count(number: usize, what: &str) -> String {
 /// Attempts at delivery in a story, probes of destinations that are asleep among them: one that ends differently for
 /// its recipients counts once.
 pub(super) fn attempts(story: &Story) -> usize {
-    let ends = [EventName::Send, EventName::SendUnknown, EventName::Defer, EventName::Fail];
+    let ends = [EventName::Send, EventName::Uncertain, EventName::Defer, EventName::Fail];
     let attempts = story.events.iter().filter(|event| ends.contains(&event.event) && event.attempt.is_some());
     let each: BTreeSet<_> =
         attempts.map(|event| (event.time, event.destination.as_deref(), event.id, event.attempt)).collect();

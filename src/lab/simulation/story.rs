@@ -269,7 +269,7 @@ impl Story {
                         !owed || standing.notified || self.witness.told_of_failure(recipient)
                     }
                     RecipientState::Cancelled => true,
-                    RecipientState::Waiting => false,
+                    RecipientState::Waiting | RecipientState::Uncertain => false,
                 };
                 if !kept {
                     return Err(format!("{recipient} of {id} has come to no good end: {standing:?}"));

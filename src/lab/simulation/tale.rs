@@ -277,8 +277,8 @@ impl Told {
             let cancelled = standing.state == RecipientState::Cancelled;
             match name {
                 E::Defer if of_destination => {}
-                E::Defer | E::SendUnknown if cancelled => standing.attempts = event.attempt,
-                E::Defer | E::SendUnknown => {
+                E::Defer | E::Uncertain if cancelled => standing.attempts = event.attempt,
+                E::Defer | E::Uncertain => {
                     (standing.attempts, standing.next) = (event.attempt, Some(event.next_attempt));
                 }
                 E::Send => {

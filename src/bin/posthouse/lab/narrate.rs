@@ -103,7 +103,7 @@ impl Narrator {
             EventName::Receive => self.received(event),
             EventName::Load => self.found_again(event),
             EventName::Defer => self.deferred(event),
-            EventName::SendUnknown => self.unknown(event),
+            EventName::Uncertain => self.unknown(event),
             EventName::Send => self.delivered(event),
             EventName::Fail => self.failed(event),
             EventName::Expire => self.expired(event),
@@ -131,6 +131,23 @@ impl Narrator {
                 let user = event.user.as_deref().unwrap_or("somebody");
                 let reason = event.reason.as_deref().unwrap_or_default();
                 vec![self.line(event, Tone::Bad, format!("{user} is not let in: {reason}"))]
+            }
+            EventName::HostDown | EventName::Probe | EventName::HostUp | EventName::Throttle => {
+                let host = event.host.as_deref().unwrap_or("a host");
+                let reason = event.reason.as_deref().unwrap_or_default();
+                let what = match event.event {
+                    EventName::HostDown => "is left alone for a while",
+                    EventName::Probe => "is on trial",
+                    EventName::HostUp => "is well again",
+                    _ => "gets less",
+                };
+                vec![self.line(event, Tone::Plain, format!("{host} {what}: {reason}"))]
+            }
+            EventName::Discard | EventName::Resubmit => {
+                let what =
+                    if event.event == EventName::Discard { "drops the message" } else { "sends it again" };
+                let reason = event.reason.as_deref().unwrap_or_default();
+                vec![self.line(event, Tone::Plain, format!("the relay {what}: {reason}"))]
             }
             EventName::Quarantine => {
                 let reason = event.reason.as_deref().unwrap_or_default();

@@ -232,6 +232,7 @@ fn exported(stored: &Stored, recipient: &Recipient, progress: &RecipientProgress
             RecipientState::Delivered => "delivered",
             RecipientState::Bounced => "bounced",
             RecipientState::Cancelled => "cancelled",
+            RecipientState::Uncertain => "uncertain",
         },
         attempts: progress.attempts,
         next_attempt: progress.next_attempt.filter(|_| progress.state == RecipientState::Waiting),

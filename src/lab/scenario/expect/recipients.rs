@@ -1,6 +1,6 @@
 //! What was tried for each recipient, and what became of him.
 //!
-//! Contract: one pass over the events. An attempt is a DEFER, SEND, SENDUNKNOWN or FAIL, and an EXPIRE if an attempt
+//! Contract: one pass over the events. An attempt is a DEFER, SEND, UNCERTAIN or FAIL, and an EXPIRE if an attempt
 //! ended in it (its number is above that of the last one that was settled; an EXPIRE in between tells only that the
 //! time was up). While a destination cannot be reached, its probes yield SLEEP events of no message: each counts as an
 //! attempt for every recipient who waits for it then. There is one outcome for each message to a recipient.
@@ -135,7 +135,7 @@ impl<'a> Pass<'a> {
         match event.event {
             // One without a number says that the message waits for a destination that sleeps.
             EventName::Defer => event.attempt.is_some(),
-            EventName::Send | EventName::SendUnknown | EventName::Fail => true,
+            EventName::Send | EventName::Uncertain | EventName::Fail => true,
             EventName::Expire => {
                 let destination = event.destination.as_deref().unwrap_or_default();
                 let settled = self.settled.get(&(id, destination)).copied().unwrap_or_default();
@@ -164,7 +164,7 @@ impl<'a> Pass<'a> {
     }
 
     fn settle(&mut self, event: &'a Event, id: QueueId) {
-        let counts = matches!(event.event, EventName::Defer | EventName::SendUnknown);
+        let counts = matches!(event.event, EventName::Defer | EventName::Uncertain);
         let (Some(destination), Some(attempt)) = (&event.destination, event.attempt) else { return };
         if counts && !self.is_unreachable(event) {
             let settled = self.settled.entry((id, destination)).or_default();

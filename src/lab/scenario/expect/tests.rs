@@ -355,7 +355,7 @@ fn there_is_one_outcome_for_each_message_and_one_for_what_still_waits() {
     teller.tell(0, EventName::Receive, 1, &[BOB, CAROL]);
     teller.tell(1, EventName::Receive, 2, &[BOB]);
     teller.attempt(2, EventName::Send, 2, BOB, 1, "250 2.0.0 ok");
-    teller.attempt(3, EventName::SendUnknown, 1, BOB, 1, "");
+    teller.attempt(3, EventName::Uncertain, 1, BOB, 1, "");
     teller.tell(9, EventName::Cancel, 1, &[CAROL]).reason = Some("by the operator".into());
     teller.waits(1, BOB, RecipientStanding::Uncertain);
     holds(
