@@ -88,8 +88,7 @@ mod tests {
     }
 
     fn routes() -> RouteTable {
-        let route =
-            crate::mail::Route { domains: vec!["example.org".parse().unwrap()], via: crate::mail::Via::Mx };
+        let route = crate::mail::Route::new(["example.org".parse().unwrap()], crate::mail::Via::Mx);
         RouteTable { routes: vec![route] }
     }
 
