@@ -161,6 +161,11 @@ impl RouteTable {
         self.route(domain, source).map(|route| route.destination(domain))
     }
 
+    /// Whether there is a route for the recipients of a domain, which is in A-labels.
+    pub fn leads_somewhere(&self, domain: &str, source: &Source<'_>) -> bool {
+        self.route(domain, source).is_some()
+    }
+
     /// The one address that the recipients of a domain are sent to in place of their own, where their route has one.
     pub fn redirect(&self, domain: &str, source: &Source<'_>) -> Option<&Address> {
         if !self.redirects() {
