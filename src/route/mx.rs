@@ -28,7 +28,7 @@ use std::sync::Arc;
 use super::abreast;
 use super::group::Settings;
 use super::names::{Found, NameError, Names};
-use super::plan::{Candidate, Decision, Security};
+use super::plan::{Candidate, Decision, Protocol, Security, Terms};
 use super::router::{NO_ANSWER, NO_ROUTE, Router};
 use super::survey::{Asked, Said};
 use super::weigh::{Lookup, Weighed};
@@ -118,6 +118,7 @@ impl Router {
             let is_own = |ip: &IpAddr| self.is_ourselves(settings, *ip);
             found.as_ref().is_ok_and(|found| found.records.iter().any(is_own)).then_some(exchanger.preference)
         };
+        let terms: Arc<Terms> = Arc::default();
         let cut = found.iter().filter_map(ours).min();
         for (exchanger, answer) in found {
             weighed.note_addresses(&exchanger, domain, &answer);
@@ -129,8 +130,10 @@ impl Router {
                 Ok(found) => {
                     let Exchanger { preference, host, .. } = exchanger;
                     let port = settings.mx_port;
-                    let lookup = Lookup { host, port, preference, security: Security::Opportunistic };
-                    self.judge(lookup, found.records, &Arc::default(), Some(settings), weighed);
+                    let (protocol, security, terms) =
+                        (Protocol::Smtp, Security::Opportunistic, Arc::clone(&terms));
+                    let lookup = Lookup { host, port, preference, protocol, security, terms };
+                    self.judge(lookup, found.records, Some(settings), weighed);
                 }
                 Err(NameError::NoSuchDomain | NameError::NoRecords) if exchanger.by == By::Implicit => {
                     let reason = format!("the domain {domain} has neither an MX record nor an address");

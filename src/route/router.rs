@@ -51,7 +51,7 @@ impl Router {
         Arc::clone(&self.settings.read().expect("no holder panics"))
     }
 
-    /// The hops to a destination, healthy ones only, in order.
+    /// The hops to a destination, healthy ones only, in order. What the relay does itself leads to no host.
     pub async fn plan(&self, destination: &Destination) -> Result<Plan, Unroutable> {
         self.survey(destination).await.plan
     }
@@ -66,7 +66,7 @@ impl Router {
                     return weighed.into_end(no_such_group(name));
                 };
                 for lookup in group.lookups() {
-                    self.weigh(lookup, group, &mut weighed).await;
+                    self.weigh(lookup, &mut weighed).await;
                 }
             }
             Destination::Mx(domain) => {
@@ -74,6 +74,7 @@ impl Router {
                     return weighed.into_end(outcome);
                 }
             }
+            Destination::Hold | Destination::Discard | Destination::Error(_) => {}
         }
         weighed.into_survey(destination)
     }
@@ -106,7 +107,7 @@ impl Router {
         let settings = self.settings();
         let group = match destination {
             Destination::Upstream(name) => settings.groups.get(name),
-            Destination::Mx(_) => None,
+            Destination::Mx(_) | Destination::Hold | Destination::Discard | Destination::Error(_) => None,
         };
         let of_group = |key: &HostKey| match group {
             Some(group) => group.hosts.iter().any(|h| h.host == key.host && h.port == key.address.port()),

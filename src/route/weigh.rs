@@ -10,7 +10,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::group::{Group, Settings};
+use super::group::Settings;
 use super::health::HostKey;
 use super::names::NameError;
 use super::plan::{Candidate, Decision, NextHop, Plan, Protocol, Security, Terms, Unroutable};
@@ -29,7 +29,9 @@ pub(super) struct Lookup {
     pub host: String,
     pub port: u16,
     pub preference: u16,
+    pub protocol: Protocol,
     pub security: Security,
+    pub terms: Arc<Terms>,
 }
 
 /// What the candidates came to.
@@ -50,7 +52,7 @@ pub(super) struct Weighed {
 
 impl Router {
     /// Looks a configured host up and decides about each of its addresses.
-    pub(super) async fn weigh(&self, lookup: Lookup, group: &Group, weighed: &mut Weighed) {
+    pub(super) async fn weigh(&self, lookup: Lookup, weighed: &mut Weighed) {
         let addresses = match lookup.host.parse::<IpAddr>() {
             Ok(address) => vec![address],
             Err(_) => {
@@ -67,7 +69,7 @@ impl Router {
                 }
             }
         };
-        self.judge(lookup, addresses, &group.terms, None, weighed);
+        self.judge(lookup, addresses, None, weighed);
     }
 
     /// Decides about each address of a host. `limits`: the host was named by a stranger's DNS.
@@ -75,11 +77,10 @@ impl Router {
         &self,
         lookup: Lookup,
         addresses: Vec<IpAddr>,
-        terms: &Arc<Terms>,
         limits: Option<&Settings>,
         weighed: &mut Weighed,
     ) {
-        let Lookup { host, port, preference, security } = lookup;
+        let Lookup { host, port, preference, protocol, security, terms } = lookup;
         let now = self.clock.now();
         let is_either = addresses.iter().any(IpAddr::is_ipv4) && addresses.iter().any(IpAddr::is_ipv6);
         let turned = is_either && limits.is_some() && self.clock.chance() % 2 == 1;
@@ -97,7 +98,7 @@ impl Router {
             match reason {
                 Some(reason) => weighed.skip_address(&host, ip, preference, reason),
                 None => {
-                    let (protocol, terms) = (Protocol::Smtp, Arc::clone(terms));
+                    let terms = Arc::clone(&terms);
                     weighed.hops.push(NextHop { host: host.clone(), address, protocol, security, terms });
                     chosen.push(ip);
                 }
