@@ -13,9 +13,10 @@ use std::sync::Arc;
 use super::group::Settings;
 use super::health::HostKey;
 use super::names::NameError;
-use super::plan::{Candidate, Decision, NextHop, Plan, Protocol, Security, Terms, Unroutable};
+use super::plan::{Candidate, Decision, NextHop, Plan, Protocol, Terms, Unroutable};
 use super::refuse::{Refusal, refused};
 use super::router::{NO_ANSWER, NO_ROUTE, NOT_REACHED, Router};
+use super::security::Security;
 use super::survey::{Asked, Said, Survey};
 use crate::clock::Timestamp;
 use crate::mail::{Destination, Host, Outcome, Verdict};
@@ -99,7 +100,8 @@ impl Router {
                 Some(reason) => weighed.skip_address(&host, ip, preference, reason),
                 None => {
                     let terms = Arc::clone(&terms);
-                    weighed.hops.push(NextHop { host: host.clone(), address, protocol, security, terms });
+                    let (host, security, named_securely) = (host.clone(), security.clone(), limits.is_none());
+                    weighed.hops.push(NextHop { host, address, protocol, security, named_securely, terms });
                     chosen.push(ip);
                 }
             }
