@@ -69,6 +69,7 @@ pub use owed::{Debt, Owed, OwedMessage};
 pub use pace::Rate;
 pub use parked::Parked;
 pub use rules::{Rules, Settings};
+pub use settle::Slumber;
 pub use work::{Delivery, Expiry, Job, Work};
 
 use ledger::Ledger;
