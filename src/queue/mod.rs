@@ -68,13 +68,16 @@ use crate::tracking::Tracking;
 pub use allowance::{Allowance, Allowances};
 pub use intake::{AcceptError, Incoming, Intake, Recovery};
 pub use line::Sleep;
-pub use listing::{DestinationState, Listed, ListedRecipient, ListedState, Matching, RecipientStanding, SlowedState};
+pub use listing::{
+    DestinationState, Listed, ListedRecipient, ListedState, Matching, RecipientStanding, SlowedState,
+};
 pub use operate::OperateError;
 pub use owed::{Debt, Owed, OwedMessage};
 pub use pace::Rate;
 pub use parked::Parked;
 pub use permits::Permits;
 pub use rules::{Rules, Settings};
+pub use settle::Slumber;
 pub use work::{Delivery, Expiry, Job, Work};
 
 use ledger::Ledger;
