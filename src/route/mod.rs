@@ -8,15 +8,19 @@
 //! Not here: SMTP; the queue's timer of a destination, of which there is one; connections.
 //! RFC 5321 section 5, RFC 7505 (null MX), RFC 3463.
 
+mod domain_tls;
 mod group;
 mod health;
 mod memory;
 mod mx;
+mod mx_tls;
 mod names;
 mod plan;
 mod router;
 mod security;
+mod sts;
 mod system_names;
+mod tls_policy;
 mod upstream_url;
 mod weigh;
 mod zone;
@@ -24,10 +28,12 @@ mod zone;
 pub use group::{Credentials, Group, Settings};
 pub use health::HostHealth;
 pub use memory::Memory;
-pub use names::{NameError, Names};
+pub use mx_tls::{MxTlsRule, MxTlsRules};
+pub use names::{Answer, NameError, Names, Vouched};
 pub use plan::{Candidate, Decision, NextHop, Plan, Protocol, Terms, Unroutable};
 pub use router::Router;
 pub use security::Security;
 pub use system_names::{NamesError, SystemNames};
+pub use tls_policy::{MxTls, TlsWish};
 pub use upstream_url::{Scheme, UpstreamHost, UpstreamHostError, UpstreamTls};
-pub use zone::Zone;
+pub use zone::{Signed, Zone};

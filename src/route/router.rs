@@ -1,22 +1,28 @@
 //! From a destination to a plan.
 
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
+use super::domain_tls::DomainTls;
 use super::group::{Group, Settings};
 use super::health::{Health, HostHealth, HostKey};
 use super::memory::Memory;
 use super::mx;
 use super::names::Names;
 use super::plan::{NextHop, Plan, Terms, Unroutable};
-use super::security::Security;
+use super::sts::Policies;
+use super::tls_policy::{Demand, TlsWish};
 use super::weigh::{Lookup, Weighed};
 use crate::clock::Clock;
 use crate::mail::{Destination, EnhancedStatus, Outcome, Verdict};
-use crate::net::Network;
+use crate::net::{ClientTls, Network};
 
 /// Unable to route.
 pub(super) const NO_ROUTE: EnhancedStatus = EnhancedStatus::new(4, 4, 4);
 pub(super) const NO_ANSWER: EnhancedStatus = EnhancedStatus::new(4, 4, 3);
+/// Cryptographic failure: what is demanded of TLS cannot be had.
+const NO_SECURITY: EnhancedStatus = EnhancedStatus::new(4, 7, 5);
+/// REQUIRETLS support required (RFC 8689 section 8.3).
+const REQUIRETLS_NEEDED: EnhancedStatus = EnhancedStatus::new(5, 7, 30);
 pub(super) const NOT_REACHED: EnhancedStatus = EnhancedStatus::new(4, 4, 1);
 
 /// Whoever knows the way.
@@ -26,7 +32,10 @@ pub struct Router {
     pub(super) network: Network,
     pub(super) names: Arc<dyn Names>,
     pub(super) health: Mutex<Health>,
-    memory: Memory,
+    pub(super) memory: Memory,
+    pub(super) policies: Policies,
+    /// The system's authorities, read when a policy server is first asked.
+    system_tls: OnceLock<ClientTls>,
 }
 
 impl Router {
@@ -38,7 +47,13 @@ impl Router {
         memory: Memory,
     ) -> Self {
         let health = Mutex::new(Health::new(memory.recall()));
-        Self { settings: RwLock::new(Arc::new(settings)), clock, network, names, health, memory }
+        let (policies, system_tls) = (Policies::recall(&memory), OnceLock::new());
+        let settings = RwLock::new(Arc::new(settings));
+        Self { settings, clock, network, names, health, memory, policies, system_tls }
+    }
+
+    pub(super) fn system_tls(&self) -> &ClientTls {
+        self.system_tls.get_or_init(ClientTls::system)
     }
 
     /// Other groups and networks from now on. Our own addresses stay.
@@ -54,12 +69,20 @@ impl Router {
 
     /// The hops to a destination, healthy ones only, in order.
     pub async fn plan(&self, destination: &Destination) -> Result<Plan, Unroutable> {
+        self.plan_for(destination, TlsWish::None).await
+    }
+
+    /// The same for a message that says something about TLS itself.
+    pub async fn plan_for(&self, destination: &Destination, wish: TlsWish) -> Result<Plan, Unroutable> {
         let settings = self.settings();
         let mut weighed = Weighed::default();
         match destination {
             Destination::Upstream(name) => {
                 let Some(group) = settings.groups.get(name) else { return Err(no_such_group(name)) };
-                for lookup in group.lookups() {
+                for mut lookup in group.lookups() {
+                    if wish == TlsWish::Require {
+                        lookup.security = lookup.security.with_require_tls();
+                    }
                     self.weigh(lookup, group, None, &mut weighed).await;
                 }
             }
@@ -71,9 +94,22 @@ impl Router {
                     candidates: Vec::new(),
                 })?;
                 let none = Group::new(Vec::new(), Terms::default());
+                let tls = DomainTls::of(self, &settings, domain, wish).await;
                 for (preference, host) in exchangers {
                     let port = settings.mx_port;
-                    let lookup = Lookup { host, port, preference, security: Security::Opportunistic };
+                    let (demand, named_securely) = tls.of_host(self, &host, port).await;
+                    let (security, note) = match demand {
+                        Demand::Take { security, note } => (security, note),
+                        Demand::Later(why) | Demand::PassOver(why) => {
+                            weighed.skip_for_tls(host, preference, NO_SECURITY, why);
+                            continue;
+                        }
+                        Demand::Unfit(why) => {
+                            weighed.skip_for_tls(host, preference, REQUIRETLS_NEEDED, why);
+                            continue;
+                        }
+                    };
+                    let lookup = Lookup { host, port, preference, security, named_securely, note };
                     self.weigh(lookup, &none, Some(&settings), &mut weighed).await;
                 }
                 weighed.candidates.extend(skipped);

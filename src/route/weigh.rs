@@ -13,7 +13,7 @@ use super::plan::{Candidate, Decision, NextHop, Plan, Protocol, Unroutable};
 use super::router::{NO_ANSWER, NO_ROUTE, NOT_REACHED, Router};
 use super::security::Security;
 use crate::clock::Timestamp;
-use crate::mail::{Destination, Host, Outcome, Verdict};
+use crate::mail::{Destination, EnhancedStatus, Host, Outcome, Verdict};
 use crate::net::Network;
 
 /// Addresses that one attempt tries at most.
@@ -25,6 +25,10 @@ pub(super) struct Lookup {
     pub port: u16,
     pub preference: u16,
     pub security: Security,
+    /// As [`NextHop::named_securely`].
+    pub named_securely: bool,
+    /// What was found out about its TLS.
+    pub note: Option<String>,
 }
 
 /// What the candidates came to.
@@ -48,7 +52,7 @@ impl Router {
         limits: Option<&Settings>,
         weighed: &mut Weighed,
     ) {
-        let Lookup { host, port, preference, security } = lookup;
+        let Lookup { host, port, preference, security, named_securely, note } = lookup;
         let addresses = match host.parse::<IpAddr>() {
             Ok(address) => vec![address],
             Err(_) => match self.names.addresses(&host).await {
@@ -72,7 +76,7 @@ impl Router {
                 Some(reason) => weighed.skip_address(&host, ip, preference, reason),
                 None => {
                     let (protocol, terms) = (Protocol::Smtp, Arc::clone(&group.terms));
-                    let (host, security, named_securely) = (host.clone(), security.clone(), limits.is_none());
+                    let (host, security) = (host.clone(), security.clone());
                     weighed.hops.push(NextHop { host, address, protocol, security, named_securely, terms });
                     chosen.push(ip);
                 }
@@ -80,7 +84,7 @@ impl Router {
         }
         if !chosen.is_empty() {
             let preference = Some(preference);
-            let decision = Decision::Chosen;
+            let decision = note.map_or(Decision::Chosen, Decision::ChosenBy);
             weighed.candidates.push(Candidate { host, addresses: chosen, preference, decision });
         }
     }
@@ -99,7 +103,7 @@ impl Router {
 }
 
 /// Why a stranger's DNS may not send us there.
-fn refused(settings: &Settings, network: &Network, address: SocketAddr) -> Option<String> {
+pub(super) fn refused(settings: &Settings, network: &Network, address: SocketAddr) -> Option<String> {
     let ip = address.ip().to_canonical();
     let own = |own: &SocketAddr| {
         own.port() == address.port()
@@ -113,6 +117,21 @@ fn refused(settings: &Settings, network: &Network, address: SocketAddr) -> Optio
 }
 
 impl Weighed {
+    /// A host whose TLS cannot be what is demanded: passed over before it is looked up. For this message it may be so
+    /// for ever, else there may be another answer later.
+    pub fn skip_for_tls(&mut self, host: String, preference: u16, status: EnhancedStatus, reason: String) {
+        let for_ever = status.class() == 5;
+        let verdict = if for_ever { Verdict::Bounced } else { Verdict::Deferred };
+        // A host that may do later counts for more than those that never will.
+        let waits = self.trouble.as_ref().is_some_and(|trouble| trouble.verdict == Verdict::Deferred);
+        if !(for_ever && waits) {
+            self.trouble = Some(Outcome::local(verdict, status, format!("{host}: {reason}")));
+        }
+        self.left_out |= !for_ever;
+        let (preference, decision) = (Some(preference), Decision::Skipped(reason));
+        self.candidates.push(Candidate { host, addresses: Vec::new(), preference, decision });
+    }
+
     /// A configured host, or the host of an MX record, that DNS does not know is no reason to bounce: names come back,
     /// and the network may be down.
     fn skip_host(&mut self, host: String, preference: u16, error: &NameError) {

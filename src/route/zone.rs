@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard};
 
-use super::names::{Answer, NameError, Names};
+use super::names::{Answer, NameError, Names, Vouched};
+use crate::net::Tlsa;
 
 /// Names in lower case; whatever is not in the zone does not exist.
 #[derive(Debug, Default)]
@@ -23,7 +24,22 @@ struct Held {
 struct Entry {
     mx: Vec<(u16, String)>,
     addresses: Vec<IpAddr>,
+    txt: Vec<String>,
+    tlsa: Vec<Tlsa>,
+    /// What DNSSEC says of all of these.
+    signed: Signed,
     failure: Option<NameError>,
+}
+
+/// What DNSSEC says of the records of a name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Signed {
+    /// They are signed, and the signatures are right.
+    Secure,
+    #[default]
+    Not,
+    /// They should be, and are not.
+    Bogus,
 }
 
 impl Zone {
@@ -60,6 +76,21 @@ impl Zone {
         self.edit(host, |entry| entry.addresses = addresses.into_iter().collect());
     }
 
+    /// Replaces the TXT records of a name.
+    pub fn set_txt<'a>(&self, name: &str, texts: impl IntoIterator<Item = &'a str>) {
+        self.edit(name, |entry| entry.txt = texts.into_iter().map(str::to_owned).collect());
+    }
+
+    /// Replaces the TLSA records of a name such as `_25._tcp.mx.example.org`.
+    pub fn set_tlsa(&self, name: &str, records: impl IntoIterator<Item = Tlsa>) {
+        self.edit(name, |entry| entry.tlsa = records.into_iter().collect());
+    }
+
+    /// What DNSSEC says of the records of this name; of others, that they are not signed.
+    pub fn set_signed(&self, name: &str, signed: Signed) {
+        self.edit(name, |entry| entry.signed = signed);
+    }
+
     /// Every question about this name fails like this; `None` ends it.
     pub fn set_failure(&self, name: &str, failure: Option<NameError>) {
         self.edit(name, |entry| entry.failure = failure);
@@ -78,6 +109,17 @@ impl Zone {
     /// Every question about any name fails like this, whatever the zone holds; `None` ends it.
     pub fn set_down(&self, failure: Option<NameError>) {
         self.held().down = failure;
+    }
+
+    fn signed(&self, name: &str) -> Result<Signed, NameError> {
+        let held = self.held();
+        let entry = held.records.get(&name.to_ascii_lowercase());
+        match entry.map(|entry| entry.signed).unwrap_or_default() {
+            Signed::Bogus => {
+                Err(NameError::Unavailable("the signatures are wrong (DNSSEC bogus)".to_owned()))
+            }
+            signed => Ok(signed),
+        }
     }
 
     fn ask<T>(&self, name: &str, part: impl FnOnce(Entry) -> Vec<T>) -> Result<Vec<T>, NameError> {
@@ -105,6 +147,28 @@ impl Names for Zone {
     fn addresses<'a>(&'a self, host: &'a str) -> Answer<'a, Vec<IpAddr>> {
         let answer = self.ask(host, |entry| entry.addresses);
         Box::pin(async { answer })
+    }
+
+    fn txt<'a>(&'a self, name: &'a str) -> Answer<'a, Vec<String>> {
+        let answer = self.ask(name, |entry| entry.txt);
+        Box::pin(async { answer })
+    }
+
+    fn is_secure<'a>(&'a self, name: &'a str, _records: Vouched) -> Answer<'a, bool> {
+        let answer = self.signed(name).map(|signed| signed == Signed::Secure);
+        Box::pin(async { answer })
+    }
+
+    fn tlsa<'a>(&'a self, name: &'a str) -> Answer<'a, Vec<Tlsa>> {
+        let answer = self.signed(name).and_then(|signed| match signed {
+            Signed::Secure => self.ask(name, |entry| entry.tlsa),
+            _ => Err(NameError::NoRecords),
+        });
+        Box::pin(async { answer })
+    }
+
+    fn dnssec<'a>(&'a self) -> Answer<'a, ()> {
+        Box::pin(async { Ok(()) })
     }
 }
 
