@@ -62,6 +62,27 @@ impl Memory {
         self.change(|db| db.remove(encoded(key)).map(drop));
     }
 
+    /// All of one drawer; what cannot be read is forgotten.
+    pub(super) fn recall_from<V: serde::de::DeserializeOwned>(&self, drawer: &str) -> Vec<(String, V)> {
+        let Some(db) = &self.db else { return Vec::new() };
+        let read = || {
+            let entries = db.open_tree(drawer)?.iter().filter_map(Result::ok);
+            let parsed = entries.filter_map(|(key, value)| {
+                Some((serde_json::from_slice(&key).ok()?, serde_json::from_slice(&value).ok()?))
+            });
+            Ok(parsed.collect())
+        };
+        guarded(read).unwrap_or_default()
+    }
+
+    pub(super) fn remember_in(&self, drawer: &str, key: &str, value: &impl serde::Serialize) {
+        self.change(|db| db.open_tree(drawer)?.insert(encoded(&key), encoded(value)).map(drop));
+    }
+
+    pub(super) fn forget_in(&self, drawer: &str, key: &str) {
+        self.change(|db| db.open_tree(drawer)?.remove(encoded(&key)).map(drop));
+    }
+
     fn change(&self, change: impl FnOnce(&sled::Db) -> sled::Result<()>) {
         if let Some(db) = &self.db
             && guarded(|| change(db).and_then(|()| db.flush().map(drop))).is_none()

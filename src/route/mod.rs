@@ -9,17 +9,21 @@
 //! RFC 5321 section 5, RFC 7505 (null MX), RFC 3463.
 
 mod abreast;
+mod domain_tls;
 mod group;
 mod health;
 mod memory;
 mod mx;
+mod mx_tls;
 mod names;
 mod plan;
 mod refuse;
 mod router;
 mod security;
+mod sts;
 mod survey;
 mod system_names;
+mod tls_policy;
 mod upstream_url;
 mod weigh;
 mod zone;
@@ -27,11 +31,13 @@ mod zone;
 pub use group::{Credentials, Group, Settings};
 pub use health::HostHealth;
 pub use memory::Memory;
-pub use names::{Answer, Found, NameError, Names};
+pub use mx_tls::{MxTlsRule, MxTlsRules};
+pub use names::{Answer, Found, NameError, Names, Vouched};
 pub use plan::{Candidate, Decision, NextHop, Plan, Protocol, Terms, Unroutable};
 pub use router::Router;
 pub use security::Security;
 pub use survey::{Asked, Said, Survey};
 pub use system_names::{NamesError, SystemNames};
+pub use tls_policy::{MxTls, TlsWish};
 pub use upstream_url::{Scheme, UpstreamHost, UpstreamHostError, UpstreamTls};
-pub use zone::Zone;
+pub use zone::{Signed, Zone};

@@ -1,21 +1,27 @@
 //! From a destination to a plan.
 
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use super::group::Settings;
 use super::health::{Health, HostHealth, HostKey};
 use super::memory::Memory;
 use super::names::Names;
 use super::plan::{NextHop, Plan, Unroutable};
+use super::sts::Policies;
 use super::survey::Survey;
+use super::tls_policy::TlsWish;
 use super::weigh::Weighed;
 use crate::clock::Clock;
 use crate::mail::{Destination, EnhancedStatus, Outcome, Verdict};
-use crate::net::Network;
+use crate::net::{ClientTls, Network};
 
 /// Unable to route.
 pub(super) const NO_ROUTE: EnhancedStatus = EnhancedStatus::new(4, 4, 4);
 pub(super) const NO_ANSWER: EnhancedStatus = EnhancedStatus::new(4, 4, 3);
+/// Cryptographic failure: what is demanded of TLS cannot be had.
+pub(super) const NO_SECURITY: EnhancedStatus = EnhancedStatus::new(4, 7, 5);
+/// REQUIRETLS support required (RFC 8689 section 8.3).
+pub(super) const REQUIRETLS_NEEDED: EnhancedStatus = EnhancedStatus::new(5, 7, 30);
 pub(super) const NOT_REACHED: EnhancedStatus = EnhancedStatus::new(4, 4, 1);
 
 /// Whoever knows the way.
@@ -25,7 +31,10 @@ pub struct Router {
     pub(super) network: Network,
     pub(super) names: Arc<dyn Names>,
     pub(super) health: Mutex<Health>,
-    memory: Memory,
+    pub(super) memory: Memory,
+    pub(super) policies: Policies,
+    /// The system's authorities, read when a policy server is first asked.
+    system_tls: OnceLock<ClientTls>,
 }
 
 impl Router {
@@ -37,7 +46,13 @@ impl Router {
         memory: Memory,
     ) -> Self {
         let health = Mutex::new(Health::new(memory.recall()));
-        Self { settings: RwLock::new(Arc::new(settings)), clock, network, names, health, memory }
+        let (policies, system_tls) = (Policies::recall(&memory), OnceLock::new());
+        let settings = RwLock::new(Arc::new(settings));
+        Self { settings, clock, network, names, health, memory, policies, system_tls }
+    }
+
+    pub(super) fn system_tls(&self) -> &ClientTls {
+        self.system_tls.get_or_init(ClientTls::system)
     }
 
     /// Other groups and networks from now on. Our own addresses stay.
@@ -53,11 +68,16 @@ impl Router {
 
     /// The hops to a destination, healthy ones only, in order. What the relay does itself leads to no host.
     pub async fn plan(&self, destination: &Destination) -> Result<Plan, Unroutable> {
-        self.survey(destination).await.plan
+        self.plan_for(destination, TlsWish::None).await
+    }
+
+    /// The same for a message that says something about TLS itself.
+    pub async fn plan_for(&self, destination: &Destination, wish: TlsWish) -> Result<Plan, Unroutable> {
+        self.survey(destination, wish).await.plan
     }
 
     /// The same, with all that it rests on.
-    pub async fn survey(&self, destination: &Destination) -> Survey {
+    pub async fn survey(&self, destination: &Destination, wish: TlsWish) -> Survey {
         let settings = self.settings();
         let mut weighed = Weighed::default();
         match destination {
@@ -65,12 +85,15 @@ impl Router {
                 let Some(group) = settings.groups.get(name) else {
                     return weighed.into_end(no_such_group(name));
                 };
-                for lookup in group.lookups() {
+                for mut lookup in group.lookups() {
+                    if wish == TlsWish::Require {
+                        lookup.security = lookup.security.with_require_tls();
+                    }
                     self.weigh(lookup, &mut weighed).await;
                 }
             }
             Destination::Mx(domain) => {
-                if let Err(outcome) = self.weigh_mx(domain, &settings, &mut weighed).await {
+                if let Err(outcome) = self.weigh_mx(domain, wish, &settings, &mut weighed).await {
                     return weighed.into_end(outcome);
                 }
             }

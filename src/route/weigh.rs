@@ -19,7 +19,7 @@ use super::router::{NO_ANSWER, NO_ROUTE, NOT_REACHED, Router};
 use super::security::Security;
 use super::survey::{Asked, Said, Survey};
 use crate::clock::Timestamp;
-use crate::mail::{Destination, Host, Outcome, Verdict};
+use crate::mail::{Destination, EnhancedStatus, Host, Outcome, Verdict};
 
 /// Addresses that one attempt tries at most, and those of one host among them.
 const HOPS_MAX: usize = 10;
@@ -33,6 +33,10 @@ pub(super) struct Lookup {
     pub protocol: Protocol,
     pub security: Security,
     pub terms: Arc<Terms>,
+    /// As [`NextHop::named_securely`].
+    pub named_securely: bool,
+    /// What was found out about its TLS.
+    pub note: Option<String>,
 }
 
 /// What the candidates came to.
@@ -81,14 +85,15 @@ impl Router {
         limits: Option<&Settings>,
         weighed: &mut Weighed,
     ) {
-        let Lookup { host, port, preference, protocol, security, terms } = lookup;
+        let Lookup { host, port, preference, protocol, security, terms, named_securely, note } = lookup;
         let now = self.clock.now();
         let is_either = addresses.iter().any(IpAddr::is_ipv4) && addresses.iter().any(IpAddr::is_ipv6);
         let turned = is_either && limits.is_some() && self.clock.chance() % 2 == 1;
         let mut chosen = Vec::new();
         for ip in in_turn(addresses, turned) {
             let address = SocketAddr::new(ip, port);
-            let reason = limits.and_then(|limits| refused(limits, &self.network, address)).map(why);
+            let reason = limits.and_then(|limits| refused(limits, &self.network, address));
+            let reason = reason.map(|refusal| refusal.to_string());
             let reason =
                 reason.or_else(|| (is_either && !self.network.has_route(ip)).then(|| no_route(ip, weighed)));
             let reason = reason.or_else(|| self.sick(&host, address, now, weighed));
@@ -100,7 +105,7 @@ impl Router {
                 Some(reason) => weighed.skip_address(&host, ip, preference, reason),
                 None => {
                     let terms = Arc::clone(&terms);
-                    let (host, security, named_securely) = (host.clone(), security.clone(), limits.is_none());
+                    let (host, security) = (host.clone(), security.clone());
                     weighed.hops.push(NextHop { host, address, protocol, security, named_securely, terms });
                     chosen.push(ip);
                 }
@@ -108,7 +113,7 @@ impl Router {
         }
         if !chosen.is_empty() {
             let preference = Some(preference);
-            let decision = Decision::Chosen;
+            let decision = note.map_or(Decision::Chosen, Decision::ChosenBy);
             weighed.candidates.push(Candidate { host, addresses: chosen, preference, decision });
         }
     }
@@ -129,13 +134,6 @@ impl Router {
         weighed.trouble = Some(Outcome { host, ..trouble });
         let (since, next) = (sickness.since, sickness.retry_at);
         Some(format!("sick since {since} ({}); next try at {next}", sickness.reason))
-    }
-}
-
-fn why(refusal: Refusal) -> String {
-    match refusal {
-        Refusal::Ourselves => "it is this relay itself".to_owned(),
-        Refusal::Because(reason) => reason,
     }
 }
 
@@ -163,6 +161,21 @@ fn in_turn(addresses: Vec<IpAddr>, turned: bool) -> Vec<IpAddr> {
 }
 
 impl Weighed {
+    /// A host whose TLS cannot be what is demanded: passed over before it is looked up. For this message it may be so
+    /// for ever, else there may be another answer later.
+    pub fn skip_for_tls(&mut self, host: String, preference: u16, status: EnhancedStatus, reason: String) {
+        let for_ever = status.class() == 5;
+        let verdict = if for_ever { Verdict::Bounced } else { Verdict::Deferred };
+        // A host that may do later counts for more than those that never will.
+        let waits = self.trouble.as_ref().is_some_and(|trouble| trouble.verdict == Verdict::Deferred);
+        if !(for_ever && waits) {
+            self.trouble = Some(Outcome::local(verdict, status, format!("{host}: {reason}")));
+        }
+        self.left_out |= !for_ever;
+        let (preference, decision) = (Some(preference), Decision::Skipped(reason));
+        self.candidates.push(Candidate { host, addresses: Vec::new(), preference, decision });
+    }
+
     /// A configured host that DNS does not know is no reason to bounce: names come back, and the network may be down.
     pub fn skip_host(&mut self, host: String, preference: u16, error: &NameError) {
         let reason = format!("looking up {host}: {error}");
