@@ -68,6 +68,7 @@ impl Configuration {
             self.tls.as_ref().expect("a listener with TLS needs [tls]").asking(listener.client_certificates)
         };
         accept::ListenerSettings {
+            name: listener.name.as_str().into(),
             address: listener.address,
             tls: match listener.tls {
                 ListenerTls::None => accept::ListenerTls::None,
@@ -143,6 +144,6 @@ impl Delivery {
 
 fn group(name: &str, upstream: &Upstream) -> route::Group {
     let credentials = upstream.credentials.clone().map(Arc::new);
-    let terms = route::Terms { group: Some(name.to_owned()), credentials };
+    let terms = route::Terms { group: Some(name.to_owned()), credentials, ..route::Terms::default() };
     route::Group::new(upstream.hosts.clone(), terms)
 }

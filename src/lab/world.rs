@@ -231,7 +231,7 @@ fn route(planned: &[Planned], settings: &mut Settings) {
         planned.iter().partition(|planned| !planned.domains.is_empty());
     for planned in own {
         let via = Via::Upstream(planned.name.clone());
-        settings.routes.routes.push(Route { domains: planned.domains.clone(), via });
+        settings.routes.routes.push(Route::new(planned.domains.iter().cloned(), via));
         settings.route.groups.insert(planned.name.clone(), group(&[planned]));
     }
     if !shared.is_empty() {
@@ -241,7 +241,7 @@ fn route(planned: &[Planned], settings: &mut Settings) {
             name.push('+');
         }
         let via = Via::Upstream(name.clone());
-        settings.routes.routes.push(Route { domains: vec![DomainPattern::All], via });
+        settings.routes.routes.push(Route::new([DomainPattern::All], via));
         settings.route.groups.insert(name, group(&shared));
     }
 }

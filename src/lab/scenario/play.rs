@@ -84,7 +84,7 @@ async fn build(scenario: &Scenario) -> World {
 fn change_settings(scenario: &Scenario, settings: &mut relay::Settings) {
     scenario.settings.apply(settings);
     if scenario.via_mx {
-        let everything = Route { domains: vec![DomainPattern::All], via: Via::Mx };
+        let everything = Route::new([DomainPattern::All], Via::Mx);
         settings.routes = RouteTable { routes: vec![everything] };
     }
 }
