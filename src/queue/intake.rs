@@ -20,7 +20,7 @@ use super::progress::{aged_from, is_waiting, owes_report};
 use super::rules::destination_of;
 use super::{Dispatch, Inner, Queue, Rules, Settings, State};
 use crate::clock::{Clock, Timestamp};
-use crate::mail::{Address, Content, Destination, Envelope, Origin, QueueId, Receipt, Source};
+use crate::mail::{Address, Content, Destination, Envelope, Origin, QueueId, Receipt};
 use crate::spool::{
     Accepted, Announcement, Commit, CommitError, Outline, Progress, Spool, Stored, Strike, WaitingDomain,
 };
@@ -92,7 +92,7 @@ impl Recovery {
             let due = next_attempt.unwrap_or(now);
             // The ledger says the same for itself; this is for the log.
             let due = outline.hold_for.map_or(due, |hold_for| due.max(outline.arrived_at + hold_for));
-            let destination = self.rules.destination(domain, &Source::default());
+            let destination = self.rules.destination(domain, &outline.source);
             match shares.iter_mut().find(|(known, _)| *known == destination) {
                 Some((_, share)) => *share = due.min(*share),
                 None => shares.push((destination, due)),
