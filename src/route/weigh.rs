@@ -9,8 +9,9 @@ use std::sync::Arc;
 use super::group::Settings;
 use super::health::HostKey;
 use super::names::NameError;
-use super::plan::{Candidate, Decision, NextHop, Plan, Protocol, Security, Terms, Unroutable};
+use super::plan::{Candidate, Decision, NextHop, Plan, Protocol, Terms, Unroutable};
 use super::router::{NO_ANSWER, NO_ROUTE, NOT_REACHED, Router};
+use super::security::Security;
 use crate::clock::Timestamp;
 use crate::mail::{Destination, Host, Outcome, Verdict};
 use crate::net::Network;
@@ -67,7 +68,8 @@ impl Router {
                 Some(reason) => weighed.skip_address(&host, ip, preference, reason),
                 None => {
                     let terms = Arc::clone(&terms);
-                    weighed.hops.push(NextHop { host: host.clone(), address, protocol, security, terms });
+                    let (host, security, named_securely) = (host.clone(), security.clone(), limits.is_none());
+                    weighed.hops.push(NextHop { host, address, protocol, security, named_securely, terms });
                     chosen.push(ip);
                 }
             }
