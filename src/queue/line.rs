@@ -44,7 +44,7 @@ pub struct Sleep {
 pub(super) enum Wakes {
     Now,
     At(Timestamp),
-    /// Nothing waits, or the window is full: somebody else's act will change that.
+    /// Nothing waits, or a route holds what does, or the window is full: somebody else's act will change that.
     Never,
 }
 
@@ -152,9 +152,17 @@ impl Line {
         self.overdue.remove(&(aged_from, id));
     }
 
+    /// Nothing that waits here is ever tried: a route holds it.
+    pub fn rests(&self) -> bool {
+        !self.destination.is_tried()
+    }
+
     /// The time of one that waits here is up: it ends by a failure of the destination that comes, or came, after that.
     pub fn may_end(&mut self, id: QueueId, aged_from: Timestamp) {
-        self.overdue.insert((aged_from, id));
+        // Where nothing is tried, nothing fails.
+        if !self.rests() {
+            self.overdue.insert((aged_from, id));
+        }
     }
 
     /// It could not be ended: not before it is said again that it may.
@@ -185,7 +193,7 @@ impl Line {
     }
 
     pub fn wakes(&self, now: Timestamp) -> Wakes {
-        let Some((due, _)) = self.waiting.first() else { return Wakes::Never };
+        let Some((due, _)) = self.waiting.first().filter(|_| !self.rests()) else { return Wakes::Never };
         let window = if self.proven { self.window } else { 1 };
         if self.in_flight >= window {
             return Wakes::Never;
@@ -305,6 +313,20 @@ mod tests {
             now = next;
         }
         assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300]);
+    }
+
+    #[test]
+    fn a_line_that_a_route_holds_never_wakes_and_ends_nothing() {
+        let limits = LineLimits { window_max: 20, expire_after: MINUTE };
+        let mut line = Line::new(Destination::Hold, limits);
+        line.join(QueueId::MIN, T0);
+        line.may_end(QueueId::MIN, T0);
+        line.is_untold(QueueId::MIN);
+        line.wake(T0);
+        assert_eq!(line.wakes(T0 + MINUTE * 1000), Wakes::Never);
+        assert_eq!((line.ended(), line.to_tell(), line.waiting()), (None, None, 1));
+        line.leave(QueueId::MIN, T0, T0);
+        assert!(line.is_empty());
     }
 
     #[test]
