@@ -113,7 +113,7 @@ impl Ledger {
         let Self { entries, lines, .. } = self;
         let entry = entries.get(&id).expect("one that is looked at is in the ledger");
         // One that is held enters anew when it is released, and so does one that a route holds.
-        let waiting = entry.waiting().find(|(line, _)| !entry.held && !lines.get(*line).rests());
+        let waiting = entry.waiting().find(|(line, _)| !entry.held && !lines.get(*line).is_held());
         let entry = self.entry(id);
         let Some((line, due)) = waiting else {
             let again_at = entry.is_delivering().then(|| now + ATTEMPT_UNDER_WAY);
@@ -194,7 +194,7 @@ impl Ledger {
         let Some(entry) = self.entries.get(&id) else { return Delay::Never };
         // One that waits for nothing only owes a report; one that is held enters anew when it is released, and so does
         // one that a route holds.
-        let is_tried = |share: &Share| !self.lines.get(share.line).rests();
+        let is_tried = |share: &Share| !self.lines.get(share.line).is_held();
         if !entry.may_owe_delay || entry.held || !entry.shares.as_slice().iter().any(is_tried) {
             return Delay::Never;
         }

@@ -27,7 +27,7 @@ impl Ledger {
     /// Whether the share waits.
     fn hasten_share(&mut self, id: QueueId, line: LineId, now: Timestamp) -> bool {
         // What a route holds is tried when the routes say so.
-        if self.lines.get(line).rests() {
+        if self.lines.get(line).is_held() {
             return false;
         }
         let Some(share) = self.entries.get_mut(&id).and_then(|entry| entry.shares.of_mut(line)) else {
