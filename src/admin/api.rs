@@ -74,9 +74,10 @@ impl From<OperateError> for Failure {
     fn from(error: OperateError) -> Self {
         let status = match &error {
             OperateError::Unknown(_) => StatusCode::NOT_FOUND,
-            OperateError::Held(_) | OperateError::NotHeld(_) | OperateError::NothingWaits(_) => {
-                StatusCode::CONFLICT
-            }
+            OperateError::Held(_)
+            | OperateError::NotHeld(_)
+            | OperateError::HeldByRoute(_)
+            | OperateError::NothingWaits(_) => StatusCode::CONFLICT,
             OperateError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             OperateError::Load(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
