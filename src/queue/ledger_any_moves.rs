@@ -86,6 +86,7 @@ impl World {
             held: false,
             may_owe_delay: true,
             owes_report: false,
+            uncertain: false,
             asked: Asked::default(),
         }
     }

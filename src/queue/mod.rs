@@ -24,7 +24,9 @@
 //!   [`Settings::notices`]: reports first, then expiries, then delay notices.
 
 mod aging;
+mod budget;
 mod deadlines;
+mod doubt;
 mod entry;
 mod fall_due;
 mod hasten;
@@ -51,7 +53,7 @@ mod write_down;
 
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -61,6 +63,7 @@ use crate::mail::QueueId;
 use crate::spool::{Progress, Spool, Stored};
 use crate::tracking::Tracking;
 
+pub use doubt::WhenUncertain;
 pub use intake::{AcceptError, Incoming, Intake, Recovery};
 pub use line::Sleep;
 pub use listing::{DestinationState, Listed, ListedRecipient, ListedState, Matching, RecipientStanding};
@@ -71,6 +74,7 @@ pub use parked::Parked;
 pub use rules::{Rules, Settings};
 pub use work::{Delivery, Expiry, Job, Work};
 
+use budget::Budget;
 use ledger::Ledger;
 
 /// The queue of one relay, for those who look at it or operate it. Cheap to clone; clones share everything.
@@ -102,6 +106,9 @@ struct Inner {
     /// Something happened that may give work.
     changed: Notify,
     closed: AtomicBool,
+    budget: Budget,
+    /// UNCERTAIN events since the start.
+    uncertain: AtomicU64,
 }
 
 struct State {

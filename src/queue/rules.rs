@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::doubt::WhenUncertain;
 use super::pace::Rate;
 use super::schedule::Retry;
 use crate::mail::{Destination, Envelope, Recipient, Source};
@@ -20,11 +21,24 @@ pub struct Settings {
     /// How fast notices are written, and messages given up, together, whatever falls due at once. After a quiet time one
     /// second's worth goes at once.
     pub notices: Rate,
+    /// Octets of content that deliveries read at once; a larger one goes alone. Small ones are not counted.
+    pub bytes_in_flight: u64,
+}
+
+impl Settings {
+    /// 256 MiB.
+    pub const BYTES_IN_FLIGHT: u64 = 256 << 20;
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { per_destination: 20, total: 200, messages: 2_000_000, notices: Rate::per_second(100) }
+        Self {
+            per_destination: 20,
+            total: 200,
+            messages: 2_000_000,
+            notices: Rate::per_second(100),
+            bytes_in_flight: Self::BYTES_IN_FLIGHT,
+        }
     }
 }
 
@@ -34,6 +48,12 @@ pub trait Rules: Send + Sync {
     /// Where the mail for a domain, in A-labels, goes that came from there. One without a route still has a destination: one
     /// that says so.
     fn destination(&self, domain: &str, source: &Source<'_>) -> Destination;
+
+    /// What becomes of those there of whom nobody knows whether they got their mail.
+    fn when_uncertain(&self, destination: &Destination) -> WhenUncertain {
+        let _ = destination;
+        WhenUncertain::default()
+    }
 
     /// The schedule.
     fn retry(&self) -> Arc<Retry>;

@@ -36,4 +36,4 @@ mod workers;
 pub use crate::accept::SubmitError;
 pub use builder::{Builder, StartError};
 pub use handle::{Relay, ReloadError, ShutdownError};
-pub use settings::{Keep, Settings, Track};
+pub use settings::{Keep, Settings, Track, Uncertainty};

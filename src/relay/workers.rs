@@ -58,7 +58,7 @@ impl Workers {
     async fn deliver(&self, mut delivery: Delivery) {
         let Some(job) = delivery.open().await else { return };
         let began = self.clock.now();
-        let report = self.courier.attempt(&job).await;
+        let report = self.courier.attempt(&delivery, &job).await;
         let taken = self.clock.now().since(began);
         match report {
             Report::Answered(outcomes) => delivery.settle(&job, &outcomes, taken).await,
