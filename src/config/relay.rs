@@ -57,7 +57,10 @@ impl Configuration {
             },
             uncertain: self.uncertain(),
             retry: self.retry.schedule(&self.notices),
-            queue: self.delivery.queue(&self.limits, &self.notices),
+            queue: queue::Settings {
+                allowances: Arc::new(self.allowances()),
+                ..self.delivery.queue(&self.limits, &self.notices)
+            },
             deliver: self.delivery.deliver(&self.timeouts),
             notices,
             dns_servers: self.dns.servers.clone(),
@@ -69,6 +72,7 @@ impl Configuration {
             self.tls.as_ref().expect("a listener with TLS needs [tls]").asking(listener.client_certificates)
         };
         accept::ListenerSettings {
+            name: listener.name.as_str().into(),
             address: listener.address,
             tls: match listener.tls {
                 ListenerTls::None => accept::ListenerTls::None,
@@ -88,6 +92,14 @@ impl Configuration {
         let own = self.upstreams.iter();
         let own = own.filter_map(|(name, upstream)| Some((name.clone(), upstream.uncertain?)));
         Uncertainty { otherwise: self.delivery.uncertain, groups: own.collect() }
+    }
+
+    fn allowances(&self) -> queue::Allowances {
+        let limited = self.upstreams.iter().filter(|(_, of)| of.allowance != queue::Allowance::default());
+        queue::Allowances {
+            groups: limited.map(|(name, upstream)| (name.clone(), upstream.allowance)).collect(),
+            domains: self.destinations.iter().map(|one| (one.domains.clone(), one.allowance)).collect(),
+        }
     }
 
     fn groups(&self) -> BTreeMap<String, route::Group> {
@@ -131,6 +143,8 @@ impl Delivery {
             messages: limits.queued_messages as usize,
             notices: notices.rate,
             bytes_in_flight: self.bytes_in_flight,
+            rate: self.rate,
+            ..queue::Settings::default()
         }
     }
 
@@ -154,6 +168,6 @@ impl Delivery {
 
 fn group(name: &str, upstream: &Upstream) -> route::Group {
     let credentials = upstream.credentials.clone().map(Arc::new);
-    let terms = route::Terms { group: Some(name.to_owned()), credentials };
+    let terms = route::Terms { group: Some(name.to_owned()), credentials, ..route::Terms::default() };
     route::Group::new(upstream.hosts.clone(), terms)
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::classify::{self, Ended, Fate};
 use super::connection::{Begun, Connection, Opener};
 use super::offer::Offer;
+use super::own_answer;
 use super::pool::Pool;
+use super::redirected::Redirected;
 use super::ruling::{Others, Stage};
 use super::settings::Settings;
 use crate::clock::{Clock, Timestamp};
@@ -23,6 +25,8 @@ pub enum Report {
     Answered(Vec<(u32, Outcome)>),
     /// Nobody could be reached, or all refuse everyone.
     Unreachable { outcome: Outcome, not_before: Option<Timestamp> },
+    /// Nothing was tried: no connection may be opened before.
+    NotBefore(Timestamp),
 }
 
 /// A host's turn.
@@ -30,8 +34,12 @@ struct Turn<'a> {
     hop: &'a NextHop,
     delivery: &'a Delivery,
     job: &'a Job,
+    /// The same as the queue knows it, where one address stands in for its recipients.
+    of: &'a Job,
     recipients: &'a [u32],
     others: Others,
+    /// It is the first one of this attempt.
+    first: bool,
     /// Why an earlier host has not taken the message, if it may later.
     before: Option<&'a Outcome>,
 }
@@ -55,6 +63,8 @@ enum AtHost {
     /// A fate for each recipient that it was offered, by his number. Those for whom it had no room are not named: they
     /// wait as if there had been no attempt, and are offered again at once.
     Answered(Vec<(u32, Fate)>),
+    /// It was not turned to: no connection may be opened before.
+    NotBefore(Timestamp),
 }
 
 impl Courier {
@@ -72,6 +82,17 @@ impl Courier {
 
     /// Tries the hosts of the job's destination in order.
     pub async fn attempt(&self, delivery: &Delivery, job: &Job) -> Report {
+        if let Some(outcome) = own_answer::to(&job.destination) {
+            return Report::Answered(for_all(&job.recipients, &outcome));
+        }
+        match Redirected::of(job) {
+            Some(redirected) => redirected.report(self.carry(delivery, redirected.job(), job).await),
+            None => self.carry(delivery, job, job).await,
+        }
+    }
+
+    /// `of`: the job as the queue knows it.
+    async fn carry(&self, delivery: &Delivery, job: &Job, of: &Job) -> Report {
         let began = self.clock.now();
         let plan = self.router.plan(&job.destination).await;
         self.tell_route(job, &plan, began);
@@ -84,10 +105,10 @@ impl Courier {
                 return Report::Unreachable { outcome: *outcome, not_before: retry_at };
             }
         };
-        self.try_hops(delivery, job, &plan).await
+        self.try_hops(delivery, job, of, &plan).await
     }
 
-    async fn try_hops(&self, delivery: &Delivery, job: &Job, plan: &Plan) -> Report {
+    async fn try_hops(&self, delivery: &Delivery, job: &Job, of: &Job, plan: &Plan) -> Report {
         let mut outcomes = Vec::with_capacity(job.recipients.len());
         let mut waiting = job.recipients.clone();
         let mut answered = false;
@@ -100,8 +121,11 @@ impl Courier {
                 None if deferred.is_some() || !plan.complete => Others::Later,
                 None => Others::None,
             };
-            let turn = Turn { hop, delivery, job, recipients: &waiting, others, before: deferred.as_ref() };
+            let first = index == 0;
+            let before = deferred.as_ref();
+            let turn = Turn { hop, delivery, job, of, recipients: &waiting, others, first, before };
             let failure = match self.try_hop(turn).await {
+                AtHost::NotBefore(at) => return Report::NotBefore(at),
                 AtHost::Failed(outcome) => outcome,
                 AtHost::Answered(fates) => {
                     answered = true;
@@ -128,7 +152,8 @@ impl Courier {
         Report::Answered(outcomes)
     }
 
-    /// Offers the message to one host: over a connection that is open already, or a new one.
+    /// Offers the message to one host: over a connection that is open already, or a new one, if one may be opened. Only
+    /// the first host of an attempt asks for that.
     async fn try_hop(&self, turn: Turn<'_>) -> AtHost {
         let hop = turn.hop;
         while let Some(connection) = self.pool.take(hop) {
@@ -136,6 +161,15 @@ impl Courier {
             if let Some(result) = self.offer(connection, &turn, true).await {
                 return result;
             }
+        }
+        match &turn.job.permits {
+            Some(permits) if turn.first => {
+                if let Err(at) = permits.may_connect() {
+                    return AtHost::NotBefore(at);
+                }
+            }
+            Some(permits) => permits.connects(),
+            None => {}
         }
         let opener = Opener {
             network: &self.network,
@@ -158,7 +192,7 @@ impl Courier {
 
     /// One transaction. `None`: the connection was stale.
     async fn offer(&self, mut connection: Connection, turn: &Turn<'_>, reused: bool) -> Option<AtHost> {
-        let &Turn { hop, delivery, job, recipients, others, before } = turn;
+        let &Turn { hop, delivery, job, of, recipients, others, before, .. } = turn;
         let host = host(hop);
         let age = self.clock.now().since(job.message.arrived_at);
         let envelope = &job.message.envelope;
@@ -172,8 +206,11 @@ impl Courier {
         let (report, trouble) = match connection.begin(offer.transaction).await {
             Begun::Over(report, trouble) => (report, trouble),
             Begun::Accepted(accepted) => {
-                let accepted = accepted.into_iter().map(|place| offer.recipients[place]).collect();
-                if let Err(error) = delivery.intend(&host, accepted).await {
+                let concerned = match of.redirect {
+                    Some(_) => of.recipients.clone(),
+                    None => accepted.into_iter().map(|place| offer.recipients[place]).collect(),
+                };
+                if let Err(error) = delivery.intend(&host, concerned).await {
                     let outcome = unwritten(&host, &error);
                     let fates =
                         offer.recipients.into_iter().map(|index| (index, Fate::Settled(outcome.clone())));

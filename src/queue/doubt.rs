@@ -211,7 +211,8 @@ fn job(open: &Open, destination: Destination, recipients: &[u32]) -> Job {
     let attempts = recipients.iter().map(|index| open.progress.recipients[*index as usize].attempts);
     let attempt = attempts.max().unwrap_or_default();
     let (message, content) = (Arc::clone(&open.stored), Content::new());
-    Job { destination, message, recipients: recipients.to_vec(), attempt, content }
+    let recipients = recipients.to_vec();
+    Job { destination, message, recipients, redirect: None, attempt, content, permits: None }
 }
 
 impl Queue {

@@ -77,8 +77,8 @@ pub struct Recovery {
 
 impl Recovery {
     pub fn new(settings: Settings, rules: Arc<dyn Rules>, tracking: Tracking, clock: Clock) -> Self {
-        let ledger = Ledger::new(limits(settings, &*rules));
         let budget = Budget::new(settings.bytes_in_flight);
+        let ledger = Ledger::new(limits(settings, &*rules));
         Self { ledger, over: Vec::new(), loaded: BTreeMap::new(), budget, rules, tracking, clock }
     }
 
@@ -165,6 +165,8 @@ pub(super) fn limits(settings: Settings, rules: &dyn Rules) -> Limits {
         total: settings.total,
         messages: settings.messages,
         notices: settings.notices,
+        deliveries: settings.rate,
+        allowances: settings.allowances,
     }
 }
 

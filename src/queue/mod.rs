@@ -24,7 +24,9 @@
 //!   [`Settings::notices`]: reports first, then expiries, then delay notices.
 
 mod aging;
+mod allowance;
 mod budget;
+mod complaint;
 mod deadlines;
 mod doubt;
 mod entry;
@@ -40,9 +42,11 @@ mod operate;
 mod owed;
 mod pace;
 mod parked;
+mod permits;
 
 pub mod plan;
 mod progress;
+mod rein;
 mod reports;
 mod rules;
 pub mod schedule;
@@ -63,14 +67,18 @@ use crate::mail::QueueId;
 use crate::spool::{Progress, Spool, Stored};
 use crate::tracking::Tracking;
 
+pub use allowance::{Allowance, Allowances};
 pub use doubt::WhenUncertain;
 pub use intake::{AcceptError, Incoming, Intake, Recovery};
 pub use line::Sleep;
-pub use listing::{DestinationState, Listed, ListedRecipient, ListedState, Matching, RecipientStanding};
+pub use listing::{
+    DestinationState, Listed, ListedRecipient, ListedState, Matching, RecipientStanding, SlowedState,
+};
 pub use operate::OperateError;
 pub use owed::{Debt, Owed, OwedMessage};
 pub use pace::Rate;
 pub use parked::Parked;
+pub use permits::Permits;
 pub use rules::{Rules, Settings};
 pub use work::{Delivery, Expiry, Job, Work};
 

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
+use super::allowance::Allowances;
 use super::doubt::WhenUncertain;
 use super::pace::Rate;
 use super::schedule::Retry;
-use crate::mail::{Destination, Envelope, Recipient, Source};
+use crate::mail::{Address, Destination, Envelope, Recipient, Source};
 use crate::spool::{Progress, Stored};
 
 /// What the queue lets run at once, and hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// To one destination, once its window has opened; at least 1.
     pub per_destination: u32,
@@ -23,6 +24,10 @@ pub struct Settings {
     pub notices: Rate,
     /// Octets of content that deliveries read at once; a larger one goes alone. Small ones are not counted.
     pub bytes_in_flight: u64,
+    /// Messages begun to all destinations together; `None`: as fast as it goes.
+    pub rate: Option<Rate>,
+    /// What is configured for single destinations.
+    pub allowances: Arc<Allowances>,
 }
 
 impl Settings {
@@ -38,6 +43,8 @@ impl Default for Settings {
             messages: 2_000_000,
             notices: Rate::per_second(100),
             bytes_in_flight: Self::BYTES_IN_FLIGHT,
+            rate: None,
+            allowances: Arc::default(),
         }
     }
 }
@@ -49,9 +56,13 @@ pub trait Rules: Send + Sync {
     /// that says so.
     fn destination(&self, domain: &str, source: &Source<'_>) -> Destination;
 
+    /// The one address that this mail goes to in place of its own; `None`: to its own.
+    fn redirect(&self, _domain: &str, _source: &Source<'_>) -> Option<Address> {
+        None
+    }
+
     /// What becomes of those there of whom nobody knows whether they got their mail.
-    fn when_uncertain(&self, destination: &Destination) -> WhenUncertain {
-        let _ = destination;
+    fn when_uncertain(&self, _destination: &Destination) -> WhenUncertain {
         WhenUncertain::default()
     }
 
@@ -82,4 +93,19 @@ pub(super) fn destination_of(
             rules.destination(&recipient.address.ascii_domain(), &source)
         }
     }
+}
+
+/// The one address that the mail of this recipient goes to in place of his own. What an operator sends another way goes
+/// where its sender wanted it.
+pub(super) fn redirect_of(
+    rules: &dyn Rules,
+    stored: &Stored,
+    progress: &Progress,
+    recipient: &Recipient,
+) -> Option<Address> {
+    if progress.resubmitted.as_ref().is_some_and(|resubmitted| resubmitted.via.is_some()) {
+        return None;
+    }
+    let source = Source::of(&stored.envelope, &stored.origin);
+    rules.redirect(&recipient.address.ascii_domain(), &source)
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, RwLock};
 
 use super::Uncertainty;
-use crate::mail::{Destination, Envelope, Recipient, RouteTable, Source};
+use crate::mail::{Address, Destination, Envelope, Recipient, RouteTable, Source};
 use crate::notice;
 use crate::queue::schedule::Retry;
 use crate::queue::{Rules, WhenUncertain};
@@ -44,6 +44,10 @@ impl Rules for Answers {
         self.routes()
             .destination(domain, source)
             .unwrap_or_else(|| Destination::Upstream(NO_ROUTE.to_owned()))
+    }
+
+    fn redirect(&self, domain: &str, source: &Source<'_>) -> Option<Address> {
+        self.routes().redirect(domain, source).cloned()
     }
 
     fn when_uncertain(&self, destination: &Destination) -> WhenUncertain {

@@ -2,13 +2,13 @@
 
 use std::sync::{Arc, Mutex, RwLock};
 
-use super::group::{Group, Settings};
+use super::group::Settings;
 use super::health::{Health, HostHealth, HostKey};
 use super::memory::Memory;
-use super::mx;
 use super::names::Names;
-use super::plan::{NextHop, Plan, Security, Terms, Unroutable};
-use super::weigh::{Lookup, Weighed};
+use super::plan::{NextHop, Plan, Unroutable};
+use super::survey::Survey;
+use super::weigh::Weighed;
 use crate::clock::Clock;
 use crate::mail::{Destination, EnhancedStatus, Outcome, Verdict};
 use crate::net::Network;
@@ -51,34 +51,32 @@ impl Router {
         Arc::clone(&self.settings.read().expect("no holder panics"))
     }
 
-    /// The hops to a destination, healthy ones only, in order.
+    /// The hops to a destination, healthy ones only, in order. What the relay does itself leads to no host.
     pub async fn plan(&self, destination: &Destination) -> Result<Plan, Unroutable> {
+        self.survey(destination).await.plan
+    }
+
+    /// The same, with all that it rests on.
+    pub async fn survey(&self, destination: &Destination) -> Survey {
         let settings = self.settings();
         let mut weighed = Weighed::default();
         match destination {
             Destination::Upstream(name) => {
-                let Some(group) = settings.groups.get(name) else { return Err(no_such_group(name)) };
+                let Some(group) = settings.groups.get(name) else {
+                    return weighed.into_end(no_such_group(name));
+                };
                 for lookup in group.lookups() {
-                    self.weigh(lookup, group, None, &mut weighed).await;
+                    self.weigh(lookup, &mut weighed).await;
                 }
             }
             Destination::Mx(domain) => {
-                let found = mx::exchangers(domain, &*self.names, &self.clock, &settings.hostname).await;
-                let (exchangers, skipped) = found.map_err(|outcome| Unroutable {
-                    outcome: outcome.into(),
-                    retry_at: None,
-                    candidates: Vec::new(),
-                })?;
-                let none = Group::new(Vec::new(), Terms::default());
-                for (preference, host) in exchangers {
-                    let port = settings.mx_port;
-                    let lookup = Lookup { host, port, preference, security: Security::Opportunistic };
-                    self.weigh(lookup, &none, Some(&settings), &mut weighed).await;
+                if let Err(outcome) = self.weigh_mx(domain, &settings, &mut weighed).await {
+                    return weighed.into_end(outcome);
                 }
-                weighed.candidates.extend(skipped);
             }
+            Destination::Hold | Destination::Discard | Destination::Error(_) => {}
         }
-        weighed.into_plan(destination)
+        weighed.into_survey(destination)
     }
 
     /// The host could not be used: no connection, no TLS, no greeting, or 421.
@@ -109,7 +107,7 @@ impl Router {
         let settings = self.settings();
         let group = match destination {
             Destination::Upstream(name) => settings.groups.get(name),
-            Destination::Mx(_) => None,
+            Destination::Mx(_) | Destination::Hold | Destination::Discard | Destination::Error(_) => None,
         };
         let of_group = |key: &HostKey| match group {
             Some(group) => group.hosts.iter().any(|h| h.host == key.host && h.port == key.address.port()),
@@ -126,14 +124,13 @@ fn key(hop: &NextHop) -> HostKey {
     HostKey { host: hop.host.clone(), address: hop.address }
 }
 
-fn no_such_group(name: &str) -> Unroutable {
+fn no_such_group(name: &str) -> Outcome {
     let reason = if name.starts_with('(') {
         "no [[route]] is for this domain any more; add one, and reload".to_owned()
     } else {
         format!("there is no [upstream.{name}] any more; add it, or route elsewhere, and reload")
     };
-    let outcome = Outcome::local(Verdict::Deferred, NO_ROUTE, reason);
-    Unroutable { outcome: outcome.into(), retry_at: None, candidates: Vec::new() }
+    Outcome::local(Verdict::Deferred, NO_ROUTE, reason)
 }
 
 #[cfg(test)]
@@ -208,9 +205,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn mx_routing_keeps_away_from_refused_networks_and_from_ourselves() {
         let zone = Arc::new(Zone::new());
-        zone.set_mx("example.com", [(10, "a.example"), (20, "b.example"), (30, "gone.example")]);
+        zone.set_mx("example.com", [(10, "a.example"), (20, "b.example"), (30, "own.example")]);
+        zone.add_mx("example.com", 40, "gone.example");
         let ips = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpAddr>>();
-        zone.set_addresses("a.example", ips(&["127.0.0.1", "::ffff:169.254.1.1", "203.0.113.9"]));
+        zone.set_addresses("a.example", ips(&["127.0.0.1", "::ffff:169.254.1.1"]));
+        zone.set_addresses("own.example", ips(&["203.0.113.9"]));
         zone.set_addresses("b.example", ips(&["203.0.113.10"]));
         let (router, _) = router(&zone, &[]);
         let mx = Destination::Mx("example.com".into());

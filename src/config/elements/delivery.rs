@@ -1,12 +1,13 @@
-//! `[delivery]`: how much goes out at once, over which connections, and what an outcome means that nobody knows.
+//! `[delivery]`: how much goes out at once and how fast, over which connections, and what an outcome means that nobody knows.
 //!
 //! Contract: limits; how far a destination's window is open below its limit is the queue's decision.
-//! Not here: when (`retry`), how long (`timeouts`).
+//! Not here: when (`retry`), how long (`timeouts`), what single destinations are allowed (`upstream`, `destination`).
 
 use std::time::Duration;
 
+use crate::config::quantity;
 use crate::config::section::Section;
-use crate::queue::WhenUncertain;
+use crate::queue::{Rate, WhenUncertain};
 
 /// The policies for uncertain outcomes, as they are written.
 pub(super) const UNCERTAIN: [(&str, WhenUncertain); 2] =
@@ -18,6 +19,8 @@ pub struct Delivery {
     pub concurrency: u32,
     /// Connections in all.
     pub total: u32,
+    /// Messages begun in a time, to all destinations together.
+    pub rate: Option<Rate>,
     /// Messages that one connection carries before it is closed.
     pub messages_per_connection: u32,
     /// How long a connection may be used.
@@ -35,6 +38,7 @@ impl Default for Delivery {
         Self {
             concurrency: 20,
             total: 200,
+            rate: None,
             messages_per_connection: 100,
             connection_age: Duration::from_secs(300),
             idle_connection: Duration::from_secs(2),
@@ -50,6 +54,7 @@ impl Delivery {
         let delivery = Self {
             concurrency: section.count("concurrency", 1, 10_000).unwrap_or(default.concurrency),
             total: section.count("total", 1, 100_000).unwrap_or(default.total),
+            rate: section.get("rate", quantity::rate),
             messages_per_connection: section
                 .count("messages_per_connection", 1, 1_000_000)
                 .unwrap_or(default.messages_per_connection),
