@@ -77,7 +77,11 @@ pub(super) fn last_words(progress: &Progress, recipient: &RecipientProgress, lat
     match heard {
         None => latest.clone(),
         Some(heard) if heard == latest => latest.clone(),
-        Some(heard) if latest.reply.is_none() => Outcome::with_later(heard, latest),
+        Some(heard) if latest.reply.is_none() => {
+            let uncertain = latest.verdict == Verdict::Uncertain;
+            let verdict = if uncertain { Verdict::Uncertain } else { heard.verdict };
+            Outcome { verdict, ..Outcome::with_later(heard, latest) }
+        }
         // It has said something since; but the message may be there all the same.
         Some(_) => Outcome { verdict: Verdict::Uncertain, ..latest.clone() },
     }
