@@ -136,7 +136,9 @@ impl Run {
         print::text(&match self.format {
             Format::Text => report::list(&listed),
             Format::Json => report::list_json(&listed)?,
-            Format::Junit => return Err(Failed::Message("a list is text or JSON: --format text|json".into())),
+            Format::Junit => {
+                return Err(Failed::Message("a list is text or JSON: --format text|json".into()));
+            }
         })?;
         if faulty { Err(Failed::Said(ExitCode::from(crate::WRONG_CONFIGURATION))) } else { Ok(()) }
     }
