@@ -143,6 +143,7 @@ impl Delivery {
 
 fn group(name: &str, upstream: &Upstream) -> route::Group {
     let credentials = upstream.credentials.clone().map(Arc::new);
-    let terms = route::Terms { group: Some(name.to_owned()), credentials };
+    let avoid_chunking = false;
+    let terms = route::Terms { group: Some(name.to_owned()), credentials, avoid_chunking };
     route::Group::new(upstream.hosts.clone(), terms)
 }

@@ -35,6 +35,7 @@
 
 use std::io;
 
+use super::login::AuthTrouble;
 use crate::mail::{EnhancedStatus, Host, Outcome, Reply, ReplyClass, Verdict};
 use crate::net::TlsError;
 use crate::smtp::client::{ProtocolError, TransactionReport};
@@ -78,8 +79,8 @@ pub(super) enum Trouble {
     Tls(#[from] TlsError),
     #[error("it does not offer STARTTLS, and tls=required or tls=verified is configured for it")]
     NoTls,
-    #[error("it offers neither AUTH PLAIN nor AUTH LOGIN, and a username is configured for it")]
-    NoAuth,
+    #[error(transparent)]
+    Auth(#[from] AuthTrouble),
     /// A reply that ends the session before any transaction.
     #[error("refused")]
     Refused(Reply),
@@ -109,21 +110,22 @@ pub(super) fn of_host(host: &Host, stage: Stage, trouble: &Trouble) -> Outcome {
     let doing = stage.doing();
     let reply = match trouble {
         Trouble::Refused(reply) => Some(reply.clone()),
+        Trouble::Auth(trouble) => trouble.reply().cloned(),
         _ => None,
     };
     let status = match (trouble, stage) {
         (Trouble::Refused(reply), Stage::Auth) => reply.status().map_or(NO_CREDENTIALS, |s| s.with_class(4)),
         (Trouble::Refused(reply), _) => reply.status().map_or(NO_ANSWER, |status| status.with_class(4)),
         (Trouble::Tls(_) | Trouble::NoTls, _) => NO_SECURITY,
-        (Trouble::NoAuth, _) => NO_CREDENTIALS,
+        (Trouble::Auth(_), _) => {
+            reply.as_ref().and_then(Reply::status).map_or(NO_CREDENTIALS, |status| status.with_class(4))
+        }
         (Trouble::Protocol(_), _) => GARBAGE,
         (Trouble::Closed, _) | (Trouble::Io(_) | Trouble::Silent(_), Stage::Transaction) => CONNECTION_LOST,
         (Trouble::Io(_) | Trouble::Silent(_), _) => NO_ANSWER,
     };
     let reason = match (trouble, stage) {
-        (Trouble::Refused(_), Stage::Auth) => {
-            "authentication was refused: check username and password_file of this upstream".to_owned()
-        }
+        (Trouble::Auth(trouble), _) if trouble.reply().is_some() => trouble.to_string(),
         (Trouble::Refused(_), _) => format!("the host refused the session while {doing}"),
         _ => format!("{doing}: {trouble}"),
     };
@@ -166,7 +168,7 @@ fn of_recipient(
             None => return of_loss(host, lost),
         }
     }
-    match &report.end {
+    match report.end_of(index) {
         Some(reply) if reply.class() == ReplyClass::Completed => Fate::Settled(Outcome {
             verdict: Verdict::Delivered { dsn },
             status: reply.status().unwrap_or(EnhancedStatus::new(2, 0, 0)),
@@ -175,7 +177,7 @@ fn of_recipient(
             host: Some(host.clone()),
         }),
         Some(reply) => of_refusal(host, reply, "the content"),
-        None if report.is_uncertain() => Fate::Settled(Outcome {
+        None if report.is_uncertain_for(index) => Fate::Settled(Outcome {
             verdict: Verdict::Uncertain,
             status: CONNECTION_LOST,
             reason: format!(
@@ -298,9 +300,9 @@ mod tests {
             mail: some(mail),
             recipients: vec![some(rcpt)],
             data: some(data),
-            chunked: false,
             end: some(end),
             dot_sent,
+            ..TransactionReport::default()
         };
         let lost = Trouble::Closed;
         let (outcome, elsewhere) = match of_recipient(&host(), &report, 0, false, Some(&lost)) {
@@ -352,7 +354,8 @@ mod tests {
         let of = |end: Option<Reply>, dot_sent| {
             let mail = some("250 ok");
             let recipients = vec![some("250 ok")];
-            let report = TransactionReport { mail, recipients, data: None, chunked: true, end, dot_sent };
+            let report =
+                TransactionReport { mail, recipients, chunked: true, end, dot_sent, ..TransactionReport::default() };
             of_recipient(&host(), &report, 0, true, Some(&Trouble::Closed))
         };
         let verdict = |fate| match fate {

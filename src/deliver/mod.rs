@@ -17,9 +17,11 @@
 mod attempt;
 mod classify;
 mod connection;
+mod login;
 mod offer;
 mod pool;
 mod probe;
+mod secret;
 mod settings;
 mod submit;
 

@@ -62,6 +62,7 @@ impl Offer {
                 body,
                 smtputf8: envelope.smtputf8 || !sender_is_ascii(envelope),
                 deliver_by,
+                require_tls: envelope.require_tls,
                 ret: envelope.ret,
                 envid: envelope.envid.clone(),
                 size,

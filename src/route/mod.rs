@@ -8,6 +8,7 @@
 //! Not here: SMTP; the queue's timer of a destination, of which there is one; connections.
 //! RFC 5321 section 5, RFC 7505 (null MX), RFC 3463.
 
+mod credentials;
 mod group;
 mod health;
 mod memory;
@@ -20,7 +21,8 @@ mod upstream_url;
 mod weigh;
 mod zone;
 
-pub use group::{Credentials, Group, Settings};
+pub use credentials::{Credentials, KeptToken, SecretSource, Token};
+pub use group::{Group, Settings};
 pub use health::HostHealth;
 pub use memory::Memory;
 pub use names::{NameError, Names};

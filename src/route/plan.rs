@@ -39,6 +39,8 @@ pub struct Terms {
     /// The group's name; none for MX hosts.
     pub group: Option<String>,
     pub credentials: Option<Arc<Credentials>>,
+    /// DATA is used even where a host offers CHUNKING, unless the content is binary: some offer what they break.
+    pub avoid_chunking: bool,
 }
 
 /// One address to try.

@@ -67,7 +67,7 @@ fn credentials(section: &mut Section<'_>, folder: &Path) -> Option<Credentials> 
     let username = section.require("username", username, "\"me\"");
     let password_file = section.require("password_file", password_file, "\"/run/secrets/upstream\"");
     let password = password_file.and_then(|at| password(section, folder, &at));
-    Some(Credentials { username: username?.value, password: password? })
+    Some(Credentials::password(username?.value, password?))
 }
 
 fn password(section: &Section<'_>, folder: &Path, at: &At<'_, String>) -> Option<String> {
