@@ -68,6 +68,7 @@ impl Configuration {
             self.tls.as_ref().expect("a listener with TLS needs [tls]").asking(listener.client_certificates)
         };
         accept::ListenerSettings {
+            name: listener.name.as_str().into(),
             address: listener.address,
             tls: match listener.tls {
                 ListenerTls::None => accept::ListenerTls::None,
@@ -143,7 +144,8 @@ impl Delivery {
 
 fn group(name: &str, upstream: &Upstream) -> route::Group {
     let credentials = upstream.credentials.clone().map(Arc::new);
-    let avoid_chunking = false;
-    let terms = route::Terms { group: Some(name.to_owned()), credentials, avoid_chunking };
+    let avoid_chunking = !upstream.chunking;
+    let terms =
+        route::Terms { group: Some(name.to_owned()), credentials, avoid_chunking, ..route::Terms::default() };
     route::Group::new(upstream.hosts.clone(), terms)
 }

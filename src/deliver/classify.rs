@@ -77,8 +77,9 @@ pub(super) enum Trouble {
     Protocol(#[from] ProtocolError),
     #[error(transparent)]
     Tls(#[from] TlsError),
-    #[error("it does not offer STARTTLS, and tls=required or tls=verified is configured for it")]
-    NoTls,
+    /// With who demands it.
+    #[error("it does not offer STARTTLS, and {0}")]
+    NoTls(&'static str),
     #[error(transparent)]
     Auth(#[from] AuthTrouble),
     /// A reply that ends the session before any transaction.
@@ -116,7 +117,7 @@ pub(super) fn of_host(host: &Host, stage: Stage, trouble: &Trouble) -> Outcome {
     let status = match (trouble, stage) {
         (Trouble::Refused(reply), Stage::Auth) => reply.status().map_or(NO_CREDENTIALS, |s| s.with_class(4)),
         (Trouble::Refused(reply), _) => reply.status().map_or(NO_ANSWER, |status| status.with_class(4)),
-        (Trouble::Tls(_) | Trouble::NoTls, _) => NO_SECURITY,
+        (Trouble::Tls(_) | Trouble::NoTls(_), _) => NO_SECURITY,
         (Trouble::Auth(_), _) => {
             reply.as_ref().and_then(Reply::status).map_or(NO_CREDENTIALS, |status| status.with_class(4))
         }
@@ -354,8 +355,14 @@ mod tests {
         let of = |end: Option<Reply>, dot_sent| {
             let mail = some("250 ok");
             let recipients = vec![some("250 ok")];
-            let report =
-                TransactionReport { mail, recipients, chunked: true, end, dot_sent, ..TransactionReport::default() };
+            let report = TransactionReport {
+                mail,
+                recipients,
+                chunked: true,
+                end,
+                dot_sent,
+                ..TransactionReport::default()
+            };
             of_recipient(&host(), &report, 0, true, Some(&Trouble::Closed))
         };
         let verdict = |fate| match fate {

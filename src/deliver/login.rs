@@ -46,7 +46,9 @@ fn advice(mechanism: Mechanism, reply: &Reply, detail: Option<&str>) -> String {
             "authentication was refused: the host must learn the password once more; log in there once with PLAIN, or pin auth = \"plain\" until it says yes to {mechanism}"
         ),
         454 => "the host cannot check who we are at the moment".to_owned(),
-        500..=504 => format!("the host offers AUTH {mechanism} and does not know it: pin another mechanism with auth"),
+        500..=504 => {
+            format!("the host offers AUTH {mechanism} and does not know it: pin another mechanism with auth")
+        }
         534 => format!("the host demands a stronger mechanism than {mechanism}"),
         538 => format!("the host demands TLS before AUTH {mechanism}: use tls=required or tls=verified"),
         _ => format!("authentication was refused: check {secret} of this upstream"),
@@ -122,9 +124,14 @@ mod tests {
         let told = |mechanism, code, detail: Option<&str>| {
             plea(mechanism).refused(Reply::new(code, None, "no"), detail.map(str::to_owned)).to_string()
         };
-        assert!(told(Mechanism::Plain, 535, None).ends_with("check username and password_file of this upstream"));
+        assert!(
+            told(Mechanism::Plain, 535, None).ends_with("check username and password_file of this upstream")
+        );
         let bearer = told(Mechanism::XOAuth2, 535, Some("{\"status\":\"401\"}"));
-        assert!(bearer.contains("token_command") && bearer.ends_with("the token: {\"status\":\"401\"}"), "{bearer}");
+        assert!(
+            bearer.contains("token_command") && bearer.ends_with("the token: {\"status\":\"401\"}"),
+            "{bearer}"
+        );
         assert!(told(Mechanism::Plain, 454, None).contains("at the moment"));
         assert!(told(Mechanism::Plain, 534, None).contains("stronger mechanism than PLAIN"));
         assert!(told(Mechanism::Plain, 538, None).contains("TLS before AUTH PLAIN"));

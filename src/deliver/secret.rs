@@ -62,7 +62,8 @@ impl Secret {
             SecretSource::TokenCommand(words) => {
                 let mut kept = credentials.kept.0.lock().await;
                 let now = Instant::now();
-                if let Some(token) = kept.as_ref().filter(|token| token.until.is_none_or(|until| now < until)) {
+                if let Some(token) = kept.as_ref().filter(|token| token.until.is_none_or(|until| now < until))
+                {
                     return Ok(Self { text: token.text.clone(), kept: true });
                 }
                 let token = run(words).await?;
@@ -117,9 +118,7 @@ async fn run(words: &[String]) -> Result<Token, SecretError> {
     match timeout(COMMAND_LIMIT, all).await {
         Err(_) => Err(SecretError::Slow { program: program.clone() }),
         Ok(Err(cause)) => Err(failed(cause)),
-        Ok(Ok(status)) if !status.success() => {
-            Err(SecretError::Failed { program: program.clone(), status })
-        }
+        Ok(Ok(status)) if !status.success() => Err(SecretError::Failed { program: program.clone(), status }),
         Ok(Ok(_)) => token(&said, &format!("what the token_command {program} writes")),
     }
 }
@@ -189,7 +188,9 @@ mod tests {
         let count = folder.path().join("count");
         let script = |life: u32| {
             let count = count.display();
-            format!("echo >> {count}; echo '{{\"access_token\": \"t'$(wc -l < {count})'\", \"expires_in\": \"{life}\"}}'")
+            format!(
+                "echo >> {count}; echo '{{\"access_token\": \"t'$(wc -l < {count})'\", \"expires_in\": \"{life}\"}}'"
+            )
         };
         let credentials = by_command(&script(3600));
         assert_eq!(text(&credentials).await.unwrap(), "t1");
@@ -211,7 +212,10 @@ mod tests {
             ("echo hush; exit 3", "the token_command sh failed: exit status: 3"),
             ("true", "what the token_command sh writes has nothing on its first line"),
             ("echo 'hush hush'", "what the token_command sh writes has characters that no token has"),
-            ("echo '{\"error\": \"hush\"}'", "what the token_command sh writes has JSON without an \"access_token\""),
+            (
+                "echo '{\"error\": \"hush\"}'",
+                "what the token_command sh writes has JSON without an \"access_token\"",
+            ),
         ] {
             assert_eq!(text(&by_command(script)).await.unwrap_err(), expected, "{script}");
         }

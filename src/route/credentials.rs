@@ -28,11 +28,7 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    pub fn new(
-        username: impl Into<String>,
-        secret: SecretSource,
-        mechanism: Option<Mechanism>,
-    ) -> Self {
+    pub fn new(username: impl Into<String>, secret: SecretSource, mechanism: Option<Mechanism>) -> Self {
         Self { username: username.into(), secret, mechanism, kept: KeptToken::default() }
     }
 

@@ -2,12 +2,13 @@
 
 use std::sync::{Arc, Mutex, RwLock};
 
-use super::group::{Group, Settings};
+use super::group::Settings;
 use super::health::{Health, HostHealth, HostKey};
 use super::memory::Memory;
 use super::mx;
 use super::names::Names;
-use super::plan::{NextHop, Plan, Security, Terms, Unroutable};
+use super::plan::{NextHop, Plan, Protocol, Terms, Unroutable};
+use super::security::Security;
 use super::weigh::{Lookup, Weighed};
 use crate::clock::Clock;
 use crate::mail::{Destination, EnhancedStatus, Outcome, Verdict};
@@ -51,7 +52,7 @@ impl Router {
         Arc::clone(&self.settings.read().expect("no holder panics"))
     }
 
-    /// The hops to a destination, healthy ones only, in order.
+    /// The hops to a destination, healthy ones only, in order. What the relay does itself leads to no host.
     pub async fn plan(&self, destination: &Destination) -> Result<Plan, Unroutable> {
         let settings = self.settings();
         let mut weighed = Weighed::default();
@@ -59,7 +60,7 @@ impl Router {
             Destination::Upstream(name) => {
                 let Some(group) = settings.groups.get(name) else { return Err(no_such_group(name)) };
                 for lookup in group.lookups() {
-                    self.weigh(lookup, group, None, &mut weighed).await;
+                    self.weigh(lookup, None, &mut weighed).await;
                 }
             }
             Destination::Mx(domain) => {
@@ -69,14 +70,21 @@ impl Router {
                     retry_at: None,
                     candidates: Vec::new(),
                 })?;
-                let none = Group::new(Vec::new(), Terms::default());
+                let terms: Arc<Terms> = Arc::default();
                 for (preference, host) in exchangers {
-                    let port = settings.mx_port;
-                    let lookup = Lookup { host, port, preference, security: Security::Opportunistic };
-                    self.weigh(lookup, &none, Some(&settings), &mut weighed).await;
+                    let lookup = Lookup {
+                        host,
+                        port: settings.mx_port,
+                        preference,
+                        protocol: Protocol::Smtp,
+                        security: Security::Opportunistic,
+                        terms: Arc::clone(&terms),
+                    };
+                    self.weigh(lookup, Some(&settings), &mut weighed).await;
                 }
                 weighed.candidates.extend(skipped);
             }
+            Destination::Hold | Destination::Discard | Destination::Error(_) => {}
         }
         weighed.into_plan(destination)
     }
@@ -109,7 +117,7 @@ impl Router {
         let settings = self.settings();
         let group = match destination {
             Destination::Upstream(name) => settings.groups.get(name),
-            Destination::Mx(_) => None,
+            Destination::Mx(_) | Destination::Hold | Destination::Discard | Destination::Error(_) => None,
         };
         let of_group = |key: &HostKey| match group {
             Some(group) => group.hosts.iter().any(|h| h.host == key.host && h.port == key.address.port()),

@@ -6,11 +6,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::group::{Group, Settings};
+use super::group::Settings;
 use super::health::HostKey;
 use super::names::NameError;
-use super::plan::{Candidate, Decision, NextHop, Plan, Protocol, Security, Unroutable};
+use super::plan::{Candidate, Decision, NextHop, Plan, Protocol, Terms, Unroutable};
 use super::router::{NO_ANSWER, NO_ROUTE, NOT_REACHED, Router};
+use super::security::Security;
 use crate::clock::Timestamp;
 use crate::mail::{Destination, Host, Outcome, Verdict};
 use crate::net::Network;
@@ -23,7 +24,9 @@ pub(super) struct Lookup {
     pub host: String,
     pub port: u16,
     pub preference: u16,
+    pub protocol: Protocol,
     pub security: Security,
+    pub terms: Arc<Terms>,
 }
 
 /// What the candidates came to.
@@ -40,14 +43,8 @@ pub(super) struct Weighed {
 
 impl Router {
     /// Looks a host up and decides about each of its addresses. `limits`: the host was named by a stranger's DNS.
-    pub(super) async fn weigh(
-        &self,
-        lookup: Lookup,
-        group: &Group,
-        limits: Option<&Settings>,
-        weighed: &mut Weighed,
-    ) {
-        let Lookup { host, port, preference, security } = lookup;
+    pub(super) async fn weigh(&self, lookup: Lookup, limits: Option<&Settings>, weighed: &mut Weighed) {
+        let Lookup { host, port, preference, protocol, security, terms } = lookup;
         let addresses = match host.parse::<IpAddr>() {
             Ok(address) => vec![address],
             Err(_) => match self.names.addresses(&host).await {
@@ -70,8 +67,9 @@ impl Router {
             match reason {
                 Some(reason) => weighed.skip_address(&host, ip, preference, reason),
                 None => {
-                    let (protocol, terms) = (Protocol::Smtp, Arc::clone(&group.terms));
-                    weighed.hops.push(NextHop { host: host.clone(), address, protocol, security, terms });
+                    let terms = Arc::clone(&terms);
+                    let (host, security, named_securely) = (host.clone(), security.clone(), limits.is_none());
+                    weighed.hops.push(NextHop { host, address, protocol, security, named_securely, terms });
                     chosen.push(ip);
                 }
             }

@@ -8,9 +8,7 @@
 
 use bytes::Buf;
 use posthouse::mail::{Address, Content, Envelope};
-use posthouse::smtp::client::{
-    Authentication, Client, ClientSettings, Hello, Mechanism, Step, Transaction,
-};
+use posthouse::smtp::client::{Authentication, Client, ClientSettings, Hello, Mechanism, Step, Transaction};
 
 use super::{Input, pieces};
 
@@ -43,7 +41,8 @@ struct Talk {
 fn talk(wish: u8, pieces: &[&[u8]]) -> Talk {
     let hello = if wish & 4 != 0 { Hello::Lmtp } else { Hello::Extended };
     let avoid_chunking = wish & 8 != 0;
-    let mut client = Client::new(ClientSettings { hello, avoid_chunking, ..ClientSettings::new("relay.example.org") });
+    let mut client =
+        Client::new(ClientSettings { hello, avoid_chunking, ..ClientSettings::new("relay.example.org") });
     let mut talk = Talk::default();
     for piece in [&b""[..]].iter().chain(pieces) {
         client.receive(piece);
@@ -91,7 +90,9 @@ fn choose(client: &mut Client, wish: u8, talk: &mut Talk) {
     talk.heard.push("Ready".into());
     match times {
         0 if wish & 1 != 0 && client.extensions().starttls && !talk.secured => client.start_tls(),
-        0 if wish & 2 != 0 => client.authenticate(&authentication(client, wish)).expect("the name is permitted"),
+        0 if wish & 2 != 0 => {
+            client.authenticate(&authentication(client, wish)).expect("the name is permitted")
+        }
         0..=3 => {
             talk.begun += 1;
             client.begin(transaction());

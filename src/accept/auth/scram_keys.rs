@@ -13,8 +13,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use subtle::ConstantTimeEq;
 
-use crate::smtp::scram::{Keys, masked};
 pub(super) use crate::smtp::scram::{KEY, sha256, sign};
+use crate::smtp::scram::{Keys, masked};
 
 /// What a client computes at each login; RFC 7677 section 4 asks for at least 4096, better 15000.
 pub(super) const ITERATIONS: u32 = 15_000;

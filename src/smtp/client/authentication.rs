@@ -40,7 +40,10 @@ pub struct Authentication {
 impl fmt::Debug for Authentication {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { mechanism, username, .. } = self;
-        f.debug_struct("Authentication").field("mechanism", mechanism).field("username", username).finish_non_exhaustive()
+        f.debug_struct("Authentication")
+            .field("mechanism", mechanism)
+            .field("username", username)
+            .finish_non_exhaustive()
     }
 }
 
@@ -64,7 +67,11 @@ enum State {
     /// What is left to answer, last first, whatever is asked.
     Answers(Vec<String>),
     /// The message, until it was sent twice: a server that overlooks an initial response asks once more.
-    Bearer { message: String, sent: u8, farewell: &'static str },
+    Bearer {
+        message: String,
+        sent: u8,
+        farewell: &'static str,
+    },
     Scram(Scram, Stage),
     Over,
 }
@@ -100,9 +107,8 @@ impl Exchange {
             }
             Mechanism::OAuthBearer => {
                 let name = username.replace('=', "=3D").replace(',', "=2C");
-                let message = format!(
-                    "n,a={name},\x01host={host}\x01port={port}\x01auth=Bearer {secret}\x01\x01"
-                );
+                let message =
+                    format!("n,a={name},\x01host={host}\x01port={port}\x01auth=Bearer {secret}\x01\x01");
                 let message = STANDARD.encode(message);
                 // A lone octet 1 (RFC 7628 section 3.2.3).
                 (State::Bearer { message: message.clone(), sent: 0, farewell: "AQ==" }, Some(message))
@@ -114,7 +120,8 @@ impl Exchange {
             }
         };
         let mut command = format!("AUTH {mechanism}");
-        if let Some(initial) = initial.filter(|initial| command.len() + 1 + initial.len() + 2 <= COMMAND_MAX) {
+        if let Some(initial) = initial.filter(|initial| command.len() + 1 + initial.len() + 2 <= COMMAND_MAX)
+        {
             command = command + " " + &initial;
             match &mut state {
                 State::Bearer { sent, .. } => *sent = 1,

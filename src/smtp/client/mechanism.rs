@@ -108,7 +108,8 @@ impl FromIterator<Mechanism> for Mechanisms {
 
 impl fmt::Display for Mechanisms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = Mechanism::ALL.iter().filter(|one| self.has(**one)).map(|one| one.name()).collect();
+        let names: Vec<_> =
+            Mechanism::ALL.iter().filter(|one| self.has(**one)).map(|one| one.name()).collect();
         match (self.any, names.as_slice()) {
             (false, _) => f.write_str("no AUTH"),
             (true, []) => f.write_str("AUTH, but no mechanism that posthouse knows"),
@@ -145,7 +146,9 @@ pub fn choose(
             && pinned.is_none_or(|pinned| pinned == *mechanism)
     };
     match Mechanism::ALL.into_iter().find(suits) {
-        Some(mechanism) if open && mechanism.shows_secret() => Err(NoMechanismError::InTheClear { mechanism }),
+        Some(mechanism) if open && mechanism.shows_secret() => {
+            Err(NoMechanismError::InTheClear { mechanism })
+        }
         Some(mechanism) => Ok(mechanism),
         None => Err(match (pinned, secret) {
             (Some(pinned), _) => NoMechanismError::NotThePinnedOne { offered, pinned },

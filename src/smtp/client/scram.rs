@@ -108,7 +108,8 @@ impl Scram {
         let salt = STANDARD.decode(salt).ok().filter(|salt| !salt.is_empty()).ok_or(ScramError::Malformed)?;
         let wanted = iterations.parse::<u32>().ok().filter(|n| (ITERATIONS_MIN..=ITERATIONS_MAX).contains(n));
         let rounds = wanted.and_then(NonZeroU32::new);
-        let iterations = rounds.ok_or_else(|| ScramError::Iterations(super::reply::clean(iterations.as_bytes())))?;
+        let iterations =
+            rounds.ok_or_else(|| ScramError::Iterations(super::reply::clean(iterations.as_bytes())))?;
         self.messages += &format!(",{challenge},c=biws,r={nonce}");
         self.nonce = nonce.to_owned();
         Ok(Work { password: std::mem::take(&mut self.password), salt, iterations })

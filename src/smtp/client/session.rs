@@ -65,6 +65,7 @@ pub struct Client {
     reset_owed: bool,
     /// Replies so far.
     heard: u64,
+    greeted: bool,
 }
 
 enum State {
@@ -94,6 +95,7 @@ impl Client {
             state: State::Greeting,
             reset_owed: false,
             heard: 0,
+            greeted: false,
         }
     }
 
@@ -121,6 +123,11 @@ impl Client {
     /// How many replies have come. As long as it stays the same, the same reply is awaited.
     pub fn replies_heard(&self) -> u64 {
         self.heard
+    }
+
+    /// The server has greeted us, and we have begun to introduce ourselves.
+    pub fn is_greeted(&self) -> bool {
+        self.greeted
     }
 
     /// EHLO was refused, and the reply to HELO is awaited. Where the server hangs up now, a new connection with
@@ -372,6 +379,7 @@ impl Client {
         };
         self.output.push(format!("{verb} {}\r\n", self.settings.hostname));
         self.state = State::Hello(hello);
+        self.greeted = true;
     }
 
     fn close_if(&mut self, closing: bool) {

@@ -149,7 +149,6 @@ fn leaves_many_recipients_to_several_groups() {
     assert!((0..150).all(|index| report.recipient_accepted(index)));
 }
 
-
 #[test]
 fn answers_a_354_without_recipients_by_a_lone_dot() {
     let mut driver = Driver::ready(&["PIPELINING"]);
@@ -296,4 +295,3 @@ fn a_refused_starttls_leaves_the_choice_to_the_driver() {
     assert!(matches!(driver.hear("454 not now\r\n"), Step::TlsRefused(_)));
     assert!(matches!(driver.run(), Step::Ready));
 }
-

@@ -11,7 +11,8 @@
 use bytes::Bytes;
 
 use crate::mail::{
-    BodyType, Content, DeliverBy, EnhancedStatus, Envelope, Recipient, Reply, ReplyClass, Ret, ReversePath, encode_xtext,
+    BodyType, Content, DeliverBy, EnhancedStatus, Envelope, Recipient, Reply, ReplyClass, Ret, ReversePath,
+    encode_xtext,
 };
 
 use super::extensions::Extensions;
@@ -38,8 +39,9 @@ pub struct Transaction {
 impl Transaction {
     /// The whole envelope with its content.
     pub fn new(envelope: Envelope, content: Content) -> Self {
-        let Envelope { reverse_path, body, ret, envid, recipients, smtputf8, deliver_by, require_tls, .. } =
-            envelope;
+        let Envelope {
+            reverse_path, body, ret, envid, recipients, smtputf8, deliver_by, require_tls, ..
+        } = envelope;
         let size = content.len() as u64;
         Self { reverse_path, body, smtputf8, deliver_by, require_tls, ret, envid, size, recipients, content }
     }

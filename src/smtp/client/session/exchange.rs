@@ -248,7 +248,8 @@ impl Running {
         }
         self.report.dot_sent = whole;
         if self.is_lmtp() {
-            let accepted = (0..self.report.recipients.len()).filter(|index| self.report.recipient_accepted(*index));
+            let accepted =
+                (0..self.report.recipients.len()).filter(|index| self.report.recipient_accepted(*index));
             self.out.extend(accepted.map(|index| Sent::End(Some(index))));
         } else {
             self.out.push_back(Sent::End(None));

@@ -67,7 +67,8 @@ fn authenticates_by_scram_as_in_rfc_7677_and_believes_only_who_knows_the_passwor
     let step = computed().hear(&challenge("v=AAAA"));
     assert!(matches!(step, Step::Failed(ProtocolError::Scram(ScramError::Unproven))), "{step:?}");
     assert!(matches!(computed().hear("535 wrong\r\n"), Step::AuthenticationRefused { .. }));
-    let step = begun(Mechanism::ScramSha256, "pencil").hear(&challenge("r=rOprNGfwEbeRWgbNEkqOx,s=AAAA,i=1000000"));
+    let step =
+        begun(Mechanism::ScramSha256, "pencil").hear(&challenge("r=rOprNGfwEbeRWgbNEkqOx,s=AAAA,i=1000000"));
     assert!(matches!(step, Step::Failed(ProtocolError::Scram(ScramError::Iterations(_)))), "{step:?}");
     assert!(matches!(begun(Mechanism::ScramSha256, "pencil").hear("235 ok\r\n"), Step::Failed(_)));
 }

@@ -38,9 +38,11 @@ fn sends_binary_content_by_bdat_once_somebody_is_there_to_get_it() {
 
 #[test]
 fn any_content_goes_by_bdat_where_it_is_offered_and_not_avoided() {
-    for (avoid_chunking, body, chunked) in
-        [(false, BodyType::SevenBit, true), (true, BodyType::EightBitMime, false), (true, BodyType::BinaryMime, true)]
-    {
+    for (avoid_chunking, body, chunked) in [
+        (false, BodyType::SevenBit, true),
+        (true, BodyType::EightBitMime, false),
+        (true, BodyType::BinaryMime, true),
+    ] {
         let settings = ClientSettings { avoid_chunking, ..ClientSettings::new("relay.example.org") };
         let mut driver = Driver::ready_with(settings, BINARY);
         driver.client.begin(Transaction { body, ..transaction(ONE) });

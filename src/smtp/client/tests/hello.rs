@@ -47,7 +47,10 @@ fn a_server_that_hangs_up_on_ehlo_may_be_told_helo_at_once() {
 #[test]
 fn a_greeting_may_have_many_lines_and_must_be_one() {
     let mut driver = Driver::new();
-    assert!(matches!(driver.hear("220-mx.example.org ESMTP\r\n220-no\r\n"), Step::NeedInput(Waiting::Greeting)));
+    assert!(matches!(
+        driver.hear("220-mx.example.org ESMTP\r\n220-no\r\n"),
+        Step::NeedInput(Waiting::Greeting)
+    ));
     assert!(matches!(driver.hear("220 spam\r\n"), Step::NeedInput(Waiting::Hello)));
     for nonsense in ["354 go\r\n", "HTTP/1.1 400 Bad Request\r\n", "SSH-2.0-x\r\n", "\r\n"] {
         let mut driver = Driver::new();

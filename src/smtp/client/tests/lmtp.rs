@@ -55,7 +55,10 @@ fn a_go_ahead_for_nobody_is_a_fault_since_no_reply_would_follow() {
     let mut driver = lmtp(&["PIPELINING"]);
     driver.client.begin(transaction(ONE));
     let step = driver.hear("250 ok\r\n550 unknown\r\n354 go\r\n");
-    assert!(matches!(step, Step::Failed(ProtocolError::Unexpected { waiting: Waiting::Data, .. })), "{step:?}");
+    assert!(
+        matches!(step, Step::Failed(ProtocolError::Unexpected { waiting: Waiting::Data, .. })),
+        "{step:?}"
+    );
     let report = driver.client.report_of_broken_transaction().unwrap();
     assert_eq!(code(&report.recipients[0]), Some(550));
 }
