@@ -23,6 +23,8 @@ pub enum Report {
     Answered(Vec<(u32, Outcome)>),
     /// Nobody could be reached, or all refuse everyone.
     Unreachable { outcome: Outcome, not_before: Option<Timestamp> },
+    /// Nothing was tried: no connection may be opened before.
+    NotBefore(Timestamp),
 }
 
 /// Whoever carries the mail of one relay out.
@@ -44,6 +46,8 @@ enum AtHost {
     /// A fate for each recipient that it was offered, by his number. Those for whom it had no room wait as if there had
     /// been no attempt.
     Answered(Vec<(u32, Fate)>),
+    /// It was not turned to: no connection may be opened before.
+    NotBefore(Timestamp),
 }
 
 impl Courier {
@@ -92,7 +96,8 @@ impl Courier {
         let mut answered = false;
         let mut rest = Rest::default();
         for (index, hop) in plan.hops.iter().enumerate() {
-            let failure = match self.try_hop(hop, job, &waiting).await {
+            let failure = match self.try_hop(hop, job, &waiting, index == 0).await {
+                AtHost::NotBefore(at) => return Report::NotBefore(at),
                 AtHost::Failed(outcome) => outcome,
                 AtHost::Answered(fates) => {
                     answered = true;
@@ -127,13 +132,23 @@ impl Courier {
         Report::Answered(outcomes)
     }
 
-    /// Offers the message to one host: over a connection that is open already, or a new one.
-    async fn try_hop(&self, hop: &NextHop, job: &Job, recipients: &[u32]) -> AtHost {
+    /// Offers the message to one host: over a connection that is open already, or a new one, if one may be opened. Only
+    /// the first host of an attempt asks for that.
+    async fn try_hop(&self, hop: &NextHop, job: &Job, recipients: &[u32], first: bool) -> AtHost {
         while let Some(connection) = self.pool.take(hop) {
             // A server may close an idle connection at any time: that it did says nothing about the message.
             if let Some(result) = self.offer(connection, job, recipients, true).await {
                 return result;
             }
+        }
+        match &job.permits {
+            Some(permits) if first => {
+                if let Err(at) = permits.may_connect() {
+                    return AtHost::NotBefore(at);
+                }
+            }
+            Some(permits) => permits.connects(),
+            None => {}
         }
         let opener = Opener {
             network: &self.network,

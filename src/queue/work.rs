@@ -13,6 +13,7 @@ use super::intake::message;
 use super::lines::LineId;
 use super::owed::Owed;
 use super::parked::Parked;
+use super::permits::Permits;
 use super::progress::is_waiting;
 use super::rules::{destination_of, redirect_of};
 use super::task::{Duty, Taken, Task};
@@ -142,6 +143,8 @@ pub struct Job {
     /// The number of this attempt, beginning with 1.
     pub attempt: u32,
     pub content: Content,
+    /// Leave to open connections; `None`: there is no limit to them.
+    pub permits: Option<Permits>,
 }
 
 impl Job {
@@ -190,6 +193,7 @@ impl Delivery {
         let inner = &self.lease.inner;
         let now = inner.clock.now();
         let mut state = inner.state();
+        let counted = state.ledger.lines.get(self.line).counts_connections();
         let open = state.open(self.lease.id).1?;
         let waiting = std::iter::zip(&open.stored.envelope.recipients, &open.progress.recipients).enumerate();
         let mut mine: Vec<(Option<Timestamp>, u32)> = waiting
@@ -224,6 +228,7 @@ impl Delivery {
             redirect,
             attempt: made + 1,
             content,
+            permits: counted.then(|| Permits::new(inner, self.line)),
         })
     }
 
@@ -245,6 +250,14 @@ impl Delivery {
     ) {
         self.settled = true;
         self.lease.inner.unreachable(self.lease.id, self.line, job, outcome, not_before, taken).await;
+    }
+
+    /// The attempt was not made: it would have had to open a connection, and none may be opened before `until`
+    /// ([`Permits`]). The message waits as before.
+    pub fn put_off(mut self, until: Timestamp) {
+        self.settled = true;
+        let now = self.lease.inner.clock.now();
+        self.lease.inner.state().ledger.put_off(self.lease.id, self.line, until, now);
     }
 
     /// Nothing of the message is for this destination any more: cancelled, or routed elsewhere meanwhile.

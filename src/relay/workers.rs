@@ -65,6 +65,7 @@ impl Workers {
             Report::Unreachable { outcome, not_before } => {
                 delivery.unreachable(&job, outcome, not_before, taken).await
             }
+            Report::NotBefore(at) => delivery.put_off(at),
         }
     }
 

@@ -8,6 +8,7 @@
 //! Not here: SMTP; the queue's timer of a destination, of which there is one; connections.
 //! RFC 5321 section 5, RFC 7505 (null MX), RFC 3463.
 
+mod abreast;
 mod credentials;
 mod group;
 mod health;
@@ -15,8 +16,10 @@ mod memory;
 mod mx;
 mod names;
 mod plan;
+mod refuse;
 mod router;
 mod security;
+mod survey;
 mod system_names;
 mod upstream_url;
 mod weigh;
@@ -26,10 +29,11 @@ pub use credentials::{Credentials, KeptToken, SecretSource, Token};
 pub use group::{Group, Settings};
 pub use health::HostHealth;
 pub use memory::Memory;
-pub use names::{NameError, Names};
+pub use names::{Answer, Found, NameError, Names};
 pub use plan::{Candidate, Decision, NextHop, Plan, Protocol, Terms, Unroutable};
 pub use router::Router;
 pub use security::Security;
+pub use survey::{Asked, Said, Survey};
 pub use system_names::{NamesError, SystemNames};
 pub use upstream_url::{Scheme, UpstreamHost, UpstreamHostError, UpstreamTls};
 pub use zone::Zone;

@@ -5,11 +5,10 @@ use std::sync::{Arc, Mutex, RwLock};
 use super::group::Settings;
 use super::health::{Health, HostHealth, HostKey};
 use super::memory::Memory;
-use super::mx;
 use super::names::Names;
-use super::plan::{NextHop, Plan, Protocol, Terms, Unroutable};
-use super::security::Security;
-use super::weigh::{Lookup, Weighed};
+use super::plan::{NextHop, Plan, Unroutable};
+use super::survey::Survey;
+use super::weigh::Weighed;
 use crate::clock::Clock;
 use crate::mail::{Destination, EnhancedStatus, Outcome, Verdict};
 use crate::net::Network;
@@ -54,39 +53,30 @@ impl Router {
 
     /// The hops to a destination, healthy ones only, in order. What the relay does itself leads to no host.
     pub async fn plan(&self, destination: &Destination) -> Result<Plan, Unroutable> {
+        self.survey(destination).await.plan
+    }
+
+    /// The same, with all that it rests on.
+    pub async fn survey(&self, destination: &Destination) -> Survey {
         let settings = self.settings();
         let mut weighed = Weighed::default();
         match destination {
             Destination::Upstream(name) => {
-                let Some(group) = settings.groups.get(name) else { return Err(no_such_group(name)) };
+                let Some(group) = settings.groups.get(name) else {
+                    return weighed.into_end(no_such_group(name));
+                };
                 for lookup in group.lookups() {
-                    self.weigh(lookup, None, &mut weighed).await;
+                    self.weigh(lookup, &mut weighed).await;
                 }
             }
             Destination::Mx(domain) => {
-                let found = mx::exchangers(domain, &*self.names, &self.clock, &settings.hostname).await;
-                let (exchangers, skipped) = found.map_err(|outcome| Unroutable {
-                    outcome: outcome.into(),
-                    retry_at: None,
-                    candidates: Vec::new(),
-                })?;
-                let terms: Arc<Terms> = Arc::default();
-                for (preference, host) in exchangers {
-                    let lookup = Lookup {
-                        host,
-                        port: settings.mx_port,
-                        preference,
-                        protocol: Protocol::Smtp,
-                        security: Security::Opportunistic,
-                        terms: Arc::clone(&terms),
-                    };
-                    self.weigh(lookup, Some(&settings), &mut weighed).await;
+                if let Err(outcome) = self.weigh_mx(domain, &settings, &mut weighed).await {
+                    return weighed.into_end(outcome);
                 }
-                weighed.candidates.extend(skipped);
             }
             Destination::Hold | Destination::Discard | Destination::Error(_) => {}
         }
-        weighed.into_plan(destination)
+        weighed.into_survey(destination)
     }
 
     /// The host could not be used: no connection, no TLS, no greeting, or 421.
@@ -134,14 +124,13 @@ fn key(hop: &NextHop) -> HostKey {
     HostKey { host: hop.host.clone(), address: hop.address }
 }
 
-fn no_such_group(name: &str) -> Unroutable {
+fn no_such_group(name: &str) -> Outcome {
     let reason = if name.starts_with('(') {
         "no [[route]] is for this domain any more; add one, and reload".to_owned()
     } else {
         format!("there is no [upstream.{name}] any more; add it, or route elsewhere, and reload")
     };
-    let outcome = Outcome::local(Verdict::Deferred, NO_ROUTE, reason);
-    Unroutable { outcome: outcome.into(), retry_at: None, candidates: Vec::new() }
+    Outcome::local(Verdict::Deferred, NO_ROUTE, reason)
 }
 
 #[cfg(test)]
@@ -216,9 +205,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn mx_routing_keeps_away_from_refused_networks_and_from_ourselves() {
         let zone = Arc::new(Zone::new());
-        zone.set_mx("example.com", [(10, "a.example"), (20, "b.example"), (30, "gone.example")]);
+        zone.set_mx("example.com", [(10, "a.example"), (20, "b.example"), (30, "own.example")]);
+        zone.add_mx("example.com", 40, "gone.example");
         let ips = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpAddr>>();
-        zone.set_addresses("a.example", ips(&["127.0.0.1", "::ffff:169.254.1.1", "203.0.113.9"]));
+        zone.set_addresses("a.example", ips(&["127.0.0.1", "::ffff:169.254.1.1"]));
+        zone.set_addresses("own.example", ips(&["203.0.113.9"]));
         zone.set_addresses("b.example", ips(&["203.0.113.10"]));
         let (router, _) = router(&zone, &[]);
         let mx = Destination::Mx("example.com".into());

@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::credentials;
+use super::destination;
 use crate::config::quantity::Mismatch;
 use crate::config::section::Section;
 use crate::config::tree::Value;
+use crate::queue::Allowance;
 use crate::route::{Credentials, UpstreamHost, UpstreamHostError, UpstreamTls};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,10 +22,13 @@ pub struct Upstream {
     pub credentials: Option<Credentials>,
     /// Content goes by BDAT where a host offers CHUNKING.
     pub chunking: bool,
+    /// How much it gets at once, and how fast.
+    pub allowance: Allowance,
 }
 
 /// All groups by name.
-pub(super) fn read(top: &mut Section<'_>, folder: &Path) -> BTreeMap<String, Upstream> {
+/// `total`: connections in all.
+pub(super) fn read(top: &mut Section<'_>, folder: &Path, total: u32) -> BTreeMap<String, Upstream> {
     let mut groups = BTreeMap::new();
     for (name, mut section) in top.named("upstream") {
         if name == "mx" {
@@ -45,8 +50,9 @@ pub(super) fn read(top: &mut Section<'_>, folder: &Path) -> BTreeMap<String, Ups
             warn_of_open_password(&section, host, with_password);
             host.tls = host.tls.or(Some(host.default_tls(with_password)));
         }
+        let allowance = destination::allowance(&mut section, total);
         section.done();
-        groups.insert(name.to_owned(), Upstream { hosts, credentials, chunking });
+        groups.insert(name.to_owned(), Upstream { hosts, credentials, chunking, allowance });
     }
     groups
 }
