@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::classify::{self, Fate, Stage};
 use super::connection::{Connection, Opener};
+use super::convert::{Conversion, Facts};
 use super::offer::Offer;
 use super::own_answer;
 use super::pool::Pool;
@@ -14,7 +15,7 @@ use crate::mail::{Destination, Host, Outcome, Verdict};
 use crate::net::{ClientTls, Network};
 use crate::queue::Job;
 use crate::route::{NextHop, Plan, Router, Unroutable};
-use crate::tracking::{Candidate, FailedOver, Routed, Tracking};
+use crate::tracking::{Altered, Candidate, FailedOver, Routed, Tracking};
 
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,7 +182,17 @@ impl Courier {
         let host = host(&hop);
         let envelope = &job.message.envelope;
         let age = self.clock.now().since(job.message.arrived_at);
-        let offer = Offer::of(envelope, &job.content, recipients, connection.extensions(), age);
+        let offer = Offer::of(
+            envelope,
+            &job.content,
+            recipients,
+            connection.extensions(),
+            age,
+            &Conversion::default(),
+        );
+        if let Some(facts) = &offer.converted {
+            self.tell_converted(job, &host, facts);
+        }
         let unfit =
             offer.unfit.iter().map(|(index, why)| (*index, Fate::Elsewhere(classify::unfit(&host, *why))));
         let unfit: Vec<(u32, Fate)> = unfit.collect();
@@ -255,6 +266,13 @@ impl Courier {
                 duration: Some(self.clock.now().since(began)),
             },
         );
+    }
+
+    /// What this host gets is not what came.
+    fn tell_converted(&self, job: &Job, host: &Host, facts: &Facts) {
+        let reason = format!("to seven bits, since {host} does not offer 8BITMIME: {facts}");
+        let (id, sender) = (Some(job.as_message().id), Some(&job.message.envelope.reverse_path));
+        self.tracking.converted(&Altered { id, session: None, client: None, sender, reason: &reason });
     }
 
     fn tell_failover(&self, job: &Job, from: &NextHop, failure: &Outcome, to: &NextHop) {

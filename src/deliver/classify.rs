@@ -22,7 +22,7 @@
 //! | the message or recipient needs | else |
 //! |---|---|
 //! | SIZE no lower than its own | 5.3.4 |
-//! | 8BITMIME: octets of eight bits, declared | 5.6.3 |
+//! | 8BITMIME: octets of eight bits, declared, in a form that cannot be converted | 5.6.3 |
 //! | BINARYMIME with CHUNKING: content that is no lines | 5.6.3 |
 //! | SMTPUTF8: the sender's address or this recipient's | 5.6.7 |
 //! | SMTPUTF8: the header section | 5.6.9 |
@@ -35,6 +35,7 @@
 
 use std::io;
 
+use super::convert::Unconvertible;
 use super::login::AuthTrouble;
 use crate::mail::{EnhancedStatus, Host, Outcome, Reply, ReplyClass, Verdict};
 use crate::net::TlsError;
@@ -229,8 +230,9 @@ fn describe(lost: Option<&Trouble>) -> String {
 /// A message that this host cannot take, known before it is offered: another host may be able to.
 pub(super) fn unfit(host: &Host, why: Unfit) -> Outcome {
     let (status, reason) = match why {
-        Unfit::EightBit => {
-            (CONVERSION_NEEDED, "the message needs 8BITMIME, which the host does not offer".to_owned())
+        Unfit::EightBit(why) => {
+            let reason = format!("the message needs 8BITMIME, which the host does not offer, and {why}");
+            (CONVERSION_NEEDED, reason)
         }
         Unfit::Binary => {
             let reason =
@@ -266,7 +268,7 @@ pub(super) fn unfit(host: &Host, why: Unfit) -> Outcome {
 /// Why a host cannot take a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unfit {
-    EightBit,
+    EightBit(Unconvertible),
     Binary,
     Utf8Address,
     Utf8Header,

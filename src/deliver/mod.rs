@@ -17,6 +17,7 @@
 mod attempt;
 mod classify;
 mod connection;
+mod convert;
 mod login;
 mod offer;
 mod own_answer;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::classify::{self, Fate, Stage, Trouble};
 use super::connection::{Connection, Opener};
+use super::convert::Conversion;
 use super::offer::Offer;
 use super::settings::Timeouts;
 use crate::mail::{Address, Content, Envelope, Host, Outcome};
@@ -41,8 +42,10 @@ async fn hand_over(
 ) -> Vec<Outcome> {
     let mut outcomes = vec![None; envelope.recipients.len()];
     let mut waiting: Vec<u32> = (0..outcomes.len() as u32).collect();
+    let conversion = Conversion::default();
     while !waiting.is_empty() && connection.is_ready().await {
-        let offer = Offer::of(envelope, content, &waiting, connection.extensions(), Duration::ZERO);
+        let extensions = connection.extensions();
+        let offer = Offer::of(envelope, content, &waiting, extensions, Duration::ZERO, &conversion);
         for (index, why) in &offer.unfit {
             outcomes[*index as usize] = Some(classify::unfit(host, *why));
         }

@@ -258,12 +258,8 @@ impl Ledger {
             None => {
                 let by_rate = self.deliveries.as_ref().filter(|_| self.lines.has_turn());
                 let by_rate = by_rate.map(|pace| pace.next_at(now));
-                let moments = [
-                    self.expiry_wakes_at(),
-                    self.paced_wakes_at(now),
-                    self.lines.wakes_at(),
-                    by_rate,
-                ];
+                let moments =
+                    [self.expiry_wakes_at(), self.paced_wakes_at(now), self.lines.wakes_at(), by_rate];
                 Taken::Wait(moments.into_iter().flatten().min())
             }
         }

@@ -68,7 +68,9 @@ use crate::tracking::Tracking;
 pub use allowance::{Allowance, Allowances};
 pub use intake::{AcceptError, Incoming, Intake, Recovery};
 pub use line::Sleep;
-pub use listing::{DestinationState, Listed, ListedRecipient, ListedState, Matching, RecipientStanding, SlowedState};
+pub use listing::{
+    DestinationState, Listed, ListedRecipient, ListedState, Matching, RecipientStanding, SlowedState,
+};
 pub use operate::OperateError;
 pub use owed::{Debt, Owed, OwedMessage};
 pub use pace::Rate;

@@ -207,8 +207,7 @@ impl Inner {
             let open = open.expect("a delivery keeps its message open");
             // Cancelled, or routed elsewhere, while the attempt ran: nothing of it waits here any more.
             let waits = self.next_of(open, job).is_some();
-            learned =
-                speaks_of_pace(&outcome).then(|| ledger.slow_down(line, &outcome, now)).flatten();
+            learned = speaks_of_pace(&outcome).then(|| ledger.slow_down(line, &outcome, now)).flatten();
             let (sleep, told_here) = ledger.unreachable(id, line, waits, outcome.clone(), not_before, now);
             let written = if waits {
                 self.reline(ledger, open, id, now);

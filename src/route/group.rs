@@ -102,11 +102,11 @@ mod tests {
     #[test]
     fn a_password_goes_only_to_a_verified_host_unless_it_is_this_machine_or_told_otherwise() {
         let security = |url: &str, with_password: bool| {
-            let credentials = Credentials::password("me", "secret");
+            let credentials = Credentials::password("me", "hush");
             let mut group: Group = url.parse().unwrap();
             let credentials = with_password.then(|| Arc::new(credentials));
             group.terms = Arc::new(Terms { credentials, ..Terms::default() });
-            assert!(!format!("{group:?}").contains("secret"));
+            assert!(!format!("{group:?}").contains("hush"));
             group.security(&group.hosts[0])
         };
         assert_eq!(security("smtp://a.example", false), Security::Opportunistic);

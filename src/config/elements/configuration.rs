@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use super::{
-    Admin, Auth, Delivery, Destination, Dns, Limit, Limits, Listener, Notices, Pickup, Relaying, Retry, Spool, Timeouts,
-    Tls, Tracking, Upstream, content, destination, limit, listener, route, upstream,
+    Admin, Auth, Delivery, Destination, Dns, Limit, Limits, Listener, Notices, Pickup, Relaying, Retry,
+    Spool, Timeouts, Tls, Tracking, Upstream, content, destination, limit, listener, route, upstream,
 };
 use crate::accept::ListenerAuth;
 use crate::config::fault::Report;

@@ -35,24 +35,20 @@ pub(super) fn read(section: &mut Section<'_>, folder: &Path) -> Option<Credentia
         return None;
     }
     let username = section.require("username", username, "\"me\"");
-    let source = match given.as_slice() {
-        [] => {
-            section.require::<()>("password_file", None, "\"/run/secrets/upstream\"");
-            None
-        }
-        ["password_file"] => password_file
-            .and_then(|at| file(section, folder, &at, "password"))
-            .map(SecretSource::PasswordFile),
-        ["token_file"] => {
-            token_file.and_then(|at| file(section, folder, &at, "token")).map(SecretSource::TokenFile)
-        }
-        [_] => command(section, token_command?),
-        [first, second, ..] => {
-            let problem = format!("{first} and {second} are two sources of one secret");
-            section.report.fault(section.place_of(second), problem, None, Some("leave one of them".into()));
-            None
-        }
-    };
+    let password_file = password_file.and_then(|at| file(section, folder, &at, "password"));
+    let token_file = token_file.and_then(|at| file(section, folder, &at, "token"));
+    if let [_, second, ..] = given.as_slice() {
+        let problem = format!("{} are two sources of one secret", given[..2].join(" and "));
+        section.report.fault(section.place_of(second), problem, None, Some("leave one of them".into()));
+        return None;
+    }
+    if given.is_empty() {
+        section.require::<()>("password_file", None, "\"/run/secrets/upstream\"");
+    }
+    let source = password_file
+        .map(SecretSource::PasswordFile)
+        .or(token_file.map(SecretSource::TokenFile))
+        .or_else(|| command(section, token_command?));
     let source = source?;
     if let Some(At { value, place }) = &mechanism
         && value.needs() != source.kind()
