@@ -270,7 +270,7 @@ mod tests {
     fn content_is_converted_for_a_host_of_seven_bits_and_measured_then() {
         const TEXT: &str = "MIME-Version: 1.0\r\n\r\n\u{e9}\u{e9}\u{e9}\u{e9} xx\r\n";
         let old =
-            Extensions { size: true, size_limit: Some(TEXT.len() as u64 + 40), ..Extensions::default() };
+            Extensions { size: true, size_limit: Some(TEXT.len() as u64 + 100), ..Extensions::default() };
         let mut envelope = envelope(&["b@example.com"]);
         for declared in [BodyType::EightBitMime, BodyType::SevenBit] {
             envelope.body = declared;

@@ -68,7 +68,7 @@ fn command(section: &Section<'_>, words: Vec<String>) -> Option<SecretSource> {
     if words.first().is_some_and(|program| !program.is_empty()) {
         return Some(SecretSource::TokenCommand(words));
     }
-    let hint = "write token_command = [\"/usr/local/bin/get-token\", \"me\"]";
+    let hint = "name a program and its arguments, each a member of the list";
     section.report.fault(
         section.place_of("token_command"),
         "token_command names no program",
