@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::mx_tls::MxTlsRules;
 use super::plan::{Protocol, Terms};
 use super::security::Security;
 use super::upstream_url::{Scheme, UpstreamHost, UpstreamHostError, UpstreamTls};
 use super::weigh::Lookup;
+use crate::net::ClientTls;
 
 /// Hosts that can stand in for each other, the preferred one first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +50,8 @@ impl Group {
             },
             security: self.security(host),
             terms: Arc::clone(&self.terms),
+            named_securely: true,
+            note: None,
         };
         self.hosts.iter().enumerate().map(lookup).collect()
     }
@@ -78,6 +82,16 @@ pub struct Settings {
     pub own_addresses: Vec<SocketAddr>,
     /// The port of MX hosts: 25 in the real world.
     pub mx_port: u16,
+    /// What the routes with `via = "mx"` say about TLS.
+    pub mx_tls: MxTlsRules,
+    /// Whether the TLSA records of MX hosts are asked for (RFC 7672).
+    pub dane: bool,
+    /// Whether the MTA-STS policies of domains are asked for (RFC 8461).
+    pub mta_sts: bool,
+    /// The port of policy servers: 443 in the real world.
+    pub sts_port: u16,
+    /// Whom to trust for policy servers: the system's authorities, where nothing is said.
+    pub sts_tls: Option<ClientTls>,
 }
 
 impl Settings {
@@ -101,6 +115,11 @@ impl Settings {
             hostname: hostname.into(),
             own_addresses: Vec::new(),
             mx_port: 25,
+            mx_tls: MxTlsRules::default(),
+            dane: true,
+            mta_sts: true,
+            sts_port: 443,
+            sts_tls: None,
         }
     }
 }
