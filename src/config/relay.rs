@@ -158,5 +158,6 @@ impl Delivery {
 fn group(name: &str, upstream: &Upstream) -> route::Group {
     let credentials = upstream.credentials.clone().map(Arc::new);
     let terms = route::Terms { group: Some(name.to_owned()), credentials, ..route::Terms::default() };
-    route::Group::new(upstream.hosts.clone(), terms)
+    let group = route::Group::new(upstream.hosts.clone(), terms);
+    route::Group { fallback: upstream.fallback.clone(), ..group }
 }

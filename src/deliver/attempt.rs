@@ -242,6 +242,7 @@ impl Courier {
         }
         let candidates = candidates.iter().map(|candidate| Candidate {
             host: candidate.host.clone(),
+            group: candidate.group.clone(),
             addresses: candidate.addresses.clone(),
             preference: candidate.preference,
             decision: candidate.decision.to_string(),

@@ -20,6 +20,7 @@ mod router;
 mod security;
 mod survey;
 mod system_names;
+mod tiers;
 mod upstream_url;
 mod weigh;
 mod zone;

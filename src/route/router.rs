@@ -62,11 +62,22 @@ impl Router {
         let mut weighed = Weighed::default();
         match destination {
             Destination::Upstream(name) => {
-                let Some(group) = settings.groups.get(name) else {
+                let row = settings.row(name);
+                if row.is_empty() {
                     return weighed.into_end(no_such_group(name));
-                };
-                for lookup in group.lookups() {
-                    self.weigh(lookup, &mut weighed).await;
+                }
+                let mut preference = 0;
+                for group in row {
+                    let of_others = weighed.candidates.len();
+                    for lookup in group.lookups(preference, &self.clock) {
+                        preference = lookup.preference;
+                        self.weigh(lookup, &mut weighed).await;
+                    }
+                    // Those that come after all of these come after them in the log, too.
+                    preference = preference.saturating_add(1);
+                    for candidate in &mut weighed.candidates[of_others..] {
+                        candidate.group.clone_from(&group.terms.group);
+                    }
                 }
             }
             Destination::Mx(domain) => {
@@ -105,15 +116,20 @@ impl Router {
     /// The operator's "now": the hosts of this destination may be tried at once. For `mx` that is every MX host.
     pub fn wake(&self, destination: &Destination) {
         let settings = self.settings();
-        let group = match destination {
-            Destination::Upstream(name) => settings.groups.get(name),
-            Destination::Mx(_) | Destination::Hold | Destination::Discard | Destination::Error(_) => None,
+        let row = match destination {
+            Destination::Upstream(name) => settings.row(name),
+            Destination::Mx(_) | Destination::Hold | Destination::Discard | Destination::Error(_) => {
+                Vec::new()
+            }
         };
-        let of_group = |key: &HostKey| match group {
-            Some(group) => group.hosts.iter().any(|h| h.host == key.host && h.port == key.address.port()),
-            None => matches!(destination, Destination::Mx(_)) && key.address.port() == settings.mx_port,
+        let is_its = |key: &HostKey| match destination {
+            Destination::Mx(_) => key.address.port() == settings.mx_port,
+            _ => row
+                .iter()
+                .flat_map(|group| &group.hosts)
+                .any(|host| host.host == key.host && host.port == key.address.port()),
         };
-        let forgiven = self.health.lock().expect("no holder panics").forgive(of_group);
+        let forgiven = self.health.lock().expect("no holder panics").forgive(is_its);
         for key in forgiven {
             self.memory.forget(&key);
         }
@@ -137,7 +153,7 @@ fn no_such_group(name: &str) -> Outcome {
 mod tests {
     use std::time::Duration;
 
-    use super::super::{Decision, NameError, Zone};
+    use super::super::{Decision, NameError, Terms, Zone};
     use super::*;
     use crate::clock::Timestamp;
     use std::net::IpAddr;
@@ -200,6 +216,41 @@ mod tests {
         router.wake(&main);
         assert!(router.plan(&main).await.is_ok());
         assert!(router.plan(&other).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fallback_group_comes_after_all_hosts_on_its_own_terms_and_is_left_again() {
+        let zone = Arc::new(Zone::new());
+        let (main, spare) = ("smtp://192.0.2.1?tier=2 smtp://192.0.2.2?tier=1", "smtp://192.0.2.3?tls=none");
+        let (router, clock) = router(&zone, &[("main", main), ("spare", spare)]);
+        let mut settings = Settings::clone(&router.settings());
+        for (name, fallback) in [("main", "spare"), ("spare", "main")] {
+            let group = settings.groups.get_mut(name).unwrap();
+            let terms = Terms { group: Some(name.into()), ..Terms::default() };
+            (group.terms, group.fallback) = (Arc::new(terms), Some(fallback.into()));
+        }
+        router.reload(settings);
+        let main = Destination::Upstream("main".into());
+        let plan = router.plan(&main).await.unwrap();
+        assert_eq!(addresses(&plan), ["192.0.2.2:25", "192.0.2.1:25", "192.0.2.3:25"]);
+        let groups: Vec<_> = plan.hops.iter().map(|hop| hop.terms.group.as_deref().unwrap()).collect();
+        assert_eq!(groups, ["main", "main", "spare"]);
+        let shown: Vec<_> = plan.candidates.iter().map(|c| (c.preference, c.group.as_deref())).collect();
+        assert_eq!(shown, [(Some(0), Some("main")), (Some(1), Some("main")), (Some(2), Some("spare"))]);
+        for hop in &plan.hops[..2] {
+            router.failed(hop, &refused_connection());
+        }
+        assert_eq!(addresses(&router.plan(&main).await.unwrap()), ["192.0.2.3:25"]);
+        let spare = Destination::Upstream("spare".into());
+        assert_eq!(addresses(&router.plan(&spare).await.unwrap()), ["192.0.2.3:25"], "by its own name, too");
+        clock.wait(Duration::from_secs(10)).await;
+        assert_eq!(addresses(&router.plan(&main).await.unwrap())[0], "192.0.2.2:25");
+        for hop in &plan.hops {
+            router.failed(hop, &refused_connection());
+        }
+        assert!(router.plan(&main).await.is_err());
+        router.wake(&main);
+        assert_eq!(router.plan(&main).await.unwrap().hops.len(), 3, "the fallback's hosts are its own");
     }
 
     #[tokio::test(start_paused = true)]

@@ -109,7 +109,7 @@ impl Router {
         if !chosen.is_empty() {
             let preference = Some(preference);
             let decision = Decision::Chosen;
-            weighed.candidates.push(Candidate { host, addresses: chosen, preference, decision });
+            weighed.candidates.push(Candidate { host, group: None, addresses: chosen, preference, decision });
         }
     }
 
@@ -171,6 +171,7 @@ impl Weighed {
         let decision = Decision::Skipped(reason);
         self.candidates.push(Candidate {
             host,
+            group: None,
             addresses: Vec::new(),
             preference: Some(preference),
             decision,
@@ -184,6 +185,7 @@ impl Weighed {
         });
         self.candidates.push(Candidate {
             host: host.to_owned(),
+            group: None,
             addresses: vec![address],
             preference: Some(preference),
             decision: Decision::Skipped(reason),

@@ -236,6 +236,7 @@ async fn routing_failover_and_sleep_can_be_read_afterwards() {
         Host { name: "relay-b.example".into(), address: Some("192.0.2.8".parse().unwrap()), port: None };
     let candidates = vec![Candidate {
         host: "relay-a.example".into(),
+        group: Some("main".into()),
         addresses: vec!["192.0.2.7".parse().unwrap()],
         preference: Some(10),
         decision: "chosen".into(),

@@ -11,6 +11,7 @@ mod content;
 mod delivery;
 mod destination;
 mod dns;
+mod group_row;
 mod limit;
 mod limits;
 mod listener;

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::destination;
 use super::spool::under;
+use super::{destination, group_row};
 use crate::config::quantity::Mismatch;
 use crate::config::section::{At, Section};
 use crate::config::tree::Value;
@@ -20,6 +20,8 @@ pub struct Upstream {
     /// The first is preferred. `tls` is always set here.
     pub hosts: Vec<UpstreamHost>,
     pub credentials: Option<Credentials>,
+    /// The group that is tried after all of these hosts.
+    pub fallback: Option<String>,
     /// How much it gets at once, and how fast.
     pub allowance: Allowance,
 }
@@ -29,10 +31,7 @@ pub struct Upstream {
 pub(super) fn read(top: &mut Section<'_>, folder: &Path, total: u32) -> BTreeMap<String, Upstream> {
     let mut groups = BTreeMap::new();
     for (name, mut section) in top.named("upstream") {
-        if name == "mx" {
-            let problem = "an upstream group cannot be called \"mx\": via = \"mx\" means the MX records";
-            section.report.fault(section.place(), problem, None, Some("give it another name".into()));
-        }
+        group_row::check_name(&section, name);
         let hosts = section.list("hosts", host);
         let example = "[\"smtp://relay.example:25\"]";
         let mut hosts = section.require("hosts", hosts, example).unwrap_or_default();
@@ -41,6 +40,8 @@ pub(super) fn read(top: &mut Section<'_>, folder: &Path, total: u32) -> BTreeMap
             let hint = format!("write hosts = {example}");
             section.report.fault(section.place_of("hosts"), problem, None, Some(hint));
         }
+        group_row::check_tiers(&section, &hosts);
+        let fallback = section.text("fallback").map(|at| at.value);
         let credentials = credentials(&mut section, folder);
         let with_password = section.has("username");
         for host in &mut hosts {
@@ -49,8 +50,9 @@ pub(super) fn read(top: &mut Section<'_>, folder: &Path, total: u32) -> BTreeMap
         }
         let allowance = destination::allowance(&mut section, total);
         section.done();
-        groups.insert(name.to_owned(), Upstream { hosts, credentials, allowance });
+        groups.insert(name.to_owned(), Upstream { hosts, credentials, fallback, allowance });
     }
+    group_row::check_fallbacks(top, &groups);
     groups
 }
 
@@ -91,8 +93,7 @@ fn password(section: &Section<'_>, folder: &Path, at: &At<'_, String>) -> Option
 }
 
 fn host(value: &Value) -> Result<UpstreamHost, Mismatch> {
-    let expected =
-        "smtp://HOST:PORT or smtps://HOST:PORT, with ?tls=none, opportunistic, required or verified";
+    let expected = "smtp://HOST:PORT, smtps://HOST:PORT or lmtp://HOST:PORT, with ?tls=none, opportunistic, required or verified";
     let text = value.text().ok_or_else(|| Mismatch::new(expected))?;
     text.parse().map_err(|error: UpstreamHostError| {
         let hint = match &error {
