@@ -109,8 +109,7 @@ fn via(section: &mut Section<'_>, groups: &BTreeMap<String, Upstream>) -> Option
     let is_error = via.as_ref().is_some_and(|via| via.value == "error");
     if let (Some(reply), false, true) = (&reply, is_error, via.is_some()) {
         let problem = "only a route with via = \"error\" gives a reply";
-        let hint = "write via = \"error\", or take reply out";
-        section.report.fault(reply.place, problem, None, Some(hint.into()));
+        section.report.warn(reply.place, problem, "write via = \"error\", or take reply out");
     }
     let At { value, place } = via?;
     Some(match value.as_str() {
