@@ -110,6 +110,17 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The same, with every group's terms saying its name.
+    pub(super) fn with_names(mut self) -> Self {
+        for (name, group) in &mut self.groups {
+            if group.terms.group.as_ref() != Some(name) {
+                let terms = Terms { group: Some(name.clone()), ..Terms::clone(&group.terms) };
+                group.terms = Arc::new(terms);
+            }
+        }
+        self
+    }
+
     /// No groups; loopback and link-local networks refused; port 25.
     pub fn new(hostname: impl Into<String>) -> Self {
         let refuse = ["127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10"];

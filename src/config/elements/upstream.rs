@@ -7,10 +7,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::delivery::UNCERTAIN;
+use super::destination;
 use super::spool::under;
 use crate::config::quantity::Mismatch;
 use crate::config::section::{At, Section};
 use crate::config::tree::Value;
+use crate::queue::{Allowance, WhenUncertain};
 use crate::route::{Credentials, UpstreamHost, UpstreamHostError, UpstreamTls};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,10 +21,15 @@ pub struct Upstream {
     /// The first is preferred. `tls` is always set here.
     pub hosts: Vec<UpstreamHost>,
     pub credentials: Option<Credentials>,
+    /// How much it gets at once, and how fast.
+    pub allowance: Allowance,
+    /// As `[delivery] uncertain`, which holds where this is not written.
+    pub uncertain: Option<WhenUncertain>,
 }
 
 /// All groups by name.
-pub(super) fn read(top: &mut Section<'_>, folder: &Path) -> BTreeMap<String, Upstream> {
+/// `total`: connections in all.
+pub(super) fn read(top: &mut Section<'_>, folder: &Path, total: u32) -> BTreeMap<String, Upstream> {
     let mut groups = BTreeMap::new();
     for (name, mut section) in top.named("upstream") {
         if name == "mx" {
@@ -37,13 +45,15 @@ pub(super) fn read(top: &mut Section<'_>, folder: &Path) -> BTreeMap<String, Ups
             section.report.fault(section.place_of("hosts"), problem, None, Some(hint));
         }
         let credentials = credentials(&mut section, folder);
+        let uncertain = section.word("uncertain", &UNCERTAIN);
         let with_password = section.has("username");
         for host in &mut hosts {
             warn_of_open_password(&section, host, with_password);
             host.tls = host.tls.or(Some(host.default_tls(with_password)));
         }
+        let allowance = destination::allowance(&mut section, total);
         section.done();
-        groups.insert(name.to_owned(), Upstream { hosts, credentials });
+        groups.insert(name.to_owned(), Upstream { hosts, credentials, allowance, uncertain });
     }
     groups
 }
