@@ -17,11 +17,21 @@ fn what_dns_says_decides_where_mail_goes() {
     assert!(peers.join("stamp").exists(), "no name server in {}: run tests/mx/install", peers.display());
     let unshare = |program: &[&str]| {
         let mut command = Command::new("timeout");
-        command.args(["--kill-after=10", "280", "unshare", "--map-root-user", "--net", "--pid", "--fork", "--kill-child"]);
+        command.args([
+            "--kill-after=10",
+            "280",
+            "unshare",
+            "--map-root-user",
+            "--net",
+            "--pid",
+            "--fork",
+            "--kill-child",
+        ]);
         command.args(program).stdin(Stdio::null());
         command
     };
-    let namespace = unshare(&["ip", "link", "set", "lo", "up"]).output().expect("timeout is part of coreutils");
+    let namespace =
+        unshare(&["ip", "link", "set", "lo", "up"]).output().expect("timeout is part of coreutils");
     assert!(
         namespace.status.success(),
         "no network namespace can be made here (unshare of util-linux, ip of iproute2; root, or \

@@ -14,6 +14,7 @@
 mod attempt;
 mod classify;
 mod connection;
+mod inspection;
 mod offer;
 mod own_answer;
 mod pool;
@@ -24,6 +25,7 @@ mod settings;
 mod submit;
 
 pub use attempt::{Courier, Report};
+pub use inspection::{Certificate, Inspection, Taken, Target, inspect};
 pub use probe::{ProbeError, probe};
 pub use settings::{Settings, Timeouts};
 pub use submit::submit;

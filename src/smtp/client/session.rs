@@ -37,6 +37,8 @@ pub struct Client {
     output: Output,
     reader: ReplyReader,
     extensions: Extensions,
+    greeting: Option<Reply>,
+    answer_to_hello: Option<Reply>,
     state: State,
     /// The server may think that a transaction is open.
     reset_owed: bool,
@@ -66,6 +68,8 @@ impl Client {
             output: Output::default(),
             reader: ReplyReader::default(),
             extensions: Extensions::default(),
+            greeting: None,
+            answer_to_hello: None,
             state: State::Greeting,
             reset_owed: false,
         }
@@ -90,6 +94,16 @@ impl Client {
     /// What the server offered in its last answer to EHLO; nothing before it, and after HELO.
     pub fn extensions(&self) -> &Extensions {
         &self.extensions
+    }
+
+    /// What the server greeted with, once it has.
+    pub fn greeting(&self) -> Option<&Reply> {
+        self.greeting.as_ref()
+    }
+
+    /// What the server last answered to EHLO or HELO.
+    pub fn answer_to_hello(&self) -> Option<&Reply> {
+        self.answer_to_hello.as_ref()
     }
 
     /// The next thing to do. Ask again after doing it.
@@ -249,9 +263,13 @@ impl Client {
         let refused = matches!(class, ReplyClass::TransientFailure | ReplyClass::PermanentFailure);
         let closing = reply.code() == 421;
         match &mut self.state {
-            State::Greeting if class == ReplyClass::Completed => self.hello(true),
+            State::Greeting if class == ReplyClass::Completed => {
+                self.greeting = Some(reply);
+                self.hello(true);
+            }
             State::Hello { extended } if class == ReplyClass::Completed => {
                 self.extensions = if *extended { Extensions::read(&reply) } else { Extensions::default() };
+                self.answer_to_hello = Some(reply);
                 self.state = State::Ready;
             }
             State::Hello { extended: true } if class == ReplyClass::PermanentFailure => self.hello(false),
