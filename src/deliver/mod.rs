@@ -15,6 +15,7 @@ mod attempt;
 mod classify;
 mod connection;
 mod convert;
+mod inspection;
 mod login;
 mod offer;
 mod own_answer;
@@ -27,6 +28,7 @@ mod settings;
 mod submit;
 
 pub use attempt::{Courier, Report};
+pub use inspection::{Certificate, Inspection, Taken, Target, inspect};
 pub use probe::{ProbeError, probe};
 pub use settings::{Settings, Timeouts};
 pub use submit::submit;

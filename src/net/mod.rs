@@ -24,5 +24,5 @@ pub use network::{BindError, Network};
 pub use stream::Stream;
 pub use tls::{
     AskForCertificate, Authorities, CertificateError, ClientCertificate, ClientCertificates, ClientPair,
-    ClientTls, ServerTls, ShownCertificate, TlsCheck, TlsError, TlsFacts, Tlsa, TlsaSet,
+    ClientTls, SeenCertificate, ServerTls, ShownCertificate, TlsCheck, TlsError, TlsFacts, Tlsa, TlsaSet,
 };

@@ -7,6 +7,7 @@
 //! section 4.2: nothing learned in clear may be used after STARTTLS).
 //! Not here: the certificates and what is checked (`tls`).
 
+use rustls::pki_types::CertificateDer;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -76,6 +77,14 @@ impl Stream {
     /// What TLS negotiated, once it has started.
     pub fn tls(&self) -> Option<&TlsFacts> {
         self.tls.as_deref()
+    }
+
+    /// As a TLS client: the certificates that the server has shown, its own first; none else.
+    pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
+        match &self.channel {
+            Channel::TlsClient(tls) => tls.get_ref().1.peer_certificates().unwrap_or_default(),
+            Channel::Clear(_) | Channel::TlsServer(_) => &[],
+        }
     }
 
     /// Starts TLS as the client. `name` is the host as it was configured or as its MX record says, or an address; it

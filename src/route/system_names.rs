@@ -21,9 +21,9 @@ use hickory_resolver::system_conf::read_system_conf;
 
 use super::names::{Answer, Found, NameError, Names};
 
-/// A server that gives no answer within this time is asked once more, then the next one.
+/// A server that gives no answer within this time, in which the question is repeated, is followed by the next one. The
+/// only one is asked twice.
 const TIMEOUT: Duration = Duration::from_secs(5);
-const ATTEMPTS: usize = 1;
 
 /// "There is no such name" is believed for so long at least, since some servers don't say how long it is good (and are
 /// asked for the IPv6 address of the same host with every message), and for so long at most: who has just set up a
@@ -73,7 +73,7 @@ impl SystemNames {
             (servers.iter().map(|address| name_server(*address)).collect(), ResolverOpts::default())
         };
         options.timeout = timeout;
-        options.attempts = ATTEMPTS;
+        options.attempts = if configured.len() > 1 { 0 } else { 1 };
         options.cache_size = CACHED_MAX;
         options.negative_min_ttl = Some(NEGATIVE_TTL_MIN);
         options.negative_max_ttl = Some(NEGATIVE_TTL_MAX);

@@ -9,11 +9,14 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use posthouse::admin::ClientError;
 use posthouse::config::Flags;
+use posthouse::deliver::{Certificate, Inspection, Target, inspect};
 use posthouse::mail::{Address, DomainPattern, Route, RouteTable, Source, Via};
+use posthouse::net::ClientTls;
 use posthouse::relay::{Explanation, Fate, HostLine, Question, Settings};
 use serde::Serialize;
 
@@ -23,6 +26,9 @@ use crate::place::{Format, Place};
 use crate::print;
 use crate::table::Table;
 
+/// Real time for all that a probe does at one address.
+const PROBE_LIMIT: Duration = Duration::from_secs(20);
+
 /// Explain the way of a domain's mail: route, MX records, hosts, what is chosen, what is wrong
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -30,11 +36,12 @@ Examples:
   posthouse mx example.com
   posthouse mx example.com --server 192.0.2.53        ask this name server, not those of the relay
   posthouse mx example.com --from news@example.org    where routes look at the sender
+  posthouse mx example.com --probe                    does each host answer, and is its certificate good?
   posthouse mx '[192.0.2.1]' --format json
 
 A relay that runs on the spool folder is asked; it says which hosts it holds for sick. Without one, the configuration
 decides; without a file, everything goes by MX records.
-Exit code 0 when mail would be delivered, 1 when not.")]
+Exit code 0 when mail would be delivered, 1 when not; with --probe, 0 only when one of the hosts answers.")]
 pub struct Mx {
     /// A domain, an address at it, or an address literal
     domain: String,
@@ -50,6 +57,9 @@ pub struct Mx {
     /// The listener by which the message came, where routes look at it
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
+    /// Connect to each address that would be tried: greeting, EHLO, TLS, certificate; no mail is sent
+    #[arg(long)]
+    probe: bool,
     #[arg(long, value_enum, default_value_t)]
     format: Format,
     #[command(flatten)]
@@ -63,6 +73,9 @@ struct Told {
     by_relay: bool,
     #[serde(flatten)]
     explanation: Explanation,
+    /// What each next hop has shown, with `--probe`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probes: Option<Vec<Inspection>>,
 }
 
 fn name_server(text: &str) -> Result<SocketAddr, String> {
@@ -73,8 +86,10 @@ fn name_server(text: &str) -> Result<SocketAddr, String> {
 impl Mx {
     pub async fn run(self) -> Result<(), Failed> {
         let (by_relay, explanation) = self.explain().await?;
-        let is_deliverable = explanation.fate == Fate::Deliver;
-        let told = Told { by_relay, explanation };
+        let probes = if self.probe { Some(probes(&explanation).await) } else { None };
+        let somebody_answers = probes.as_ref().is_none_or(|probes| probes.iter().any(|probe| probe.answers));
+        let is_deliverable = explanation.fate == Fate::Deliver && somebody_answers;
+        let told = Told { by_relay, explanation, probes };
         match self.format {
             Format::Json => print::json(&told)?,
             Format::Table => print::text(&screen(&told))?,
@@ -145,6 +160,23 @@ impl Mx {
     }
 }
 
+/// All of them side by side.
+async fn probes(explanation: &Explanation) -> Vec<Inspection> {
+    let tls = ClientTls::system();
+    let looks = explanation.next_hops.iter().map(|hop| {
+        let (host, address) = (hop.host.clone(), hop.address);
+        let target = Target { host, address, implicit_tls: hop.tls == "implicit" };
+        let tls = tls.clone();
+        tokio::spawn(async move { inspect(&target, &tls, PROBE_LIMIT).await })
+    });
+    let looks: Vec<_> = looks.collect();
+    let mut seen = Vec::with_capacity(looks.len());
+    for look in looks {
+        seen.push(look.await.expect("a look does not panic"));
+    }
+    seen
+}
+
 fn screen(told: &Told) -> String {
     let explanation = &told.explanation;
     let mut text = String::new();
@@ -165,7 +197,13 @@ fn screen(told: &Told) -> String {
             let _ = writeln!(text, "! {}", harmless(remark));
         }
     }
+    for probe in told.probes.iter().flatten() {
+        let _ = write!(text, "\n{}", probed(probe));
+    }
     let _ = writeln!(text, "\nA message would {}", fate(explanation));
+    if told.probes.as_ref().is_some_and(|probes| probes.iter().all(|probe| !probe.answers)) {
+        text.push_str("but none of the hosts answers as it should\n");
+    }
     text
 }
 
@@ -211,6 +249,30 @@ fn hosts(explanation: &Explanation) -> String {
         table.row(["-".into(), preference(line), host, addresses.join(" "), String::new(), decision]);
     }
     table.to_string()
+}
+
+fn probed(probe: &Inspection) -> String {
+    let mut text = format!("{} [{}]\n", harmless(&probe.host), probe.address);
+    for taken in &probe.steps {
+        let (step, time) = (taken.step, taken.milliseconds);
+        let _ = writeln!(text, "  {step:<14} {time:>6} ms  {}", harmless(&taken.said));
+        if let (Some(certificate), "tls") = (&probe.certificate, step) {
+            let _ = writeln!(text, "  {:<14} {:>6}     {}", "certificate", "", harmless(&shown(certificate)));
+        }
+    }
+    if let Some(trouble) = &probe.trouble {
+        let _ = writeln!(text, "  {:<14} {:>6}     {}", "stopped", "", harmless(trouble));
+    }
+    text
+}
+
+fn shown(certificate: &Certificate) -> String {
+    let valid = match &certificate.fault {
+        None => "valid for this host".to_owned(),
+        Some(fault) => format!("not verified: {fault}"),
+    };
+    let (names, issuer, until) = (certificate.names.join(", "), &certificate.issuer, certificate.valid_until);
+    format!("{valid}; for {names}; from {issuer}; until {until}")
 }
 
 fn fate(explanation: &Explanation) -> String {

@@ -106,6 +106,10 @@ impl ClientTls {
         Self(Arc::new(Side { roots, shown, verified, opportunistic }))
     }
 
+    pub(super) fn roots(&self) -> Arc<RootCertStore> {
+        Arc::clone(&self.0.roots)
+    }
+
     /// A configuration of its own for each connection: the records may change from one to the next.
     fn by_dane(&self, records: &Arc<TlsaSet>) -> TlsConnector {
         let verifier = DaneCertificate::new(Arc::clone(records), provider());

@@ -11,6 +11,7 @@ mod dane;
 mod error;
 mod facts;
 mod pair;
+mod seen;
 mod self_signed;
 mod server;
 
@@ -24,6 +25,7 @@ pub use dane::{Tlsa, TlsaSet};
 pub use error::TlsError;
 pub use facts::{ClientCertificate, TlsFacts};
 pub use pair::CertificateError;
+pub use seen::SeenCertificate;
 pub use server::{ServerTls, ShownCertificate};
 
 fn provider() -> Arc<CryptoProvider> {

@@ -60,6 +60,8 @@ pub struct Client {
     output: Output,
     reader: ReplyReader,
     extensions: Extensions,
+    greeting: Option<Reply>,
+    answer_to_hello: Option<Reply>,
     state: State,
     /// The server may think that a transaction is open.
     reset_owed: bool,
@@ -92,6 +94,8 @@ impl Client {
             output: Output::default(),
             reader: ReplyReader::default(),
             extensions: Extensions::default(),
+            greeting: None,
+            answer_to_hello: None,
             state: State::Greeting,
             reset_owed: false,
             heard: 0,
@@ -134,6 +138,16 @@ impl Client {
     /// [`Hello::Basic`] may do.
     pub fn has_fallen_back(&self) -> bool {
         self.settings.hello == Hello::Extended && matches!(self.state, State::Hello(Hello::Basic))
+    }
+
+    /// What the server greeted with, once it has.
+    pub fn greeting(&self) -> Option<&Reply> {
+        self.greeting.as_ref()
+    }
+
+    /// What the server last answered to EHLO or HELO.
+    pub fn answer_to_hello(&self) -> Option<&Reply> {
+        self.answer_to_hello.as_ref()
     }
 
     /// The next thing to do. Ask again after doing it.
@@ -306,10 +320,14 @@ impl Client {
         let refused = matches!(class, ReplyClass::TransientFailure | ReplyClass::PermanentFailure);
         let closing = reply.code() == 421;
         match &mut self.state {
-            State::Greeting if class == ReplyClass::Completed => self.hello(self.settings.hello),
+            State::Greeting if class == ReplyClass::Completed => {
+                self.greeting = Some(reply);
+                self.hello(self.settings.hello);
+            }
             State::Hello(hello) if class == ReplyClass::Completed => {
                 let extended = *hello != Hello::Basic;
                 self.extensions = if extended { Extensions::read(&reply) } else { Extensions::default() };
+                self.answer_to_hello = Some(reply);
                 self.state = State::Ready;
             }
             // It does not know EHLO, or will not have it. Other refusals are of us (RFC 5321 section 3.2).
