@@ -68,6 +68,7 @@ impl Configuration {
             self.tls.as_ref().expect("a listener with TLS needs [tls]").asking(listener.client_certificates)
         };
         accept::ListenerSettings {
+            name: listener.name.as_str().into(),
             address: listener.address,
             tls: match listener.tls {
                 ListenerTls::None => accept::ListenerTls::None,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::classify::{self, Fate, Stage};
 use super::connection::{Connection, Opener};
 use super::offer::Offer;
+use super::own_answer;
 use super::pool::Pool;
+use super::redirected::Redirected;
 use super::settings::Settings;
 use crate::clock::{Clock, Timestamp};
 use crate::mail::{Destination, Host, Outcome, Verdict};
@@ -59,6 +61,16 @@ impl Courier {
 
     /// Tries the hosts of the job's destination in order.
     pub async fn attempt(&self, job: &Job) -> Report {
+        if let Some(outcome) = own_answer::to(&job.destination) {
+            return Report::Answered(for_all(&job.recipients, &outcome));
+        }
+        match Redirected::of(job) {
+            Some(redirected) => redirected.report(self.carry(redirected.job()).await),
+            None => self.carry(job).await,
+        }
+    }
+
+    async fn carry(&self, job: &Job) -> Report {
         let began = self.clock.now();
         let plan = self.router.plan(&job.destination).await;
         self.tell_route(job, &plan, began);

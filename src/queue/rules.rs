@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::pace::Rate;
 use super::schedule::Retry;
-use crate::mail::{Destination, Envelope, Recipient, Source};
+use crate::mail::{Address, Destination, Envelope, Recipient, Source};
 use crate::spool::{Progress, Stored};
 
 /// What the queue lets run at once, and hold.
@@ -35,6 +35,11 @@ pub trait Rules: Send + Sync {
     /// that says so.
     fn destination(&self, domain: &str, source: &Source<'_>) -> Destination;
 
+    /// The one address that this mail goes to in place of its own; `None`: to its own.
+    fn redirect(&self, _domain: &str, _source: &Source<'_>) -> Option<Address> {
+        None
+    }
+
     /// The schedule.
     fn retry(&self) -> Arc<Retry>;
 
@@ -62,4 +67,19 @@ pub(super) fn destination_of(
             rules.destination(&recipient.address.ascii_domain(), &source)
         }
     }
+}
+
+/// The one address that the mail of this recipient goes to in place of his own. What an operator sends another way goes
+/// where its sender wanted it.
+pub(super) fn redirect_of(
+    rules: &dyn Rules,
+    stored: &Stored,
+    progress: &Progress,
+    recipient: &Recipient,
+) -> Option<Address> {
+    if progress.resubmitted.as_ref().is_some_and(|resubmitted| resubmitted.via.is_some()) {
+        return None;
+    }
+    let source = Source::of(&stored.envelope, &stored.origin);
+    rules.redirect(&recipient.address.ascii_domain(), &source)
 }

@@ -16,7 +16,7 @@ use super::schedule::Next;
 use super::work::{Expiry, Unread};
 use super::{Inner, Job, Open};
 use crate::clock::Timestamp;
-use crate::mail::{Content, EnhancedStatus, Outcome, QueueId, Verdict};
+use crate::mail::{Content, Destination, EnhancedStatus, Outcome, QueueId, Verdict};
 use crate::spool::{Durability, RecipientProgress, RecipientState, Stored};
 use crate::tracking::{Attempted, Slept, Woke};
 
@@ -139,6 +139,9 @@ impl Inner {
             };
             let message = message(stored);
             match kind {
+                Kind::Sent if job.destination == Destination::Discard => {
+                    self.tracking.discarded(message, &facts)
+                }
                 Kind::Sent => self.tracking.sent(message, &facts),
                 Kind::Deferred => self.tracking.deferred(message, &facts),
                 Kind::Unknown => self.tracking.uncertain(message, &facts),
@@ -284,6 +287,7 @@ impl Expiry {
             destination: self.destination.clone(),
             message: stored,
             recipients: Vec::new(),
+            redirect: None,
             attempt,
             content: Content::new(),
         }

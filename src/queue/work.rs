@@ -14,11 +14,11 @@ use super::lines::LineId;
 use super::owed::Owed;
 use super::parked::Parked;
 use super::progress::is_waiting;
-use super::rules::destination_of;
+use super::rules::{destination_of, redirect_of};
 use super::task::{Duty, Taken, Task};
 use super::{Dispatch, Inner, Open, State};
 use crate::clock::Timestamp;
-use crate::mail::{Content, Destination, Outcome, QueueId};
+use crate::mail::{Address, Content, Destination, Outcome, QueueId};
 use crate::spool::{Durability, LoadError, Stored};
 use crate::tracking::Message;
 
@@ -137,6 +137,8 @@ pub struct Job {
     pub message: Arc<Stored>,
     /// Which of the message's recipients this delivery is for.
     pub recipients: Vec<u32>,
+    /// The one address that the message goes to for all of them, in place of their own.
+    pub redirect: Option<Address>,
     /// The number of this attempt, beginning with 1.
     pub attempt: u32,
     pub content: Content,
@@ -202,13 +204,24 @@ impl Delivery {
         // that was set, takes the first of them.
         mine.sort_unstable();
         let until = mine.first()?.0.max(Some(now));
-        let due = mine.iter().filter(|(next, _)| self.hastened || *next <= until).map(|(_, index)| *index);
-        let recipients: Vec<u32> = due.take(RECIPIENTS_OF_ONE_TRANSACTION).collect();
+        let mut due =
+            mine.iter().filter(|(next, _)| self.hastened || *next <= until).map(|(_, index)| *index);
+        let redirect_of = |index: u32| {
+            let recipient = &open.stored.envelope.recipients[index as usize];
+            redirect_of(&*inner.rules, &open.stored, &open.progress, recipient)
+        };
+        let first = due.next()?;
+        let redirect = redirect_of(first);
+        // However many are sent to one address in place of their own, it gets the message once.
+        let most = if redirect.is_some() { usize::MAX } else { RECIPIENTS_OF_ONE_TRANSACTION };
+        let alike = due.filter(|index| redirect_of(*index) == redirect);
+        let recipients: Vec<u32> = std::iter::once(first).chain(alike).take(most).collect();
         let made = recipients.iter().map(|index| open.progress.recipients[*index as usize].attempts).max()?;
         Some(Job {
             destination: self.destination.clone(),
             message: Arc::clone(&open.stored),
             recipients,
+            redirect,
             attempt: made + 1,
             content,
         })

@@ -3,12 +3,12 @@
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use super::domain_tls::DomainTls;
-use super::group::{Group, Settings};
+use super::group::Settings;
 use super::health::{Health, HostHealth, HostKey};
 use super::memory::Memory;
 use super::mx;
 use super::names::Names;
-use super::plan::{NextHop, Plan, Terms, Unroutable};
+use super::plan::{NextHop, Plan, Protocol, Terms, Unroutable};
 use super::sts::Policies;
 use super::tls_policy::{Demand, TlsWish};
 use super::weigh::{Lookup, Weighed};
@@ -67,7 +67,7 @@ impl Router {
         Arc::clone(&self.settings.read().expect("no holder panics"))
     }
 
-    /// The hops to a destination, healthy ones only, in order.
+    /// The hops to a destination, healthy ones only, in order. What the relay does itself leads to no host.
     pub async fn plan(&self, destination: &Destination) -> Result<Plan, Unroutable> {
         self.plan_for(destination, TlsWish::None).await
     }
@@ -83,7 +83,7 @@ impl Router {
                     if wish == TlsWish::Require {
                         lookup.security = lookup.security.with_require_tls();
                     }
-                    self.weigh(lookup, group, None, &mut weighed).await;
+                    self.weigh(lookup, None, &mut weighed).await;
                 }
             }
             Destination::Mx(domain) => {
@@ -93,7 +93,7 @@ impl Router {
                     retry_at: None,
                     candidates: Vec::new(),
                 })?;
-                let none = Group::new(Vec::new(), Terms::default());
+                let terms: Arc<Terms> = Arc::default();
                 let tls = DomainTls::of(self, &settings, domain, wish).await;
                 for (preference, host) in exchangers {
                     let port = settings.mx_port;
@@ -109,11 +109,14 @@ impl Router {
                             continue;
                         }
                     };
-                    let lookup = Lookup { host, port, preference, security, named_securely, note };
-                    self.weigh(lookup, &none, Some(&settings), &mut weighed).await;
+                    let (protocol, terms) = (Protocol::Smtp, Arc::clone(&terms));
+                    let lookup =
+                        Lookup { host, port, preference, protocol, security, named_securely, note, terms };
+                    self.weigh(lookup, Some(&settings), &mut weighed).await;
                 }
                 weighed.candidates.extend(skipped);
             }
+            Destination::Hold | Destination::Discard | Destination::Error(_) => {}
         }
         weighed.into_plan(destination)
     }
@@ -146,7 +149,7 @@ impl Router {
         let settings = self.settings();
         let group = match destination {
             Destination::Upstream(name) => settings.groups.get(name),
-            Destination::Mx(_) => None,
+            Destination::Mx(_) | Destination::Hold | Destination::Discard | Destination::Error(_) => None,
         };
         let of_group = |key: &HostKey| match group {
             Some(group) => group.hosts.iter().any(|h| h.host == key.host && h.port == key.address.port()),

@@ -6,10 +6,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::group::{Group, Settings};
+use super::group::Settings;
 use super::health::HostKey;
 use super::names::NameError;
-use super::plan::{Candidate, Decision, NextHop, Plan, Protocol, Unroutable};
+use super::plan::{Candidate, Decision, NextHop, Plan, Protocol, Terms, Unroutable};
 use super::router::{NO_ANSWER, NO_ROUTE, NOT_REACHED, Router};
 use super::security::Security;
 use crate::clock::Timestamp;
@@ -24,11 +24,13 @@ pub(super) struct Lookup {
     pub host: String,
     pub port: u16,
     pub preference: u16,
+    pub protocol: Protocol,
     pub security: Security,
     /// As [`NextHop::named_securely`].
     pub named_securely: bool,
     /// What was found out about its TLS.
     pub note: Option<String>,
+    pub terms: Arc<Terms>,
 }
 
 /// What the candidates came to.
@@ -45,14 +47,8 @@ pub(super) struct Weighed {
 
 impl Router {
     /// Looks a host up and decides about each of its addresses. `limits`: the host was named by a stranger's DNS.
-    pub(super) async fn weigh(
-        &self,
-        lookup: Lookup,
-        group: &Group,
-        limits: Option<&Settings>,
-        weighed: &mut Weighed,
-    ) {
-        let Lookup { host, port, preference, security, named_securely, note } = lookup;
+    pub(super) async fn weigh(&self, lookup: Lookup, limits: Option<&Settings>, weighed: &mut Weighed) {
+        let Lookup { host, port, preference, protocol, security, named_securely, note, terms } = lookup;
         let addresses = match host.parse::<IpAddr>() {
             Ok(address) => vec![address],
             Err(_) => match self.names.addresses(&host).await {
@@ -75,7 +71,7 @@ impl Router {
             match reason {
                 Some(reason) => weighed.skip_address(&host, ip, preference, reason),
                 None => {
-                    let (protocol, terms) = (Protocol::Smtp, Arc::clone(&group.terms));
+                    let terms = Arc::clone(&terms);
                     let (host, security) = (host.clone(), security.clone());
                     weighed.hops.push(NextHop { host, address, protocol, security, named_securely, terms });
                     chosen.push(ip);

@@ -246,6 +246,11 @@ impl Tracking {
         self.attempted(EventName::Send, message, facts);
     }
 
+    /// DISCARD: a route said so; nobody has it, and nobody is told.
+    pub fn discarded(&self, message: Message<'_>, facts: &Attempted<'_>) {
+        self.attempted(EventName::Discard, message, facts);
+    }
+
     /// UNCERTAIN: the connection died after the final dot; may come to a second delivery.
     pub fn uncertain(&self, message: Message<'_>, facts: &Attempted<'_>) {
         self.attempted(EventName::Uncertain, message, facts);
