@@ -73,6 +73,8 @@ impl World {
             total: 9,
             messages: 1000,
             notices: Rate { count: 60, per: HOUR },
+            deliveries: None,
+            allowances: Default::default(),
         };
         Self { ledger: Ledger::new(limits), now: T0, under_way: Vec::new(), last: QueueId::MIN }
     }
@@ -86,6 +88,7 @@ impl World {
             held: false,
             may_owe_delay: true,
             owes_report: false,
+            uncertain: false,
             asked: Asked::default(),
         }
     }
@@ -179,6 +182,7 @@ impl World {
                     ledger.owes_report(id);
                 }
             }
+            Task::Doubt { id } => ledger.look_at_doubt_again(id, now + HOUR),
             Task::Delay { id } => ledger.delay_ended(id, again_at),
             Task::Report { id } => ledger.report_ended(id, again_at),
             Task::Tell { id } => {

@@ -22,6 +22,8 @@ fn ledger_that_tells_after(delay_after: Option<Duration>) -> Ledger {
         total: 200,
         messages: 1_000_000,
         notices: Rate::per_second(1000),
+        deliveries: None,
+        allowances: Default::default(),
     })
 }
 
@@ -35,7 +37,16 @@ fn enter(
     let id = QueueId::first_at(T0.as_millis());
     let shares = groups.iter().map(|group| (Destination::Upstream((*group).into()), now)).collect();
     ledger.enter(
-        Entrant { id, aged_from, shares, held: false, may_owe_delay: true, owes_report: false, asked },
+        Entrant {
+            id,
+            aged_from,
+            shares,
+            held: false,
+            may_owe_delay: true,
+            owes_report: false,
+            uncertain: false,
+            asked,
+        },
         now,
     );
     id

@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use super::group::Settings;
 use super::names::{NameError, Names, Vouched};
+use super::refuse::refused;
 use super::router::Router;
 use super::sts::{Policy, PolicyServer, Says};
 use super::tls_policy::{Dane, Demand, MxTls, TlsWish, demand};
-use super::weigh::refused;
 use crate::net::TlsaSet;
 
 /// What is known of a domain.
@@ -95,6 +95,7 @@ async fn sts_policy(router: &Router, settings: &Settings, domain: &str) -> Optio
         tls: settings.sts_tls.as_ref().unwrap_or_else(|| router.system_tls()),
         port: settings.sts_port,
     };
-    let refused = |address: SocketAddr| refused(settings, &router.network, address);
+    let refused =
+        |address: SocketAddr| refused(settings, &router.network, address).map(|refusal| refusal.to_string());
     router.policies.of(domain, &server, refused, &router.memory, router.clock.now()).await
 }

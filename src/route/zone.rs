@@ -4,8 +4,14 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard};
 
-use super::names::{Answer, NameError, Names, Vouched};
+use super::names::{Answer, Found, NameError, Names, Vouched};
 use crate::net::Tlsa;
+
+/// For how long the answers are good, in seconds; nobody keeps them, so that a change is seen at once.
+const TTL: u32 = 300;
+
+/// Aliases that are followed; more are a circle.
+const ALIASES_MAX: usize = 8;
 
 /// Names in lower case; whatever is not in the zone does not exist.
 #[derive(Debug, Default)]
@@ -24,6 +30,7 @@ struct Held {
 struct Entry {
     mx: Vec<(u16, String)>,
     addresses: Vec<IpAddr>,
+    alias: Option<String>,
     txt: Vec<String>,
     tlsa: Vec<Tlsa>,
     /// What DNSSEC says of all of these.
@@ -52,7 +59,7 @@ impl Zone {
     }
 
     fn edit(&self, name: &str, change: impl FnOnce(&mut Entry)) {
-        change(self.held().records.entry(name.to_ascii_lowercase()).or_default());
+        change(self.held().records.entry(plain(name)).or_default());
     }
 
     /// Replaces the MX records of a domain; `(0, ".")` alone is a null MX.
@@ -74,6 +81,11 @@ impl Zone {
     /// Replaces the addresses of a host.
     pub fn set_addresses(&self, host: &str, addresses: impl IntoIterator<Item = IpAddr>) {
         self.edit(host, |entry| entry.addresses = addresses.into_iter().collect());
+    }
+
+    /// The name stands for another one (CNAME); `None` ends it.
+    pub fn set_alias(&self, name: &str, target: Option<&str>) {
+        self.edit(name, |entry| entry.alias = target.map(str::to_ascii_lowercase));
     }
 
     /// Replaces the TXT records of a name.
@@ -98,7 +110,7 @@ impl Zone {
 
     /// The name does not exist any more.
     pub fn remove(&self, name: &str) {
-        self.held().records.remove(&name.to_ascii_lowercase());
+        self.held().records.remove(&plain(name));
     }
 
     /// Holds from now on what `other` holds, and nothing else.
@@ -113,7 +125,7 @@ impl Zone {
 
     fn signed(&self, name: &str) -> Result<Signed, NameError> {
         let held = self.held();
-        let entry = held.records.get(&name.to_ascii_lowercase());
+        let entry = held.records.get(&plain(name));
         match entry.map(|entry| entry.signed).unwrap_or_default() {
             Signed::Bogus => {
                 Err(NameError::Unavailable("the signatures are wrong (DNSSEC bogus)".to_owned()))
@@ -122,35 +134,50 @@ impl Zone {
         }
     }
 
-    fn ask<T>(&self, name: &str, part: impl FnOnce(Entry) -> Vec<T>) -> Result<Vec<T>, NameError> {
+    fn ask<T>(&self, name: &str, part: impl FnOnce(Entry) -> Vec<T>) -> Result<Found<T>, NameError> {
         let held = self.held();
         if let Some(failure) = &held.down {
             return Err(failure.clone());
         }
-        let entry = held.records.get(&name.to_ascii_lowercase()).cloned().ok_or(NameError::NoSuchDomain)?;
-        if let Some(failure) = entry.failure {
-            return Err(failure);
-        }
-        match part(entry) {
-            none if none.is_empty() => Err(NameError::NoRecords),
-            some => Ok(some),
+        let mut name = plain(name);
+        let mut aliases = Vec::new();
+        loop {
+            let entry = held.records.get(&name).cloned().ok_or(NameError::NoSuchDomain)?;
+            if let Some(failure) = entry.failure {
+                return Err(failure);
+            }
+            let Some(target) = entry.alias else {
+                return match part(entry) {
+                    none if none.is_empty() => Err(NameError::NoRecords),
+                    records => Ok(Found { records, ttl: TTL, aliases }),
+                };
+            };
+            if aliases.len() == ALIASES_MAX {
+                return Err(NameError::Unavailable("its aliases (CNAME) go in circles".into()));
+            }
+            name = plain(&target);
+            aliases.push(target);
         }
     }
 }
 
+fn plain(name: &str) -> String {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}
+
 impl Names for Zone {
-    fn mx<'a>(&'a self, domain: &'a str) -> Answer<'a, Vec<(u16, String)>> {
+    fn mx<'a>(&'a self, domain: &'a str) -> Answer<'a, Found<(u16, String)>> {
         let answer = self.ask(domain, |entry| entry.mx);
         Box::pin(async { answer })
     }
 
-    fn addresses<'a>(&'a self, host: &'a str) -> Answer<'a, Vec<IpAddr>> {
+    fn addresses<'a>(&'a self, host: &'a str) -> Answer<'a, Found<IpAddr>> {
         let answer = self.ask(host, |entry| entry.addresses);
         Box::pin(async { answer })
     }
 
     fn txt<'a>(&'a self, name: &'a str) -> Answer<'a, Vec<String>> {
-        let answer = self.ask(name, |entry| entry.txt);
+        let answer = self.ask(name, |entry| entry.txt).map(|found| found.records);
         Box::pin(async { answer })
     }
 
@@ -161,7 +188,7 @@ impl Names for Zone {
 
     fn tlsa<'a>(&'a self, name: &'a str) -> Answer<'a, Vec<Tlsa>> {
         let answer = self.signed(name).and_then(|signed| match signed {
-            Signed::Secure => self.ask(name, |entry| entry.tlsa),
+            Signed::Secure => self.ask(name, |entry| entry.tlsa).map(|found| found.records),
             _ => Err(NameError::NoRecords),
         });
         Box::pin(async { answer })
@@ -182,7 +209,7 @@ mod tests {
         let zone = Zone::new();
         zone.add_mx("example.com", 10, "MX.example.com");
         zone.add_address("mx.example.com", address);
-        assert_eq!(zone.mx("Example.com").await, Ok(vec![(10, "mx.example.com".into())]));
+        assert_eq!(zone.mx("Example.com.").await.unwrap().records, [(10, "mx.example.com".into())]);
         let down = NameError::Unavailable("SERVFAIL".into());
         zone.set_down(Some(down.clone()));
         assert_eq!(zone.addresses("mx.example.com").await, Err(down));
@@ -191,6 +218,18 @@ mod tests {
         zone.replace(other);
         zone.set_down(None);
         assert_eq!(zone.mx("example.com").await, Err(NameError::NoSuchDomain));
-        assert_eq!(zone.addresses("other.example.com").await, Ok(vec![address]));
+        assert_eq!(zone.addresses("other.example.com").await.unwrap().records, [address]);
+    }
+
+    #[tokio::test]
+    async fn aliases_are_followed_and_circles_are_no_answer() {
+        let address: IpAddr = "192.0.2.10".parse().unwrap();
+        let zone = Zone::new();
+        zone.set_alias("www.example.com", Some("Host.example.com"));
+        zone.add_address("host.example.com", address);
+        let found = zone.addresses("www.example.com").await.unwrap();
+        assert_eq!((found.records, found.aliases), (vec![address], vec!["host.example.com".to_owned()]));
+        zone.set_alias("host.example.com", Some("www.example.com"));
+        assert!(matches!(zone.addresses("www.example.com").await, Err(NameError::Unavailable(_))));
     }
 }

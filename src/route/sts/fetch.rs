@@ -84,7 +84,7 @@ impl PolicyServer<'_> {
         let addresses = self.names.addresses(host).await;
         let addresses = addresses.map_err(|error| FetchError::Names { host: host.to_owned(), error })?;
         let mut last = FetchError::Names { host: host.to_owned(), error: NameError::NoRecords };
-        for ip in addresses {
+        for ip in addresses.records {
             let address = SocketAddr::new(ip, self.port);
             if let Some(reason) = refused(address) {
                 last = FetchError::Refused(format!("{host} [{ip}]: {reason}"));

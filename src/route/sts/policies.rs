@@ -55,7 +55,7 @@ pub struct Policies {
 impl Policies {
     /// With what is remembered.
     pub fn recall(memory: &Memory) -> Self {
-        let kept: Vec<(String, Kept)> = memory.recall_from(DRAWER);
+        let kept: Vec<(String, Kept)> = memory.recall(DRAWER);
         let known = |kept| Arc::new(tokio::sync::Mutex::new(Known { kept: Some(kept), failed: None }));
         let domains = kept.into_iter().map(|(domain, kept)| (domain, known(kept)));
         Self { domains: Mutex::new(domains.collect()) }
@@ -92,7 +92,7 @@ impl Policies {
             Some(kept) if kept.is_in_force(now) => Some(kept.policy.clone()),
             Some(_) => {
                 known.kept = None;
-                memory.forget_in(DRAWER, domain);
+                memory.forget(DRAWER, &domain);
                 None
             }
             None => None,
@@ -139,7 +139,7 @@ impl Known {
             tracing::info!(domain, id, mode, "an MTA-STS policy is in force");
         }
         let kept = Kept { id: id.to_owned(), fetched_at: now, policy };
-        memory.remember_in(DRAWER, domain, &kept);
+        memory.remember(DRAWER, &domain, &kept);
         self.kept = Some(kept);
         self.failed = None;
     }
