@@ -53,6 +53,8 @@ impl Configuration {
             route: route::Settings {
                 groups: self.groups(),
                 refuse: self.dns.refuse.clone(),
+                mta_sts: self.dns.mta_sts,
+                mx_tls: self.mx_tls.clone(),
                 ..route::Settings::new(&self.hostname)
             },
             uncertain: self.uncertain(),
@@ -169,8 +171,14 @@ impl Delivery {
 fn group(name: &str, upstream: &Upstream) -> route::Group {
     let credentials = upstream.credentials.clone().map(Arc::new);
     let avoid_chunking = !upstream.chunking;
-    let terms =
-        route::Terms { group: Some(name.to_owned()), credentials, avoid_chunking, ..route::Terms::default() };
+    let terms = route::Terms {
+        group: Some(name.to_owned()),
+        credentials,
+        avoid_chunking,
+        tls: upstream.way.tls.clone(),
+        source_addresses: upstream.way.source_addresses.clone(),
+        ..route::Terms::default()
+    };
     let group = route::Group::new(upstream.hosts.clone(), terms);
     route::Group { fallback: upstream.fallback.clone(), ..group }
 }

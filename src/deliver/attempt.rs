@@ -15,7 +15,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::mail::{Destination, EnhancedStatus, Host, Outcome, Verdict};
 use crate::net::{ClientTls, Network};
 use crate::queue::{Delivery, Job};
-use crate::route::{NextHop, Pass, Plan, Router, Unroutable};
+use crate::route::{NextHop, Pass, Plan, Router, TlsWish, Unroutable};
 use crate::spool::CommitError;
 use crate::tracking::{Altered, Candidate, FailedOver, Routed, Tracking};
 
@@ -97,7 +97,8 @@ impl Courier {
     /// `of`: the job as the queue knows it.
     async fn carry(&self, delivery: &Delivery, job: &Job, of: &Job) -> Report {
         let began = self.clock.now();
-        let plan = self.router.plan(&job.destination).await;
+        let wish = if job.message.envelope.require_tls { TlsWish::Require } else { TlsWish::None };
+        let plan = self.router.plan_for(&job.destination, wish).await;
         self.tell_route(job, &plan, began);
         let plan = match plan {
             Ok(plan) => plan,

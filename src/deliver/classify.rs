@@ -16,6 +16,7 @@
 //! | BINARYMIME with CHUNKING: content that is no lines | 5.6.3 |
 //! | SMTPUTF8: the sender's address or this recipient's | 5.6.7 |
 //! | SMTPUTF8: the header section | 5.6.9 |
+//! | REQUIRETLS: the sender demands it of every server on the way | 5.7.30 |
 //! | DELIVERBY: BY in mode R | 5.3.3 |
 //! | DELIVERBY with a least time that is left: BY in mode R | 5.4.7 |
 //!
@@ -64,6 +65,8 @@ const GARBAGE: EnhancedStatus = EnhancedStatus::new(4, 5, 0);
 const CONVERSION_NEEDED: EnhancedStatus = EnhancedStatus::new(5, 6, 3);
 /// Non-ASCII addresses not permitted; UTF-8 header message cannot be transferred (RFC 6531 section 3.5).
 const UTF8_ADDRESS: EnhancedStatus = EnhancedStatus::new(5, 6, 7);
+/// REQUIRETLS support required (RFC 8689 section 8.3).
+const REQUIRETLS_NEEDED: EnhancedStatus = EnhancedStatus::new(5, 7, 30);
 const UTF8_HEADER: EnhancedStatus = EnhancedStatus::new(5, 6, 9);
 /// System not capable of selected features.
 const NOT_CAPABLE: EnhancedStatus = EnhancedStatus::new(5, 3, 3);
@@ -329,6 +332,11 @@ fn unfit_outcome(host: &Host, why: Unfit) -> Outcome {
             let reason = "a header section outside of US-ASCII needs SMTPUTF8, which the host does not offer";
             (UTF8_HEADER, reason.to_owned())
         }
+        Unfit::NoRequireTls => {
+            let reason =
+                "the sender demands TLS all the way (REQUIRETLS), and the host does not offer REQUIRETLS";
+            (REQUIRETLS_NEEDED, reason.to_owned())
+        }
         Unfit::NoDeliverBy => {
             let reason =
                 "the sender wants it back when it is late (BY with R), and the host does not offer DELIVERBY";
@@ -354,6 +362,7 @@ pub(super) enum Unfit {
     Binary,
     Utf8Address,
     Utf8Header,
+    NoRequireTls,
     NoDeliverBy,
     /// In seconds.
     TooLate {

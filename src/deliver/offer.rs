@@ -56,6 +56,7 @@ impl Offer {
         let size = content.len() as u64;
         let whole = too_large(size, offered)
             .or(unfit)
+            .or_else(|| (envelope.require_tls && !offered.require_tls).then_some(Unfit::NoRequireTls))
             .or_else(|| unfit_time(deliver_by, offered))
             .or_else(|| unfit_utf8(envelope, &content, offered));
         let of_one = |recipient: &Recipient| {

@@ -118,7 +118,9 @@ impl Report<'_> {
     /// The message, where it goes back whole. RET speaks of failures; other notices bring the header section (RFC 3461
     /// section 4.3).
     fn whole(&self) -> Option<&[u8]> {
+        // RFC 8689 section 5: a notice about a message with REQUIRETLS brings back no more than its header section.
         let ret = self.envelope.ret.filter(|_| self.kind == Kind::Failed);
+        let ret = if self.envelope.require_tls { Some(Ret::Headers) } else { ret };
         self.original.returned_whole(ret, self.settings.return_limit)
     }
 }
@@ -157,6 +159,8 @@ pub fn write(report: &Report<'_>) -> Option<Notice> {
     let mut envelope = Envelope::new(ReversePath::NULL, [sender.clone()]);
     envelope.recipients[0].notify = Some(Notify::NEVER);
     envelope.smtputf8 = report.is_utf8();
+    // What was to be kept from others' eyes on its way there is so on its way back (RFC 8689 section 5).
+    envelope.require_tls = report.envelope.require_tls;
     if eight_bit {
         envelope.body = BodyType::EightBitMime;
     }

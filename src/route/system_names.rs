@@ -246,6 +246,17 @@ impl Names for SystemNames {
         })
     }
 
+    fn txt<'a>(&'a self, name: &'a str) -> Answer<'a, Vec<String>> {
+        Box::pin(async move {
+            let found = self.ask(name, RecordType::TXT).await?;
+            let texts = found.records.iter().filter_map(|record| match &record.data {
+                RData::TXT(txt) => Some(String::from_utf8_lossy(&txt.txt_data.concat()).into_owned()),
+                _ => None,
+            });
+            Ok(texts.collect())
+        })
+    }
+
     fn addresses<'a>(&'a self, host: &'a str) -> Answer<'a, Found<IpAddr>> {
         Box::pin(async move {
             // Asked apart: of both together, a failure of one and nothing of the other would look like no address.

@@ -17,6 +17,7 @@ use crate::config::quantity::{Mismatch, size_text};
 use crate::config::section::Section;
 use crate::config::tree::{Entry, Node, Table};
 use crate::mail::{Address, RouteTable};
+use crate::route::MxTlsRules;
 use crate::smtp::server::ContentRules;
 
 /// Settings that are in order.
@@ -35,6 +36,8 @@ pub struct Configuration {
     pub relaying: Relaying,
     pub auth: Auth,
     pub routes: RouteTable,
+    /// What the routes with `via = "mx"` say about TLS.
+    pub mx_tls: MxTlsRules,
     /// Upstream groups by name.
     pub upstreams: BTreeMap<String, Upstream>,
     pub retry: Retry,
@@ -76,7 +79,7 @@ impl Configuration {
         let upstreams = upstream::read(&mut top, folder, delivery.total);
         let named =
             route::Named { groups: &upstreams, listeners: &listeners, users: relaying.users.as_ref() };
-        let routes = route::read(&mut top, &named);
+        let (routes, mx_tls) = route::read(&mut top, &named);
         let retry_section = top.section("retry");
         let notices_section = top.section("notices");
         let retry = Retry::read(retry_section);
@@ -103,6 +106,7 @@ impl Configuration {
             relaying,
             auth,
             routes,
+            mx_tls,
             upstreams,
             retry,
             notices,

@@ -18,12 +18,15 @@ pub struct Dns {
     pub servers: Vec<SocketAddr>,
     /// Where `via = "mx"` never connects to.
     pub refuse: Vec<IpNet>,
+    /// Whether `via = "mx"` asks for the MTA-STS policies of domains.
+    pub mta_sts: bool,
 }
 
 impl Default for Dns {
     fn default() -> Self {
         let refuse = ["127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10"];
-        Self { servers: vec![], refuse: refuse.iter().map(|text| text.parse().expect("a network")).collect() }
+        let refuse = refuse.iter().map(|text| text.parse().expect("a network")).collect();
+        Self { servers: vec![], refuse, mta_sts: true }
     }
 }
 
@@ -33,6 +36,7 @@ impl Dns {
         let dns = Self {
             servers: section.list("servers", server).unwrap_or(default.servers),
             refuse: section.list("refuse", network).unwrap_or(default.refuse),
+            mta_sts: section.flag("mta_sts").unwrap_or(default.mta_sts),
         };
         section.done();
         dns

@@ -26,6 +26,7 @@ mod timeouts;
 mod tls;
 mod tracking;
 mod upstream;
+mod upstream_way;
 
 pub use admin::Admin;
 pub use auth::Auth;

@@ -16,6 +16,7 @@ use crate::mail::{
     Address, Destination, DomainPattern, DomainPatternError, Reply, ReplyClass, Route, RouteTable,
     SenderDomain, SenderDomainError, Via,
 };
+use crate::route::{MxTls, MxTlsRule, MxTlsRules};
 
 /// What routes may name.
 pub(super) struct Named<'a> {
@@ -28,11 +29,15 @@ pub(super) struct Named<'a> {
 const SELECTORS: [(&str, &str); 4] =
     [("domains", "domain"), ("senders", "sender"), ("users", "user"), ("listeners", "listener")];
 
-pub(super) fn read(top: &mut Section<'_>, named: &Named<'_>) -> RouteTable {
+const MX_TLS: [(&str, MxTls); 3] =
+    [("opportunistic", MxTls::Opportunistic), ("required", MxTls::Required), ("verified", MxTls::Verified)];
+
+pub(super) fn read(top: &mut Section<'_>, named: &Named<'_>) -> (RouteTable, MxTlsRules) {
     let sections = top.repeated("route");
     if !top.has("route") {
-        return without_routes(top, named.groups);
+        return (without_routes(top, named.groups), MxTlsRules::default());
     }
+    let mut mx_tls = Vec::new();
     let mut routes: Vec<Route> = Vec::new();
     let mut all_taken = false;
     for mut section in sections {
@@ -43,12 +48,28 @@ pub(super) fn read(top: &mut Section<'_>, named: &Named<'_>) -> RouteTable {
         }
         if let Some(route) = one(&mut section, named) {
             all_taken |= route.takes_everything();
+            mx_tls.push(mx_tls_of(&mut section, &route));
             routes.push(route);
         }
         section.done();
     }
     warn_of_unused_groups(top, named.groups, &routes);
-    RouteTable { routes }
+    (RouteTable { routes }, MxTlsRules(mx_tls))
+}
+
+/// How much TLS there must be to the MX hosts that this route leads to.
+fn mx_tls_of(section: &mut Section<'_>, route: &Route) -> MxTlsRule {
+    let tls = section.word("tls", &MX_TLS);
+    if tls.is_some() && route.via != Via::Mx {
+        let hint = "write it into the URLs of the group: smtp://HOST:PORT?tls=required";
+        let problem = "tls in a route is for via = \"mx\" only";
+        section.report.fault(section.place_of("tls"), problem, None, Some(hint.into()));
+    }
+    // What is redirected goes to another domain's hosts: theirs may be anybody's.
+    let elsewhere = route.redirect_to.is_some();
+    let all = elsewhere || route.domains.is_empty();
+    let domains = if all { vec![DomainPattern::All] } else { route.domains.clone() };
+    MxTlsRule { domains, tls, takes_all: !elsewhere && !route.looks_at_source() }
 }
 
 /// `None`: nobody can say where it leads.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::delivery::UNCERTAIN;
+use super::upstream_way::Way;
 use super::{credentials, destination, group_row};
 use crate::config::quantity::Mismatch;
 use crate::config::section::Section;
@@ -28,6 +29,8 @@ pub struct Upstream {
     pub allowance: Allowance,
     /// As `[delivery] uncertain`, which holds where this is not written.
     pub uncertain: Option<WhenUncertain>,
+    /// Its own side of TLS, and where connections to it come from.
+    pub way: Way,
 }
 
 /// All groups by name.
@@ -55,8 +58,9 @@ pub(super) fn read(top: &mut Section<'_>, folder: &Path, total: u32) -> BTreeMap
             host.tls = host.tls.or(Some(host.default_tls(with_password)));
         }
         let allowance = destination::allowance(&mut section, total);
+        let way = Way::read(&mut section, folder);
         section.done();
-        let group = Upstream { hosts, credentials, chunking, fallback, allowance, uncertain };
+        let group = Upstream { hosts, credentials, chunking, fallback, allowance, uncertain, way };
         groups.insert(name.to_owned(), group);
     }
     group_row::check_fallbacks(top, &groups);

@@ -56,6 +56,8 @@ pub struct MailCommand {
     pub hold: Option<Hold>,
     /// BY (RFC 2852).
     pub deliver_by: Option<DeliverBy>,
+    /// REQUIRETLS (RFC 8689), which only a session under TLS may say.
+    pub require_tls: bool,
     /// Whether there was AUTH (RFC 4954 section 5): well formed, and of no further consequence.
     pub(super) auth: bool,
     /// Whether there was any parameter, which only EHLO permits.
@@ -65,8 +67,8 @@ pub struct MailCommand {
 /// The envelope that it begins.
 impl From<MailCommand> for Envelope {
     fn from(mail: MailCommand) -> Self {
-        let MailCommand { reverse_path, body, ret, envid, smtputf8, deliver_by, .. } = mail;
-        Self { body, ret, envid, smtputf8, deliver_by, ..Self::new(reverse_path, []) }
+        let MailCommand { reverse_path, body, ret, envid, smtputf8, deliver_by, require_tls, .. } = mail;
+        Self { body, ret, envid, smtputf8, deliver_by, require_tls, ..Self::new(reverse_path, []) }
     }
 }
 
@@ -167,6 +169,7 @@ fn mail(argument: &[u8]) -> Result<MailCommand, Fixed> {
         smtputf8: false,
         hold: None,
         deliver_by: None,
+        require_tls: false,
         auth: false,
         extended: !parameters.is_empty(),
     };
@@ -178,6 +181,7 @@ fn mail(argument: &[u8]) -> Result<MailCommand, Fixed> {
             "ENVID" => mail.envid = Some(parameter::envid(parameter.value)?),
             "SMTPUTF8" => mail.smtputf8 = parameter::smtputf8(parameter.value)?,
             "BY" => mail.deliver_by = Some(parameter::by(parameter.value)?),
+            "REQUIRETLS" => mail.require_tls = parameter::require_tls(parameter.value)?,
             "AUTH" => mail.auth = parameter::auth(parameter.value)?,
             "HOLDFOR" | "HOLDUNTIL" if mail.hold.is_some() => return Err(replies::HOLD_TWICE),
             "HOLDFOR" => mail.hold = Some(Hold::read_for(parameter.value)?),

@@ -101,6 +101,11 @@ pub(super) fn smtputf8(value: Option<&str>) -> Result<bool, Fixed> {
     if value.is_none() { Ok(true) } else { Err(replies::SMTPUTF8_VALUE) }
 }
 
+/// RFC 8689 section 2.
+pub(super) fn require_tls(value: Option<&str>) -> Result<bool, Fixed> {
+    if value.is_none() { Ok(true) } else { Err(replies::REQUIRETLS_VALUE) }
+}
+
 /// Who the client says has submitted the message. Nobody is trusted to say so here, which RFC 4954 section 5 answers by reading
 /// `AUTH=<>`; so it is only checked.
 pub(super) fn auth(value: Option<&str>) -> Result<bool, Fixed> {

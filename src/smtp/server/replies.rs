@@ -104,6 +104,8 @@ table! {
     ENVID_VALUE = 501 5 . 5 . 4 "ENVID is xtext of at most 100 characters (RFC 3461 section 4.4)";
     NOTIFY_VALUE = 501 5 . 5 . 4 "NOTIFY is NEVER, or a list of SUCCESS, FAILURE, DELAY";
     ORCPT_VALUE = 501 5 . 5 . 4 "ORCPT is an address type, a semicolon and an address in xtext (RFC 3461 section 4.2)";
+    REQUIRETLS_VALUE = 501 5 . 5 . 4 "REQUIRETLS has no value";
+    REQUIRETLS_IN_CLEAR = 530 5 . 7 . 0 "REQUIRETLS needs STARTTLS first (RFC 8689)";
     SMTPUTF8_VALUE = 501 5 . 5 . 4 "SMTPUTF8 has no value";
     AUTH_VALUE = 501 5 . 5 . 4 "AUTH is a mailbox in xtext, or <> (RFC 4954 section 5)";
     HOLDFOR_VALUE = 501 5 . 5 . 4 "HOLDFOR is a number of seconds with at most 9 digits (RFC 4865)";

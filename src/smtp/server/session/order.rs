@@ -68,6 +68,9 @@ impl Server {
         if recipients.is_some() || messages.is_some() {
             lines.push(format!("LIMITS{}{}", recipients.unwrap_or_default(), messages.unwrap_or_default()));
         }
+        if self.tls {
+            lines.push("REQUIRETLS".into());
+        }
         if settings.starttls && !self.tls {
             lines.push("STARTTLS".into());
         }
@@ -101,6 +104,9 @@ impl Server {
     fn check_parameters(&self, mail: &MailCommand) -> Result<(), Fixed> {
         if mail.auth && self.settings.auth.mechanisms.is_empty() {
             return Err(replies::PARAMETER_UNKNOWN);
+        }
+        if mail.require_tls && !self.tls {
+            return Err(replies::REQUIRETLS_IN_CLEAR);
         }
         let Some(hold) = mail.hold else { return Ok(()) };
         let offer = self.settings.future_release.ok_or(replies::PARAMETER_UNKNOWN)?;
