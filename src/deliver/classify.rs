@@ -184,8 +184,17 @@ impl Ended<'_> {
         })
     }
 
+    /// CHUNKING is offered and BDAT is not known: no fault of the message, and nothing of it was taken.
+    fn chunking_broken(&self, reply: &Reply) -> Fate {
+        let reason = "the host offers CHUNKING and does not know BDAT: write chunking = false in its group";
+        self.ruled(Stage::Content, Cause::Nonsense, reason.to_owned(), |_| GARBAGE, Some(reply))
+    }
+
     /// A reply that is not what the transaction needs.
     fn refused(&self, stage: Stage, reply: &Reply) -> Fate {
+        if stage == Stage::End && self.report.is_chunking_broken() {
+            return self.chunking_broken(reply);
+        }
         let cause = cause(stage, reply);
         let what = match stage {
             Stage::Mail => "MAIL",
@@ -215,8 +224,11 @@ impl Ended<'_> {
     fn cut_off(&self, stage: Stage) -> Fate {
         let (cause, how) = match self.lost {
             Some(trouble) => (trouble.cause(stage), trouble.to_string()),
-            // A 421 to an earlier command was the last word on this one, too.
-            None if self.closing().is_some() => (Cause::Closing, "the host closed the session".to_owned()),
+            // A 421 to an earlier command was the last word on this one, too; not so a 421 that was another recipient's
+            // reply to the content (LMTP).
+            None if stage != Stage::End && self.closing().is_some() => {
+                (Cause::Closing, "the host closed the session".to_owned())
+            }
             None => (Cause::Lost, "the connection ended".to_owned()),
         };
         let reason = match stage {
@@ -492,6 +504,32 @@ mod tests {
         assert_eq!(verdict(of(some("554 no"), true)), Verdict::Bounced);
         assert_eq!(verdict(of(None, true)), Verdict::Uncertain);
         assert_eq!(verdict(of(None, false)), Verdict::Deferred);
+        let Fate::Settled(broken) = of(some("502 what?"), true) else { panic!("there is nobody else") };
+        assert_eq!(broken.verdict, Verdict::Deferred, "no fault of the message");
+        assert!(broken.reason.contains("chunking = false"), "{}", broken.reason);
+    }
+
+    #[test]
+    fn by_lmtp_a_421_for_one_leaves_the_next_one_open() {
+        let some = |text: &str| Some(reply(text));
+        let report = TransactionReport {
+            mail: some("250 ok"),
+            recipients: vec![some("250 ok"); 3],
+            data: some("354 go"),
+            ends: vec![some("250 stored"), some("421 4.3.2 bye"), None],
+            dot_sent: true,
+            ..TransactionReport::default()
+        };
+        let host = host();
+        let ended = Ended { host: &host, report: &report, dsn: false, lost: None, others: Others::Now };
+        let fates = ended.fates();
+        assert!(matches!(&fates[0], Fate::Settled(one) if matches!(one.verdict, Verdict::Delivered { .. })));
+        assert!(matches!(&fates[1], Fate::Elsewhere(one) if one.verdict == Verdict::Deferred));
+        assert!(
+            matches!(&fates[2], Fate::Settled(one) if one.verdict == Verdict::Uncertain),
+            "{:?}",
+            fates[2]
+        );
     }
 
     #[test]

@@ -6,6 +6,9 @@
 //! have something to write down before the content goes out.
 //! Invariants: a password goes only over a connection that is as secure as the next hop demands.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Waker};

@@ -1,6 +1,6 @@
 //! Quoted-printable and base64, as they go into a message.
 //!
-//! Contract: [`Encoding::shorter`] chooses, [`Encoding::encode`] gives lines of at most 76 octets with CRLF between them.
+//! Contract: [`Encoding::of`] chooses by how many octets must be encoded, [`Encoding::encode`] gives lines of at most 76 octets with CRLF between them.
 //! Invariants: decoding gives the octets back. In quoted-printable each CRLF stays the end of a line, and is the only one;
 //! a bare CR or LF is encoded. Encoded text ends with a CRLF where the octets do.
 //! Not here: the label. RFC 2045 sections 6.7 and 6.8.
@@ -20,10 +20,11 @@ pub(super) enum Encoding {
 }
 
 impl Encoding {
-    /// Quoted-printable where both are alike: it can be read.
-    pub fn shorter(octets: &[u8]) -> Self {
-        let quoted = octets.iter().filter(|octet| !is_plain(**octet)).count() * 2;
-        if quoted <= octets.len() / 3 { Self::QuotedPrintable } else { Self::Base64 }
+    /// The shorter one. A text may be somewhat longer in quoted-printable, as long as two of three octets can be read.
+    pub fn of(octets: &[u8], is_text: bool) -> Self {
+        let quoted = octets.iter().filter(|octet| !is_plain(**octet)).count();
+        let bearable = if is_text { octets.len() / 3 } else { octets.len() / 6 };
+        if quoted <= bearable { Self::QuotedPrintable } else { Self::Base64 }
     }
 
     pub fn name(self) -> &'static str {
@@ -118,11 +119,11 @@ mod tests {
 
     #[test]
     fn what_is_dense_goes_by_base64() {
-        assert_eq!(Encoding::shorter("na\u{ef}ve text with one word".as_bytes()), Encoding::QuotedPrintable);
-        assert_eq!(
-            Encoding::shorter("\u{3053}\u{3093}\u{306b}\u{3061}\u{306f}".as_bytes()),
-            Encoding::Base64
-        );
+        let latin = "Gr\u{fc}\u{df}e aus K\u{f6}ln\r\n".as_bytes();
+        assert_eq!(Encoding::of(latin, true), Encoding::QuotedPrintable);
+        assert_eq!(Encoding::of(latin, false), Encoding::Base64);
+        let kana = "\u{3053}\u{3093}\u{306b}\u{3061}\u{306f}".as_bytes();
+        assert_eq!(Encoding::of(kana, true), Encoding::Base64);
         assert_eq!(Encoding::Base64.encode(b"ab\r\n"), b"YWINCg==\r\n");
     }
 }

@@ -1,7 +1,7 @@
 //! Content of eight bits for a host that takes only seven.
 //!
 //! Contract: [`Conversion::of`] gives the message with each of its eight-bit parts in quoted-printable or base64,
-//! whichever is shorter, or says why it has no such form. It is computed once for a message, however many hosts ask.
+//! or says why it has no such form. It is computed once for a message, however many hosts ask.
 //! Invariants: decoded, every part is octet for octet what it was; parts that are of seven bits keep all their octets but
 //! the word `8bit` of their label; header fields are not touched but for Content-Transfer-Encoding.
 //! What is not converted, since it would be another message then: a header section of eight bits; multipart/signed and
@@ -136,7 +136,7 @@ impl Walk<'_> {
         match entity.kind {
             _ if entity.encoding.is_some() => Err(Unconvertible::Structure),
             Kind::Text | Kind::Other => {
-                let encoding = Encoding::shorter(body);
+                let encoding = Encoding::of(body, entity.kind == Kind::Text);
                 match encoding {
                     Encoding::QuotedPrintable => self.facts.quoted_printable += 1,
                     Encoding::Base64 => self.facts.base64 += 1,

@@ -1,0 +1,149 @@
+//! Connections to servers that read from a script, over the network in memory.
+
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+
+use super::super::submit::no_tls;
+use super::*;
+use crate::mail::{Content, Envelope, ReversePath};
+use crate::net::MemoryNetwork;
+use crate::route::{SecretSource, Terms, Token};
+
+const ADDRESS: &str = "192.0.2.25:25";
+
+/// A server that takes these connections, one after the other. It says the first line of a script at once, each further
+/// one after a line of the client, and closes after one line more. Gives what it heard on each.
+async fn server(scripts: &'static [&'static [&'static str]]) -> (Network, JoinHandle<Vec<String>>) {
+    let network = Network::Memory(MemoryNetwork::new());
+    let mut listener = network.bind(ADDRESS.parse().unwrap()).await.unwrap();
+    let task = tokio::spawn(async move {
+        let mut heard = Vec::new();
+        for script in scripts {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut octets = Vec::new();
+            for (number, say) in script.iter().enumerate() {
+                stream.write_all(format!("{say}\r\n").as_bytes()).await.unwrap();
+                while octets.iter().filter(|octet| **octet == b'\n').count() <= number {
+                    if stream.read_buf(&mut octets).await.unwrap() == 0 {
+                        break;
+                    }
+                }
+            }
+            heard.push(String::from_utf8(octets).unwrap());
+        }
+        heard
+    });
+    (network, task)
+}
+
+async fn open(network: &Network, hop: &NextHop) -> Result<Connection, (Stage, Trouble)> {
+    let opener =
+        Opener { network, tls: &no_tls(), hostname: "relay.example.org", timeouts: Timeouts::default() };
+    opener.open(hop).await
+}
+
+fn hop() -> NextHop {
+    NextHop::in_the_clear(ADDRESS.parse().unwrap())
+}
+
+fn hop_with(credentials: Credentials) -> NextHop {
+    let terms = Terms { credentials: Some(Arc::new(credentials)), ..Terms::default() };
+    NextHop { terms: Arc::new(terms), ..hop() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_hangs_up_after_ehlo_is_told_helo_on_a_new_connection() {
+    let (network, heard) = server(&[&["220 old", "502 what?"], &["220 old", "250 old"]]).await;
+    let connection = open(&network, &hop()).await.unwrap();
+    assert_eq!(*connection.extensions(), Extensions::default());
+    drop(connection);
+    let [first, second] = &heard.await.unwrap()[..] else { panic!("two connections") };
+    assert_eq!(first, "EHLO relay.example.org\r\nHELO relay.example.org\r\n");
+    assert_eq!(second, "HELO relay.example.org\r\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_hangs_up_on_helo_too_is_given_up() {
+    let (network, _heard) = server(&[&["220 old", "502 what?"], &["220 old"]]).await;
+    let error = open(&network, &hop()).await.err().expect("it hangs up");
+    assert!(matches!(error, (Stage::Hello, Trouble::Closed)), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_greeting_octet_by_octet_has_no_more_time_than_one_at_once() {
+    let network = Network::Memory(MemoryNetwork::new());
+    let mut listener = network.bind(ADDRESS.parse().unwrap()).await.unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        while stream.write_all(b"2").await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        }
+    });
+    let began = Instant::now();
+    let error = open(&network, &hop()).await.err().expect("there is no greeting");
+    assert!(matches!(error, (Stage::Greeting, Trouble::Silent(_))), "{error:?}");
+    assert_eq!(began.elapsed(), Timeouts::default().greeting);
+}
+
+#[tokio::test]
+async fn a_token_that_was_kept_and_is_refused_is_renewed_once() {
+    const OFFER: &str = "250-mx.example.org\r\n250 AUTH XOAUTH2";
+    let words = ["echo", "new"].map(str::to_owned).to_vec();
+    let credentials = Credentials::new("me", SecretSource::TokenCommand(words), None);
+    *credentials.kept.0.lock().await = Some(Token { text: "old".into(), until: None });
+    let (network, heard) = server(&[
+        &["220 hi", OFFER, "535 5.7.8 expired"],
+        &["220 hi", OFFER, "235 2.7.0 welcome"],
+        &["220 hi", OFFER, "535 5.7.8 no"],
+        &["220 hi", OFFER, "535 5.7.8 no"],
+    ])
+    .await;
+    let hop = hop_with(credentials);
+    drop(open(&network, &hop).await.unwrap());
+    let error = open(&network, &hop).await.err().expect("both are refused");
+    assert!(matches!(error, (Stage::Auth, Trouble::Auth(AuthTrouble::Refused { .. }))), "{error:?}");
+    let heard = heard.await.unwrap();
+    let said: Vec<&str> = heard.iter().map(|heard| heard.lines().nth(1).unwrap()).collect();
+    assert!(said[0] != said[1], "the first is the old one: {said:?}");
+    assert!(said[1..].iter().all(|line| *line == said[1]), "the command always says the same: {said:?}");
+    assert_eq!(said.len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_that_shows_the_password_is_said_in_the_clear() {
+    let (network, heard) = server(&[&["220 hi", "250-mx.example.org\r\n250 AUTH PLAIN LOGIN"]]).await;
+    let hop = NextHop { security: Security::Opportunistic, ..hop_with(Credentials::password("me", "hush")) };
+    let (stage, trouble) = open(&network, &hop).await.err().expect("there is no way to authenticate");
+    assert_eq!(stage, Stage::Auth);
+    assert!(trouble.to_string().contains("in the clear, and PLAIN would show the secret"), "{trouble}");
+    assert_eq!(heard.await.unwrap(), ["EHLO relay.example.org\r\n"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_lmtp_each_recipient_is_answered() {
+    let network = Network::Memory(MemoryNetwork::new());
+    let mut listener = network.bind(ADDRESS.parse().unwrap()).await.unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut heard = Vec::new();
+        for (say, until) in [
+            ("220 hi\r\n", "LHLO relay.example.org\r\n"),
+            ("250-mx.example.org\r\n250 PIPELINING\r\n", "DATA\r\n"),
+            ("250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n", "\r\n.\r\n"),
+        ] {
+            stream.write_all(say.as_bytes()).await.unwrap();
+            while !heard.ends_with(until.as_bytes()) {
+                stream.read_buf(&mut heard).await.unwrap();
+            }
+        }
+        stream.write_all(b"250 stored\r\n").await.unwrap();
+    });
+    let mut connection = open(&network, &NextHop { protocol: Protocol::Lmtp, ..hop() }).await.unwrap();
+    let recipients = ["b@example.com", "c@example.com"].map(|to| to.parse().unwrap());
+    let envelope = Envelope::new(ReversePath::NULL, recipients);
+    let (report, trouble) = connection.send(Transaction::new(envelope, Content::from("text\r\n"))).await;
+    assert!(matches!(trouble, Some(Trouble::Closed)), "{trouble:?}");
+    assert_eq!(report.end_of(0).unwrap().code(), 250);
+    assert!(!report.is_uncertain_for(0) && report.is_uncertain_for(1));
+}
