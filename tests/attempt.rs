@@ -37,7 +37,8 @@ struct Bench {
 
 fn settings() -> (Settings, UnboundedReceiver<Arc<Event>>) {
     let mut settings = Settings::new("relay.example.org");
-    let route = |domain: &str, group: &str| Route::new([domain.parse().unwrap()], Via::Upstream(group.into()));
+    let route =
+        |domain: &str, group: &str| Route::new([domain.parse().unwrap()], Via::Upstream(group.into()));
     settings.routes = RouteTable { routes: vec![route("example.org", "back"), route("*", "main")] };
     let hosts = format!("smtp://{FIRST}?tls=none smtp://{NEXT}?tls=none");
     settings.route.groups.insert("main".into(), hosts.parse().unwrap());

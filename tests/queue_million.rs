@@ -175,6 +175,7 @@ fn start(messages: usize, until: Timestamp, clock: &Clock, settings: Settings) -
             owes_report: false,
             uncertain: false,
             cut_off: false,
+            source: Arc::default(),
             waiting: [WaitingDomain { domain: Arc::clone(&domain), next_attempt: None }]
                 .into_iter()
                 .collect(),

@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use super::classify::{self, Ended, Fate};
+use super::classify::{self, Broken, Ended, Fate};
 use super::connection::{Begun, Connection, Opener};
 use super::offer::Offer;
 use super::own_answer;
 use super::pool::Pool;
 use super::redirected::Redirected;
-use super::ruling::{Others, Stage};
+use super::ruling::{Blame, Others};
 use super::settings::Settings;
 use crate::clock::{Clock, Timestamp};
 use crate::mail::{Destination, EnhancedStatus, Host, Outcome, Verdict};
 use crate::net::{ClientTls, Network};
 use crate::queue::{Delivery, Job};
-use crate::route::{NextHop, Plan, Router, Unroutable};
+use crate::route::{NextHop, Pass, Plan, Router, Unroutable};
 use crate::spool::CommitError;
 use crate::tracking::{Candidate, FailedOver, Routed, Tracking};
 
@@ -115,6 +115,7 @@ impl Courier {
         // The last reason why a host has not taken the message now, but may later.
         let mut deferred: Option<Outcome> = None;
         for (index, hop) in plan.hops.iter().enumerate() {
+            let began = self.clock.now();
             let next = plan.hops.get(index + 1);
             let others = match next {
                 Some(_) => Others::Now,
@@ -138,7 +139,8 @@ impl Courier {
                 }
             };
             if let Some(next) = next {
-                self.tell_failover(job, hop, &failure, next);
+                self.router.diverted(hop);
+                self.tell_failover(job, plan, hop, &failure, next, began);
             }
             if failure.verdict != Verdict::Bounced {
                 deferred = Some(failure);
@@ -146,7 +148,7 @@ impl Courier {
         }
         let last = deferred.expect("a plan has hops, and the last one settles everybody or has failed");
         if !answered {
-            return Report::Unreachable { outcome: last, not_before: None };
+            return Report::Unreachable { outcome: last, not_before: self.router.retry_at(plan) };
         }
         outcomes.extend(for_all(&waiting, &last));
         Report::Answered(outcomes)
@@ -156,9 +158,13 @@ impl Courier {
     /// the first host of an attempt asks for that.
     async fn try_hop(&self, turn: Turn<'_>) -> AtHost {
         let hop = turn.hop;
+        let pass = match self.router.admit(hop) {
+            Ok(pass) => pass,
+            Err(outcome) => return AtHost::Failed(outcome),
+        };
         while let Some(connection) = self.pool.take(hop) {
             // A server may close an idle connection at any time: that it did says nothing about the message.
-            if let Some(result) = self.offer(connection, &turn, true).await {
+            if let Some(result) = self.offer(connection, &turn, true, &pass).await {
                 return result;
             }
         }
@@ -179,19 +185,25 @@ impl Courier {
         };
         match opener.open(hop).await {
             Ok(connection) => {
-                let offered = self.offer(connection, &turn, false).await;
+                let offered = self.offer(connection, &turn, false, &pass).await;
                 offered.expect("only a connection that was open before can be stale")
             }
             Err((stage, trouble)) => {
                 let outcome = classify::of_host(&host(hop), stage, &trouble);
-                self.router.failed(hop, &outcome);
+                pass.failed(stage.word(), &outcome);
                 AtHost::Failed(outcome)
             }
         }
     }
 
     /// One transaction. `None`: the connection was stale.
-    async fn offer(&self, mut connection: Connection, turn: &Turn<'_>, reused: bool) -> Option<AtHost> {
+    async fn offer(
+        &self,
+        mut connection: Connection,
+        turn: &Turn<'_>,
+        reused: bool,
+        pass: &Pass<'_>,
+    ) -> Option<AtHost> {
         let &Turn { hop, delivery, job, of, recipients, others, before, .. } = turn;
         let host = host(hop);
         let age = self.clock.now().since(job.message.arrived_at);
@@ -221,21 +233,19 @@ impl Courier {
         };
         let ended =
             Ended { host: &host, report: &report, dsn: offer.notifies, lost: trouble.as_ref(), others };
-        let closing = ended.closing();
+        let broken = ended.broken();
         let before_any = report.mail.as_ref().is_none_or(|reply| reply.code() == 421);
         // Servers end connections that were idle, or that have carried enough; a new one tells more.
-        if reused && before_any && (closing.is_some() || trouble.is_some()) {
+        if reused && before_any && broken.is_some() {
             return None;
         }
-        if let Some(reply) = closing {
-            let refused = classify::Trouble::Refused(reply.clone());
-            let outcome = classify::of_host(&host, Stage::Mail, &refused);
-            self.router.failed(hop, &outcome);
-            if before_any {
-                return Some(AtHost::Failed(outcome));
-            }
-        } else if report.mail.is_some() {
-            self.router.succeeded(hop);
+        match &broken {
+            None => pass.succeeded(),
+            Some(Broken { stage, blame: Blame::Host, outcome }) => pass.failed(stage.word(), outcome),
+            Some(Broken { stage, outcome, .. }) => pass.struck(stage.word(), outcome),
+        }
+        if let Some(broken) = broken.filter(|_| before_any && ended.closing().is_some()) {
+            return Some(AtHost::Failed(broken.outcome));
         }
         let fates = once_more(offer.recipients.into_iter().zip(ended.fates()).collect());
         if trouble.is_none() {
@@ -272,30 +282,35 @@ impl Courier {
         if !by_mx && reason.is_none() && candidates.len() == 1 {
             return;
         }
-        let candidates = candidates.iter().map(|candidate| Candidate {
-            host: candidate.host.clone(),
-            addresses: candidate.addresses.clone(),
-            preference: candidate.preference,
-            decision: candidate.decision.to_string(),
-        });
         self.tracking.routed(
             Some(job.as_message()),
             Routed {
                 destination: &job.destination,
-                candidates: candidates.collect(),
+                candidates: told(candidates),
                 reason,
                 duration: Some(self.clock.now().since(began)),
             },
         );
     }
 
-    fn tell_failover(&self, job: &Job, from: &NextHop, failure: &Outcome, to: &NextHop) {
+    /// What was tried, what was not, and what it cost.
+    fn tell_failover(
+        &self,
+        job: &Job,
+        plan: &Plan,
+        from: &NextHop,
+        failure: &Outcome,
+        to: &NextHop,
+        began: Timestamp,
+    ) {
         let facts = FailedOver {
             destination: &job.destination,
             from: &host(from),
             reply: failure.reply.as_ref(),
             reason: &failure.reason,
             to: &host(to),
+            candidates: &told(&plan.candidates),
+            duration: self.clock.now().since(began),
         };
         self.tracking.failed_over(Some(job.as_message()), &facts);
     }
@@ -314,6 +329,16 @@ fn sort_out(fates: Vec<(u32, Fate)>, outcomes: &mut Vec<(u32, Outcome)>) -> (Vec
         }
     }
     (left, elsewhere)
+}
+
+fn told(candidates: &[crate::route::Candidate]) -> Vec<Candidate> {
+    let told = candidates.iter().map(|candidate| Candidate {
+        host: candidate.host.clone(),
+        addresses: candidate.addresses.clone(),
+        preference: candidate.preference,
+        decision: candidate.decision.to_string(),
+    });
+    told.collect()
 }
 
 /// Those for whom the host has no room in this transaction are offered again at once: they are not named. Not when it has

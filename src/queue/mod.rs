@@ -80,6 +80,7 @@ pub use pace::Rate;
 pub use parked::Parked;
 pub use permits::Permits;
 pub use rules::{Rules, Settings};
+pub use settle::Slumber;
 pub use work::{Delivery, Expiry, Job, Work};
 
 use budget::Budget;

@@ -31,6 +31,13 @@ pub(super) struct Told {
     pub outcome: Outcome,
 }
 
+/// How long a destination has slept, and how many messages behind it, when it is found asleep or awake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slumber {
+    pub since: Timestamp,
+    pub waiting: u64,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Sent,
@@ -51,7 +58,7 @@ impl Inner {
         job: &Job,
         outcomes: &[(u32, Outcome)],
         taken: Duration,
-    ) {
+    ) -> Option<Slumber> {
         let now = self.clock.now();
         let retry = self.rules.retry();
         let mut told = Vec::with_capacity(outcomes.len());
@@ -91,12 +98,13 @@ impl Inner {
         let expires = Some(returns_at(&job.message).map_or(expires, |deadline| deadline.min(expires)));
         self.tell(&job.message, job, told, taken, next_attempt, expires);
         self.tell_slowed(job, learned);
-        if let Some(sleep) = slept {
-            let host = outcomes.first().and_then(|(_, outcome)| outcome.host.as_ref());
-            let waiting = self.waiting_for(job);
-            let woke = Woke { destination: &job.destination, host, since: sleep.since, waiting };
-            self.tracking.woke(&woke);
-        }
+        let sleep = slept?;
+        let host = outcomes.first().and_then(|(_, outcome)| outcome.host.as_ref());
+        let waiting = self.waiting_for(job);
+        let woke = Woke { destination: &job.destination, host, since: sleep.since, waiting };
+        self.tracking.woke(&woke);
+        // And the one that found it out.
+        Some(Slumber { since: sleep.since, waiting: waiting + 1 })
     }
 
     /// Writes one recipient's outcome into the progress.
@@ -224,7 +232,7 @@ impl Inner {
         outcome: Outcome,
         not_before: Option<Timestamp>,
         taken: Duration,
-    ) {
+    ) -> Option<Slumber> {
         let now = self.clock.now();
         let learned;
         let (sleep, told_here, expires, written) = {
@@ -246,13 +254,14 @@ impl Inner {
         if let Some(written) = written {
             written.wait().await;
         }
-        if !sleep.echoed {
+        let slumber = (!sleep.echoed).then(|| Slumber { since: sleep.since, waiting: self.waiting_for(job) });
+        if let Some(Slumber { since, waiting }) = slumber {
             self.tracking.slept(&Slept {
                 destination: &job.destination,
                 outcome: &outcome,
-                since: sleep.since,
+                since,
                 next_attempt: sleep.until,
-                waiting: self.waiting_for(job),
+                waiting,
             });
         }
         self.tell_slowed(job, learned.map(|slowed| (slowed, None)));
@@ -270,6 +279,7 @@ impl Inner {
             };
             self.tracking.deferred(job.as_message(), &facts);
         }
+        slumber
     }
 }
 

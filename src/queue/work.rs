@@ -17,6 +17,7 @@ use super::parked::Parked;
 use super::permits::Permits;
 use super::progress::is_waiting;
 use super::rules::{destination_of, redirect_of};
+use super::settle::Slumber;
 use super::task::{Duty, Taken, Task};
 use super::{Dispatch, Inner, Open, State};
 use crate::clock::Timestamp;
@@ -252,23 +253,29 @@ impl Delivery {
     }
 
     /// The destination answered, and each recipient of the job has an outcome. Recipients that are not named wait as
-    /// if the attempt had not been made.
-    pub async fn settle(mut self, job: &Job, outcomes: &[(u32, Outcome)], taken: Duration) {
+    /// if the attempt had not been made. Gives how it had slept, if that woke it.
+    pub async fn settle(
+        mut self,
+        job: &Job,
+        outcomes: &[(u32, Outcome)],
+        taken: Duration,
+    ) -> Option<Slumber> {
         self.settled = true;
-        self.lease.inner.settle(self.lease.id, self.line, job, outcomes, taken).await;
+        self.lease.inner.settle(self.lease.id, self.line, job, outcomes, taken).await
     }
 
     /// The destination could not be reached, or refuses everyone: its line sleeps, and the message waits in it.
-    /// `not_before`: when one of its hosts may be tried again, as far as that is known.
+    /// `not_before`: when the first of its hosts may be tried again, as far as that is known. Gives how it sleeps, unless
+    /// another delivery that failed beside this one has found the same.
     pub async fn unreachable(
         mut self,
         job: &Job,
         outcome: Outcome,
         not_before: Option<Timestamp>,
         taken: Duration,
-    ) {
+    ) -> Option<Slumber> {
         self.settled = true;
-        self.lease.inner.unreachable(self.lease.id, self.line, job, outcome, not_before, taken).await;
+        self.lease.inner.unreachable(self.lease.id, self.line, job, outcome, not_before, taken).await
     }
 
     /// The attempt was not made: it would have had to open a connection, and none may be opened before `until`
