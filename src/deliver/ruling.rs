@@ -173,7 +173,9 @@ impl Stage {
             Self::Hello => "ehlo",
             Self::StartTls => "starttls",
             Self::Auth => "auth",
-            _ => "transaction",
+            Self::Offer | Self::Mail | Self::Recipient | Self::Data | Self::Content | Self::End => {
+                "transaction"
+            }
         }
     }
 

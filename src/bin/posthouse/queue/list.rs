@@ -269,6 +269,7 @@ mod tests {
             sessions: 0,
             accepting: true,
             not_accepting: None,
+            uncertain: 0,
             quarantined,
             live_bytes: 0,
             written_bytes: 0,
