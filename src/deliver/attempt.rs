@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::classify::{self, Blame, Ended, Fate};
+use super::classify::{self, Broken, Ended, Fate};
 use super::connection::{Begun, Connection, Opener};
 use super::convert::{Conversion, Facts};
 use super::offer::Offer;
 use super::own_answer;
 use super::pool::Pool;
 use super::redirected::Redirected;
-use super::ruling::{Others, Stage};
+use super::ruling::{Blame, Others};
 use super::settings::Settings;
 use crate::clock::{Clock, Timestamp};
 use crate::mail::{Destination, EnhancedStatus, Host, Outcome, Verdict};
@@ -252,25 +252,19 @@ impl Courier {
         };
         let ended =
             Ended { host: &host, report: &report, dsn: offer.notifies, lost: trouble.as_ref(), others };
-        let closing = ended.closing();
+        let broken = ended.broken();
         let before_any = report.mail.as_ref().is_none_or(|reply| reply.code() == 421);
         // Servers end connections that were idle, or that have carried enough; a new one tells more.
-        if reused && before_any && (closing.is_some() || trouble.is_some()) {
+        if reused && before_any && broken.is_some() {
             return None;
         }
-        if let Some(reply) = closing {
-            let refused = classify::Trouble::Refused(reply.clone());
-            let outcome = classify::of_host(&host, Stage::Mail, &refused);
-            pass.failed(Stage::Mail.word(), &outcome);
-            if before_any {
-                return Some(AtHost::Failed(outcome));
-            }
-        } else {
-            match classify::blame(&host, &report, trouble.as_ref()) {
-                None => pass.succeeded(),
-                Some(Blame::Host(outcome)) => pass.failed(Stage::Mail.word(), &outcome),
-                Some(Blame::HostOrMessage(outcome)) => pass.struck(Stage::Mail.word(), &outcome),
-            }
+        match &broken {
+            None => pass.succeeded(),
+            Some(Broken { stage, blame: Blame::Host, outcome }) => pass.failed(stage.word(), outcome),
+            Some(Broken { stage, outcome, .. }) => pass.struck(stage.word(), outcome),
+        }
+        if let Some(broken) = broken.filter(|_| before_any && ended.closing().is_some()) {
+            return Some(AtHost::Failed(broken.outcome));
         }
         let fates = once_more(offer.recipients.into_iter().zip(ended.fates()).collect());
         if trouble.is_none() {
@@ -348,17 +342,6 @@ impl Courier {
     }
 }
 
-fn told(candidates: &[crate::route::Candidate]) -> Vec<Candidate> {
-    let told = candidates.iter().map(|candidate| Candidate {
-        host: candidate.host.clone(),
-        group: candidate.group.clone(),
-        addresses: candidate.addresses.clone(),
-        preference: candidate.preference,
-        decision: candidate.decision.to_string(),
-    });
-    told.collect()
-}
-
 /// Takes those who are settled out; who is left for the next host, and why.
 fn sort_out(fates: Vec<(u32, Fate)>, outcomes: &mut Vec<(u32, Outcome)>) -> (Vec<u32>, Option<Outcome>) {
     let (mut left, mut elsewhere) = (Vec::new(), None);
@@ -372,6 +355,17 @@ fn sort_out(fates: Vec<(u32, Fate)>, outcomes: &mut Vec<(u32, Outcome)>) -> (Vec
         }
     }
     (left, elsewhere)
+}
+
+fn told(candidates: &[crate::route::Candidate]) -> Vec<Candidate> {
+    let told = candidates.iter().map(|candidate| Candidate {
+        host: candidate.host.clone(),
+        group: candidate.group.clone(),
+        addresses: candidate.addresses.clone(),
+        preference: candidate.preference,
+        decision: candidate.decision.to_string(),
+    });
+    told.collect()
 }
 
 /// Those for whom the host has no room in this transaction are offered again at once: they are not named. Not when it has

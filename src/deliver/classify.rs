@@ -26,7 +26,7 @@ use std::io;
 
 use super::convert::Unconvertible;
 use super::login::AuthTrouble;
-use super::ruling::{Cause, Lot, Others, Scope, Stage, rule};
+use super::ruling::{Blame, Cause, Lot, Others, Scope, Stage, rule};
 use crate::mail::{EnhancedStatus, Host, Outcome, Reply, ReplyClass, Verdict};
 use crate::net::TlsError;
 use crate::smtp::client::{ProtocolError, TransactionReport};
@@ -91,8 +91,8 @@ pub(super) fn of_host(host: &Host, stage: Stage, trouble: &Trouble) -> Outcome {
             reply.as_ref().and_then(Reply::status).map_or(NO_CREDENTIALS, |status| status.with_class(4))
         }
         (Trouble::Protocol(_), _) => GARBAGE,
-        (Trouble::Closed, _) | (Trouble::Io(_) | Trouble::Silent(_), Stage::Mail) => CONNECTION_LOST,
-        (Trouble::Io(_) | Trouble::Silent(_), _) => NO_ANSWER,
+        (Trouble::Io(_) | Trouble::Silent(_), _) if !stage.is_in_transaction() => NO_ANSWER,
+        (Trouble::Closed | Trouble::Io(_) | Trouble::Silent(_), _) => CONNECTION_LOST,
     };
     let reason = match (trouble, stage) {
         (Trouble::Auth(trouble), _) if trouble.reply().is_some() => trouble.to_string(),
@@ -100,23 +100,6 @@ pub(super) fn of_host(host: &Host, stage: Stage, trouble: &Trouble) -> Outcome {
         _ => format!("{doing}: {trouble}"),
     };
     Outcome { verdict: Verdict::Deferred, status, reason, reply, host: Some(host.clone()) }
-}
-
-/// Whose fault it may be that a transaction broke off.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Blame {
-    Host(Outcome),
-    /// The host may be well, and only this message too much for it.
-    HostOrMessage(Outcome),
-}
-
-/// What a connection that broke within a transaction says about the host. One that is silent to MAIL is down; what comes
-/// later may be the message's fault too.
-pub(super) fn blame(host: &Host, report: &TransactionReport, lost: Option<&Trouble>) -> Option<Blame> {
-    let trouble = lost?;
-    let outcome = of_host(host, Stage::Mail, trouble);
-    let is_silent = matches!(trouble, Trouble::Silent(_)) && report.mail.is_none();
-    Some(if is_silent { Blame::Host(outcome) } else { Blame::HostOrMessage(outcome) })
 }
 
 /// What became of one recipient at one host.
@@ -127,6 +110,13 @@ pub(super) enum Fate {
     Elsewhere(Outcome),
     /// The host takes no more in one transaction; the outcome is for him to whom it says so again and again.
     Again(Outcome),
+}
+
+/// A session that ended before its transaction did.
+pub(super) struct Broken {
+    pub stage: Stage,
+    pub blame: Blame,
+    pub outcome: Outcome,
 }
 
 /// A transaction that has ended, one way or another.
@@ -152,6 +142,26 @@ impl Ended<'_> {
         let replies = [&report.mail, &report.data, &report.end];
         let replies = replies.into_iter().chain(&report.recipients).chain(&report.ends);
         replies.flatten().find(|reply| reply.code() == 421)
+    }
+
+    /// How the session broke off; `None`: every reply came that was owed, whatever it says, and none was 421.
+    pub fn broken(&self) -> Option<Broken> {
+        let report = self.report;
+        let recipient = report.recipients.iter().find(|reply| reply.as_ref().is_none_or(|r| r.code() == 421));
+        let steps = [
+            (Stage::Mail, Some(&report.mail)),
+            (Stage::Recipient, recipient),
+            (Stage::Data, Some(&report.data).filter(|_| !report.chunked)),
+        ];
+        let is_end = |reply: &Option<Reply>| reply.as_ref().is_none_or(|reply| reply.code() == 421);
+        let ended_at = steps.into_iter().find(|(_, reply)| reply.is_some_and(is_end));
+        let at_last = if report.dot_sent { Stage::End } else { Stage::Content };
+        let stage = ended_at.map_or(at_last, |(stage, _)| stage);
+        let closed = self.closing().map(|reply| Trouble::Refused(reply.clone()));
+        let trouble = closed.as_ref().or(self.lost)?;
+        let cause = trouble.cause(stage);
+        let blame = rule(stage, Scope::of(stage, cause, false), cause, self.others).blame;
+        Some(Broken { stage, blame, outcome: of_host(self.host, stage, trouble) })
     }
 
     fn fate(&self, index: usize) -> Fate {
@@ -302,7 +312,8 @@ impl Trouble {
     /// Which cause it is, in the table's words.
     fn cause(&self, stage: Stage) -> Cause {
         match self {
-            Self::Io(_) | Self::Closed | Self::Silent(_) => Cause::Lost,
+            Self::Io(_) | Self::Closed => Cause::Lost,
+            Self::Silent(_) => Cause::Silent,
             Self::Protocol(_) => Cause::Nonsense,
             Self::Auth(trouble) => trouble.reply().map_or(Cause::Lacking, |reply| cause(stage, reply)),
             Self::Tls(_) | Self::NoTls(_) => Cause::Lacking,

@@ -26,8 +26,8 @@
 //!   never bounce; the sender hears of it by the delay notice.
 //! - What is no SMTP is temporary: a broken server is mended sooner than a message is written again.
 //! - What is uncertain goes to no other host at once, for it may have been delivered.
-//! - A host has failed where it, and not the message, is the reason: its health hears of that (`route`). A connection that
-//!   dies within a transaction is counted against the message, lest one poisoned message keep a destination asleep.
+//! - The host's health hears of what is its own failure (`route`), and of what may be: a session that breaks off after MAIL
+//!   may be the message's fault, and one poisoned message must not keep a destination asleep. Silence to MAIL is the host's.
 
 /// Where in a session it went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,8 +71,10 @@ pub(super) enum Cause {
     TooMany,
     /// What was said is no SMTP, or not an answer to what was asked.
     Nonsense,
-    /// The connection ended, or no answer came in time.
+    /// The connection ended.
     Lost,
+    /// No answer came in time.
+    Silent,
     /// The host does not offer what is needed.
     Lacking,
 }
@@ -103,8 +105,17 @@ pub(super) enum Lot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ruling {
     pub lot: Lot,
-    /// It is the host's failure.
-    pub host_failed: bool,
+    pub blame: Blame,
+}
+
+/// Whose failure it is, for the host's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Blame {
+    Host,
+    /// The host may be well, and only this message too much for it.
+    HostOrMessage,
+    /// The host has done its duty.
+    NotTheHost,
 }
 
 impl Scope {
@@ -115,9 +126,11 @@ impl Scope {
             (Stage::Connect | Stage::Greeting | Stage::Hello | Stage::StartTls | Stage::Auth, _) => {
                 Self::Host
             }
-            (Stage::Recipient, Cause::Lost | Cause::Nonsense) => Self::Message,
+            // Nothing of the message is known to it but the sender's name.
+            (Stage::Mail, Cause::Silent) => Self::Host,
+            (Stage::Recipient, Cause::Lost | Cause::Silent | Cause::Nonsense) => Self::Message,
             (Stage::Recipient, _) => Self::Recipient,
-            (Stage::End, Cause::Lost | Cause::Nonsense) => Self::Message,
+            (Stage::End, Cause::Lost | Cause::Silent | Cause::Nonsense) => Self::Message,
             (Stage::End, _) if each => Self::Recipient,
             (Stage::Offer | Stage::Mail | Stage::Data | Stage::Content | Stage::End, _) => Self::Message,
         }
@@ -137,10 +150,18 @@ pub(super) fn rule(stage: Stage, scope: Scope, cause: Cause, others: Others) -> 
         (.., Cause::Permanent) => Lot::Bounced,
         (Scope::Recipient, _, Cause::TooMany) => Lot::NextTransaction,
         (.., Cause::Transient | Cause::TooMany) => Lot::Deferred,
-        (_, Stage::End, Cause::Lost | Cause::Nonsense) => Lot::Uncertain,
-        (.., Cause::Lost | Cause::Nonsense) => next_host_or(Lot::Deferred),
+        (_, Stage::End, Cause::Lost | Cause::Silent | Cause::Nonsense) => Lot::Uncertain,
+        (.., Cause::Lost | Cause::Silent | Cause::Nonsense) => next_host_or(Lot::Deferred),
     };
-    Ruling { lot, host_failed: scope == Scope::Host }
+    let blame = match (scope, stage, cause) {
+        (Scope::Host, Stage::Recipient | Stage::Data | Stage::Content | Stage::End, _) => {
+            Blame::HostOrMessage
+        }
+        (Scope::Host, ..) => Blame::Host,
+        (.., Cause::Lost | Cause::Silent | Cause::Nonsense) => Blame::HostOrMessage,
+        _ => Blame::NotTheHost,
+    };
+    Ruling { lot, blame }
 }
 
 impl Stage {
@@ -156,6 +177,10 @@ impl Stage {
                 "transaction"
             }
         }
+    }
+
+    pub fn is_in_transaction(self) -> bool {
+        matches!(self, Self::Mail | Self::Recipient | Self::Data | Self::Content | Self::End)
     }
 
     /// "while connecting": what was being done.
@@ -192,7 +217,7 @@ mod tests {
         Stage::End,
     ];
     const SCOPES: [Scope; 3] = [Scope::Host, Scope::Message, Scope::Recipient];
-    const CAUSES: [Cause; 8] = [
+    const CAUSES: [Cause; 9] = [
         Cause::Permanent,
         Cause::Transient,
         Cause::System,
@@ -200,6 +225,7 @@ mod tests {
         Cause::TooMany,
         Cause::Nonsense,
         Cause::Lost,
+        Cause::Silent,
         Cause::Lacking,
     ];
     const OTHERS: [Others; 3] = [Others::Now, Others::Later, Others::None];
@@ -210,14 +236,14 @@ mod tests {
         match cause {
             Cause::Permanent | Cause::Transient | Cause::System | Cause::Closing | Cause::Nonsense => asks,
             Cause::TooMany => stage == Stage::Recipient,
-            Cause::Lost => stage != Stage::Offer,
+            Cause::Lost | Cause::Silent => stage != Stage::Offer,
             Cause::Lacking => matches!(stage, Stage::Offer | Stage::StartTls | Stage::Auth),
         }
     }
 
     fn table() -> String {
         let mut text = "What a failure means (src/deliver/ruling.rs). The last three columns: another host may try now; one may\n\
-            later; there is no other. A star: the host has failed, and its health hears of it.\n\
+            later; there is no other. The host's health hears of what is its failure (*), and of what may be (?).\n\
             BLESS_RULINGS=1 writes this file; read what has changed.\n\n"
             .to_owned();
         let mut line = |words: [&str; 7]| {
@@ -233,7 +259,11 @@ mod tests {
                 scopes.dedup();
                 for scope in scopes {
                     let rulings = OTHERS.map(|others| rule(stage, scope, cause, others));
-                    let star = if rulings[0].host_failed { "*" } else { "" };
+                    let star = match rulings[0].blame {
+                        Blame::Host => "*",
+                        Blame::HostOrMessage => "?",
+                        Blame::NotTheHost => "",
+                    };
                     let lots = rulings.map(|ruling| format!("{:?}", ruling.lot));
                     let (stage, cause, scope) =
                         (format!("{stage:?}"), format!("{cause:?}"), format!("{scope:?}"));
@@ -261,7 +291,8 @@ mod tests {
                     let ruling = rule(stage, scope, cause, others);
                     let case = format!("{stage:?} {scope:?} {cause:?} {others:?}: {ruling:?}");
                     let is_host = scope == Scope::Host;
-                    assert_eq!(ruling.host_failed, is_host, "{case}");
+                    assert!(!is_host || ruling.blame != Blame::NotTheHost, "{case}");
+                    assert!(ruling.lot != Lot::Bounced || ruling.blame == Blame::NotTheHost, "{case}");
                     match ruling.lot {
                         Lot::NextHost => assert_eq!(others, Others::Now, "{case}"),
                         Lot::NextTransaction => assert_eq!(cause, Cause::TooMany, "{case}"),
