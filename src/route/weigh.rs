@@ -1,7 +1,7 @@
 //! Hosts become hops: each is looked up, and each of its addresses is taken or passed over, with the reason.
 //!
 //! Contract: [`Lookup`]s go in, in the order of preference; [`Weighed`] gathers the hops and beside them every candidate.
-//! Not here: which hosts a destination has (`group`, `mx`), how sick one is (`health`).
+//! Not here: which hosts a destination has (`group`, `mx`), how one is (`health`).
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
