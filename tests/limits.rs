@@ -37,10 +37,7 @@ fn settings(listener: ListenerTls) -> Settings {
     let mut door = ListenerSettings::new("127.0.0.1:25".parse().unwrap());
     door.tls = listener;
     settings.listeners.push(door);
-    let com = Route {
-        domains: vec!["example.com".parse::<DomainPattern>().unwrap()],
-        via: Via::Upstream("main".into()),
-    };
+    let com = Route::new(["example.com".parse::<DomainPattern>().unwrap()], Via::Upstream("main".into()));
     settings.routes = RouteTable { routes: vec![com] };
     settings.route.groups.insert("main".into(), "smtp://192.0.2.10:25?tls=none".parse().unwrap());
     settings

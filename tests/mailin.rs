@@ -72,10 +72,10 @@ async fn between() -> (Relay, SocketAddr, Receiver<Taken>) {
     let upstream = serve(upstream);
     let mut settings = Settings::new("relay.example.org");
     settings.routes = RouteTable { routes: vec![] };
-    settings.routes.routes.push(posthouse::mail::Route {
-        domains: vec!["example.com".parse().unwrap()],
-        via: posthouse::mail::Via::Upstream("main".into()),
-    });
+    settings.routes.routes.push(posthouse::mail::Route::new(
+        ["example.com".parse().unwrap()],
+        posthouse::mail::Via::Upstream("main".into()),
+    ));
     settings.route.groups.insert("main".into(), format!("smtp://{upstream}?tls=none").parse().unwrap());
     let relay = Relay::builder(settings).start().await.unwrap();
     let front = serve(Intake::new(relay.clone()));

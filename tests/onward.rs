@@ -168,10 +168,8 @@ async fn bench_that_answers(
         peers.push(peer);
     }
     let mut settings = Settings::new("relay.example.org");
-    let route = |domain: &str, group: &str| Route {
-        domains: vec![domain.parse().unwrap()],
-        via: Via::Upstream(group.into()),
-    };
+    let route =
+        |domain: &str, group: &str| Route::new([domain.parse().unwrap()], Via::Upstream(group.into()));
     settings.routes = RouteTable { routes: vec![route("example.org", "back"), route("*", "main")] };
     let hosts = [FIRST, SECOND].map(|host| format!("smtp://{host}?tls=none").parse().unwrap());
     settings.route.groups.insert(

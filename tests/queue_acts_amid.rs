@@ -86,7 +86,7 @@ async fn a_message_cancelled_amid_its_delivery_is_not_tried_again() {
 
 /// example.com goes to `main`, all else to `second`, which is `main` of the bench.
 fn two_ways(settings: &mut Settings) {
-    let com = Route { domains: vec!["example.com".parse().unwrap()], via: Via::Upstream("main".into()) };
+    let com = Route::new(["example.com".parse().unwrap()], Via::Upstream("main".into()));
     settings.routes.routes = vec![com];
     settings.routes.routes.extend(RouteTable::all_via("second").routes);
     settings.route.groups.insert("second".into(), "smtp://192.0.2.10:25?tls=none".parse().unwrap());
@@ -273,8 +273,7 @@ async fn success_asked_for_is_told_though_another_part_was_cancelled_and_ended_b
     let relay = bench
         .start_with(|settings| {
             two_ways(settings);
-            let to_sender =
-                Route { domains: vec!["example.org".parse().unwrap()], via: Via::Upstream("other".into()) };
+            let to_sender = Route::new(["example.org".parse().unwrap()], Via::Upstream("other".into()));
             settings.routes.routes.insert(0, to_sender);
             settings.route.groups.insert("main".into(), "smtp://192.0.2.30:25?tls=none".parse().unwrap());
             settings.route.groups.insert("second".into(), "smtp://192.0.2.31:25?tls=none".parse().unwrap());

@@ -125,7 +125,7 @@ impl Bench {
 #[tokio::test(start_paused = true)]
 async fn dead_destinations_do_not_hold_up_the_live_ones_longer_than_stated() {
     let settings = Settings { total: 200, ..Settings::default() };
-    let bench = bench(settings);
+    let bench = bench(settings.clone());
     let dead = (0..DESTINATIONS).filter(|n| n % 3 == 0).count();
     let live = DESTINATIONS - dead;
     let most_that_hang = settings.total * 7 / 8;

@@ -97,7 +97,7 @@ async fn one_failure_notice_for_each_failure_on_a_real_disk() {
     .await;
     let c = Upstream::start(&network, "192.0.2.3:25", &clock, |_, _| Say::Yes).await;
     let mut s = on_disk(folder.path());
-    let route = |d: &str, g: &str| Route { domains: vec![d.parse().unwrap()], via: Via::Upstream(g.into()) };
+    let route = |d: &str, g: &str| Route::new([d.parse().unwrap()], Via::Upstream(g.into()));
     s.routes = RouteTable { routes: vec![route("a.example", "a"), route("b.example", "b"), route("*", "c")] };
     for (g, n) in [("a", 1), ("b", 2), ("c", 3)] {
         s.route.groups.insert(g.into(), format!("smtp://192.0.2.{n}:25?tls=none").parse().unwrap());

@@ -187,10 +187,10 @@ async fn a_message_by_http_goes_where_its_query_or_its_header_says() {
 async fn what_cannot_be_taken_is_refused_with_its_reason_and_stands_in_the_log() {
     let mut ways = Ways::open(|settings| {
         settings.routes = RouteTable { routes: vec![] };
-        settings.routes.routes.push(posthouse::mail::Route {
-            domains: vec!["example.com".parse().unwrap()],
-            via: posthouse::mail::Via::Upstream("main".into()),
-        });
+        settings.routes.routes.push(posthouse::mail::Route::new(
+            ["example.com".parse().unwrap()],
+            posthouse::mail::Via::Upstream("main".into()),
+        ));
     })
     .await;
     let large = format!("{MESSAGE}{}", "x\n".repeat(10_000));

@@ -4,6 +4,7 @@
 //! Not here: what a client may do (`policy`).
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use crate::mail::SessionId;
 use crate::net::TlsFacts;
@@ -17,6 +18,8 @@ pub struct Client {
     pub address: Option<IpAddr>,
     /// The address of the listener that it came to.
     pub listener: Option<SocketAddr>,
+    /// The name of that listener, by which routes know it ([`ListenerSettings::name`](super::ListenerSettings::name)).
+    pub listener_name: Option<Arc<str>>,
     /// What it calls itself in EHLO or HELO.
     pub name: Option<String>,
     /// What TLS negotiated.

@@ -90,7 +90,8 @@ impl Front {
             content.prepend(trace_field.write());
         }
         let (session, user) = (client.session, client.user.clone());
-        let origin = Origin { session, client: client.address, message_id, user, listener: None };
+        let listener = client.listener_name.as_deref().map(str::to_owned);
+        let origin = Origin { session, client: client.address, message_id, user, listener };
         let incoming = Incoming { envelope, origin, content, taken: began.map(|began| now.since(began)) };
         let accepted = self.queue.accept(intake, incoming).await;
         match &accepted {

@@ -1,6 +1,7 @@
 //! What the front door can be told.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -47,6 +48,8 @@ pub enum ListenerAuth {
 /// One listener.
 #[derive(Clone, Debug)]
 pub struct ListenerSettings {
+    /// What routes know it by.
+    pub name: Arc<str>,
     /// Port 0 takes a free one.
     pub address: SocketAddr,
     pub tls: ListenerTls,
@@ -65,9 +68,10 @@ pub struct ListenerSettings {
 }
 
 impl ListenerSettings {
-    /// Without TLS, messages up to 35 MiB, AUTH under TLS where there are users.
+    /// Named after its address, without TLS, messages up to 35 MiB, AUTH under TLS where there are users.
     pub fn new(address: SocketAddr) -> Self {
         Self {
+            name: address.to_string().into(),
             address,
             tls: ListenerTls::None,
             max_connections: None,

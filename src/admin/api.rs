@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::why::{self, Why};
 use super::{messages, watch};
 use crate::clock::Timestamp;
-use crate::mail::{Destination, QueueId};
+use crate::mail::{Destination, DestinationError, QueueId};
 use crate::queue::{DestinationState, Listed, Matching, OperateError};
 use crate::relay::Relay;
 use crate::spool::Quarantined;
@@ -189,10 +189,15 @@ struct Which {
 }
 
 async fn retry_all(State(relay): State<Relay>, which: Result<Query<Which>, QueryRejection>) -> Answer<Done> {
-    let destination = which?.0.destination.map(|text| match text.strip_prefix("mx:") {
-        Some(domain) => Destination::Mx(domain.to_ascii_lowercase()),
-        None => Destination::Upstream(text),
-    });
+    let destination: Option<Destination> = match which?.0.destination {
+        Some(text) => {
+            let destination = text.parse();
+            Some(destination.map_err(|error: DestinationError| {
+                Failure(StatusCode::BAD_REQUEST, format!("{text:?} is no destination: {error}"))
+            })?)
+        }
+        None => None,
+    };
     if let Some(destination) = &destination {
         let there = relay.queue().destinations();
         if there.iter().all(|row| row.destination != destination.to_string()) {

@@ -56,7 +56,10 @@ impl Configuration {
                 ..route::Settings::new(&self.hostname)
             },
             retry: self.retry.schedule(&self.notices),
-            queue: self.delivery.queue(&self.limits, &self.notices),
+            queue: queue::Settings {
+                allowances: Arc::new(self.allowances()),
+                ..self.delivery.queue(&self.limits, &self.notices)
+            },
             deliver: self.delivery.deliver(&self.timeouts),
             notices,
             dns_servers: self.dns.servers.clone(),
@@ -68,6 +71,7 @@ impl Configuration {
             self.tls.as_ref().expect("a listener with TLS needs [tls]").asking(listener.client_certificates)
         };
         accept::ListenerSettings {
+            name: listener.name.as_str().into(),
             address: listener.address,
             tls: match listener.tls {
                 ListenerTls::None => accept::ListenerTls::None,
@@ -80,6 +84,14 @@ impl Configuration {
             proxy: listener.proxy.clone(),
             auth: listener.auth,
             auth_without_tls: listener.auth_without_tls,
+        }
+    }
+
+    fn allowances(&self) -> queue::Allowances {
+        let limited = self.upstreams.iter().filter(|(_, of)| of.allowance != queue::Allowance::default());
+        queue::Allowances {
+            groups: limited.map(|(name, upstream)| (name.clone(), upstream.allowance)).collect(),
+            domains: self.destinations.iter().map(|one| (one.domains.clone(), one.allowance)).collect(),
         }
     }
 
@@ -123,6 +135,8 @@ impl Delivery {
             total: self.total as usize,
             messages: limits.queued_messages as usize,
             notices: notices.rate,
+            rate: self.rate,
+            ..queue::Settings::default()
         }
     }
 
@@ -143,6 +157,6 @@ impl Delivery {
 
 fn group(name: &str, upstream: &Upstream) -> route::Group {
     let credentials = upstream.credentials.clone().map(Arc::new);
-    let terms = route::Terms { group: Some(name.to_owned()), credentials };
+    let terms = route::Terms { group: Some(name.to_owned()), credentials, ..route::Terms::default() };
     route::Group::new(upstream.hosts.clone(), terms)
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::classify::{self, Blame, Fate, Stage};
 use super::connection::{Connection, Opener};
 use super::offer::Offer;
+use super::own_answer;
 use super::pool::Pool;
+use super::redirected::Redirected;
 use super::settings::Settings;
 use crate::clock::{Clock, Timestamp};
 use crate::mail::{Destination, Host, Outcome, Verdict};
@@ -21,6 +23,8 @@ pub enum Report {
     Answered(Vec<(u32, Outcome)>),
     /// Nobody could be reached, or all refuse everyone.
     Unreachable { outcome: Outcome, not_before: Option<Timestamp> },
+    /// Nothing was tried: no connection may be opened before.
+    NotBefore(Timestamp),
 }
 
 /// Whoever carries the mail of one relay out.
@@ -42,6 +46,8 @@ enum AtHost {
     /// A fate for each recipient that it was offered, by his number. Those for whom it had no room wait as if there had
     /// been no attempt.
     Answered(Vec<(u32, Fate)>),
+    /// It was not turned to: no connection may be opened before.
+    NotBefore(Timestamp),
 }
 
 impl Courier {
@@ -59,6 +65,16 @@ impl Courier {
 
     /// Tries the hosts of the job's destination in order.
     pub async fn attempt(&self, job: &Job) -> Report {
+        if let Some(outcome) = own_answer::to(&job.destination) {
+            return Report::Answered(for_all(&job.recipients, &outcome));
+        }
+        match Redirected::of(job) {
+            Some(redirected) => redirected.report(self.carry(redirected.job()).await),
+            None => self.carry(job).await,
+        }
+    }
+
+    async fn carry(&self, job: &Job) -> Report {
         let began = self.clock.now();
         let plan = self.router.plan(&job.destination).await;
         self.tell_route(job, &plan, began);
@@ -81,7 +97,8 @@ impl Courier {
         let mut rest = Rest::default();
         for (index, hop) in plan.hops.iter().enumerate() {
             let began = self.clock.now();
-            let failure = match self.try_hop(hop, job, &waiting).await {
+            let failure = match self.try_hop(hop, job, &waiting, index == 0).await {
+                AtHost::NotBefore(at) => return Report::NotBefore(at),
                 AtHost::Failed(outcome) => outcome,
                 AtHost::Answered(fates) => {
                     answered = true;
@@ -117,8 +134,9 @@ impl Courier {
         Report::Answered(outcomes)
     }
 
-    /// Offers the message to one host: over a connection that is open already, or a new one.
-    async fn try_hop(&self, hop: &NextHop, job: &Job, recipients: &[u32]) -> AtHost {
+    /// Offers the message to one host: over a connection that is open already, or a new one, if one may be opened. Only
+    /// the first host of an attempt asks for that.
+    async fn try_hop(&self, hop: &NextHop, job: &Job, recipients: &[u32], first: bool) -> AtHost {
         let pass = match self.router.admit(hop) {
             Ok(pass) => pass,
             Err(outcome) => return AtHost::Failed(outcome),
@@ -128,6 +146,15 @@ impl Courier {
             if let Some(result) = self.offer(connection, job, recipients, true, &pass).await {
                 return result;
             }
+        }
+        match &job.permits {
+            Some(permits) if first => {
+                if let Err(at) = permits.may_connect() {
+                    return AtHost::NotBefore(at);
+                }
+            }
+            Some(permits) => permits.connects(),
+            None => {}
         }
         let opener = Opener {
             network: &self.network,

@@ -88,8 +88,9 @@ pub(super) enum Trouble {
     Protocol(#[from] ProtocolError),
     #[error(transparent)]
     Tls(#[from] TlsError),
-    #[error("it does not offer STARTTLS, and tls=required or tls=verified is configured for it")]
-    NoTls,
+    /// With who demands it.
+    #[error("it does not offer STARTTLS, and {0}")]
+    NoTls(&'static str),
     #[error("it offers neither AUTH PLAIN nor AUTH LOGIN, and a username is configured for it")]
     NoAuth,
     /// A reply that ends the session before any transaction.
@@ -126,7 +127,7 @@ pub(super) fn of_host(host: &Host, stage: Stage, trouble: &Trouble) -> Outcome {
     let status = match (trouble, stage) {
         (Trouble::Refused(reply), Stage::Auth) => reply.status().map_or(NO_CREDENTIALS, |s| s.with_class(4)),
         (Trouble::Refused(reply), _) => reply.status().map_or(NO_ANSWER, |status| status.with_class(4)),
-        (Trouble::Tls(_) | Trouble::NoTls, _) => NO_SECURITY,
+        (Trouble::Tls(_) | Trouble::NoTls(_), _) => NO_SECURITY,
         (Trouble::NoAuth, _) => NO_CREDENTIALS,
         (Trouble::Protocol(_), _) => GARBAGE,
         (Trouble::Closed, _) | (Trouble::Io(_) | Trouble::Silent(_), Stage::Transaction) => CONNECTION_LOST,

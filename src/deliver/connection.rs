@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::classify::{Stage, Trouble};
 use super::settings::Timeouts;
-use crate::net::{ClientTls, Network, Stream, TlsCheck};
+use crate::net::{ClientTls, Network, Stream};
 use crate::route::{NextHop, Security};
 use crate::smtp::client::{
     Client, ClientSettings, Extensions, Step, Transaction, TransactionReport, Waiting,
@@ -54,20 +54,22 @@ impl Opener<'_> {
     }
 
     async fn open_with(&self, hop: &NextHop, tls_if_offered: bool) -> Result<Connection, (Stage, Trouble)> {
-        let connect = self.network.connect(hop.address, self.timeouts.connect);
+        let source = hop.terms.source_towards(hop.address.ip());
+        let connect = self.network.connect_from(hop.address, source, self.timeouts.connect);
         let mut stream = connect.await.map_err(|error| (Stage::Connect, Trouble::Io(error)))?;
-        if let Security::Implicit { verified } = hop.security {
-            stream = self.handshake(stream, hop, verified).await?;
+        if let Security::Implicit { .. } = hop.security {
+            stream = self.handshake(stream, hop).await?;
         }
         let client = Client::new(ClientSettings { hostname: self.hostname.to_owned() });
         let mut connection =
             Connection { client, stream, hop: hop.clone(), timeouts: self.timeouts, used: 0 };
         connection.until_ready(Stage::Greeting).await?;
+        let offered = connection.client.extensions().starttls;
         let wants_tls = match hop.security {
             Security::None | Security::Implicit { .. } => false,
-            Security::Opportunistic => tls_if_offered && connection.client.extensions().starttls,
-            Security::Required | Security::Verified if connection.client.extensions().starttls => true,
-            Security::Required | Security::Verified => return Err((Stage::StartTls, Trouble::NoTls)),
+            Security::Opportunistic => tls_if_offered && offered,
+            _ if offered => true,
+            _ => return Err((Stage::StartTls, Trouble::NoTls(hop.security.demanded_by()))),
         };
         if wants_tls {
             connection = self.start_tls(connection).await?;
@@ -86,22 +88,17 @@ impl Opener<'_> {
             other => return Err((Stage::StartTls, unexpected(other))),
         }
         let Connection { client, stream, hop, timeouts, used } = connection;
-        let verified = hop.security == Security::Verified;
-        let stream = self.handshake(stream, &hop, verified).await?;
+        let stream = self.handshake(stream, &hop).await?;
         let mut connection = Connection { client, stream, hop, timeouts, used };
         connection.client.tls_started();
         connection.until_ready(Stage::Hello).await?;
         Ok(connection)
     }
 
-    async fn handshake(
-        &self,
-        stream: Stream,
-        hop: &NextHop,
-        verified: bool,
-    ) -> Result<Stream, (Stage, Trouble)> {
-        let check = if verified { TlsCheck::Verified } else { TlsCheck::Opportunistic };
-        let started = stream.start_tls_client(self.tls, check, &hop.host, self.timeouts.connect).await;
+    async fn handshake(&self, stream: Stream, hop: &NextHop) -> Result<Stream, (Stage, Trouble)> {
+        let tls = hop.terms.tls.as_ref().unwrap_or(self.tls);
+        let started =
+            stream.start_tls_client(tls, hop.security.check(), &hop.host, self.timeouts.connect).await;
         started.map_err(|error| (Stage::StartTls, Trouble::Tls(error)))
     }
 }

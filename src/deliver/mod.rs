@@ -18,8 +18,10 @@ mod attempt;
 mod classify;
 mod connection;
 mod offer;
+mod own_answer;
 mod pool;
 mod probe;
+mod redirected;
 mod settings;
 mod submit;
 

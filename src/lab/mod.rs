@@ -17,4 +17,4 @@ mod world;
 pub use crate::route::Zone;
 pub use script::{Rule, Script};
 pub use upstream::{Asked, Offers, OnPortError, REMEMBERED_MAX, Received, Upstream};
-pub use world::{Ended, FRIDAY_NOON, SendError, Story, World, WorldBuilder};
+pub use world::{Demands, Ended, FRIDAY_NOON, SendError, Story, World, WorldBuilder};

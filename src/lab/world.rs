@@ -43,11 +43,14 @@ use crate::mail::{
 use crate::net::{MemoryNetwork, Network};
 use crate::queue::{Listed, Matching};
 use crate::relay::{Keep, Relay, Settings, StartError, SubmitError, Track};
-use crate::route::{Group, Zone};
+use crate::route::{Credentials, Group, Terms, UpstreamHost, UpstreamTls, Zone};
 use crate::tracking::Event;
 
 /// 2026-11-20T12:00:00Z, a Friday: the weekend lies ahead.
 pub const FRIDAY_NOON: Timestamp = Timestamp::from_millis(1_795_176_000_000);
+
+/// With it the relay logs in; every password is right at a lab's upstream.
+const PASSWORD: &str = "a password for the lab";
 
 /// The group of the upstreams that stand in for each other.
 const GROUP: &str = "upstreams";
@@ -110,6 +113,17 @@ struct Planned {
     offers: Offers,
     /// None for an upstream that stands in for the others.
     domains: Vec<DomainPattern>,
+    demands: Demands,
+}
+
+/// What the relay demands of an upstream, and how it logs in there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Demands {
+    /// Without it STARTTLS is used where the upstream offers it.
+    pub tls: Option<UpstreamTls>,
+    /// The relay logs in as this user, with a password of the lab's. Of upstreams that stand in for each other the first
+    /// one's holds for all.
+    pub username: Option<String>,
 }
 
 impl WorldBuilder {
@@ -155,7 +169,8 @@ impl WorldBuilder {
         script: impl IntoIterator<Item = Rule>,
     ) -> Self {
         let rules = script.into_iter().collect();
-        self.upstreams.push(Planned { name: name.to_owned(), address, rules, offers, domains: Vec::new() });
+        let (name, domains, demands) = (name.to_owned(), Vec::new(), Demands::default());
+        self.upstreams.push(Planned { name, address, rules, offers, domains, demands });
         self
     }
 
@@ -164,10 +179,22 @@ impl WorldBuilder {
     /// # Panics
     /// When no upstream of this name has been added.
     pub fn only_for(mut self, name: &str, domains: impl IntoIterator<Item = DomainPattern>) -> Self {
-        let planned = self.upstreams.iter_mut().find(|planned| planned.name == name);
-        let planned = planned.unwrap_or_else(|| panic!("no upstream is called {name:?}"));
-        planned.domains = domains.into_iter().collect();
+        self.planned(name).domains = domains.into_iter().collect();
         self
+    }
+
+    /// What the relay demands of this upstream, where mail goes straight to it.
+    ///
+    /// # Panics
+    /// When no upstream of this name has been added.
+    pub fn demanding(mut self, name: &str, demands: Demands) -> Self {
+        self.planned(name).demands = demands;
+        self
+    }
+
+    fn planned(&mut self, name: &str) -> &mut Planned {
+        let planned = self.upstreams.iter_mut().find(|planned| planned.name == name);
+        planned.unwrap_or_else(|| panic!("no upstream is called {name:?}"))
     }
 
     /// Starts the upstreams, then the relay.
@@ -204,7 +231,7 @@ fn route(planned: &[Planned], settings: &mut Settings) {
         planned.iter().partition(|planned| !planned.domains.is_empty());
     for planned in own {
         let via = Via::Upstream(planned.name.clone());
-        settings.routes.routes.push(Route { domains: planned.domains.clone(), via });
+        settings.routes.routes.push(Route::new(planned.domains.iter().cloned(), via));
         settings.route.groups.insert(planned.name.clone(), group(&[planned]));
     }
     if !shared.is_empty() {
@@ -214,18 +241,22 @@ fn route(planned: &[Planned], settings: &mut Settings) {
             name.push('+');
         }
         let via = Via::Upstream(name.clone());
-        settings.routes.routes.push(Route { domains: vec![DomainPattern::All], via });
+        settings.routes.routes.push(Route::new([DomainPattern::All], via));
         settings.route.groups.insert(name, group(&shared));
     }
 }
 
 fn group(planned: &[&Planned]) -> Group {
-    let url = |planned: &&Planned| {
-        let tls = if planned.offers.starttls { "opportunistic" } else { "none" };
-        format!("smtp://{}?tls={tls}", planned.address)
+    let host = |planned: &&Planned| {
+        let url = format!("smtp://{}", planned.address);
+        let mut host: UpstreamHost = url.parse().expect("an address with a port makes a URL");
+        let offered = if planned.offers.starttls { UpstreamTls::Opportunistic } else { UpstreamTls::None };
+        host.tls = Some(planned.demands.tls.unwrap_or(offered));
+        host
     };
-    let urls: Vec<String> = planned.iter().map(url).collect();
-    urls.join(" ").parse().expect("an address with a port makes a URL")
+    let username = planned.iter().find_map(|planned| planned.demands.username.clone());
+    let credentials = username.map(|username| Arc::new(Credentials { username, password: PASSWORD.into() }));
+    Group::new(planned.iter().map(host).collect(), Terms { credentials, ..Terms::default() })
 }
 
 /// A world under test.

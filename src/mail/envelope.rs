@@ -180,6 +180,12 @@ impl OriginalRecipient {
     /// The address type of addresses in UTF-8.
     pub const UTF8: &str = "utf-8";
 
+    /// An address as whoever sends to it would name it.
+    pub fn of(address: &Address) -> Self {
+        let address_type = if address.is_ascii() { "rfc822" } else { Self::UTF8 };
+        Self { address_type: address_type.to_owned(), address: address.to_string() }
+    }
+
     /// Whether the address is of type `utf-8`.
     pub fn is_utf8(&self) -> bool {
         self.address_type.eq_ignore_ascii_case(Self::UTF8)

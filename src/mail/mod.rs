@@ -7,6 +7,8 @@
 mod address;
 mod address_pattern;
 mod content;
+mod destination;
+mod domain_pattern;
 mod envelope;
 mod hidden;
 mod id;
@@ -19,6 +21,8 @@ mod unitext;
 pub use address::{Address, AddressError, ReversePath};
 pub use address_pattern::{AddressPattern, AddressPatternError, SenderPattern, SenderPatternError};
 pub use content::Content;
+pub use destination::{Destination, DestinationError};
+pub use domain_pattern::{DomainPattern, DomainPatternError};
 pub use envelope::{
     BodyType, ByMode, DeliverBy, Envelope, Notify, Origin, OriginalRecipient, OriginalRecipientError,
     Recipient, Ret, decode_xtext, encode_xtext,
@@ -26,7 +30,7 @@ pub use envelope::{
 pub use hidden::is_hidden;
 pub use id::{ParseIdError, QueueId, Receipt, SessionId};
 pub use outcome::{Host, Outcome, Verdict};
-pub use reply::{EnhancedStatus, EnhancedStatusError, Reply, ReplyClass};
-pub use route_table::{Destination, DomainPattern, DomainPatternError, Route, RouteTable, Via};
+pub use reply::{EnhancedStatus, EnhancedStatusError, Reply, ReplyClass, ReplyError};
+pub use route_table::{Route, RouteTable, SenderDomain, SenderDomainError, Via};
 pub use source::Source;
 pub use unitext::{decode_unitext, encode_unitext};

@@ -104,7 +104,7 @@ pub enum ReplyClass {
 /// A server's reply, as it was written: the code once, and the text of each line without the code.
 ///
 /// The enhanced status code, where there is one, stands at the start of the first line's text and is read from there.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Reply {
     code: u16,
     lines: Vec<String>,
@@ -151,6 +151,25 @@ impl Reply {
     }
 }
 
+/// A text that is no reply of one line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a reply of one line, such as \"450 4.2.1 Mailbox busy\"")]
+pub struct ReplyError;
+
+/// From one line, as [`fmt::Display`] writes it: a code from 200 to 599, a blank, and printable text.
+impl FromStr for Reply {
+    type Err = ReplyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (code, text) = text.split_once(' ').ok_or(ReplyError)?;
+        let code: u16 = code.parse().ok().filter(|_| code.len() == 3).ok_or(ReplyError)?;
+        if !(200..600).contains(&code) || text.trim().is_empty() || text.contains(char::is_control) {
+            return Err(ReplyError);
+        }
+        Ok(Self::new(code, None, text))
+    }
+}
+
 /// One line, as people quote replies: `451 4.7.1 try later`; lines of a longer reply are joined by a blank.
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -183,6 +202,18 @@ mod tests {
         assert_eq!(status(250, "2.1.5 ok").as_deref(), Some("2.1.5"));
         for bad in ["4.7", "4.7.1.1", "3.7.1", "4.7.x", "4.7.1000", "4..1", "04.7.1"] {
             assert!(bad.parse::<EnhancedStatus>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_reply_of_one_line_is_read_back_as_it_is_quoted() {
+        let reply: Reply = "450 4.2.1 Mailbox busy".parse().unwrap();
+        assert_eq!((reply.code(), reply.status()), (450, Some(EnhancedStatus::new(4, 2, 1))));
+        assert_eq!(reply.to_string(), "450 4.2.1 Mailbox busy");
+        for bad in
+            ["", "450", "450 ", "45 x", "0450 x", "+50 x", "199 x", "600 x", "450-more", "450 a\r\n250 b"]
+        {
+            assert_eq!(bad.parse::<Reply>(), Err(ReplyError), "{bad:?}");
         }
     }
 

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::{Envelope, Origin};
+use super::{Envelope, Origin, ReversePath};
 
 /// What routes look at besides the recipient.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,11 +21,16 @@ pub struct Source<'a> {
 
 impl<'a> Source<'a> {
     pub fn of(envelope: &'a Envelope, origin: &'a Origin) -> Self {
-        let sender = envelope.reverse_path.address().map(|address| address.ascii_domain());
+        Self::new(&envelope.reverse_path, origin.user.as_deref(), origin.listener.as_deref())
+    }
+
+    /// Of a message that is on its way in.
+    pub fn new(reverse_path: &'a ReversePath, user: Option<&'a str>, listener: Option<&'a str>) -> Self {
+        let sender = reverse_path.address().map(|address| address.ascii_domain());
         Self {
             sender: sender.map(lower_case),
-            user: origin.user.as_deref().map(Cow::Borrowed),
-            listener: origin.listener.as_deref().map(Cow::Borrowed),
+            user: user.map(Cow::Borrowed),
+            listener: listener.map(Cow::Borrowed),
         }
     }
 

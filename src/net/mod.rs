@@ -23,6 +23,6 @@ pub use memory::{MemoryNetwork, Weather};
 pub use network::{BindError, Network};
 pub use stream::Stream;
 pub use tls::{
-    AskForCertificate, Authorities, CertificateError, ClientCertificate, ClientCertificates, ClientTls,
-    ServerTls, ShownCertificate, TlsCheck, TlsError, TlsFacts,
+    AskForCertificate, Authorities, CertificateError, ClientCertificate, ClientCertificates, ClientPair,
+    ClientTls, ServerTls, ShownCertificate, TlsCheck, TlsError, TlsFacts, Tlsa, TlsaSet,
 };

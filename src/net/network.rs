@@ -61,9 +61,25 @@ impl Network {
     ///
     /// The kinds of error are the system's: `ConnectionRefused`, `HostUnreachable`, `NetworkUnreachable`, `TimedOut`.
     pub async fn connect(&self, to: SocketAddr, timeout: Duration) -> io::Result<Stream> {
+        self.connect_from(to, None, timeout).await
+    }
+
+    /// The same from this address of ours, where one is given; it must be of the family of `to`. An address that is not
+    /// ours is `AddrNotAvailable`, with a text that says so.
+    ///
+    /// In memory there is nobody to see it: every address is ours there.
+    pub async fn connect_from(
+        &self,
+        to: SocketAddr,
+        source: Option<IpAddr>,
+        timeout: Duration,
+    ) -> io::Result<Stream> {
         match self {
             Self::System => {
-                let socket = within(timeout, TcpStream::connect(to)).await?;
+                let socket = match source {
+                    None => within(timeout, TcpStream::connect(to)).await?,
+                    Some(source) => within(timeout, bound(source)?.connect(to)).await?,
+                };
                 Stream::from_tcp(socket, to)
             }
             Self::Memory(network) => within(timeout, network.connect(to)).await,
@@ -94,6 +110,29 @@ impl Network {
             Self::Memory(_) => false,
         }
     }
+
+    /// Whether this machine knows any way to `ip`; where there is none, a connection would fail at once. Nothing is sent.
+    pub fn has_route(&self, ip: IpAddr) -> bool {
+        match self {
+            Self::System => source_towards(ip.to_canonical()).is_ok(),
+            Self::Memory(_) => true,
+        }
+    }
+}
+
+/// A socket that will connect from `source`, on any port.
+fn bound(source: IpAddr) -> io::Result<TcpSocket> {
+    let socket = if source.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.bind(SocketAddr::new(source, 0)).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrNotAvailable => {
+            let text = format!(
+                "{source} is no address of this machine, and source_address names it (`ip address` lists them)"
+            );
+            io::Error::new(error.kind(), text)
+        }
+        _ => error,
+    })?;
+    Ok(socket)
 }
 
 fn source_towards(ip: IpAddr) -> io::Result<IpAddr> {
@@ -169,6 +208,21 @@ mod tests {
         drop(listener);
         let error = Network::System.connect(at, LIMIT).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[tokio::test]
+    async fn connects_from_the_address_that_is_named_and_says_so_when_it_is_not_ours() {
+        let mut listener = Network::System.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let at = listener.local_addr();
+        let source: IpAddr = "127.0.0.9".parse().unwrap();
+        let (near, far) =
+            tokio::join!(Network::System.connect_from(at, Some(source), LIMIT), listener.accept());
+        near.unwrap();
+        assert_eq!(far.unwrap().1.ip(), source);
+        let foreign = Some("192.0.2.5".parse().unwrap());
+        let error = Network::System.connect_from(at, foreign, LIMIT).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
+        assert!(error.to_string().starts_with("192.0.2.5 is no address of this machine"), "{error}");
     }
 
     #[test]

@@ -88,9 +88,9 @@ impl Stream {
         timeout: Duration,
     ) -> Result<Stream, TlsError> {
         let peer = self.peer;
-        let channel = tls.handshake(self.clear()?, check, name, peer.ip(), timeout).await?;
-        let facts =
-            TlsFacts::of(channel.get_ref().1, check == TlsCheck::Verified).of_server(channel.get_ref().1);
+        let channel = tls.handshake(self.clear()?, &check, name, peer.ip(), timeout).await?;
+        let verified = check != TlsCheck::Opportunistic;
+        let facts = TlsFacts::of(channel.get_ref().1, verified).of_server(channel.get_ref().1);
         Ok(Self { channel: Channel::TlsClient(Box::new(channel)), peer, tls: Some(Box::new(facts)) })
     }
 

@@ -156,6 +156,8 @@ pub(super) fn limits(settings: Settings, rules: &dyn Rules) -> Limits {
         total: settings.total,
         messages: settings.messages,
         notices: settings.notices,
+        deliveries: settings.rate,
+        allowances: settings.allowances,
     }
 }
 

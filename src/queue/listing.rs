@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::deadlines::Deadline;
 use super::progress::{aged_from, is_waiting, last_outcome};
+use super::rein::Slowed;
 use super::rules::destination_of;
 use super::schedule::Retry;
 use super::settle::returns_at;
@@ -91,6 +92,18 @@ pub struct DestinationState {
     pub delivering: u32,
     /// Deliveries that may run at once now.
     pub window: u32,
+    /// How many may ever.
+    #[serde(default)]
+    pub window_max: u32,
+    /// How many may begin in a time, where that is configured: `100/min`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<String>,
+    /// How many connections may be opened in a time, where that is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_rate: Option<String>,
+    /// What it has told of its own limits, while that holds it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slowed: Option<SlowedState>,
     /// Since when it cannot be reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asleep_since: Option<Timestamp>,
@@ -98,6 +111,19 @@ pub struct DestinationState {
     pub next_probe: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// A destination has asked for less, and gets it until a while after it has stopped asking.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlowedState {
+    /// Since its first complaint.
+    pub since: Timestamp,
+    /// Nothing begins before.
+    pub until: Timestamp,
+    /// How often a delivery may begin after that: `1 in 2s`.
+    pub rate: String,
+    /// What it said last.
+    pub reason: String,
 }
 
 /// Which messages to list. All that is given must hold; texts match anywhere, in any case of letters.
@@ -234,11 +260,22 @@ impl Queue {
     /// Every destination that something waits for, by name.
     pub fn destinations(&self) -> Vec<DestinationState> {
         let state = self.inner.state();
+        let now = self.inner.clock.now();
+        let slowed = |slowed: &Slowed| SlowedState {
+            since: slowed.since,
+            until: slowed.until,
+            rate: slowed.rate().to_string(),
+            reason: slowed.outcome.to_string(),
+        };
         let row = |line: &super::line::Line| DestinationState {
             destination: line.destination().to_string(),
             waiting: line.waiting() as u64,
             delivering: line.in_flight(),
             window: line.window(),
+            window_max: line.limits().window_max,
+            rate: line.limits().messages.map(|rate| rate.to_string()),
+            connection_rate: line.limits().connections.map(|rate| rate.to_string()),
+            slowed: line.slowed(now).map(slowed),
             asleep_since: line.sleep().map(|sleep| sleep.since),
             next_probe: line.sleep().map(|sleep| sleep.until),
             reason: line.sleep().map(|sleep| sleep.outcome.to_string()),

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use super::allowance::Allowances;
 use super::pace::Rate;
 use super::schedule::Retry;
-use crate::mail::{Destination, Envelope, Recipient, Source};
+use crate::mail::{Address, Destination, Envelope, Recipient, Source};
 use crate::spool::{Progress, Stored};
 
 /// What the queue lets run at once, and hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// To one destination, once its window has opened; at least 1.
     pub per_destination: u32,
@@ -20,11 +21,22 @@ pub struct Settings {
     /// How fast notices are written, and messages given up, together, whatever falls due at once. After a quiet time one
     /// second's worth goes at once.
     pub notices: Rate,
+    /// Messages begun to all destinations together; `None`: as fast as it goes.
+    pub rate: Option<Rate>,
+    /// What is configured for single destinations.
+    pub allowances: Arc<Allowances>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { per_destination: 20, total: 200, messages: 2_000_000, notices: Rate::per_second(100) }
+        Self {
+            per_destination: 20,
+            total: 200,
+            messages: 2_000_000,
+            notices: Rate::per_second(100),
+            rate: None,
+            allowances: Arc::default(),
+        }
     }
 }
 
@@ -34,6 +46,11 @@ pub trait Rules: Send + Sync {
     /// Where the mail for a domain, in A-labels, goes that came from there. One without a route still has a destination: one
     /// that says so.
     fn destination(&self, domain: &str, source: &Source<'_>) -> Destination;
+
+    /// The one address that this mail goes to in place of its own; `None`: to its own.
+    fn redirect(&self, _domain: &str, _source: &Source<'_>) -> Option<Address> {
+        None
+    }
 
     /// The schedule.
     fn retry(&self) -> Arc<Retry>;
@@ -62,4 +79,19 @@ pub(super) fn destination_of(
             rules.destination(&recipient.address.ascii_domain(), &source)
         }
     }
+}
+
+/// The one address that the mail of this recipient goes to in place of his own. What an operator sends another way goes
+/// where its sender wanted it.
+pub(super) fn redirect_of(
+    rules: &dyn Rules,
+    stored: &Stored,
+    progress: &Progress,
+    recipient: &Recipient,
+) -> Option<Address> {
+    if progress.resubmitted.as_ref().is_some_and(|resubmitted| resubmitted.via.is_some()) {
+        return None;
+    }
+    let source = Source::of(&stored.envelope, &stored.origin);
+    rules.redirect(&recipient.address.ascii_domain(), &source)
 }

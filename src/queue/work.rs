@@ -13,13 +13,14 @@ use super::intake::message;
 use super::lines::LineId;
 use super::owed::Owed;
 use super::parked::Parked;
+use super::permits::Permits;
 use super::progress::is_waiting;
-use super::rules::destination_of;
+use super::rules::{destination_of, redirect_of};
 use super::settle::Slumber;
 use super::task::{Duty, Taken, Task};
 use super::{Dispatch, Inner, Open, State};
 use crate::clock::Timestamp;
-use crate::mail::{Content, Destination, Outcome, QueueId};
+use crate::mail::{Address, Content, Destination, Outcome, QueueId};
 use crate::spool::{Durability, LoadError, Stored};
 use crate::tracking::Message;
 
@@ -138,9 +139,13 @@ pub struct Job {
     pub message: Arc<Stored>,
     /// Which of the message's recipients this delivery is for.
     pub recipients: Vec<u32>,
+    /// The one address that the message goes to for all of them, in place of their own.
+    pub redirect: Option<Address>,
     /// The number of this attempt, beginning with 1.
     pub attempt: u32,
     pub content: Content,
+    /// Leave to open connections; `None`: there is no limit to them.
+    pub permits: Option<Permits>,
 }
 
 impl Job {
@@ -189,6 +194,7 @@ impl Delivery {
         let inner = &self.lease.inner;
         let now = inner.clock.now();
         let mut state = inner.state();
+        let counted = state.ledger.lines.get(self.line).counts_connections();
         let open = state.open(self.lease.id).1?;
         let waiting = std::iter::zip(&open.stored.envelope.recipients, &open.progress.recipients).enumerate();
         let mut mine: Vec<(Option<Timestamp>, u32)> = waiting
@@ -203,15 +209,27 @@ impl Delivery {
         // that was set, takes the first of them.
         mine.sort_unstable();
         let until = mine.first()?.0.max(Some(now));
-        let due = mine.iter().filter(|(next, _)| self.hastened || *next <= until).map(|(_, index)| *index);
-        let recipients: Vec<u32> = due.take(RECIPIENTS_OF_ONE_TRANSACTION).collect();
+        let mut due =
+            mine.iter().filter(|(next, _)| self.hastened || *next <= until).map(|(_, index)| *index);
+        let redirect_of = |index: u32| {
+            let recipient = &open.stored.envelope.recipients[index as usize];
+            redirect_of(&*inner.rules, &open.stored, &open.progress, recipient)
+        };
+        let first = due.next()?;
+        let redirect = redirect_of(first);
+        // However many are sent to one address in place of their own, it gets the message once.
+        let most = if redirect.is_some() { usize::MAX } else { RECIPIENTS_OF_ONE_TRANSACTION };
+        let alike = due.filter(|index| redirect_of(*index) == redirect);
+        let recipients: Vec<u32> = std::iter::once(first).chain(alike).take(most).collect();
         let made = recipients.iter().map(|index| open.progress.recipients[*index as usize].attempts).max()?;
         Some(Job {
             destination: self.destination.clone(),
             message: Arc::clone(&open.stored),
             recipients,
+            redirect,
             attempt: made + 1,
             content,
+            permits: counted.then(|| Permits::new(inner, self.line)),
         })
     }
 
@@ -239,6 +257,14 @@ impl Delivery {
     ) -> Option<Slumber> {
         self.settled = true;
         self.lease.inner.unreachable(self.lease.id, self.line, job, outcome, not_before, taken).await
+    }
+
+    /// The attempt was not made: it would have had to open a connection, and none may be opened before `until`
+    /// ([`Permits`]). The message waits as before.
+    pub fn put_off(mut self, until: Timestamp) {
+        self.settled = true;
+        let now = self.lease.inner.clock.now();
+        self.lease.inner.state().ledger.put_off(self.lease.id, self.line, until, now);
     }
 
     /// Nothing of the message is for this destination any more: cancelled, or routed elsewhere meanwhile.

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, RwLock};
 
-use crate::mail::{Destination, Envelope, Recipient, RouteTable, Source};
+use crate::mail::{Address, Destination, Envelope, Recipient, RouteTable, Source};
 use crate::notice;
 use crate::queue::Rules;
 use crate::queue::schedule::Retry;
@@ -41,6 +41,10 @@ impl Rules for Answers {
         self.routes()
             .destination(domain, source)
             .unwrap_or_else(|| Destination::Upstream(NO_ROUTE.to_owned()))
+    }
+
+    fn redirect(&self, domain: &str, source: &Source<'_>) -> Option<Address> {
+        self.routes().redirect(domain, source).cloned()
     }
 
     fn retry(&self) -> Arc<Retry> {

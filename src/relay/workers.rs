@@ -77,6 +77,7 @@ impl Workers {
                     self.router.destination_slept(&job.destination, &asleep(slumber), &outcome);
                 }
             }
+            Report::NotBefore(at) => delivery.put_off(at),
         }
     }
 

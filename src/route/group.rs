@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::plan::{Security, Terms};
+use super::plan::{Protocol, Terms};
+use super::security::Security;
 use super::upstream_url::{Scheme, UpstreamHost, UpstreamHostError, UpstreamTls};
 use super::weigh::Lookup;
 
@@ -43,10 +44,10 @@ impl Group {
         let tls = host.tls.unwrap_or_else(|| host.default_tls(self.terms.credentials.is_some()));
         match (host.scheme, tls) {
             (Scheme::Smtps, tls) => Security::Implicit { verified: tls == UpstreamTls::Verified },
-            (Scheme::Smtp, UpstreamTls::None) => Security::None,
-            (Scheme::Smtp, UpstreamTls::Opportunistic) => Security::Opportunistic,
-            (Scheme::Smtp, UpstreamTls::Required) => Security::Required,
-            (Scheme::Smtp, UpstreamTls::Verified) => Security::Verified,
+            (_, UpstreamTls::None) => Security::None,
+            (_, UpstreamTls::Opportunistic) => Security::Opportunistic,
+            (_, UpstreamTls::Required) => Security::Required,
+            (_, UpstreamTls::Verified) => Security::Verified,
         }
     }
 
@@ -56,7 +57,12 @@ impl Group {
             host: host.host.clone(),
             port: host.port,
             preference: place as u16,
+            protocol: match host.scheme {
+                Scheme::Smtp | Scheme::Smtps => Protocol::Smtp,
+                Scheme::Lmtp => Protocol::Lmtp,
+            },
             security: self.security(host),
+            terms: Arc::clone(&self.terms),
         };
         self.hosts.iter().enumerate().map(lookup).collect()
     }

@@ -8,6 +8,7 @@
 //! Not here: SMTP; the queue's timer of a destination, of which there is one; connections.
 //! RFC 5321 section 5, RFC 7505 (null MX), RFC 3463.
 
+mod abreast;
 mod breaker;
 mod group;
 mod health;
@@ -17,7 +18,10 @@ mod names;
 mod outage;
 mod pass;
 mod plan;
+mod refuse;
 mod router;
+mod security;
+mod survey;
 mod system_names;
 mod upstream_url;
 mod weigh;
@@ -26,11 +30,13 @@ mod zone;
 pub use group::{Credentials, Group, Settings};
 pub use health::{HostCondition, HostState, UpstreamState};
 pub use memory::Memory;
-pub use names::{NameError, Names};
+pub use names::{Answer, Found, NameError, Names};
 pub use outage::{Asleep, Outage, OutageKind, WhichOutages};
 pub use pass::Pass;
-pub use plan::{Candidate, Decision, NextHop, Plan, Protocol, Security, Terms, Unroutable};
+pub use plan::{Candidate, Decision, NextHop, Plan, Protocol, Terms, Unroutable};
 pub use router::Router;
+pub use security::Security;
+pub use survey::{Asked, Said, Survey};
 pub use system_names::{NamesError, SystemNames};
 pub use upstream_url::{Scheme, UpstreamHost, UpstreamHostError, UpstreamTls};
 pub use zone::Zone;

@@ -5,24 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::Credentials;
+use super::security::Security;
 use crate::clock::Timestamp;
 use crate::mail::Outcome;
-
-/// How much TLS there must be on a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Security {
-    None,
-    /// STARTTLS where it is offered, with any certificate (RFC 7435).
-    Opportunistic,
-    /// STARTTLS or nothing is sent; any certificate.
-    Required,
-    /// STARTTLS, with a valid certificate for the host's name.
-    Verified,
-    /// TLS from the first octet.
-    Implicit {
-        verified: bool,
-    },
-}
+use crate::net::ClientTls;
 
 /// What is spoken with a host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -39,6 +25,17 @@ pub struct Terms {
     /// The group's name; none for MX hosts.
     pub group: Option<String>,
     pub credentials: Option<Arc<Credentials>>,
+    /// Authorities of its own, and what we show of ourselves; the relay's own side of TLS where nothing is said.
+    pub tls: Option<ClientTls>,
+    /// Where connections come from, one address of each family; the system chooses for a family that has none.
+    pub source_addresses: Vec<IpAddr>,
+}
+
+impl Terms {
+    /// The address of ours from which to connect there, where one is named.
+    pub fn source_towards(&self, to: IpAddr) -> Option<IpAddr> {
+        self.source_addresses.iter().copied().find(|source| source.is_ipv4() == to.is_ipv4())
+    }
 }
 
 /// One address to try.
@@ -49,6 +46,9 @@ pub struct NextHop {
     pub address: SocketAddr,
     pub protocol: Protocol,
     pub security: Security,
+    /// That this host is one of the destination's was configured, or came by DNSSEC or an MTA-STS policy: what a message
+    /// with REQUIRETLS demands (RFC 8689 section 4.2.1).
+    pub named_securely: bool,
     pub terms: Arc<Terms>,
 }
 
@@ -60,6 +60,7 @@ impl NextHop {
             address,
             protocol: Protocol::Smtp,
             security: Security::None,
+            named_securely: true,
             terms: Arc::default(),
         }
     }
@@ -69,6 +70,8 @@ impl NextHop {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     Chosen,
+    /// With what was found out about its TLS.
+    ChosenBy(String),
     /// With the reason.
     Skipped(String),
 }
@@ -77,6 +80,7 @@ impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Chosen => f.write_str("chosen"),
+            Self::ChosenBy(what) => write!(f, "chosen: {what}"),
             Self::Skipped(reason) => write!(f, "skipped: {reason}"),
         }
     }

@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, Mutex, RwLock};
 
-use super::group::{Group, Settings};
+use super::group::Settings;
 use super::health::{Health, HostKey};
 use super::memory::Memory;
-use super::mx;
 use super::names::Names;
 use super::outage::Chronicle;
-use super::plan::{Plan, Security, Terms, Unroutable};
-use super::weigh::{Lookup, Weighed};
+use super::plan::{Plan, Unroutable};
+use super::survey::Survey;
+use super::weigh::Weighed;
 use crate::clock::Clock;
 use crate::mail::{Destination, EnhancedStatus, Outcome, Verdict};
 use crate::net::Network;
@@ -73,38 +73,37 @@ impl Router {
         Arc::clone(&self.settings.read().expect("no holder panics"))
     }
 
-    /// The hops to a destination, healthy ones only, in order.
+    /// The hops to a destination, healthy ones only, in order. What the relay does itself leads to no host.
     pub async fn plan(&self, destination: &Destination) -> Result<Plan, Unroutable> {
+        let survey = self.survey(destination).await;
+        if survey.plan.is_ok() && !survey.passed_over.is_empty() {
+            let mut chronicle = self.chronicle.lock().expect("no holder panics");
+            survey.passed_over.iter().for_each(|key| chronicle.diverted(key));
+        }
+        survey.plan
+    }
+
+    /// The same, with all that it rests on.
+    pub async fn survey(&self, destination: &Destination) -> Survey {
         let settings = self.settings();
         let mut weighed = Weighed::default();
         match destination {
             Destination::Upstream(name) => {
-                let Some(group) = settings.groups.get(name) else { return Err(no_such_group(name)) };
+                let Some(group) = settings.groups.get(name) else {
+                    return weighed.into_end(no_such_group(name));
+                };
                 for lookup in group.lookups() {
-                    self.weigh(lookup, group, None, &mut weighed).await;
+                    self.weigh(lookup, &mut weighed).await;
                 }
             }
             Destination::Mx(domain) => {
-                let found = mx::exchangers(domain, &*self.names, &self.clock, &settings.hostname).await;
-                let (exchangers, skipped) = found.map_err(|outcome| Unroutable {
-                    outcome: outcome.into(),
-                    retry_at: None,
-                    candidates: Vec::new(),
-                })?;
-                let none = Group::new(Vec::new(), Terms::default());
-                for (preference, host) in exchangers {
-                    let port = settings.mx_port;
-                    let lookup = Lookup { host, port, preference, security: Security::Opportunistic };
-                    self.weigh(lookup, &none, Some(&settings), &mut weighed).await;
+                if let Err(outcome) = self.weigh_mx(domain, &settings, &mut weighed).await {
+                    return weighed.into_end(outcome);
                 }
-                weighed.candidates.extend(skipped);
             }
+            Destination::Hold | Destination::Discard | Destination::Error(_) => {}
         }
-        if !weighed.hops.is_empty() && !weighed.passed_over.is_empty() {
-            let mut chronicle = self.chronicle.lock().expect("no holder panics");
-            weighed.passed_over.iter().for_each(|key| chronicle.diverted(key));
-        }
-        weighed.into_plan(destination)
+        weighed.into_survey(destination)
     }
 
     /// The operator's "now": the hosts of this destination may be tried at once. For `mx` that is every MX host.
@@ -113,6 +112,7 @@ impl Router {
         let of_destination = |key: &HostKey| match destination {
             Destination::Upstream(name) => key.group.as_ref() == Some(name),
             Destination::Mx(_) => key.group.is_none() && key.address.port() == settings.mx_port,
+            Destination::Hold | Destination::Discard | Destination::Error(_) => false,
         };
         let now = self.clock.now();
         let forgiven = self.health.lock().expect("no holder panics").forgive(now, of_destination);
@@ -122,14 +122,13 @@ impl Router {
     }
 }
 
-fn no_such_group(name: &str) -> Unroutable {
+fn no_such_group(name: &str) -> Outcome {
     let reason = if name.starts_with('(') {
         "no [[route]] is for this domain any more; add one, and reload".to_owned()
     } else {
         format!("there is no [upstream.{name}] any more; add it, or route elsewhere, and reload")
     };
-    let outcome = Outcome::local(Verdict::Deferred, NO_ROUTE, reason);
-    Unroutable { outcome: outcome.into(), retry_at: None, candidates: Vec::new() }
+    Outcome::local(Verdict::Deferred, NO_ROUTE, reason)
 }
 
 #[cfg(test)]
@@ -221,9 +220,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn mx_routing_keeps_away_from_refused_networks_and_from_ourselves() {
         let zone = Arc::new(Zone::new());
-        zone.set_mx("example.com", [(10, "a.example"), (20, "b.example"), (30, "gone.example")]);
+        zone.set_mx("example.com", [(10, "a.example"), (20, "b.example"), (30, "own.example")]);
+        zone.add_mx("example.com", 40, "gone.example");
         let ips = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpAddr>>();
-        zone.set_addresses("a.example", ips(&["127.0.0.1", "::ffff:169.254.1.1", "203.0.113.9"]));
+        zone.set_addresses("a.example", ips(&["127.0.0.1", "::ffff:169.254.1.1"]));
+        zone.set_addresses("own.example", ips(&["203.0.113.9"]));
         zone.set_addresses("b.example", ips(&["203.0.113.10"]));
         let (router, _) = router(&zone, &[]);
         let mx = Destination::Mx("example.com".into());

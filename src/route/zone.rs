@@ -4,7 +4,13 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard};
 
-use super::names::{Answer, NameError, Names};
+use super::names::{Answer, Found, NameError, Names};
+
+/// For how long the answers are good, in seconds; nobody keeps them, so that a change is seen at once.
+const TTL: u32 = 300;
+
+/// Aliases that are followed; more are a circle.
+const ALIASES_MAX: usize = 8;
 
 /// Names in lower case; whatever is not in the zone does not exist.
 #[derive(Debug, Default)]
@@ -23,6 +29,7 @@ struct Held {
 struct Entry {
     mx: Vec<(u16, String)>,
     addresses: Vec<IpAddr>,
+    alias: Option<String>,
     failure: Option<NameError>,
 }
 
@@ -36,7 +43,7 @@ impl Zone {
     }
 
     fn edit(&self, name: &str, change: impl FnOnce(&mut Entry)) {
-        change(self.held().records.entry(name.to_ascii_lowercase()).or_default());
+        change(self.held().records.entry(plain(name)).or_default());
     }
 
     /// Replaces the MX records of a domain; `(0, ".")` alone is a null MX.
@@ -60,6 +67,11 @@ impl Zone {
         self.edit(host, |entry| entry.addresses = addresses.into_iter().collect());
     }
 
+    /// The name stands for another one (CNAME); `None` ends it.
+    pub fn set_alias(&self, name: &str, target: Option<&str>) {
+        self.edit(name, |entry| entry.alias = target.map(str::to_ascii_lowercase));
+    }
+
     /// Every question about this name fails like this; `None` ends it.
     pub fn set_failure(&self, name: &str, failure: Option<NameError>) {
         self.edit(name, |entry| entry.failure = failure);
@@ -67,7 +79,7 @@ impl Zone {
 
     /// The name does not exist any more.
     pub fn remove(&self, name: &str) {
-        self.held().records.remove(&name.to_ascii_lowercase());
+        self.held().records.remove(&plain(name));
     }
 
     /// Holds from now on what `other` holds, and nothing else.
@@ -80,29 +92,44 @@ impl Zone {
         self.held().down = failure;
     }
 
-    fn ask<T>(&self, name: &str, part: impl FnOnce(Entry) -> Vec<T>) -> Result<Vec<T>, NameError> {
+    fn ask<T>(&self, name: &str, part: impl FnOnce(Entry) -> Vec<T>) -> Result<Found<T>, NameError> {
         let held = self.held();
         if let Some(failure) = &held.down {
             return Err(failure.clone());
         }
-        let entry = held.records.get(&name.to_ascii_lowercase()).cloned().ok_or(NameError::NoSuchDomain)?;
-        if let Some(failure) = entry.failure {
-            return Err(failure);
-        }
-        match part(entry) {
-            none if none.is_empty() => Err(NameError::NoRecords),
-            some => Ok(some),
+        let mut name = plain(name);
+        let mut aliases = Vec::new();
+        loop {
+            let entry = held.records.get(&name).cloned().ok_or(NameError::NoSuchDomain)?;
+            if let Some(failure) = entry.failure {
+                return Err(failure);
+            }
+            let Some(target) = entry.alias else {
+                return match part(entry) {
+                    none if none.is_empty() => Err(NameError::NoRecords),
+                    records => Ok(Found { records, ttl: TTL, aliases }),
+                };
+            };
+            if aliases.len() == ALIASES_MAX {
+                return Err(NameError::Unavailable("its aliases (CNAME) go in circles".into()));
+            }
+            name = plain(&target);
+            aliases.push(target);
         }
     }
 }
 
+fn plain(name: &str) -> String {
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}
+
 impl Names for Zone {
-    fn mx<'a>(&'a self, domain: &'a str) -> Answer<'a, Vec<(u16, String)>> {
+    fn mx<'a>(&'a self, domain: &'a str) -> Answer<'a, Found<(u16, String)>> {
         let answer = self.ask(domain, |entry| entry.mx);
         Box::pin(async { answer })
     }
 
-    fn addresses<'a>(&'a self, host: &'a str) -> Answer<'a, Vec<IpAddr>> {
+    fn addresses<'a>(&'a self, host: &'a str) -> Answer<'a, Found<IpAddr>> {
         let answer = self.ask(host, |entry| entry.addresses);
         Box::pin(async { answer })
     }
@@ -118,7 +145,7 @@ mod tests {
         let zone = Zone::new();
         zone.add_mx("example.com", 10, "MX.example.com");
         zone.add_address("mx.example.com", address);
-        assert_eq!(zone.mx("Example.com").await, Ok(vec![(10, "mx.example.com".into())]));
+        assert_eq!(zone.mx("Example.com.").await.unwrap().records, [(10, "mx.example.com".into())]);
         let down = NameError::Unavailable("SERVFAIL".into());
         zone.set_down(Some(down.clone()));
         assert_eq!(zone.addresses("mx.example.com").await, Err(down));
@@ -127,6 +154,18 @@ mod tests {
         zone.replace(other);
         zone.set_down(None);
         assert_eq!(zone.mx("example.com").await, Err(NameError::NoSuchDomain));
-        assert_eq!(zone.addresses("other.example.com").await, Ok(vec![address]));
+        assert_eq!(zone.addresses("other.example.com").await.unwrap().records, [address]);
+    }
+
+    #[tokio::test]
+    async fn aliases_are_followed_and_circles_are_no_answer() {
+        let address: IpAddr = "192.0.2.10".parse().unwrap();
+        let zone = Zone::new();
+        zone.set_alias("www.example.com", Some("Host.example.com"));
+        zone.add_address("host.example.com", address);
+        let found = zone.addresses("www.example.com").await.unwrap();
+        assert_eq!((found.records, found.aliases), (vec![address], vec!["host.example.com".to_owned()]));
+        zone.set_alias("host.example.com", Some("www.example.com"));
+        assert!(matches!(zone.addresses("www.example.com").await, Err(NameError::Unavailable(_))));
     }
 }

@@ -185,6 +185,23 @@ pub struct Slept<'a> {
     pub waiting: u64,
 }
 
+/// A destination has asked us to come less often.
+#[derive(Clone, Copy)]
+pub struct Throttled<'a> {
+    pub destination: &'a Destination,
+    /// What it said.
+    pub outcome: &'a Outcome,
+    /// Since its first complaint.
+    pub since: Timestamp,
+    /// Nothing goes there before.
+    pub until: Timestamp,
+    /// How many deliveries may run at once, where that was changed by it.
+    pub window: Option<u32>,
+    /// How often one may begin, as it is shown: one in two seconds.
+    pub rate: &'a dyn std::fmt::Display,
+    pub waiting: u64,
+}
+
 /// A destination answers again.
 #[derive(Clone, Copy, Debug)]
 pub struct Woke<'a> {
@@ -285,6 +302,11 @@ impl Tracking {
     /// SEND: the next hop took responsibility.
     pub fn sent(&self, message: Message<'_>, facts: &Attempted<'_>) {
         self.attempted(EventName::Send, message, facts);
+    }
+
+    /// DISCARD: a route said so; nobody has it, and nobody is told.
+    pub fn discarded(&self, message: Message<'_>, facts: &Attempted<'_>) {
+        self.attempted(EventName::Discard, message, facts);
     }
 
     /// UNCERTAIN: the connection died after the final dot; may come to a second delivery.
@@ -440,6 +462,22 @@ impl Tracking {
             ended(event, facts.outcome);
             event.since = Some(facts.since);
             event.next_attempt = Some(facts.next_attempt);
+            event.waiting = Some(facts.waiting);
+        });
+    }
+
+    /// THROTTLE: the destination has asked for less, and gets it.
+    pub fn throttled(&self, facts: &Throttled<'_>) {
+        self.tell(EventName::Throttle, |event| {
+            event.destination = Some(facts.destination.to_string());
+            ended(event, facts.outcome);
+            let at_once = facts.window.map(|window| format!("{window} at once, ")).unwrap_or_default();
+            let pause = humantime::format_duration(facts.until.since(event.time));
+            let said = event.reason.take().map(|said| format!(" ({said})")).unwrap_or_default();
+            let rate = facts.rate;
+            event.reason = Some(format!("it asks for less: a pause of {pause}, then {at_once}{rate}{said}"));
+            event.since = Some(facts.since);
+            event.next_attempt = Some(facts.until);
             event.waiting = Some(facts.waiting);
         });
     }

@@ -96,7 +96,8 @@ impl Desk {
         envelope: &Envelope,
         recipient: &Recipient,
     ) -> Result<(), Refused> {
-        relaying::recipient(settings, listener, &self.routes.routes(), client, &recipient.address)?;
+        let (routes, sender) = (self.routes.routes(), &envelope.reverse_path);
+        relaying::recipient(settings, listener, &routes, client, sender, &recipient.address)?;
         self.count(settings, client, Measure::Recipients, 1)?;
         let Some(policy) = &self.policy else { return Ok(()) };
         program::ask(|| policy.recipient(client, envelope, recipient)).await
@@ -142,8 +143,9 @@ impl Desk {
         }
         let mut so_far = Envelope { recipients: Vec::new(), ..envelope.clone() };
         self.sender(settings, client, &so_far, Some(content.len() as u64), None).await.map_err(message)?;
+        let (routes, sender) = (self.routes.routes(), &envelope.reverse_path);
         for recipient in &envelope.recipients {
-            relaying::recipient(settings, None, &self.routes.routes(), client, &recipient.address)
+            relaying::recipient(settings, None, &routes, client, sender, &recipient.address)
                 .map_err(|refused| (Some(recipient.address.clone()), refused))?;
         }
         let recipients = u32::try_from(envelope.recipients.len()).unwrap_or(u32::MAX);

@@ -2,7 +2,7 @@
 //!
 //! Who may relay: clients whose address lies in one of the configured networks (the listener's own, where it has some),
 //! who have authenticated, or who have shown a trusted certificate; and what comes over no network at all. To any
-//! domain that has a route. Nobody else may send to anybody: posthouse has no mailboxes of its own.
+//! domain that has a route, for mail of this sender, user and listener. Nobody else may send to anybody: posthouse has no mailboxes of its own.
 //! From whom: a user who is held to addresses, from those; everybody else from those of `[relaying] senders`, or from
 //! the null reverse-path, without which no notice could be sent.
 //! To whom: none of `refuse_recipients`, and only those of `recipients` where there are some.
@@ -22,6 +22,7 @@ pub(super) fn recipient(
     listener: Option<&ListenerSettings>,
     routes: &RouteTable,
     client: &Client,
+    sender: &ReversePath,
     recipient: &Address,
 ) -> Result<(), Refused> {
     let networks = listener.and_then(|listener| listener.networks.as_deref()).unwrap_or(&settings.networks);
@@ -39,10 +40,16 @@ pub(super) fn recipient(
     {
         return Err(Refusal::RecipientNotAllowed.into());
     }
-    // The sender is known by now, but a route for others of his domain may come: what counts is that there is one.
-    match routes.destination(&recipient.ascii_domain(), &Source::default()) {
-        Some(_) => Ok(()),
-        None => Err(Refusal::NoRoute.into()),
+    // As the queue will ask, once the message is there.
+    let source = if routes.looks_at_source() {
+        Source::new(sender, client.user.as_deref(), client.listener_name.as_deref())
+    } else {
+        Source::default()
+    };
+    if routes.leads_somewhere(&recipient.ascii_domain(), &source) {
+        Ok(())
+    } else {
+        Err(Refusal::NoRoute.into())
     }
 }
 
@@ -88,8 +95,7 @@ mod tests {
     }
 
     fn routes() -> RouteTable {
-        let route =
-            crate::mail::Route { domains: vec!["example.org".parse().unwrap()], via: crate::mail::Via::Mx };
+        let route = crate::mail::Route::new(["example.org".parse().unwrap()], crate::mail::Via::Mx);
         RouteTable { routes: vec![route] }
     }
 
@@ -98,7 +104,8 @@ mod tests {
     }
 
     fn asked(settings: &Settings, client: &Client, to: &str) -> Result<(), Refusal> {
-        recipient(settings, None, &routes(), client, &to.parse().unwrap()).map_err(|refused| refused.refusal)
+        recipient(settings, None, &routes(), client, &ReversePath::NULL, &to.parse().unwrap())
+            .map_err(|refused| refused.refusal)
     }
 
     #[test]
@@ -142,11 +149,40 @@ mod tests {
         let mut listener = ListenerSettings::new("127.0.0.1:25".parse().unwrap());
         listener.networks = Some(vec![]);
         let ask = |client: &Client| {
-            recipient(&settings(), Some(&listener), &routes(), client, &"a@example.org".parse().unwrap())
+            let to = "a@example.org".parse().unwrap();
+            recipient(&settings(), Some(&listener), &routes(), client, &ReversePath::NULL, &to)
                 .map_err(|refused| refused.refusal)
         };
         assert_eq!(ask(&from("192.0.2.7")), Err(Refusal::MayNotRelay));
         assert_eq!(ask(&Client { user: Some("app".into()), ..from("192.0.2.7") }), Ok(()));
+    }
+
+    #[test]
+    fn a_route_for_others_is_no_route_for_this_sender_user_or_listener() {
+        let route = |of: &str| {
+            let any = crate::mail::Route::new([], crate::mail::Via::Mx);
+            let name = vec![of.to_owned()];
+            match of {
+                "app" => crate::mail::Route { users: name, ..any },
+                "inner" => crate::mail::Route { listeners: name, ..any },
+                _ => crate::mail::Route { senders: vec![of.parse().unwrap()], ..any },
+            }
+        };
+        let ask = |of: &str, client: &Client, sender: &str| {
+            let sender = ReversePath::from(sender.parse::<Address>().unwrap());
+            let routes = RouteTable { routes: vec![route(of)] };
+            recipient(&settings(), None, &routes, client, &sender, &"b@example.net".parse().unwrap())
+                .map_err(|refused| refused.refusal)
+        };
+        let plain = from("192.0.2.7");
+        assert_eq!(ask("example.org", &plain, "a@Example.ORG"), Ok(()));
+        assert_eq!(ask("example.org", &plain, "a@example.com"), Err(Refusal::NoRoute));
+        let user = Client { user: Some("app".into()), ..plain.clone() };
+        assert_eq!(ask("app", &user, "a@example.org"), Ok(()));
+        assert_eq!(ask("app", &plain, "a@example.org"), Err(Refusal::NoRoute));
+        let inner = Client { listener_name: Some("inner".into()), ..plain.clone() };
+        assert_eq!(ask("inner", &inner, "a@example.org"), Ok(()));
+        assert_eq!(ask("inner", &plain, "a@example.org"), Err(Refusal::NoRoute));
     }
 
     #[test]

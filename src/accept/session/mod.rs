@@ -74,6 +74,7 @@ impl Session {
             session: Some(id),
             address: Some(address.to_canonical()),
             listener: Some(here),
+            listener_name: Some(Arc::clone(&listener.name)),
             ..Client::default()
         };
         Self {

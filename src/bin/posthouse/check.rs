@@ -125,6 +125,9 @@ fn route_text(route: &Route) -> String {
     let via = match &route.via {
         Via::Upstream(group) => format!("upstream {group}"),
         Via::Mx => "the MX records of the domain, that is, the world".to_owned(),
+        Via::Hold => "hold: it waits until the routes change".to_owned(),
+        Via::Discard => "discard: nobody gets it, and nobody is told".to_owned(),
+        Via::Error(reply) => format!("error: it fails with {reply}"),
     };
     format!("{} by way of {via}", domains.join(", "))
 }

@@ -1,6 +1,6 @@
 //! `[[listener]]`: where clients come in, and whom of them this listener trusts.
 //!
-//! Contract: without any, one listener on 127.0.0.1:2525; no address stands twice.
+//! Contract: without any, one listener on 127.0.0.1:2525; no address and no name stands twice.
 //! Not here: limits that hold for all listeners together (`limits`), the certificate (`tls`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -26,6 +26,8 @@ pub enum ListenerTls {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
+    /// What routes know it by: its address as it was written, where it was given no name.
+    pub name: String,
     pub address: SocketAddr,
     pub tls: ListenerTls,
     /// Sessions at one time on this listener.
@@ -48,6 +50,7 @@ impl Default for Listener {
     fn default() -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 2525));
         Self {
+            name: address.to_string(),
             address,
             tls: ListenerTls::None,
             max_connections: None,
@@ -93,6 +96,7 @@ pub(super) fn read(top: &mut Section<'_>) -> (Vec<Listener>, Option<Place>) {
         let address = section.at("address", socket_address);
         let place = address.as_ref().map_or(section.place(), |at| at.place).clone();
         let address = section.require("address", address.map(|at| at.value), "\"127.0.0.1:2525\"");
+        let name = section.at("name", name);
         let tls = section.word("tls", &TLS).unwrap_or(default.tls);
         let max_connections = section.count("max_connections", 1, 1_000_000);
         let max_message_size = section.size("max_message_size").unwrap_or(default.max_message_size);
@@ -118,6 +122,7 @@ pub(super) fn read(top: &mut Section<'_>) -> (Vec<Listener>, Option<Place>) {
                 );
             }
             let listener = Listener {
+                name: name.as_ref().map_or_else(|| address.to_string(), |name| name.value.clone()),
                 address,
                 tls,
                 max_connections,
@@ -129,6 +134,11 @@ pub(super) fn read(top: &mut Section<'_>) -> (Vec<Listener>, Option<Place>) {
                 auth_without_tls,
             };
             check_auth(&section, &listener);
+            if let Some(name) = name.filter(|name| listeners.iter().any(|other| other.name == name.value)) {
+                let hint = "give each listener a name of its own";
+                let problem = format!("there are two listeners called \"{}\"", name.value);
+                section.report.fault(name.place, problem, None, Some(hint.into()));
+            }
             listeners.push(listener);
         }
         section.done();
@@ -198,6 +208,14 @@ fn check_auth(section: &Section<'_>, listener: &Listener) {
         let hint = "offer TLS, and leave auth_without_tls out";
         section.report.warn(section.place_of("auth_without_tls"), problem, hint);
     }
+}
+
+/// A name is written in routes, and shown in logs.
+fn name(value: &Value) -> Result<String, Mismatch> {
+    let is_name =
+        |name: &&str| !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control());
+    let name = value.text().filter(is_name);
+    name.map(str::to_owned).ok_or_else(|| Mismatch::new("a name without blanks, such as \"submission\""))
 }
 
 pub(super) fn socket_address(value: &Value) -> Result<SocketAddr, Mismatch> {

@@ -37,7 +37,7 @@ pub(super) fn read(top: &mut Section<'_>, groups: &BTreeMap<String, Upstream>) -
         if let Some(via) = via {
             check_group(&section, &via.value, via.place, groups);
             let via = if via.value == "mx" { Via::Mx } else { Via::Upstream(via.value) };
-            routes.push(Route { domains, via });
+            routes.push(Route::new(domains, via));
         }
         section.done();
     }

@@ -1,7 +1,8 @@
 //! `[[message]]`: what is submitted, when, and how often.
 //!
 //! Contract: `{n}` in addresses, subject and content is the number of the message, from 1 to `count`. Without content
-//! a message has a header of four fields and one line of text; `size` fills it up to so many octets.
+//! a message has a header of five fields and one line of text; `size` fills it up to so many octets.
+//! What its addresses and its content need is declared: 8BITMIME, SMTPUTF8.
 //! Invariants: the same scenario gives the same octets.
 //! Not here: when it is handed over (`play`).
 
@@ -28,6 +29,7 @@ pub struct Message {
     notify: Option<Notify>,
     ret: Option<Ret>,
     envid: Option<String>,
+    require_tls: bool,
     pub(super) at_place: Place,
 }
 
@@ -65,6 +67,7 @@ impl Message {
             notify: notify(&mut section),
             ret: section.word("ret", &RET),
             envid: section.get("envid", envid),
+            require_tls: section.flag("require_tls").unwrap_or(false),
             at_place,
         };
         if message.size.saturating_mul(count.into()) > TOTAL_MAX {
@@ -86,6 +89,7 @@ impl Message {
         };
         let mut envelope = Envelope::new(reverse_path, self.to.iter().map(|to| address(to)));
         envelope.ret = self.ret;
+        envelope.require_tls = self.require_tls;
         envelope.envid = self.envid.clone();
         for recipient in &mut envelope.recipients {
             recipient.notify = self.notify;
@@ -98,6 +102,11 @@ impl Message {
         if !content.is_ascii() {
             envelope.body = BodyType::EightBitMime;
         }
+        let header = content.split_once("\r\n\r\n").map_or(content.as_str(), |(header, _)| header);
+        let mut addresses =
+            envelope.recipients.iter().map(|to| &to.address).chain(envelope.reverse_path.address());
+        // Only an extension carries such addresses, and such header fields (RFC 6531 section 3.1).
+        envelope.smtputf8 = !header.is_ascii() || addresses.any(|address| !address.as_str().is_ascii());
         (envelope, content)
     }
 

@@ -27,6 +27,8 @@
 //! [upstream.main]
 //! address = "192.0.2.10:25"             # .10, .11 and so on
 //! tls = "starttls"                      # "none"
+//! policy = "required"                   # of the relay: "none", "opportunistic", "verified"
+//! username = "me"                       # the relay logs in; every password is right there
 //! script = ["rcpt * first 5m: 450 4.2.0 greylisted, come back later"]
 //!
 //! [[message]]
@@ -37,6 +39,7 @@
 //! size = "10KiB"                        # filled up to so many octets
 //! count = 3                             # so many of the same, {n} is the number
 //! notify = ["failure", "delay"]         # or "never"; ret = "full" | "hdrs", envid = "..."
+//! require_tls = false                   # true: REQUIRETLS (RFC 8689)
 //!
 //! [[at]]
 //! time = "12m"

@@ -72,10 +72,11 @@ async fn build(scenario: &Scenario) -> World {
         .zone(Arc::new(record::zone(&scenario.zone)))
         .settings(|settings| change_settings(scenario, settings));
     for upstream in &scenario.upstreams {
-        let Scripted { name, address, starttls, script, domains, .. } = upstream;
+        let Scripted { name, address, starttls, demands, script, domains, .. } = upstream;
         let offers = Offers { starttls: *starttls, ..Offers::default() };
         let rules: Vec<Rule> = script.iter().map(|line| line.rule.clone()).collect();
         builder = builder.upstream_at(name, *address, offers, rules).only_for(name, domains.clone());
+        builder = builder.demanding(name, demands.clone());
     }
     builder.start().await.expect("in memory, with addresses of their own, everything starts")
 }
@@ -83,7 +84,7 @@ async fn build(scenario: &Scenario) -> World {
 fn change_settings(scenario: &Scenario, settings: &mut relay::Settings) {
     scenario.settings.apply(settings);
     if scenario.via_mx {
-        let everything = Route { domains: vec![DomainPattern::All], via: Via::Mx };
+        let everything = Route::new([DomainPattern::All], Via::Mx);
         settings.routes = RouteTable { routes: vec![everything] };
     }
 }

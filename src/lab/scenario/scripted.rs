@@ -10,9 +10,10 @@ use crate::config::fault::Report;
 use crate::config::quantity::Mismatch;
 use crate::config::section::Section;
 use crate::config::tree::{Kind, Place, Value};
-use crate::lab::Rule;
 use crate::lab::script::RuleError;
+use crate::lab::{Demands, Rule};
 use crate::mail::DomainPattern;
+use crate::route::UpstreamTls;
 
 /// An upstream as the file describes it.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct Scripted {
     pub address: SocketAddr,
     /// Whether it offers STARTTLS.
     pub starttls: bool,
+    /// Whether the relay insists on it, and logs in.
+    pub demands: Demands,
     pub script: Vec<Line>,
     /// Mail for these goes here alone; none where the upstream stands in for the others.
     pub domains: Vec<DomainPattern>,
@@ -35,6 +38,12 @@ pub struct Line {
 }
 
 const TLS: [(&str, bool); 2] = [("none", false), ("starttls", true)];
+const POLICY: [(&str, UpstreamTls); 4] = [
+    ("none", UpstreamTls::None),
+    ("opportunistic", UpstreamTls::Opportunistic),
+    ("required", UpstreamTls::Required),
+    ("verified", UpstreamTls::Verified),
+];
 
 /// All of them, in their order.
 pub(super) fn read(top: &mut Section<'_>) -> Vec<Scripted> {
@@ -52,11 +61,23 @@ pub(super) fn read(top: &mut Section<'_>) -> Vec<Scripted> {
             section.report.fault(&place, problem, None, Some(hint));
         }
         let starttls = section.word("tls", &TLS).unwrap_or(false);
+        let demands = Demands {
+            tls: section.word("policy", &POLICY),
+            username: section.text("username").map(|at| at.value),
+        };
         let rules = section.get("script", one_or_several).unwrap_or_default();
         let script = lines(&rules, section.report);
         let domains = section.list("domains", domain).unwrap_or_default();
         section.done();
-        upstreams.push(Scripted { name: name.to_owned(), address, starttls, script, domains, place });
+        upstreams.push(Scripted {
+            name: name.to_owned(),
+            address,
+            starttls,
+            demands,
+            script,
+            domains,
+            place,
+        });
     }
     upstreams
 }

@@ -14,6 +14,7 @@ use super::{Line, Scenario, Scripted};
 use crate::config::fault::Report;
 use crate::config::section::nearest;
 use crate::config::tree::Place;
+use crate::lab::Demands;
 use crate::lab::script::Stage;
 
 pub(super) fn check(scenario: &Scenario, people: &People, report: &Report) {
@@ -64,6 +65,11 @@ fn upstreams(scenario: &Scenario, report: &Report) {
         }
         domains(scenario, report);
         return;
+    }
+    for upstream in scenario.upstreams.iter().filter(|upstream| upstream.demands != Demands::default()) {
+        let problem =
+            format!("{} has a policy or a username, and with via = \"mx\" there is none", upstream.name);
+        report.fault(&upstream.place, problem, None, Some("take policy and username out".into()));
     }
     for upstream in scenario.upstreams.iter().filter(|upstream| !upstream.domains.is_empty()) {
         let problem =
@@ -173,9 +179,10 @@ fn rule(upstream: &Scripted, Line { rule, place }: &Line, report: &Report) {
             let problem = format!("{name} is never asked for STARTTLS, because it does not offer it");
             report.fault(place, problem, None, Some(hint));
         }
-        Stage::Auth => {
-            let problem = format!("{name} is never asked for AUTH: a scenario's relay has no passwords");
-            report.fault(place, problem, None, Some("take this rule out".into()));
+        Stage::Auth if upstream.demands.username.is_none() => {
+            let problem = format!("{name} is never asked for AUTH: the relay has no user name there");
+            let hint = format!("write username = \"me\" in [upstream.{name}]");
+            report.fault(place, problem, None, Some(hint));
         }
         _ => {}
     }

@@ -1,4 +1,4 @@
-//! When a rule fits: `from`, `attempt`, `first`, `after`, `until`, `over`, `chance`.
+//! When a rule fits: `from`, `attempt`, `nth`, `first`, `after`, `until`, `over`, `chance`.
 //!
 //! Contract: all conditions of a rule must hold; each is displayed as a rule writes it, in the order above.
 //! Invariants: what can never hold was refused by the grammar.
@@ -15,6 +15,8 @@ pub(super) struct Conditions {
     /// The sender, from RCPT on.
     pub from: Option<Glob>,
     pub attempt: Option<Attempts>,
+    /// The how manieth question of its stage on this connection; at RCPT, of this transaction.
+    pub nth: Option<Attempts>,
     /// Less than so long after it was asked about this for the first time.
     pub first: Option<Duration>,
     /// At least so long after the start.
@@ -40,6 +42,9 @@ impl fmt::Display for Conditions {
         }
         if let Some(attempts) = &self.attempt {
             write!(f, " attempt {attempts}")?;
+        }
+        if let Some(nth) = &self.nth {
+            write!(f, " nth {nth}")?;
         }
         for (word, duration) in [("first", self.first), ("after", self.after), ("until", self.until)] {
             if let Some(duration) = duration {

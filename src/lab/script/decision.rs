@@ -25,6 +25,8 @@ pub struct Question<'a> {
     pub stage: Stage,
     /// When; never before an earlier question.
     pub at: Timestamp,
+    /// The how manieth question of this stage on its connection, from 1 on; at RCPT, of its transaction.
+    pub nth: u64,
     /// From MAIL on.
     pub sender: Option<&'a ReversePath>,
     /// At RCPT the one that is asked about; later all that were accepted.
@@ -38,17 +40,19 @@ pub struct Answer {
     pub delay: Duration,
     /// Its reply goes out one octet at a time, so far apart.
     pub drip: Option<Duration>,
+    /// The connection ends behind what is sent.
+    pub closing: bool,
     /// Then it does this.
     pub deed: Deed,
 }
 
 impl Answer {
     pub(super) fn of(rule: &Rule) -> Self {
-        Self { delay: rule.delay, drip: rule.drip, deed: rule.deed.clone() }
+        Self { delay: rule.delay, drip: rule.drip, closing: rule.closing, deed: rule.deed.clone() }
     }
 
     fn accept() -> Self {
-        Self { delay: Duration::ZERO, drip: None, deed: Deed::Accept }
+        Self { delay: Duration::ZERO, drip: None, closing: false, deed: Deed::Accept }
     }
 }
 
@@ -60,6 +64,9 @@ impl fmt::Display for Answer {
         }
         if let Some(drip) = self.drip {
             write!(f, "drip {}, ", humantime::format_duration(drip))?;
+        }
+        if self.closing {
+            f.write_str("closing, ")?;
         }
         write!(f, "{}", self.deed)
     }
@@ -100,6 +107,7 @@ impl Standing {
         !self.is_spent(at)
             && is_about(&self.rule, question)
             && conditions.attempt.is_none_or(|attempts| attempts.hold(seen.attempt))
+            && conditions.nth.is_none_or(|nth| nth.hold(question.nth))
             && conditions.first.is_none_or(|first| at.since(seen.first) < first)
             && conditions.after.is_none_or(|after| at.since(start) >= after)
             && conditions.until.is_none_or(|until| at.since(start) < until)

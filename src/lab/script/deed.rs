@@ -29,8 +29,18 @@ pub enum Deed {
     Garbage,
     /// EHLO without these extensions, in upper case.
     Without(Vec<String>),
+    /// These octets as they are; what begins as a reply of 2yz (354 to DATA) also goes on.
+    Raw(Vec<u8>),
+    /// A reply that never ends, up to 16 MiB of it.
+    Flood(Flood),
+    /// The sending side ends; what the client still says is read and thrown away.
+    HalfClose,
+    /// Reads nothing more, and says nothing; the connection stays.
+    Stall,
     /// STARTTLS with a certificate that nobody should trust.
     Certificate(BadCertificate),
+    /// STARTTLS is gone ahead with, and then no handshake comes about.
+    Handshake(BadHandshake),
     /// After the dot: the message is kept, the reply never comes, and the connection ends.
     KeepAndClose,
     /// After the dot: the message is kept, the reply never comes, and the connection stays.
@@ -45,15 +55,16 @@ impl Deed {
         match self {
             Self::Accept | Self::Silence | Self::Close | Self::Reset => &Stage::ALL,
             // Before there is a connection nothing can be sent over it.
-            Self::Reply(_) | Self::Garbage => &Stage::ALL[1..],
+            Self::Reply(_) | Self::Garbage | Self::Raw(_) | Self::Flood(_) => &Stage::ALL[1..],
+            Self::HalfClose | Self::Stall => &Stage::ALL[1..],
             Self::Refuse | Self::Unreachable => &[Stage::Connect],
             Self::Without(_) => &[Stage::Ehlo],
-            Self::Certificate(_) => &[Stage::StartTls],
+            Self::Certificate(_) | Self::Handshake(_) => &[Stage::StartTls],
             Self::KeepAndClose | Self::KeepAndSilence | Self::Lose => &[Stage::Dot],
         }
     }
 
-    /// Whether the upstream sends anything by it, so that it can drip.
+    /// Whether the upstream sends anything by it, so that it can drip, and close behind it.
     pub(super) fn sends(&self, stage: Stage) -> bool {
         let mute = matches!(
             self,
@@ -62,6 +73,8 @@ impl Deed {
                 | Self::Reset
                 | Self::Refuse
                 | Self::Unreachable
+                | Self::HalfClose
+                | Self::Stall
                 | Self::KeepAndClose
                 | Self::KeepAndSilence
         );
@@ -88,10 +101,81 @@ impl fmt::Display for Deed {
             Self::Unreachable => f.write_str("unreachable"),
             Self::Garbage => f.write_str("garbage"),
             Self::Without(extensions) => write!(f, "without {}", extensions.join(" ")),
+            Self::Raw(octets) => write!(f, "raw {}", escaped(octets)),
+            Self::Flood(flood) => write!(f, "flood {}", flood.word()),
+            Self::HalfClose => f.write_str("half-close"),
+            Self::Stall => f.write_str("stall"),
             Self::Certificate(fault) => write!(f, "certificate {fault}"),
+            Self::Handshake(fault) => write!(f, "handshake {}", fault.word()),
             Self::KeepAndClose => f.write_str("keep and close"),
             Self::KeepAndSilence => f.write_str("keep and silence"),
             Self::Lose => f.write_str("lose"),
+        }
+    }
+}
+
+/// Octets as `raw` writes them: printable US-ASCII as it is, the others as `\r`, `\n` or `\xNN`. A blank at either end
+/// would be lost, and is written so as well.
+fn escaped(octets: &[u8]) -> String {
+    let last = octets.len().saturating_sub(1);
+    let escape = |(at, octet): (usize, &u8)| match octet {
+        b'\r' => "\\r".to_owned(),
+        b'\n' => "\\n".to_owned(),
+        b'\\' => "\\\\".to_owned(),
+        b' ' if at == 0 || at == last => "\\x20".to_owned(),
+        // A comma might begin a limit.
+        b' '..=b'~' if *octet != b',' => char::from(*octet).to_string(),
+        _ => format!("\\x{octet:02x}"),
+    };
+    octets.iter().enumerate().map(escape).collect()
+}
+
+/// What never ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flood {
+    /// One line.
+    Line,
+    /// A reply of one line after the other.
+    Lines,
+}
+
+impl Flood {
+    /// Every kind.
+    pub const ALL: [Flood; 2] = [Self::Line, Self::Lines];
+
+    /// How a rule writes it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Line => "line",
+            Self::Lines => "lines",
+        }
+    }
+}
+
+/// What comes in place of a handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadHandshake {
+    /// Octets that are no TLS.
+    Garbage,
+    /// The end of the connection.
+    Close,
+    /// The connection is torn down.
+    Reset,
+    /// Nothing.
+    Silence,
+}
+
+impl BadHandshake {
+    /// Every kind.
+    pub const ALL: [BadHandshake; 4] = [Self::Garbage, Self::Close, Self::Reset, Self::Silence];
+
+    /// How a rule writes it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Garbage => "garbage",
+            Self::Close => "close",
+            Self::Reset => "reset",
+            Self::Silence => "silence",
         }
     }
 }

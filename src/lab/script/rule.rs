@@ -25,6 +25,7 @@ pub struct Rule {
     pub(super) conditions: Conditions,
     pub(super) delay: Duration,
     pub(super) drip: Option<Duration>,
+    pub(super) closing: bool,
     pub(super) deed: Deed,
     pub(super) limit: Option<Limit>,
 }

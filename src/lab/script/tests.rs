@@ -41,6 +41,19 @@ const GOOD: &[(&str, &str)] = &[
     ("dot: lose", "dot: lose"),
     ("quit: silence", "quit: silence"),
     ("quit: garbage", "quit: garbage"),
+    ("rcpt nth 11..: 452 4.5.3 too many", "rcpt nth 11..: 452 4.5.3 too many"),
+    ("greeting: CLOSING , 554 5.7.1 no", "greeting: closing, 554 5.7.1 no"),
+    ("dot: closing, drip 1s,delay 2s, accept, once", "dot: delay 2s, drip 1s, closing, accept, once"),
+    (
+        "greeting: raw 220\\x20hi\\r\\n250 \\xFF\\\\, early\\x20, once",
+        "greeting: raw 220 hi\\r\\n250 \\xff\\\\\\x2c early\\x20, once",
+    ),
+    ("rcpt: raw \\x00, for now", "rcpt: raw \\x00\\x2c for now"),
+    ("ehlo: flood LINE", "ehlo: flood line"),
+    ("ehlo: drip 1s, flood lines", "ehlo: drip 1s, flood lines"),
+    ("content: half-close", "content: half-close"),
+    ("content: stall", "content: stall"),
+    ("starttls: handshake Reset, once", "starttls: handshake reset, once"),
     // A reply's text holds what it likes; only the form of a limit is one.
     ("rcpt: 451 sorry, for now", "rcpt: 451 sorry, for now"),
     ("rcpt: 451 busy, wait, 3 times", "rcpt: 451 busy, wait, 3 times"),
@@ -128,6 +141,22 @@ const BAD: &[(&str, &str, &str)] = &[
     ("starttls: {certificate}", "one fault", "\"self-signed\""),
     ("dot: {keep}", "half a deed", "keep and close"),
     ("dot: keep and {reset}", "half a deed", "keep and silence"),
+    ("mail nth 2 {nth} 3: close", "said twice", "one \"nth\""),
+    ("greeting {nth} 2: close", "has one \"greeting\"", "attempt"),
+    ("dot: closing, {close}", "behind which it could close", "a reply"),
+    ("dot: closing {soon}, accept", "nothing follows \"closing\"", ""),
+    ("dot: closing{}", "nothing follows \"closing\"", "comma"),
+    ("dot: closing, {closing}, accept", "said twice", ""),
+    ("dot: {raw}", "sends nothing", "raw 250"),
+    ("dot: raw a{\\q}", "no escape", "xNN"),
+    ("dot: raw a{\\x}4", "no escape", "xNN"),
+    ("dot: raw a{\\}", "no escape", "xNN"),
+    ("connect: {raw a}", "cannot stand at \"connect\"", "\"greeting\""),
+    ("connect: {stall}", "cannot stand at \"connect\"", "\"greeting\""),
+    ("ehlo: {flood}", "one word follows", "\"lines\""),
+    ("ehlo: flood {lins}", "no flood is called", "write \"lines\""),
+    ("starttls: handshake {rest}", "no handshake is called", "write \"reset\""),
+    ("ehlo: {handshake reset}", "at \"ehlo\"", "at \"starttls\" alone"),
     ("data: {lose}", "cannot stand at \"data\"", "at \"dot\" alone"),
 ];
 
@@ -158,6 +187,7 @@ fn a_fault_names_its_bytes_the_reason_and_how_to_mend_it() {
 struct Rehearsal {
     script: Script,
     now: Timestamp,
+    nth: u64,
 }
 
 impl Rehearsal {
@@ -166,14 +196,15 @@ impl Rehearsal {
         for rule in rules {
             script.add(rule.parse().unwrap());
         }
-        Self { script, now: START }
+        Self { script, now: START, nth: 1 }
     }
 
     /// What is done, as a rule writes it, when `sender` (empty: not known) is asked about with these recipients.
     fn ask(&mut self, stage: Stage, from: &str, to: &[&str]) -> String {
         let sender = (stage.knows_sender()).then(|| sender(from));
         let recipients = addresses(to);
-        let question = Question { stage, at: self.now, sender: sender.as_ref(), recipients: &recipients };
+        let question =
+            Question { stage, at: self.now, nth: self.nth, sender: sender.as_ref(), recipients: &recipients };
         self.script.answer(&question).deed.to_string()
     }
 
@@ -224,7 +255,7 @@ fn the_first_rule_that_fits_decides_and_what_is_said_comes_before_all() {
 fn a_decision_names_its_rule_its_delay_and_its_drip() {
     let mut script = Script::new(START, 1);
     let number = script.add("greeting: delay 5s, drip 10ms, accept, once".parse().unwrap());
-    let question = Question { stage: Stage::Greeting, at: START, sender: None, recipients: &[] };
+    let question = Question { stage: Stage::Greeting, at: START, nth: 1, sender: None, recipients: &[] };
     let (answer, rule) = script.decide(&question);
     assert_eq!(rule, Some(number));
     assert_eq!((answer.delay, answer.drip), (Duration::from_secs(5), Some(Duration::from_millis(10))));
@@ -322,7 +353,7 @@ fn chance_follows_the_seed_and_no_other_rule_disturbs_it() {
         script.add("rcpt chance 30%: 451".parse().unwrap());
         first.map(|rule| script.say(rule.parse().unwrap(), START));
         let to = addresses(&["a@a.test"]);
-        let question = Question { stage: Stage::Rcpt, at: START, sender: None, recipients: &to };
+        let question = Question { stage: Stage::Rcpt, at: START, nth: 1, sender: None, recipients: &to };
         (0..1000).map(|_| script.answer(&question).deed == Deed::Accept).collect::<Vec<_>>()
     };
     let accepted = draws(1, None);
@@ -334,6 +365,15 @@ fn chance_follows_the_seed_and_no_other_rule_disturbs_it() {
 
     let mut rehearsal = Rehearsal::new(&["rcpt chance 0%: 450", "rcpt chance 100%: 451"]);
     assert!((0..100).all(|_| rehearsal.rcpt("a@a.test") == "451"));
+}
+
+#[test]
+fn nth_is_of_the_connection() {
+    let mut rehearsal = Rehearsal::new(&["rcpt nth 3..: 452", "rcpt nth 2: 451"]);
+    for (nth, done) in [(1, "accept"), (2, "451"), (3, "452"), (4, "452"), (1, "accept")] {
+        rehearsal.nth = nth;
+        assert_eq!(rehearsal.rcpt("a@a.test"), done);
+    }
 }
 
 #[test]
@@ -417,7 +457,7 @@ proptest! {
     fn any_words_of_the_language_are_a_rule_or_a_fault_within_them(words in proptest::collection::vec(
         prop::sample::select(vec![
             "rcpt", "mail", "ehlo", "dot", "*@a.test", "<>", "from", "attempt", "2..3", "first", "5m", "over", "in",
-            "10", "chance", "30%", ":", ":", "delay", "drip", ",", "451", "text", "\\n", "\n", "once", "3", "times",
+            "10", "chance", "30%", ":", ":", "delay", "drip", ",", "451", "text", "\\n", "\n", "once", "3", "times", "raw", "closing", "nth", "flood", "lines", "\\", "x0a",
             "for", "2h", "close", "keep", "and", "without", "DSN", "\"", "[", "é", "..", "0",
         ]), 0..14), glue in " ?") {
         read(&words.join(&glue))?;

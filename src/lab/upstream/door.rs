@@ -52,7 +52,7 @@ fn at_the_gate(shared: &Shared) -> Option<Weather> {
 
 fn ask_at_connect(shared: &Shared) -> Answer {
     // Sessions are counted when they begin.
-    shared.ask(0, Stage::Connect, None, &[])
+    shared.ask(0, 1, Stage::Connect, None, &[])
 }
 
 async fn connected(shared: Arc<Shared>, stream: Stream) {
@@ -62,7 +62,7 @@ async fn connected(shared: Arc<Shared>, stream: Stream) {
     match answer.deed {
         Deed::Refuse | Deed::Unreachable | Deed::Reset => stream.reset(),
         Deed::Close => drop(stream),
-        Deed::Silence => super::session::stay_silent(stream).await,
+        Deed::Silence => super::deeds::stay_silent(stream).await,
         _ => {
             let number = {
                 let mut state = shared.state();

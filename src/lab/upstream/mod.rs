@@ -26,6 +26,7 @@
 
 mod auth;
 mod certificates;
+mod deeds;
 mod door;
 mod session;
 #[cfg(test)]
@@ -174,7 +175,7 @@ impl Upstream {
         let shared = Arc::new(Shared {
             address,
             clock: clock.clone(),
-            certificates: Certificates::new(&offers.hostname),
+            certificates: Certificates::new(&offers.hostname, address.ip()),
             offers,
             state: Mutex::new(state),
             changes: watch::Sender::new(0),
@@ -252,9 +253,10 @@ impl Upstream {
         self.shared.changes.subscribe()
     }
 
-    /// The certificate with which STARTTLS is answered, in DER: for a client that shall trust it.
-    pub fn certificate(&self) -> Vec<u8> {
-        self.shared.certificates.good_der()
+    /// The authority that has signed the certificate with which STARTTLS is answered, in DER: for a client that shall
+    /// trust it.
+    pub fn authority(&self) -> Vec<u8> {
+        self.shared.certificates.authority_der()
     }
 }
 
@@ -273,13 +275,14 @@ impl Shared {
     fn ask(
         &self,
         session: u64,
+        nth: u64,
         stage: Stage,
         sender: Option<&ReversePath>,
         recipients: &[Address],
     ) -> Answer {
         let at = self.clock.now();
         let mut state = self.state();
-        let (answer, rule) = state.script.decide(&Question { stage, at, sender, recipients });
+        let (answer, rule) = state.script.decide(&Question { stage, at, nth, sender, recipients });
         let about = match (stage, sender) {
             (Stage::Mail, Some(sender)) => sender.to_string(),
             _ => recipients.iter().map(Address::as_str).collect::<Vec<_>>().join(", "),

@@ -4,8 +4,10 @@
 //! said; what the script lets pass the machine answers. A reply of the script's own takes the place of the machine's.
 //! HELO is never asked about: a script that refuses EHLO leaves it as the way back (RFC 5321 section 3.2).
 //! Invariants: a command that the script refuses changes nothing in the machine; content that is cut short is not kept.
-//! Not here: what comes before the greeting (`door`), AUTH (`auth`), what is remembered (`mod`).
+//! Not here: what comes before the greeting (`door`), doing what the script says (`deeds`), AUTH (`auth`), what is
+//! remembered (`mod`).
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,59 +16,48 @@ use memchr::memchr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Shared;
-use crate::lab::script::{Answer, BadCertificate, Deed, Stage};
+use super::deeds::{Course, Decision, GARBAGE, begins_with, stay_silent};
+use crate::lab::script::{Answer, BadCertificate, BadHandshake, Deed, Stage};
 use crate::mail::{Address, Envelope, Reply, ReplyClass, ReversePath};
 use crate::net::Stream;
 use crate::smtp::server::{
     ContentQuestion, EndQuestion, GreetQuestion, MailQuestion, RecipientQuestion, Server, Settings, Step,
-    write_reply,
 };
 
 /// A TLS handshake must end within this time.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// What is read at once, and the longest piece of a line that is waited for.
-const READ: usize = 16 << 10;
-/// Octets that no client can take for a reply.
-const GARBAGE: &[u8] = b"\x15\x03\x01\x00\x02\x02\x28 \xff\xfe this is no reply\r\n";
+pub(super) const READ: usize = 16 << 10;
 
 /// The session has ended, in whichever way.
 pub(super) struct Over;
 
 pub(super) struct Session {
-    shared: Arc<Shared>,
-    number: u64,
-    stream: Option<Stream>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) number: u64,
+    /// How many questions there were of each stage; of RCPT, in this transaction.
+    pub(super) asked: HashMap<Stage, u64>,
+    pub(super) stream: Option<Stream>,
     /// Read, and not yet given to the machine.
     input: BytesMut,
     /// Goes out in place of what the machine says next.
-    instead: Option<BytesMut>,
+    pub(super) instead: Option<BytesMut>,
     /// Between the octets of what is said next.
-    drip: Option<Duration>,
+    pub(super) drip: Option<Duration>,
+    /// The connection ends behind what is said next.
+    pub(super) closing: bool,
     /// What the machine says next is the answer to EHLO, and these extensions are left out.
-    without: Option<Vec<String>>,
+    pub(super) without: Option<Vec<String>>,
     starttls: bool,
-    certificate: Option<BadCertificate>,
+    pub(super) certificate: Option<BadCertificate>,
+    /// What comes in place of a handshake.
+    pub(super) handshake: Option<BadHandshake>,
     /// To be done as soon as content comes.
     amid_content: Option<Answer>,
     /// The last piece of content that was given to the machine ended with CRLF.
     at_line_start: bool,
     /// Of the last transaction that got as far as DATA, for QUIT.
     last: Option<(ReversePath, Vec<Address>)>,
-}
-
-/// What a script's answer comes to, where the session goes on.
-enum Course {
-    Pass,
-    Say(Reply),
-    Garbage,
-}
-
-/// What becomes of a question of the machine.
-enum Decision {
-    Accept,
-    Refuse(Reply),
-    /// It stays unanswered, and what the machine says to that is not sent.
-    Leave,
 }
 
 impl Session {
@@ -79,8 +70,11 @@ impl Session {
             input: BytesMut::new(),
             instead: None,
             drip: None,
+            closing: false,
             without: None,
             certificate: None,
+            handshake: None,
+            asked: HashMap::new(),
             amid_content: None,
             at_line_start: true,
             last: None,
@@ -169,7 +163,7 @@ impl Session {
             Decision::Leave => return Ok(()),
         }
         self.at_line_start = true;
-        let answer = self.shared.ask(self.number, Stage::Content, Some(&sender), &recipients);
+        let answer = self.question(Stage::Content, Some(&sender), &recipients);
         self.amid_content =
             Some(answer).filter(|answer| answer.deed != Deed::Accept || !answer.delay.is_zero());
         Ok(())
@@ -177,18 +171,19 @@ impl Session {
 
     async fn end_of_content(&mut self, question: EndQuestion<'_>) -> Result<(), Over> {
         let (sender, recipients) = parties(question.envelope());
-        let answer = self.shared.ask(self.number, Stage::Dot, Some(&sender), &recipients);
+        let answer = self.question(Stage::Dot, Some(&sender), &recipients);
         let (envelope, content, reply_to) = question.into_parts();
         let taken = match &answer.deed {
             Deed::Accept | Deed::KeepAndClose | Deed::KeepAndSilence | Deed::Lose => true,
             Deed::Reply(reply) => reply.class() == ReplyClass::Completed,
+            Deed::Raw(octets) => begins_with(octets, ReplyClass::Completed),
             _ => false,
         };
         // Before any delay: a server that answers too late has the message nevertheless.
         if taken {
             self.shared.take(envelope, &content, answer.deed != Deed::Lose);
         }
-        let course = self.follow(answer).await?;
+        let course = self.follow(Stage::Dot, answer).await?;
         match self.decide(course, ReplyClass::Completed) {
             Decision::Accept => reply_to.accept("taken"),
             Decision::Refuse(reply) => reply_to.refuse(reply),
@@ -203,7 +198,23 @@ impl Session {
             Some(kind) => shared.certificates.bad(kind),
             None => shared.certificates.good(),
         };
+        let handshake = self.handshake.take();
+        if handshake == Some(BadHandshake::Garbage) {
+            self.write(GARBAGE).await?;
+        }
         let stream = self.stream.take().expect("a session has its stream but during a handshake");
+        match handshake {
+            None => {}
+            Some(BadHandshake::Reset) => {
+                stream.reset();
+                return Err(Over);
+            }
+            Some(BadHandshake::Silence) => {
+                stay_silent(stream).await;
+                return Err(Over);
+            }
+            Some(BadHandshake::Close | BadHandshake::Garbage) => return Err(Over),
+        }
         // A client that does not trust the certificate ends it, and that is what the script wanted.
         self.stream = Some(stream.start_tls_server(tls, HANDSHAKE_TIMEOUT).await.map_err(|_| Over)?);
         self.input.clear();
@@ -267,8 +278,8 @@ impl Session {
                 self.write_own(&reply).await?;
                 Err(Over)
             }
-            Course::Garbage => {
-                self.write(GARBAGE).await?;
+            Course::Octets(octets) => {
+                self.write(&octets).await?;
                 Err(Over)
             }
         }
@@ -283,7 +294,11 @@ impl Session {
                 return Ok(true);
             }
             Course::Say(reply) => self.write_own(&reply).await?,
-            Course::Garbage => self.write(GARBAGE).await?,
+            Course::Octets(octets) if begins_with(&octets, ReplyClass::Completed) && stage != Stage::Auth => {
+                self.instead = Some(octets[..].into());
+                return Ok(true);
+            }
+            Course::Octets(octets) => self.write(&octets).await?,
         }
         Ok(false)
     }
@@ -294,15 +309,15 @@ impl Session {
             self.read().await?;
         }
         if let Some(answer) = self.amid_content.take() {
-            match self.follow(answer).await? {
+            match self.follow(Stage::Content, answer).await? {
                 Course::Pass => {}
                 // There is no way on from here: the client would take it for the reply to the final dot.
                 Course::Say(reply) => {
                     self.write_own(&reply).await?;
                     return Err(Over);
                 }
-                Course::Garbage => {
-                    self.write(GARBAGE).await?;
+                Course::Octets(octets) => {
+                    self.write(&octets).await?;
                     return Err(Over);
                 }
             }
@@ -346,144 +361,10 @@ impl Session {
     }
 }
 
-/// Doing what the script says.
-impl Session {
-    async fn ask(
-        &mut self,
-        stage: Stage,
-        sender: Option<&ReversePath>,
-        recipients: &[Address],
-    ) -> Result<Course, Over> {
-        let answer = self.shared.ask(self.number, stage, sender, recipients);
-        self.follow(answer).await
-    }
-
-    async fn follow(&mut self, answer: Answer) -> Result<Course, Over> {
-        if !answer.delay.is_zero() {
-            tokio::time::sleep(answer.delay).await;
-        }
-        self.drip = answer.drip;
-        match answer.deed {
-            Deed::Accept | Deed::Lose => Ok(Course::Pass),
-            Deed::Reply(reply) => Ok(Course::Say(reply)),
-            Deed::Garbage => Ok(Course::Garbage),
-            Deed::Without(extensions) => {
-                self.without = Some(extensions);
-                Ok(Course::Pass)
-            }
-            Deed::Certificate(kind) => {
-                self.certificate = Some(kind);
-                Ok(Course::Pass)
-            }
-            Deed::Silence | Deed::KeepAndSilence => {
-                if let Some(stream) = self.stream.take() {
-                    stay_silent(stream).await;
-                }
-                Err(Over)
-            }
-            Deed::Close | Deed::KeepAndClose => Err(Over),
-            Deed::Reset | Deed::Refuse | Deed::Unreachable => {
-                if let Some(stream) = self.stream.take() {
-                    stream.reset();
-                }
-                Err(Over)
-            }
-        }
-    }
-
-    /// A reply of class `goes_on` lets the transaction go on.
-    fn decide(&mut self, course: Course, goes_on: ReplyClass) -> Decision {
-        match course {
-            Course::Pass => Decision::Accept,
-            Course::Say(reply) if is_refusal(&reply) => Decision::Refuse(reply),
-            Course::Say(reply) => {
-                self.say_instead(&reply);
-                if reply.class() == goes_on { Decision::Accept } else { Decision::Leave }
-            }
-            Course::Garbage => {
-                self.instead = Some(GARBAGE.into());
-                Decision::Leave
-            }
-        }
-    }
-
-    fn say_instead(&mut self, reply: &Reply) {
-        let mut octets = BytesMut::new();
-        write_reply(&mut octets, reply);
-        self.instead = Some(octets);
-    }
-
-    async fn send(&mut self, machine: &mut Server) -> Result<(), Over> {
-        let said = machine.output().split();
-        let without = self.without.take();
-        let said = match (self.instead.take(), without) {
-            (Some(instead), _) => instead,
-            (None, Some(without)) if said.starts_with(b"250") => self.extensions(&said, &without),
-            (None, _) => said,
-        };
-        self.write(&said).await
-    }
-
-    /// The machine's answer to EHLO, with AUTH and without what the script hides.
-    fn extensions(&self, said: &[u8], without: &[String]) -> BytesMut {
-        let text = String::from_utf8_lossy(said);
-        let mut lines: Vec<String> =
-            text.lines().filter_map(|line| line.get(4..)).map(str::to_owned).collect();
-        if self.shared.offers.auth {
-            lines.push("AUTH PLAIN LOGIN".into());
-        }
-        let hidden = |line: &str| {
-            let keyword = line.split(' ').next().unwrap_or_default();
-            without.iter().any(|word| word.eq_ignore_ascii_case(keyword))
-        };
-        let mut first = true;
-        lines.retain(|line| std::mem::take(&mut first) || !hidden(line));
-        let mut octets = BytesMut::new();
-        write_reply(&mut octets, &Reply::with_lines(250, lines));
-        octets
-    }
-
-    pub(super) async fn write_own(&mut self, reply: &Reply) -> Result<(), Over> {
-        let mut octets = BytesMut::new();
-        write_reply(&mut octets, reply);
-        self.write(&octets).await?;
-        if reply.code() == 421 { Err(Over) } else { Ok(()) }
-    }
-
-    async fn write(&mut self, octets: &[u8]) -> Result<(), Over> {
-        let drip = self.drip.take();
-        let stream = self.stream();
-        let written = async {
-            match drip {
-                None => stream.write_all(octets).await?,
-                Some(apart) => {
-                    for octet in octets {
-                        tokio::time::sleep(apart).await;
-                        stream.write_all(&[*octet]).await?;
-                        stream.flush().await?;
-                    }
-                }
-            }
-            stream.flush().await
-        };
-        written.await.map_err(|_| Over)
-    }
-
-    fn stream(&mut self) -> &mut Stream {
-        self.stream.as_mut().expect("a session has its stream but during a handshake")
-    }
-}
-
-fn is_refusal(reply: &Reply) -> bool {
+pub(super) fn is_refusal(reply: &Reply) -> bool {
     matches!(reply.class(), ReplyClass::TransientFailure | ReplyClass::PermanentFailure)
 }
 
 fn parties(envelope: &Envelope) -> (ReversePath, Vec<Address>) {
     (envelope.reverse_path.clone(), envelope.recipients.iter().map(|r| r.address.clone()).collect())
-}
-
-/// Says nothing until the client has left; what it sends is thrown away.
-pub(super) async fn stay_silent(mut stream: Stream) {
-    let mut octets = vec![0; READ];
-    while stream.read(&mut octets).await.is_ok_and(|read| read > 0) {}
 }

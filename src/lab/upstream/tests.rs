@@ -171,7 +171,7 @@ async fn handshake(rule: &[&str]) -> Result<Stream, crate::net::TlsError> {
             said.insert_str(0, "greeting: ");
         }
     }
-    let tls = ClientTls::trusting([bench.upstream.certificate().into()]).unwrap();
+    let tls = ClientTls::trusting([bench.upstream.authority().into()]).unwrap();
     stream.start_tls_client(&tls, TlsCheck::Verified, "upstream.example", LIMIT).await
 }
 
@@ -180,7 +180,13 @@ async fn certificates_are_good_unless_the_script_says_otherwise() {
     handshake(&[]).await.expect("the good certificate is trusted");
     for kind in ["expired", "wrong-name", "self-signed"] {
         let rule = format!("starttls: certificate {kind}");
-        assert!(handshake(&[rule.as_str()]).await.is_err(), "{kind}");
+        let said = handshake(&[rule.as_str()]).await.unwrap_err().to_string().to_lowercase();
+        let fault = match kind {
+            "expired" => "expired",
+            "wrong-name" => "not valid for",
+            _ => "not from an authority",
+        };
+        assert!(said.contains(fault), "{kind}: {said}");
     }
 }
 
@@ -243,4 +249,62 @@ async fn a_real_port_is_free_again_once_the_upstream_is_dropped() {
         }
     }
     panic!("it still listens");
+}
+
+#[tokio::test(start_paused = true)]
+async fn octets_go_out_as_they_are_and_what_they_begin_with_decides_whether_it_goes_on() {
+    for (rule, codes, kept) in [
+        (r"rcpt *: raw 250 yes\x00\r\n", "220 250 250 250 354 250 221", 1),
+        (r"rcpt *: raw what?\r\n", "220 250 250 wha 554 500 500 500 500 221", 0),
+        (r"data: raw 354 go\r\n250 and done\r\n", "220 250 250 250 354 250 250 221", 1),
+        (r"ehlo: raw 250-x\r\n250 SIZE =1\r\n", "220 250 250 250 354 250 221", 1),
+        (r"dot: raw 250 2.0.0 fine\n", "220 250 250 250 354 250 221", 1),
+        (r"dot: raw 25\r\n", "220 250 250 250 354 25 221", 1),
+        ("mail nth 2: 421 4.7.0 one is enough", "220 250 250 250 354 250 221", 1),
+        ("rcpt nth 1: 452 4.5.3 too many", "220 250 250 452 554 500 500 500 500 221", 0),
+    ] {
+        let bench = bench(&[rule]).await;
+        assert_eq!(bench.codes(LETTER).await, codes, "{rule}");
+        assert_eq!(bench.upstream.received().len(), kept, "{rule}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_connection_ends_behind_what_is_said_or_half_of_it_does() {
+    for (rule, codes) in [
+        ("greeting: closing, 554 5.7.1 no", "554"),
+        ("rcpt *: closing, 550 5.1.1 no", "220 250 250 550"),
+        ("dot: closing, accept", "220 250 250 250 354 250"),
+        ("mail *: half-close", "220 250"),
+    ] {
+        assert_eq!(bench(&[rule]).await.codes(LETTER).await, codes, "{rule}");
+    }
+    let stalled = bench(&["mail *: stall"]).await;
+    let mut stream = stalled.connect().await.unwrap();
+    stream.write_all(b"EHLO client.example\r\nMAIL FROM:<alice@example.org>\r\n").await.unwrap();
+    let more = vec![b'x'; 1 << 20];
+    let writing = tokio::time::timeout(Duration::from_secs(3600), stream.write_all(&more)).await;
+    assert!(writing.is_err(), "nobody reads");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_ends_by_itself_or_with_the_client() {
+    for (rule, begins) in
+        [("ehlo: flood line", "250 and on and"), ("ehlo: flood lines", "250 250-and on\r\n250-")]
+    {
+        let flooding = bench(&[rule]).await;
+        let said = flooding.talk("EHLO client.example\r\n").await;
+        let said = &said[said.find("\r\n").unwrap() + 2..];
+        assert!(said.starts_with(begins), "{}", &said[..40]);
+        assert!((15 << 20..=16 << 20).contains(&said.len()), "{}", said.len());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_is_gone_ahead_with_and_does_not_come() {
+    for fault in ["garbage", "close", "reset", "silence"] {
+        let error = handshake(&[&format!("starttls: handshake {fault}")]).await.unwrap_err();
+        let timed_out = matches!(error, crate::net::TlsError::TimedOut(_));
+        assert_eq!(timed_out, fault == "silence", "{fault}: {error}");
+    }
 }

@@ -1,38 +1,60 @@
-//! TLS as a client: with or without a look at the certificate.
+//! TLS as a client: what is shown to servers, and how their certificates are looked at.
 //!
-//! Contract: [`ClientTls`] holds the trusted authorities and both ways of checking. Which way is taken is decided per
-//! connection by [`TlsCheck`].
+//! Contract: [`ClientTls`] holds the trusted authorities, the certificate that is shown where a server asks for one, and
+//! the ways of checking. Which way is taken is decided per connection by [`TlsCheck`].
 //! Invariants: also where any certificate will do, the handshake is signed by the key in it, so that the encryption
 //! is with whoever holds that certificate; only a passive listener is kept out then (RFC 7435).
-//! Not here: whether to go on in clear after a failed handshake (`deliver`).
+//! Not here: whether to go on in clear after a failed handshake (`deliver`); TLSA records (`dane`).
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_rustls::TlsConnector;
 
 use super::super::stream::Clear;
+use super::dane::{DaneCertificate, TlsaSet};
+use super::pair::{self, CertificateError};
 use super::{TlsError, provider};
 
 /// How a server's certificate is looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TlsCheck {
     /// It must be from a trusted authority, valid now, and for the name.
     Verified,
+    /// One of these TLSA records must match it (RFC 7672).
+    Dane(Arc<TlsaSet>),
     /// Any will do.
     Opportunistic,
 }
 
 /// The client's side of TLS. Cheap to clone.
 #[derive(Clone)]
-pub struct ClientTls {
+pub struct ClientTls(Arc<Side>);
+
+struct Side {
+    roots: Arc<RootCertStore>,
+    shown: Option<ClientPair>,
     verified: TlsConnector,
     opportunistic: TlsConnector,
+}
+
+/// A certificate with its key, to be shown to servers that ask for one. Cheap to clone; equal to its clones.
+#[derive(Clone)]
+pub struct ClientPair(Arc<CertifiedKey>);
+
+impl ClientPair {
+    /// Reads the certificate chain and the key, both PEM; what is wrong with either is told at once. Blocks on the
+    /// file system; meant for start and reload.
+    pub fn load(certificate: &Path, key: &Path) -> Result<Self, Vec<CertificateError>> {
+        pair::load(certificate, key).map(Self)
+    }
 }
 
 impl ClientTls {
@@ -50,7 +72,7 @@ impl ClientTls {
             tracing::info!("the system has no certificate authorities: using the built-in list");
             roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
         }
-        Self::new(roots)
+        Self::new(Arc::new(roots), None)
     }
 
     /// Trusts these authorities and no others. Fails when one is no certificate.
@@ -61,44 +83,59 @@ impl ClientTls {
         for authority in authorities {
             roots.add(authority.into_owned())?;
         }
-        Ok(Self::new(roots))
+        Ok(Self::new(Arc::new(roots), None))
     }
 
-    fn new(roots: RootCertStore) -> Self {
-        let builder = || {
-            ClientConfig::builder_with_provider(provider())
-                .with_safe_default_protocol_versions()
-                .expect("ring has suites for TLS 1.2 and 1.3")
-        };
-        let verified = builder().with_root_certificates(roots).with_no_client_auth();
-        let opportunistic = builder()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider())))
-            .with_no_client_auth();
-        Self {
-            verified: TlsConnector::from(Arc::new(verified)),
-            opportunistic: TlsConnector::from(Arc::new(opportunistic)),
-        }
+    /// Trusts the authorities in a file, one or more certificates in PEM, and no others. Blocks on the file system.
+    pub fn trusting_file(file: &Path) -> Result<Self, CertificateError> {
+        let chain = pair::chain(file, "certificates of the authorities to trust")?;
+        Self::trusting(chain).map_err(|source| CertificateError::Authority { file: file.to_owned(), source })
+    }
+
+    /// The same, showing this certificate to servers that ask for one.
+    pub fn showing(&self, pair: ClientPair) -> Self {
+        Self::new(Arc::clone(&self.0.roots), Some(pair))
+    }
+
+    fn new(roots: Arc<RootCertStore>, shown: Option<ClientPair>) -> Self {
+        let verified = builder().with_root_certificates(Arc::clone(&roots));
+        let any =
+            builder().dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider())));
+        let verified = TlsConnector::from(Arc::new(finished(verified, shown.as_ref())));
+        let opportunistic = TlsConnector::from(Arc::new(finished(any, shown.as_ref())));
+        Self(Arc::new(Side { roots, shown, verified, opportunistic }))
+    }
+
+    /// A configuration of its own for each connection: the records may change from one to the next.
+    fn by_dane(&self, records: &Arc<TlsaSet>) -> TlsConnector {
+        let verifier = DaneCertificate::new(Arc::clone(records), provider());
+        let builder = builder().dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+        TlsConnector::from(Arc::new(finished(builder, self.0.shown.as_ref())))
     }
 
     pub(in crate::net) async fn handshake(
         &self,
         clear: Clear,
-        check: TlsCheck,
+        check: &TlsCheck,
         name: &str,
         peer: IpAddr,
         timeout: Duration,
     ) -> Result<tokio_rustls::client::TlsStream<Clear>, TlsError> {
         let name = name.strip_suffix('.').unwrap_or(name);
+        let own;
         let connector = match check {
-            TlsCheck::Verified => &self.verified,
-            TlsCheck::Opportunistic => &self.opportunistic,
+            TlsCheck::Verified => &self.0.verified,
+            TlsCheck::Opportunistic => &self.0.opportunistic,
+            TlsCheck::Dane(records) => {
+                own = self.by_dane(records);
+                &own
+            }
         };
         let server = match (ServerName::try_from(name.to_owned()), check) {
             (Ok(server), _) => server,
             // Nobody checks the name: an address stands in for it, and none is sent.
             (Err(_), TlsCheck::Opportunistic) => ServerName::from(peer),
-            (Err(_), TlsCheck::Verified) => return Err(TlsError::Name { name: name.to_owned() }),
+            (Err(_), _) => return Err(TlsError::Name { name: name.to_owned() }),
         };
         match tokio::time::timeout(timeout, connector.connect(server, clear)).await {
             Ok(shaken) => shaken.map_err(|error| TlsError::new(error, name)),
@@ -107,9 +144,48 @@ impl ClientTls {
     }
 }
 
+fn builder() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
+    ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("ring has suites for TLS 1.2 and 1.3")
+}
+
+fn finished(
+    builder: rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>,
+    shown: Option<&ClientPair>,
+) -> ClientConfig {
+    match shown {
+        None => builder.with_no_client_auth(),
+        Some(pair) => {
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&pair.0))))
+        }
+    }
+}
+
+/// Equal to its clones alone: what was read anew from files may be the same, and counts as another.
+impl PartialEq for ClientTls {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for ClientTls {}
+
+impl std::hash::Hash for ClientTls {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
+}
+
 impl std::fmt::Debug for ClientTls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ClientTls").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for ClientPair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientPair").finish_non_exhaustive()
     }
 }
 

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use rustls::{AlertDescription, PeerIncompatible};
 
+use super::dane::NoMatch;
+
 /// Why TLS could not be started. The connection is gone.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -20,6 +22,9 @@ pub enum TlsError {
     Expired,
     #[error("the certificate is not valid yet")]
     NotYetValid,
+    /// DANE (RFC 7672).
+    #[error("no TLSA record of the host matches its certificate")]
+    NoTlsaMatch,
     #[error("the certificate is not acceptable")]
     Certificate { source: rustls::Error },
     #[error("\"{name}\" is no name that a certificate can be for")]
@@ -77,6 +82,7 @@ impl TlsError {
                 UnknownIssuer => Self::UnknownIssuer,
                 Expired | ExpiredContext { .. } => Self::Expired,
                 NotValidYet | NotValidYetContext { .. } => Self::NotYetValid,
+                Other(other) if other.0.is::<NoMatch>() => Self::NoTlsaMatch,
                 other => Self::Certificate { source: other.clone().into() },
             },
             rustls::Error::NoCertificatesPresented => Self::NoClientCertificate,

@@ -7,6 +7,7 @@
 
 mod client;
 mod clients;
+mod dane;
 mod error;
 mod facts;
 mod pair;
@@ -17,8 +18,9 @@ use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 
-pub use client::{ClientTls, TlsCheck};
+pub use client::{ClientPair, ClientTls, TlsCheck};
 pub use clients::{AskForCertificate, Authorities, ClientCertificates};
+pub use dane::{Tlsa, TlsaSet};
 pub use error::TlsError;
 pub use facts::{ClientCertificate, TlsFacts};
 pub use pair::CertificateError;

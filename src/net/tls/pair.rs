@@ -29,7 +29,7 @@ pub enum CertificateError {
     )]
     Damaged { file: PathBuf, source: pem::Error },
     #[error(
-        "{file} holds no certificate: it must hold the server's certificate and those of the authorities between \
+        "{file} holds no certificate: it must hold the certificate itself and those of the authorities between \
          it and a root, in PEM form (often called fullchain.pem)",
         file = file.display()
     )]
@@ -44,7 +44,7 @@ pub enum CertificateError {
     Locked { file: PathBuf },
     #[error(
         "the private key in {key} does not belong to the certificate in {certificate}: use the two files that \
-         were issued together, the server's own certificate first",
+         were issued together, the certificate itself first",
         key = key.display(), certificate = certificate.display()
     )]
     NotTogether { certificate: PathBuf, key: PathBuf },
@@ -55,8 +55,8 @@ pub enum CertificateError {
     )]
     Unusable { certificate: PathBuf, key: PathBuf, source: rustls::Error },
     #[error(
-        "{file} holds a certificate that cannot be an authority's: it must hold those that sign the certificates of \
-         clients, in PEM form",
+        "{file} holds a certificate that cannot be an authority's: it must hold those that sign the other side's \
+         certificates, in PEM form",
         file = file.display()
     )]
     Authority { file: PathBuf, source: rustls::Error },

@@ -13,7 +13,7 @@ use super::super::stage::Stage;
 use super::{SHAPE, Word, quoted};
 
 /// The words that begin a condition.
-const CONDITIONS: [&str; 7] = ["from", "attempt", "first", "after", "until", "over", "chance"];
+const CONDITIONS: [&str; 8] = ["from", "attempt", "nth", "first", "after", "until", "over", "chance"];
 
 pub(super) struct Head {
     pub stage: Stage,
@@ -167,6 +167,15 @@ fn condition(
         "attempt" => {
             let range = attempts(left.word("a number or a range: 2, 2..3, 2..")?)?;
             conditions.attempt.replace(range).is_some()
+        }
+        "nth" => {
+            if stage < Stage::Ehlo {
+                return Err(word
+                    .fault(format!("a connection has one \"{stage}\""))
+                    .expected("\"nth\" counts from \"ehlo\" on; \"attempt\" counts connections"));
+            }
+            let range = attempts(left.word("a number or a range: 2, 2..3, 2..")?)?;
+            conditions.nth.replace(range).is_some()
         }
         "first" => conditions.first.replace(left.duration()?).is_some(),
         "after" => conditions.after.replace(left.duration()?).is_some(),

@@ -6,6 +6,7 @@
 //! Not here: the value and how it is displayed (`rule`).
 
 mod head;
+mod raw;
 mod tail;
 mod word;
 
@@ -36,6 +37,7 @@ pub(super) fn rule(text: &str) -> Result<Rule, RuleError> {
         conditions: head.conditions,
         delay: tail.delay,
         drip: tail.drip,
+        closing: tail.closing,
         deed: tail.deed,
         limit: tail.limit,
     })

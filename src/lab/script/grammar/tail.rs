@@ -1,4 +1,4 @@
-//! What stands behind the colon: `[delay D,] [drip D,] DEED [, N times | , once | , for D]`
+//! What stands behind the colon: `[delay D,] [drip D,] [closing,] DEED [, N times | , once | , for D]`
 //!
 //! Contract: [`tail`] reads all of it or names the fault. The text of a reply may hold commas: what stands behind its
 //! last one is a limit only where it has the form of one.
@@ -7,14 +7,14 @@
 
 use std::time::Duration;
 
-use super::super::deed::{BadCertificate, Deed};
+use super::super::deed::{BadCertificate, BadHandshake, Deed, Flood};
 use super::super::rule::{Limit, RuleError};
 use super::super::stage::Stage;
-use super::{Word, quoted};
+use super::{Word, quoted, raw};
 use crate::mail::Reply;
 
 /// The words that begin a deed, besides the code of a reply.
-const DEEDS: [&str; 11] = [
+const DEEDS: [&str; 16] = [
     "accept",
     "silence",
     "close",
@@ -22,11 +22,19 @@ const DEEDS: [&str; 11] = [
     "refuse",
     "unreachable",
     "garbage",
+    "raw",
+    "flood",
+    "half-close",
+    "stall",
     "without",
     "certificate",
+    "handshake",
     "keep",
     "lose",
 ];
+
+/// The words that say how a deed is done.
+const MANNERS: [&str; 3] = ["delay", "drip", "closing"];
 
 /// The keywords of EHLO that are registered with IANA.
 const EXTENSIONS: [&str; 30] = [
@@ -65,37 +73,73 @@ const EXTENSIONS: [&str; 30] = [
 pub(super) struct Tail {
     pub delay: Duration,
     pub drip: Option<Duration>,
+    pub closing: bool,
     pub deed: Deed,
     pub limit: Option<Limit>,
 }
 
 pub(super) fn tail(text: Word<'_>, stage: Stage) -> Result<Tail, RuleError> {
-    let (mut delay, mut drip) = (None, None);
-    let mut left = text.trim();
+    let (manner, left) = manner(text.trim())?;
+    let is_text = left.begins_with_digit() || raw::begins(left);
+    let (body, limit) = if is_text { reply_and_limit(left)? } else { deed_and_limit(left)? };
+    let deed = match body.begins_with_digit() {
+        true => reply(body)?,
+        false if raw::begins(body) => Deed::Raw(raw::octets(body)?),
+        false => deed(body)?,
+    };
+    may_stand(&deed, body, stage)?;
+    let Manner { delay, drip, closing } = manner;
+    if drip.is_some() && !deed.sends(stage) {
+        return Err(body.fault("nothing is sent that could drip").expected("a reply, or no \"drip\""));
+    }
+    if closing && !deed.sends(stage) {
+        return Err(body
+            .fault("nothing is sent behind which it could close")
+            .expected("a reply, or no \"closing\""));
+    }
+    Ok(Tail { delay: delay.unwrap_or_default(), drip, closing, deed, limit })
+}
+
+/// How the deed is done.
+#[derive(Default)]
+struct Manner {
+    delay: Option<Duration>,
+    drip: Option<Duration>,
+    closing: bool,
+}
+
+/// What stands before the deed, and the rest.
+fn manner(mut left: Word<'_>) -> Result<(Manner, Word<'_>), RuleError> {
+    let mut manner = Manner::default();
     while let Some(word) = left.words().first().copied()
-        && (word.is("delay") || word.is("drip"))
+        // The comma may stand right behind it.
+        && let Some(how) = MANNERS.into_iter().find(|how| word.is(how) || word.is(&format!("{how},")))
     {
-        let pause = if word.is("delay") { &mut delay } else { &mut drip };
+        let name = Word { text: &word.text[..how.len()], at: word.at };
         let Some(comma) = left.text.find(',') else {
             let end = left.range().end;
-            return Err(RuleError::new(end..end, format!("nothing follows \"{}\"", word.text))
+            return Err(RuleError::new(end..end, format!("nothing follows \"{}\"", name.text))
                 .expected("a comma and what the upstream does")
                 .hint("write \", accept\""));
         };
         let (before, behind) = left.split_around(comma);
-        let (_, duration) = before.split_at(word.text.len());
-        if pause.replace(duration.trim().duration()?).is_some() {
-            return Err(word.fault(format!("\"{}\" is said twice", word.text)));
+        let (_, detail) = before.split_at(name.text.len());
+        let twice = match how {
+            "closing" => {
+                if let Some(more) = detail.words().first() {
+                    return Err(more.fault("nothing follows \"closing\" but a comma"));
+                }
+                std::mem::replace(&mut manner.closing, true)
+            }
+            "delay" => manner.delay.replace(detail.trim().duration()?).is_some(),
+            _ => manner.drip.replace(detail.trim().duration()?).is_some(),
+        };
+        if twice {
+            return Err(name.fault(format!("\"{}\" is said twice", name.text)));
         }
         left = behind.trim();
     }
-    let (body, limit) = if left.begins_with_digit() { reply_and_limit(left)? } else { deed_and_limit(left)? };
-    let deed = if body.begins_with_digit() { reply(body)? } else { deed(body)? };
-    may_stand(&deed, body, stage)?;
-    if drip.is_some() && !deed.sends(stage) {
-        return Err(body.fault("nothing is sent that could drip").expected("a reply, or no \"drip\""));
-    }
-    Ok(Tail { delay: delay.unwrap_or_default(), drip, deed, limit })
+    Ok((manner, left))
 }
 
 fn may_stand(deed: &Deed, body: Word<'_>, stage: Stage) -> Result<(), RuleError> {
@@ -205,6 +249,10 @@ fn deed(body: Word<'_>) -> Result<Deed, RuleError> {
     match name {
         "without" => return without(*first, rest).map(Deed::Without),
         "certificate" => return certificate(*first, rest).map(Deed::Certificate),
+        "handshake" => {
+            return kind(*first, rest, &BadHandshake::ALL, BadHandshake::word).map(Deed::Handshake);
+        }
+        "flood" => return kind(*first, rest, &Flood::ALL, Flood::word).map(Deed::Flood),
         "keep" => return keep(*first, rest),
         _ => {}
     }
@@ -221,6 +269,8 @@ fn deed(body: Word<'_>) -> Result<Deed, RuleError> {
         "refuse" => Deed::Refuse,
         "unreachable" => Deed::Unreachable,
         "garbage" => Deed::Garbage,
+        "half-close" => Deed::HalfClose,
+        "stall" => Deed::Stall,
         _ => Deed::Lose,
     })
 }
@@ -278,6 +328,26 @@ fn certificate(first: Word<'_>, words: &[Word<'_>]) -> Result<BadCertificate, Ru
         word.fault(format!("no certificate is called \"{}\"", word.text))
             .expected(expected)
             .near(word.text, &known)
+    })
+}
+
+/// `flood lines`, `handshake reset`: a deed with one of its kinds.
+fn kind<T: Copy>(
+    first: Word<'_>,
+    words: &[Word<'_>],
+    all: &[T],
+    name: fn(T) -> &'static str,
+) -> Result<T, RuleError> {
+    let known: Vec<&str> = all.iter().map(|kind| name(*kind)).collect();
+    let expected = format!("one of {}", quoted(&known));
+    let [word] = words else {
+        let place = words.get(1).unwrap_or(&first);
+        let problem = format!("one word follows \"{}\"", first.text.to_ascii_lowercase());
+        return Err(place.fault(problem).expected(expected));
+    };
+    all.iter().copied().find(|kind| word.is(name(*kind))).ok_or_else(|| {
+        let problem = format!("no {} is called \"{}\"", first.text.to_ascii_lowercase(), word.text);
+        word.fault(problem).expected(expected).near(word.text, &known)
     })
 }
 
