@@ -10,7 +10,7 @@ use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 
 use super::why::{self, Why};
-use super::{messages, watch};
+use super::{messages, upstreams, watch};
 use crate::clock::Timestamp;
 use crate::mail::{Destination, DestinationError, QueueId};
 use crate::queue::{DestinationState, Listed, Matching, OperateError};
@@ -115,6 +115,7 @@ pub fn routes(desk: impl Into<Desk>) -> Router {
         .route("/v1/quarantine", get(quarantine))
         .route("/v1/why/{id}", get(why))
         .merge(watch::routes())
+        .merge(upstreams::routes())
         .with_state(relay)
 }
 

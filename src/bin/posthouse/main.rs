@@ -10,6 +10,7 @@ mod failed;
 mod harmless;
 mod health;
 mod lab;
+mod outages;
 mod place;
 mod plan;
 mod print;
@@ -22,6 +23,7 @@ mod settings;
 mod spool;
 mod table;
 mod track;
+mod upstreams;
 mod user;
 mod why;
 
@@ -62,6 +64,8 @@ enum Command {
     Queue(queue::Queue),
     Why(why::Why),
     Track(track::Track),
+    Upstreams(upstreams::Upstreams),
+    Outages(outages::Outages),
     Health(health::Health),
     #[command(subcommand)]
     User(user::User),
@@ -96,6 +100,8 @@ fn main() -> ExitCode {
         Command::Sendmail(sendmail) => block_on(Level::WARN, sendmail.run()),
         Command::Queue(queue) => block_on(Level::INFO, queue.run()),
         Command::Why(why) => block_on(Level::INFO, why.run()),
+        Command::Upstreams(upstreams) => block_on(Level::INFO, upstreams.run()),
+        Command::Outages(outages) => block_on(Level::INFO, outages.run()),
         Command::Health(health) => block_on(Level::INFO, health.run()),
         Command::Lab(lab) => lab.run(),
     };
