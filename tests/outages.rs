@@ -55,10 +55,7 @@ impl Ground {
         self.bench_that_says(|_, _| Say::Yes).await
     }
 
-    async fn bench_that_says(
-        self,
-        script: impl FnMut(&Asked, Timestamp) -> Say + Send + 'static,
-    ) -> Bench {
+    async fn bench_that_says(self, script: impl FnMut(&Asked, Timestamp) -> Say + Send + 'static) -> Bench {
         let clock = Clock::simulated(self.start, 1);
         let memory = MemoryNetwork::new();
         let network = Network::Memory(memory.clone());
@@ -350,8 +347,7 @@ async fn a_restart_forgets_neither_that_a_host_is_down_nor_since_when() {
     again.relay.shutdown(MINUTE).await.unwrap();
     drop(again);
 
-    let listed =
-        posthouse::route::Memory::outages_at_rest(folder.path(), &WhichOutages::default()).unwrap();
+    let listed = posthouse::route::Memory::outages_at_rest(folder.path(), &WhichOutages::default()).unwrap();
     assert_eq!(listed, outages, "and can be read when no relay runs");
     let none = WhichOutages { host: Some("elsewhere".into()), ..WhichOutages::default() };
     assert_eq!(posthouse::route::Memory::outages_at_rest(folder.path(), &none).unwrap(), []);

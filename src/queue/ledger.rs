@@ -454,6 +454,13 @@ impl Ledger {
         self.admit(id);
     }
 
+    /// All that the message waits for is that the routes change.
+    pub fn is_held_by_routes(&self, id: QueueId) -> bool {
+        let Some(entry) = self.entries.get(&id) else { return false };
+        let shares = entry.shares.as_slice();
+        !shares.is_empty() && shares.iter().all(|share| self.lines.get(share.line).is_held())
+    }
+
     /// One of the message's shares is being delivered now.
     pub fn is_delivering(&self, id: QueueId) -> bool {
         self.entries.get(&id).is_some_and(Entry::is_delivering)

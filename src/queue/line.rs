@@ -61,7 +61,7 @@ pub struct Sleep {
 pub(super) enum Wakes {
     Now,
     At(Timestamp),
-    /// Nothing waits, or the window is full: somebody else's act will change that.
+    /// Nothing waits, or a route holds what does, or the window is full: somebody else's act will change that.
     Never,
 }
 
@@ -210,9 +210,17 @@ impl Line {
         self.overdue.remove(&(aged_from, id));
     }
 
+    /// Nothing that waits here is ever tried: a route holds it.
+    pub fn is_held(&self) -> bool {
+        !self.destination.is_tried()
+    }
+
     /// The time of one that waits here is up: it ends by a failure of the destination that comes, or came, after that.
     pub fn may_end(&mut self, id: QueueId, aged_from: Timestamp) {
-        self.overdue.insert((aged_from, id));
+        // Where nothing is tried, nothing fails.
+        if !self.is_held() {
+            self.overdue.insert((aged_from, id));
+        }
     }
 
     /// It could not be ended: not before it is said again that it may.
@@ -249,6 +257,9 @@ impl Line {
             let rests_at = rein.filter(|_| self.in_flight == 0).map(|rein| rein.rests_at(now));
             return rests_at.filter(|at| *at > now).map_or(Wakes::Never, Wakes::At);
         };
+        if self.is_held() {
+            return Wakes::Never;
+        }
         let window = if self.proven { self.window } else { 1 };
         if self.in_flight >= window {
             return Wakes::Never;
@@ -481,6 +492,19 @@ mod tests {
             assert_eq!(line.wakes(now), Wakes::At(now + Duration::from_secs(expected)));
             now = now + Duration::from_secs(expected);
         }
+    }
+
+    #[test]
+    fn a_line_that_a_route_holds_never_wakes_and_ends_nothing() {
+        let mut line = Line::new(Destination::Hold, line(0).limits);
+        line.join(QueueId::MIN, T0);
+        line.may_end(QueueId::MIN, T0);
+        line.is_untold(QueueId::MIN);
+        line.wake(T0);
+        assert_eq!(line.wakes(T0 + MINUTE * 1000), Wakes::Never);
+        assert_eq!((line.ended(), line.to_tell(), line.waiting()), (None, None, 1));
+        line.leave(QueueId::MIN, T0, T0);
+        assert!(line.is_empty(T0));
     }
 
     #[test]

@@ -16,6 +16,9 @@ use crate::clock::Timestamp;
 use crate::mail::{Destination, EnhancedStatus, Outcome, QueueId, Verdict};
 use crate::spool::{RecipientState, Stored};
 
+/// What is said of mail that a route holds.
+const HELD_BY_A_ROUTE: &str = "held by a route, until the routes change";
+
 /// Where a message stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -27,6 +30,9 @@ pub enum ListedState {
     /// Its destination cannot be reached; it waits with all others for that.
     Asleep,
     Held,
+    /// A route holds it (`via = "hold"`): it goes when the routes change, and is not tried, given up or told of before.
+    #[serde(rename = "held-by-route")]
+    HeldByRoute,
     /// Every recipient has his outcome; a notice is still to be written.
     Notice,
 }
@@ -43,7 +49,7 @@ pub struct Listed {
     pub sender: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
-    /// When it is given up; a message that is held has none.
+    /// When it is given up; a message that is held, by an operator or by a route, has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
     /// When its sender wants it released (FUTURERELEASE), while that is to come: nothing is tried before, unless an
@@ -150,7 +156,7 @@ impl Matching {
                 || row.recipients.iter().any(|r| within(&r.address, &self.recipient)))
             && (self.destination.is_none()
                 || row.recipients.iter().any(|r| Some(&r.destination) == self.destination.as_ref()))
-            && (!self.held || row.state == ListedState::Held)
+            && (!self.held || matches!(row.state, ListedState::Held | ListedState::HeldByRoute))
     }
 }
 
@@ -208,20 +214,27 @@ impl Queue {
                 let waits = is_waiting(progress);
                 let sleep = state.ledger.sleep_of(&destination).filter(|_| waits).map(|sleep| &sleep.outcome);
                 let last = sleep.or_else(|| last_outcome(&stored.progress, progress));
+                let rests = waits && !destination.is_tried();
                 ListedRecipient {
                     address: recipient.address.to_string(),
                     state: standing(progress.state, last_outcome(&stored.progress, progress)),
-                    next_attempt: next_of(&destination).filter(|_| waits && !held),
+                    next_attempt: next_of(&destination).filter(|_| waits && !held && !rests),
                     destination: destination.to_string(),
                     attempts: progress.attempts,
                     status: last.map(|outcome| outcome.status),
-                    last: last.map(|outcome| outcome.to_string()),
+                    last: if rests {
+                        Some(HELD_BY_A_ROUTE.to_owned())
+                    } else {
+                        last.map(|outcome| outcome.to_string())
+                    },
                 }
             };
         let state_now = if held {
             ListedState::Held
         } else if shares.is_empty() {
             ListedState::Notice
+        } else if state.ledger.is_held_by_routes(stored.id) {
+            ListedState::HeldByRoute
         } else if shares.iter().any(|(_, next)| next.is_none()) {
             ListedState::Active
         } else if shares.iter().all(|(destination, _)| state.ledger.sleep_of(destination).is_some()) {
@@ -229,6 +242,7 @@ impl Queue {
         } else {
             ListedState::Waiting
         };
+        let is_tried = !matches!(state_now, ListedState::Held | ListedState::HeldByRoute);
         Listed {
             id: stored.id,
             state: state_now,
@@ -236,7 +250,7 @@ impl Queue {
             size: stored.size,
             sender: stored.envelope.reverse_path.to_string(),
             message_id: stored.origin.message_id.clone(),
-            expires: (!held).then(|| expires_at(stored, &rules.retry())),
+            expires: is_tried.then(|| expires_at(stored, &rules.retry())),
             release: release.filter(|release| *release > self.inner.clock.now()),
             deliver_by: Deadline::of(stored.arrived_at, stored.envelope.deliver_by).map(|by| by.at),
             recipients: std::iter::zip(&stored.envelope.recipients, &stored.progress.recipients)
@@ -278,7 +292,10 @@ impl Queue {
             slowed: line.slowed(now).map(slowed),
             asleep_since: line.sleep().map(|sleep| sleep.since),
             next_probe: line.sleep().map(|sleep| sleep.until),
-            reason: line.sleep().map(|sleep| sleep.outcome.to_string()),
+            reason: match line.sleep() {
+                Some(sleep) => Some(sleep.outcome.to_string()),
+                None => line.is_held().then(|| HELD_BY_A_ROUTE.to_owned()),
+            },
         };
         let mut rows: Vec<DestinationState> = state.ledger.lines().map(row).collect();
         rows.sort_by(|a, b| a.destination.cmp(&b.destination));

@@ -8,10 +8,12 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::mx_tls::MxTlsRules;
 use super::plan::{Protocol, Terms};
 use super::security::Security;
 use super::upstream_url::{Scheme, UpstreamHost, UpstreamHostError, UpstreamTls};
 use super::weigh::Lookup;
+use crate::net::ClientTls;
 
 /// For AUTH (RFC 4954).
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -63,6 +65,8 @@ impl Group {
             },
             security: self.security(host),
             terms: Arc::clone(&self.terms),
+            named_securely: true,
+            note: None,
         };
         self.hosts.iter().enumerate().map(lookup).collect()
     }
@@ -96,6 +100,16 @@ pub struct Settings {
     /// A host that is down waits for its trial up to this part shorter, by chance. The relay sets it to that of its
     /// schedule.
     pub jitter: f64,
+    /// What the routes with `via = "mx"` say about TLS.
+    pub mx_tls: MxTlsRules,
+    /// Whether the TLSA records of MX hosts are asked for (RFC 7672).
+    pub dane: bool,
+    /// Whether the MTA-STS policies of domains are asked for (RFC 8461).
+    pub mta_sts: bool,
+    /// The port of policy servers: 443 in the real world.
+    pub sts_port: u16,
+    /// Whom to trust for policy servers: the system's authorities, where nothing is said.
+    pub sts_tls: Option<ClientTls>,
 }
 
 impl Settings {
@@ -120,6 +134,11 @@ impl Settings {
             own_addresses: Vec::new(),
             mx_port: 25,
             jitter: 0.1,
+            mx_tls: MxTlsRules::default(),
+            dane: true,
+            mta_sts: true,
+            sts_port: 443,
+            sts_tls: None,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! From a destination to a plan.
 
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use super::group::Settings;
 use super::health::{Health, HostKey};
@@ -8,16 +8,22 @@ use super::memory::Memory;
 use super::names::Names;
 use super::outage::Chronicle;
 use super::plan::{Plan, Unroutable};
+use super::sts::Policies;
 use super::survey::Survey;
+use super::tls_policy::TlsWish;
 use super::weigh::Weighed;
 use crate::clock::Clock;
 use crate::mail::{Destination, EnhancedStatus, Outcome, Verdict};
-use crate::net::Network;
+use crate::net::{ClientTls, Network};
 use crate::tracking::Tracking;
 
 /// Unable to route.
 pub(super) const NO_ROUTE: EnhancedStatus = EnhancedStatus::new(4, 4, 4);
 pub(super) const NO_ANSWER: EnhancedStatus = EnhancedStatus::new(4, 4, 3);
+/// Cryptographic failure: what is demanded of TLS cannot be had.
+pub(super) const NO_SECURITY: EnhancedStatus = EnhancedStatus::new(4, 7, 5);
+/// REQUIRETLS support required (RFC 8689 section 8.3).
+pub(super) const REQUIRETLS_NEEDED: EnhancedStatus = EnhancedStatus::new(5, 7, 30);
 pub(super) const NOT_REACHED: EnhancedStatus = EnhancedStatus::new(4, 4, 1);
 
 /// Whoever knows the way.
@@ -32,6 +38,9 @@ pub struct Router {
     /// Held while the state of a host goes into the memory, so that the last one is what stays.
     pub(super) remembering: Mutex<()>,
     pub(super) tracking: Option<Tracking>,
+    pub(super) policies: Policies,
+    /// The system's authorities, read when a policy server is first asked.
+    system_tls: OnceLock<ClientTls>,
 }
 
 impl Router {
@@ -46,12 +55,14 @@ impl Router {
             settings: RwLock::new(Arc::new(settings.with_names())),
             health: Mutex::new(Health::new(memory.hosts(), clock.now())),
             chronicle: Mutex::new(Chronicle::new(memory.outages())),
+            policies: Policies::recall(&memory),
             memory,
             remembering: Mutex::new(()),
             tracking: None,
             clock,
             network,
             names,
+            system_tls: OnceLock::new(),
         }
     }
 
@@ -59,6 +70,10 @@ impl Router {
     pub fn telling(mut self, tracking: Tracking) -> Self {
         self.tracking = Some(tracking);
         self
+    }
+
+    pub(super) fn system_tls(&self) -> &ClientTls {
+        self.system_tls.get_or_init(ClientTls::system)
     }
 
     /// Other groups and networks from now on. Our own addresses stay.
@@ -75,7 +90,12 @@ impl Router {
 
     /// The hops to a destination, healthy ones only, in order. What the relay does itself leads to no host.
     pub async fn plan(&self, destination: &Destination) -> Result<Plan, Unroutable> {
-        let survey = self.survey(destination).await;
+        self.plan_for(destination, TlsWish::None).await
+    }
+
+    /// The same for a message that says something about TLS itself.
+    pub async fn plan_for(&self, destination: &Destination, wish: TlsWish) -> Result<Plan, Unroutable> {
+        let survey = self.survey(destination, wish).await;
         if survey.plan.is_ok() && !survey.passed_over.is_empty() {
             let mut chronicle = self.chronicle.lock().expect("no holder panics");
             survey.passed_over.iter().for_each(|key| chronicle.diverted(key));
@@ -84,7 +104,7 @@ impl Router {
     }
 
     /// The same, with all that it rests on.
-    pub async fn survey(&self, destination: &Destination) -> Survey {
+    pub async fn survey(&self, destination: &Destination, wish: TlsWish) -> Survey {
         let settings = self.settings();
         let mut weighed = Weighed::default();
         match destination {
@@ -92,12 +112,15 @@ impl Router {
                 let Some(group) = settings.groups.get(name) else {
                     return weighed.into_end(no_such_group(name));
                 };
-                for lookup in group.lookups() {
+                for mut lookup in group.lookups() {
+                    if wish == TlsWish::Require {
+                        lookup.security = lookup.security.with_require_tls();
+                    }
                     self.weigh(lookup, &mut weighed).await;
                 }
             }
             Destination::Mx(domain) => {
-                if let Err(outcome) = self.weigh_mx(domain, &settings, &mut weighed).await {
+                if let Err(outcome) = self.weigh_mx(domain, wish, &settings, &mut weighed).await {
                     return weighed.into_end(outcome);
                 }
             }

@@ -32,7 +32,7 @@ pub struct Survey {
     pub asked: Vec<Asked>,
     /// Full sentences without a full stop.
     pub remarks: Vec<String>,
-    pub plan: Result<Plan, Unroutable>,
     /// Hosts that are down and would come before the first hop.
     pub(super) passed_over: SmallVec<[HostKey; 2]>,
+    pub plan: Result<Plan, Unroutable>,
 }

@@ -22,7 +22,7 @@ use super::router::{NO_ANSWER, NO_ROUTE, NOT_REACHED, Router};
 use super::security::Security;
 use super::survey::{Asked, Said, Survey};
 use crate::clock::Timestamp;
-use crate::mail::{Destination, Host, Outcome, Verdict};
+use crate::mail::{Destination, EnhancedStatus, Host, Outcome, Verdict};
 
 /// Addresses that one attempt tries at most, and those of one host among them.
 const HOPS_MAX: usize = 10;
@@ -36,6 +36,10 @@ pub(super) struct Lookup {
     pub protocol: Protocol,
     pub security: Security,
     pub terms: Arc<Terms>,
+    /// As [`NextHop::named_securely`].
+    pub named_securely: bool,
+    /// What was found out about its TLS.
+    pub note: Option<String>,
 }
 
 /// What the candidates came to.
@@ -88,14 +92,15 @@ impl Router {
         limits: Option<&Settings>,
         weighed: &mut Weighed,
     ) {
-        let Lookup { host, port, preference, protocol, security, terms } = lookup;
+        let Lookup { host, port, preference, protocol, security, terms, named_securely, note } = lookup;
         let now = self.clock.now();
         let is_either = addresses.iter().any(IpAddr::is_ipv4) && addresses.iter().any(IpAddr::is_ipv6);
         let turned = is_either && limits.is_some() && self.clock.chance() % 2 == 1;
         let mut chosen = Vec::new();
         for ip in in_turn(addresses, turned) {
             let address = SocketAddr::new(ip, port);
-            let reason = limits.and_then(|limits| refused(limits, &self.network, address)).map(why);
+            let reason = limits.and_then(|limits| refused(limits, &self.network, address));
+            let reason = reason.map(|refusal| refusal.to_string());
             let reason =
                 reason.or_else(|| (is_either && !self.network.has_route(ip)).then(|| no_route(ip, weighed)));
             let reason = reason.or_else(|| self.down(&terms, &host, address, now, weighed));
@@ -107,7 +112,7 @@ impl Router {
                 Some(reason) => weighed.skip_address(&host, ip, preference, reason),
                 None => {
                     let terms = Arc::clone(&terms);
-                    let (host, security, named_securely) = (host.clone(), security.clone(), limits.is_none());
+                    let (host, security) = (host.clone(), security.clone());
                     weighed.hops.push(NextHop { host, address, protocol, security, named_securely, terms });
                     chosen.push(ip);
                 }
@@ -115,7 +120,7 @@ impl Router {
         }
         if !chosen.is_empty() {
             let preference = Some(preference);
-            let decision = Decision::Chosen;
+            let decision = note.map_or(Decision::Chosen, Decision::ChosenBy);
             weighed.candidates.push(Candidate { host, addresses: chosen, preference, decision });
         }
     }
@@ -154,13 +159,6 @@ impl Router {
     }
 }
 
-fn why(refusal: Refusal) -> String {
-    match refusal {
-        Refusal::Ourselves => "it is this relay itself".to_owned(),
-        Refusal::Because(reason) => reason,
-    }
-}
-
 /// It may come back: a link that is down is no fault of the host.
 fn no_route(ip: IpAddr, weighed: &mut Weighed) -> String {
     weighed.left_out = true;
@@ -188,6 +186,22 @@ impl Weighed {
     fn left_out_until(&mut self, ask_at: Timestamp) {
         self.left_out = true;
         self.retry_at = Some(self.retry_at.map_or(ask_at, |at| at.min(ask_at)));
+    }
+
+    /// A host whose TLS cannot be what is demanded: passed over before it is looked up. For this message it may be so
+    /// for ever, else there may be another answer later.
+    pub fn skip_for_tls(&mut self, host: String, preference: u16, status: EnhancedStatus, reason: String) {
+        let for_ever = status.class() == 5;
+        let verdict = if for_ever { Verdict::Bounced } else { Verdict::Deferred };
+        // A host that may do later counts for more than those that never will.
+        let waits = self.trouble.as_ref().is_some_and(|trouble| trouble.verdict == Verdict::Deferred);
+        if !(for_ever && waits) {
+            self.trouble = Some(Outcome::local(verdict, status, format!("{host}: {reason}")));
+        }
+        self.left_out |= !for_ever;
+        self.unknown |= !for_ever;
+        let (preference, decision) = (Some(preference), Decision::Skipped(reason));
+        self.candidates.push(Candidate { host, addresses: Vec::new(), preference, decision });
     }
 
     /// A configured host that DNS does not know is no reason to bounce: names come back, and the network may be down.
@@ -224,9 +238,8 @@ impl Weighed {
     }
 
     pub fn into_survey(self, destination: &Destination) -> Survey {
-        let Self { hops, candidates, retry_at, left_out, trouble, for_good, asked, remarks, .. } = self;
-        // Where DNS gave no answer, nobody knows.
-        let retry_at = retry_at.filter(|_| !self.unknown);
+        let Self { hops, candidates, retry_at, left_out, unknown, passed_over, trouble, for_good, .. } = self;
+        let retry_at = retry_at.filter(|_| !unknown);
         let plan = if hops.is_empty() {
             let outcome = trouble.or(for_good).unwrap_or_else(|| {
                 Outcome::local(Verdict::Deferred, NO_ROUTE, format!("{destination} has no host"))
@@ -235,14 +248,14 @@ impl Weighed {
         } else {
             Ok(Plan { hops, complete: !left_out, retry_at, candidates })
         };
-        Survey { asked, remarks, plan, passed_over: self.passed_over }
+        Survey { asked: self.asked, remarks: self.remarks, passed_over, plan }
     }
 
     /// The same for an outcome that stands whatever was found.
     pub fn into_end(self, outcome: Outcome) -> Survey {
-        let Self { candidates, asked, remarks, .. } = self;
+        let Self { candidates, asked, remarks, passed_over, .. } = self;
         let plan = Err(Unroutable { outcome: outcome.into(), retry_at: None, candidates });
-        Survey { asked, remarks, plan, passed_over: SmallVec::new() }
+        Survey { asked, remarks, passed_over, plan }
     }
 }
 

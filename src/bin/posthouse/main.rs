@@ -10,6 +10,7 @@ mod failed;
 mod harmless;
 mod health;
 mod lab;
+mod mx;
 mod outages;
 mod place;
 mod plan;
@@ -63,6 +64,7 @@ enum Command {
     #[command(subcommand)]
     Queue(queue::Queue),
     Why(why::Why),
+    Mx(Box<mx::Mx>),
     Track(track::Track),
     Upstreams(upstreams::Upstreams),
     Outages(outages::Outages),
@@ -100,6 +102,7 @@ fn main() -> ExitCode {
         Command::Sendmail(sendmail) => block_on(Level::WARN, sendmail.run()),
         Command::Queue(queue) => block_on(Level::INFO, queue.run()),
         Command::Why(why) => block_on(Level::INFO, why.run()),
+        Command::Mx(mx) => block_on(Level::WARN, mx.run()),
         Command::Upstreams(upstreams) => block_on(Level::INFO, upstreams.run()),
         Command::Outages(outages) => block_on(Level::INFO, outages.run()),
         Command::Health(health) => block_on(Level::INFO, health.run()),
