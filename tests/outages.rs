@@ -60,7 +60,11 @@ impl Ground {
         let memory = MemoryNetwork::new();
         let network = Network::Memory(memory.clone());
         let first = Upstream::start(&network, FIRST, &clock, script).await;
-        let second = Upstream::start(&network, SECOND_HOST, &clock, |_, _| Say::Yes).await;
+        let second = Upstream::start(&network, SECOND_HOST, &clock, |asked, _| match asked {
+            Asked::Recipient(to) if to.starts_with("later@") => Say::No(reply("451 4.7.1 later")),
+            _ => Say::Yes,
+        });
+        let second = second.await;
         let weather = Arc::new(Mutex::new(None));
         let connects = Arc::new(Mutex::new(Vec::new()));
         let (met, seen, now) = (Arc::clone(&weather), Arc::clone(&connects), clock.clone());
@@ -97,10 +101,13 @@ impl Bench {
     }
 
     async fn submit(&self) -> QueueId {
-        let envelope = Envelope::new(
-            "alice@example.org".parse::<Address>().unwrap().into(),
-            ["bob@example.com".parse().unwrap()],
-        );
+        self.submit_to("bob@example.com").await
+    }
+
+    /// The second host always tells later@example.com to wait.
+    async fn submit_to(&self, to: &str) -> QueueId {
+        let sender: Address = "alice@example.org".parse().unwrap();
+        let envelope = Envelope::new(sender.into(), [to.parse().unwrap()]);
         self.relay.submit(envelope, "Subject: x\r\n\r\n").await.unwrap()
     }
 
@@ -139,8 +146,8 @@ async fn mail_goes_to_the_second_host_at_once_and_back_to_the_first_within_the_s
     assert_eq!((bench.first.received().len(), bench.second.received().len()), (3, 0));
     bench.cut();
     let cut_at = bench.clock.now();
-    bench.mail(SECOND, MINUTE * 30).await;
-    assert_eq!(bench.second.received().len(), 30 * 60, "all of it, while it was down");
+    bench.mail(SECOND, MINUTE * 20).await;
+    assert_eq!(bench.second.received().len(), 20 * 60, "all of it, while it was down");
     assert!(bench.relay.queue().is_empty(), "nobody waited");
     assert_eq!(bench.conditions(), [HostCondition::Down, HostCondition::Well]);
     bench.mend();
@@ -203,16 +210,15 @@ async fn a_host_that_is_up_for_a_second_in_thirty_is_not_believed() {
             now.wait(Duration::from_millis(100)).await;
         }
     });
-    bench.mail(Duration::from_millis(500), Duration::from_secs(3600 * 2)).await;
-    bench.clock.wait(SECOND).await;
+    bench.mail(SECOND * 7, MINUTE * 120).await;
     let (first, second) = (bench.first.received().len(), bench.second.received().len());
-    assert_eq!(first + second, 2 * 2 * 3600, "all is delivered");
-    assert!(first < 200, "{first} of {}", first + second);
+    assert_eq!(first + second, 1029, "all is delivered");
+    assert!(first < 15, "{first} of {}", first + second);
     let connects = bench.connects.lock().unwrap().len() - first;
     // At best it settles at five minutes; each time it is well by luck it goes on from where it was.
-    assert!(connects < 60, "{connects} connects in vain in two hours");
+    assert!(connects < 50, "{connects} connects in vain in two hours");
     let events = bench.told(&[EventName::HostDown, EventName::HostUp, EventName::Probe]);
-    assert!(events.len() < 180, "{} events", events.len());
+    assert!(events.len() < 130, "{} events", events.len());
 }
 
 #[tokio::test(start_paused = true)]
@@ -255,9 +261,10 @@ async fn an_outage_of_the_only_host_holds_the_mail_and_says_what_it_cost() {
 async fn while_one_delivery_is_on_trial_the_others_pass_the_host_over() {
     let mut bench = Ground::both().bench().await;
     bench.cut();
-    bench.submit().await;
+    // One that waits keeps the destination's line, and what is known of it.
+    bench.submit_to("later@example.com").await;
     bench.clock.wait(SECOND * 10).await;
-    assert_eq!((bench.second.received().len(), bench.conditions()[0]), (1, HostCondition::Down));
+    assert_eq!(bench.conditions()[0], HostCondition::Down);
     // Now a connect is not even answered.
     *bench.weather.lock().unwrap() = Some(Weather::Silent);
     for _ in 0..20 {
@@ -265,12 +272,12 @@ async fn while_one_delivery_is_on_trial_the_others_pass_the_host_over() {
     }
     bench.clock.wait(SECOND).await;
     assert_eq!(bench.conditions()[0], HostCondition::OnTrial);
-    assert_eq!(bench.second.received().len(), 20, "all but the one that finds out");
+    assert_eq!(bench.second.received().len(), 19, "all but the one that finds out");
     assert_eq!(bench.told(&[EventName::Probe]).len(), 1);
-    bench.clock.wait(SECOND * 40).await;
-    assert_eq!(bench.second.received().len(), 21, "and that one goes on within its attempt");
+    bench.clock.wait(SECOND * 5).await;
+    assert_eq!(bench.second.received().len(), 20, "and that one goes on before long, within its attempt");
     assert_eq!(bench.connects.lock().unwrap().len(), 2, "the failure, and one trial");
-    assert!(bench.relay.queue().is_empty());
+    assert_eq!(bench.relay.queue().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

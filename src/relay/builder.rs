@@ -94,7 +94,7 @@ impl Builder {
             Track::Channel(channel) => (Tracking::to_channel(channel, clock.clone()), None),
         };
         let jitter = settings.retry.jitter;
-        let answers = Arc::new(Answers::new(settings.routes, settings.retry));
+        let answers = Arc::new(Answers::new(settings.routes, settings.retry, settings.uncertain));
         let rules: Arc<dyn Rules> = answers.clone();
         let mut recovery = Recovery::new(settings.queue, rules, tracking.clone(), clock.clone());
         let spool: Arc<dyn Spool> = match settings.keep {
