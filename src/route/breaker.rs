@@ -181,9 +181,7 @@ impl Breaker {
     /// The host took part in a transaction to its end. Gives what it was down with, if it was.
     pub fn succeeded(&mut self, now: Timestamp) -> Option<Open> {
         self.strikes = 0;
-        if self.open().is_none() {
-            return None;
-        }
+        self.open()?;
         match std::mem::replace(&mut self.state, State::Closed { well_since: Some(now) }) {
             State::Open(open) => Some(open),
             State::Closed { .. } => None,

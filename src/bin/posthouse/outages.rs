@@ -175,10 +175,15 @@ fn place(outage: &Outage) -> String {
     match outage.kind {
         OutageKind::Destination => format!("{} (all)", destination.unwrap_or_default()),
         OutageKind::Host => {
-            let host = outage.host.as_deref().unwrap_or_default();
-            let address = outage.address.map(|address| format!(" [{}]:{}", address.ip(), address.port()));
             let group = destination.map(|name| format!("{name}: ")).unwrap_or_default();
-            format!("{group}{host}{}", address.unwrap_or_default())
+            let host = outage.host.as_deref().unwrap_or_default();
+            match outage.address {
+                Some(address) if address.ip().to_string() == host => {
+                    format!("{group}[{host}]:{}", address.port())
+                }
+                Some(address) => format!("{group}{host} [{}]:{}", address.ip(), address.port()),
+                None => format!("{group}{host}"),
+            }
         }
     }
 }

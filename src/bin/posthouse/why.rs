@@ -180,7 +180,8 @@ fn told(event: &Event) -> String {
         }
         EventName::Failover => {
             let to = event.next_host.as_deref().unwrap_or_default();
-            let cost = event.duration_ms.map(|ms| format!(" after {}", rough(Duration::from_millis(ms))));
+            let cost = event.duration_ms.filter(|ms| *ms >= 1000);
+            let cost = cost.map(|ms| format!(" after {}", rough(Duration::from_millis(ms))));
             let _ = write!(text, "{host}: {said}; turned to {to}{}", cost.unwrap_or_default());
         }
         EventName::HostDown => {
