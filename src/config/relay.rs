@@ -171,5 +171,6 @@ fn group(name: &str, upstream: &Upstream) -> route::Group {
     let avoid_chunking = !upstream.chunking;
     let terms =
         route::Terms { group: Some(name.to_owned()), credentials, avoid_chunking, ..route::Terms::default() };
-    route::Group::new(upstream.hosts.clone(), terms)
+    let group = route::Group::new(upstream.hosts.clone(), terms);
+    route::Group { fallback: upstream.fallback.clone(), ..group }
 }

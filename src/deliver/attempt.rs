@@ -352,6 +352,7 @@ impl Courier {
 fn told(candidates: &[crate::route::Candidate]) -> Vec<Candidate> {
     let told = candidates.iter().map(|candidate| Candidate {
         host: candidate.host.clone(),
+        group: candidate.group.clone(),
         addresses: candidate.addresses.clone(),
         preference: candidate.preference,
         decision: candidate.decision.to_string(),

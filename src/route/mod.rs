@@ -27,6 +27,7 @@ mod security;
 mod sts;
 mod survey;
 mod system_names;
+mod tiers;
 mod tls_policy;
 mod upstream_url;
 mod weigh;

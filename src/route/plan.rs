@@ -92,6 +92,8 @@ impl fmt::Display for Decision {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     pub host: String,
+    /// The group that it is of; none for MX hosts.
+    pub group: Option<String>,
     pub addresses: Vec<IpAddr>,
     pub preference: Option<u16>,
     pub decision: Decision,

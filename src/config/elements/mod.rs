@@ -12,6 +12,7 @@ mod credentials;
 mod delivery;
 mod destination;
 mod dns;
+mod group_row;
 mod limit;
 mod limits;
 mod listener;

@@ -7,9 +7,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::credentials;
 use super::delivery::UNCERTAIN;
-use super::destination;
+use super::{credentials, destination, group_row};
 use crate::config::quantity::Mismatch;
 use crate::config::section::Section;
 use crate::config::tree::Value;
@@ -23,6 +22,8 @@ pub struct Upstream {
     pub credentials: Option<Credentials>,
     /// Content goes by BDAT where a host offers CHUNKING.
     pub chunking: bool,
+    /// The group that is tried after all of these hosts.
+    pub fallback: Option<String>,
     /// How much it gets at once, and how fast.
     pub allowance: Allowance,
     /// As `[delivery] uncertain`, which holds where this is not written.
@@ -34,10 +35,7 @@ pub struct Upstream {
 pub(super) fn read(top: &mut Section<'_>, folder: &Path, total: u32) -> BTreeMap<String, Upstream> {
     let mut groups = BTreeMap::new();
     for (name, mut section) in top.named("upstream") {
-        if name == "mx" {
-            let problem = "an upstream group cannot be called \"mx\": via = \"mx\" means the MX records";
-            section.report.fault(section.place(), problem, None, Some("give it another name".into()));
-        }
+        group_row::check_name(&section, name);
         let hosts = section.list("hosts", host);
         let example = "[\"smtp://relay.example:25\"]";
         let mut hosts = section.require("hosts", hosts, example).unwrap_or_default();
@@ -46,6 +44,8 @@ pub(super) fn read(top: &mut Section<'_>, folder: &Path, total: u32) -> BTreeMap
             let hint = format!("write hosts = {example}");
             section.report.fault(section.place_of("hosts"), problem, None, Some(hint));
         }
+        group_row::check_tiers(&section, &hosts);
+        let fallback = section.text("fallback").map(|at| at.value);
         let credentials = credentials::read(&mut section, folder);
         let chunking = section.flag("chunking").unwrap_or(true);
         let uncertain = section.word("uncertain", &UNCERTAIN);
@@ -56,8 +56,10 @@ pub(super) fn read(top: &mut Section<'_>, folder: &Path, total: u32) -> BTreeMap
         }
         let allowance = destination::allowance(&mut section, total);
         section.done();
-        groups.insert(name.to_owned(), Upstream { hosts, credentials, chunking, allowance, uncertain });
+        let group = Upstream { hosts, credentials, chunking, fallback, allowance, uncertain };
+        groups.insert(name.to_owned(), group);
     }
+    group_row::check_fallbacks(top, &groups);
     groups
 }
 
@@ -72,8 +74,7 @@ fn warn_of_open_password(section: &Section<'_>, host: &UpstreamHost, with_passwo
 }
 
 fn host(value: &Value) -> Result<UpstreamHost, Mismatch> {
-    let expected =
-        "smtp://HOST:PORT or smtps://HOST:PORT, with ?tls=none, opportunistic, required or verified";
+    let expected = "smtp://HOST:PORT, smtps://HOST:PORT or lmtp://HOST:PORT, with ?tls=none, opportunistic, required or verified";
     let text = value.text().ok_or_else(|| Mismatch::new(expected))?;
     text.parse().map_err(|error: UpstreamHostError| {
         let hint = match &error {
