@@ -10,7 +10,7 @@ use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 
 use super::why::{self, Why};
-use super::{messages, watch, way};
+use super::{messages, upstreams, watch, way};
 use crate::clock::Timestamp;
 use crate::mail::{Destination, DestinationError, QueueId};
 use crate::queue::{DestinationState, Listed, Matching, OperateError};
@@ -120,6 +120,7 @@ pub fn routes(desk: impl Into<Desk>) -> Router {
         .route("/v1/quarantine", get(quarantine))
         .route("/v1/why/{id}", get(why))
         .merge(watch::routes())
+        .merge(upstreams::routes())
         .merge(way::routes())
         .with_state(relay)
 }

@@ -15,6 +15,8 @@
 //! | `POST /v1/queue/ID/retry`, `hold`, `release`, `cancel` | [`Done`] |
 //! | `POST /v1/queue/retry?destination=` | [`Done`] |
 //! | `GET /v1/destinations` | a list of [`DestinationState`](crate::queue::DestinationState) |
+//! | `GET /v1/upstreams` | a list of [`Upstream`]: every group with its hosts in order, then the MX hosts that are down |
+//! | `GET /v1/outages?since=&host=` | a list of [`Outage`](crate::route::Outage), the oldest first; `since` is a moment |
 //! | `GET /v1/quarantine` | a list of [`Quarantined`](crate::spool::Quarantined), the oldest first |
 //! | `GET /v1/why/ID` | [`Why`] |
 //! | `POST /v1/messages?from=&to=&to=&notify=&ret=&envid=` with a message, or with JSON | 201 and [`Submitted`] |
@@ -34,6 +36,7 @@ mod control;
 mod door;
 mod messages;
 mod tokens;
+mod upstreams;
 mod watch;
 mod way;
 mod why;
@@ -44,6 +47,7 @@ pub use control::{Control, ControlError};
 pub use door::{Door, DoorError};
 pub use messages::{Declined, Submitted};
 pub use tokens::Tokens;
+pub use upstreams::Upstream;
 
 pub use crate::config::{Token, TokenError};
 pub use why::Why;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -64,16 +65,44 @@ fn events(
     let is_over = events
         .iter()
         .any(|event| matches!(event.event, EventName::Send | EventName::Fail | EventName::Expire));
+    let hosts = hosts_of(&events);
     let sleeps = Filter {
-        events: vec![EventName::Sleep, EventName::Wake, EventName::Load],
+        events: vec![
+            EventName::Sleep,
+            EventName::Wake,
+            EventName::Load,
+            EventName::HostDown,
+            EventName::HostUp,
+        ],
         since: Some(first),
         until: is_over.then(|| last + std::time::Duration::from_millis(1)),
         ..Filter::default()
     };
-    let of_destinations = tracking::read(folder, &sleeps)?
-        .filter_map(Result::ok)
-        .filter(|event| event.destination.as_ref().is_some_and(|name| destinations.contains(name)));
+    let of_destinations = tracking::read(folder, &sleeps)?.filter_map(Result::ok).filter(|event| {
+        match (event.event, &event.host, event.host_address) {
+            // Of hosts only those that this message met, or was led past.
+            (EventName::HostDown | EventName::HostUp, Some(host), Some(address)) => {
+                // The beginning and the end: trials that fail in between are told by those of the destination.
+                event.failures.is_none_or(|failures| failures == 1 || event.event == EventName::HostUp)
+                    && hosts.contains(&(host.clone(), address))
+            }
+            _ => event.destination.as_ref().is_some_and(|name| destinations.contains(name)),
+        }
+    });
     events.extend(of_destinations);
     events.sort_by_key(|event| event.time);
     Ok(events)
+}
+
+/// Hosts that failed the message, and those that it was led past.
+fn hosts_of(events: &[Event]) -> BTreeSet<(String, IpAddr)> {
+    let failed = events.iter().filter(|event| matches!(event.event, EventName::Failover | EventName::Defer));
+    let failed = failed.filter_map(|event| Some((event.host.clone()?, event.host_address?)));
+    let skipped = events.iter().flat_map(|event| &event.candidates).filter(|candidate| {
+        // What was chosen may be well; what was not, and was known to be down, is part of the story.
+        candidate.decision != "chosen"
+    });
+    let skipped = skipped
+        .flat_map(|candidate| candidate.addresses.iter().map(|address| (candidate.host.clone(), *address)));
+    failed.chain(skipped).collect()
 }

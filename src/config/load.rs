@@ -69,6 +69,18 @@ pub struct Places {
     pub tracking: PathBuf,
 }
 
+impl Places {
+    /// Where the relay remembers its hosts and outages.
+    pub fn memory(&self) -> PathBuf {
+        memory(&self.spool)
+    }
+}
+
+/// The memory of hosts lies beside the spool's own files.
+pub(super) fn memory(spool: &Path) -> PathBuf {
+    spool.join("memory")
+}
+
 /// Reads only where things are: no upstream is needed for it, and faults elsewhere don't matter.
 pub fn places(
     file: Option<&Path>,

@@ -25,7 +25,7 @@ impl Configuration {
         notices.language = self.notices.language;
         Settings {
             hostname: self.hostname.clone(),
-            memory: Some(self.spool.path.join("memory")),
+            memory: Some(super::load::memory(&self.spool.path)),
             keep: Keep::Folder(spool),
             track: Track::Folder { path: self.tracking.path.clone(), keep: self.tracking.keep },
             listeners: self.listeners.iter().map(|listener| self.listener(listener)).collect(),

@@ -192,11 +192,13 @@ impl Courier {
             Some(permits) => permits.connects(),
             None => {}
         }
+        let may_be_brief = pass.is_trial() && matches!(turn.others, Others::Now);
+        let timeouts = self.settings.timeouts;
         let opener = Opener {
             network: &self.network,
             tls: &self.tls,
             hostname: &self.hostname,
-            timeouts: self.settings.timeouts,
+            timeouts: if may_be_brief { timeouts.of_trial() } else { timeouts },
         };
         match opener.open(hop).await {
             Ok(connection) => {

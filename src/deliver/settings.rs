@@ -19,6 +19,18 @@ pub struct Timeouts {
     pub content: Duration,
 }
 
+impl Timeouts {
+    /// Those of a delivery that finds out whether a host is well again while others stand ready: the message is not to
+    /// suffer from it. A host that is slower than that is not what is preferred.
+    pub(super) fn of_trial(self) -> Self {
+        Self {
+            connect: self.connect.min(Duration::from_secs(5)),
+            greeting: self.greeting.min(Duration::from_secs(15)),
+            ..self
+        }
+    }
+}
+
 impl Default for Timeouts {
     fn default() -> Self {
         Self {

@@ -120,6 +120,16 @@ impl From<RuleError> for Failure {
 type Answer<T> = Result<Json<T>, Failure>;
 
 /// The requests about `upstream`.
+pub fn routes_alone(upstream: Upstream) -> Router {
+    routes(upstream).route("/v1/{*rest}", axum::routing::any(no_relay))
+}
+
+async fn no_relay() -> Failure {
+    let error = "no relay here: this is the folder of a lab upstream; `posthouse lab inbox`, `asked` and `say` speak to it";
+    Failure(StatusCode::NOT_FOUND, error.to_owned())
+}
+
+/// The same where a relay answers beside it.
 pub fn routes(upstream: Upstream) -> Router {
     Router::new()
         .route("/v1/lab/inbox", get(inbox))

@@ -93,6 +93,7 @@ impl Builder {
             Track::Subscribers => (Tracking::in_memory(clock.clone()), None),
             Track::Channel(channel) => (Tracking::to_channel(channel, clock.clone()), None),
         };
+        let jitter = settings.retry.jitter;
         let answers = Arc::new(Answers::new(settings.routes, settings.retry, settings.uncertain));
         let rules: Arc<dyn Rules> = answers.clone();
         let mut recovery = Recovery::new(settings.queue, rules, tracking.clone(), clock.clone());
@@ -119,6 +120,7 @@ impl Builder {
         let addresses: Vec<_> = listeners.iter().map(|(listener, _)| listener.local_addr()).collect();
         let mut route = settings.route;
         route.own_addresses.extend(addresses.iter().copied());
+        route.jitter = jitter;
         let router = Router::new(route, clock.clone(), network.clone(), names, memory(settings.memory));
         let router = Arc::new(router.telling(tracking.clone()));
         let queue = recovery.start(Arc::clone(&spool));

@@ -160,7 +160,7 @@ impl Relay {
         Explanation::of(&self.inner.answers.routes(), &self.inner.router, domain, source).await
     }
 
-    /// Retries one destination, or all, now: sick hosts are forgotten, all that waits is due. Tells how many messages.
+    /// Retries one destination, or all, now: hosts that are down may be tried, all that waits is due. Tells how many messages.
     pub fn retry_all(&self, destination: Option<&crate::mail::Destination>) -> usize {
         match destination {
             Some(destination) => self.inner.router.wake(destination),
@@ -201,11 +201,12 @@ impl Relay {
 
     /// Takes over routes, upstreams, schedule, notices, who may relay and the certificates of listeners, without a restart. Queued mail goes by the
     /// new routes and the new schedule from its next attempt on.
-    pub async fn reload(&self, settings: Settings) -> Result<(), ReloadError> {
+    pub async fn reload(&self, mut settings: Settings) -> Result<(), ReloadError> {
         let inner = &self.inner;
         if settings.hostname != inner.front.hostname() {
             return Err(ReloadError::NeedsRestart("hostname"));
         }
+        settings.route.jitter = settings.retry.jitter;
         inner.router.reload(settings.route);
         inner.answers.replace(settings.routes, settings.retry, settings.uncertain);
         *inner.notices.write().expect("no holder panics") = settings.notices;

@@ -78,7 +78,7 @@ impl FromStr for Group {
 }
 
 /// The settings of routing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     pub groups: BTreeMap<String, Group>,
     /// Networks to which MX routing never connects: whoever controls a domain must not reach what is inside.
@@ -89,6 +89,9 @@ pub struct Settings {
     pub own_addresses: Vec<SocketAddr>,
     /// The port of MX hosts: 25 in the real world.
     pub mx_port: u16,
+    /// A host that is down waits for its trial up to this part shorter, by chance. The relay sets it to that of its
+    /// schedule.
+    pub jitter: f64,
     /// What the routes with `via = "mx"` say about TLS.
     pub mx_tls: MxTlsRules,
     /// Whether the TLSA records of MX hosts are asked for (RFC 7672).
@@ -134,6 +137,7 @@ impl Settings {
             hostname: hostname.into(),
             own_addresses: Vec::new(),
             mx_port: 25,
+            jitter: 0.1,
             mx_tls: MxTlsRules::default(),
             dane: true,
             mta_sts: true,

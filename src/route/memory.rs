@@ -4,15 +4,18 @@
 //! memory that does not open, or panics, is an empty one, and said in the log; it never stops the start.
 //! Invariants: written only when the state of a host changes.
 
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::health::{HostKey, Remembered};
-use super::outage::Outage;
+use super::outage::{Outage, WhichOutages};
 
 /// The kinds of things that are kept, each in a tree of its own.
 const HOSTS: &str = "hosts";
@@ -46,6 +49,20 @@ impl Memory {
             );
         }
         Self { db: opened }
+    }
+
+    /// The outages in the folder of a relay that does not run, the oldest first. Works on a copy, so that the folder stays
+    /// as it is.
+    pub fn outages_at_rest(folder: &Path, which: &WhichOutages) -> io::Result<Vec<Outage>> {
+        let copy = Copy::of(folder)?;
+        let config = sled::Config::new().path(&copy.path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        let db = guarded(|| open_unlocked(&config));
+        let unreadable = || io::Error::new(io::ErrorKind::InvalidData, "it is damaged");
+        let memory = Self { db: Some(db.ok_or_else(unreadable)?) };
+        let mut outages = memory.outages();
+        outages.retain(|outage| which.takes(outage));
+        outages.sort_by_key(|outage| outage.id);
+        Ok(outages)
     }
 
     /// Hosts that are, or were, down.
@@ -104,6 +121,45 @@ impl Memory {
             tracing::warn!("the memory of hosts could not be written");
         }
     }
+}
+
+/// A copy of a folder of plain files, gone with this value.
+struct Copy {
+    path: PathBuf,
+}
+
+impl Copy {
+    fn of(folder: &Path) -> io::Result<Self> {
+        // Nobody else can have made it, nor reads in it.
+        let mut name = [0; 16];
+        getrandom::fill(&mut name).map_err(io::Error::other)?;
+        let path = std::env::temp_dir().join(format!("posthouse-memory-{:032x}", u128::from_le_bytes(name)));
+        fs::DirBuilder::new().mode(0o700).create(&path)?;
+        let copy = Self { path };
+        copy_files(folder, &copy.path)?;
+        Ok(copy)
+    }
+}
+
+impl Drop for Copy {
+    fn drop(&mut self) {
+        // What is left over is in the folder for temporary files.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            fs::create_dir(&target)?;
+            copy_files(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 /// A database that this process has just closed may hold its lock a moment longer: sled's threads end by themselves.

@@ -175,15 +175,15 @@ impl Pass<'_> {
 
     fn went_wrong(&self, stage: &str, outcome: &Outcome, within_transaction: bool) {
         let router = self.router;
-        let (now, chance) = (router.clock.now(), router.clock.fraction());
+        let (now, shorter) = (router.clock.now(), router.settings().jitter * router.clock.fraction());
         let open = {
             let mut health = router.health.lock().expect("no holder panics");
             let record = health.failing(self.hop, now);
             record.failures += 1;
             let is_news = if within_transaction {
-                record.breaker.struck(self.trial, chance, now)
+                record.breaker.struck(self.trial, shorter, now)
             } else {
-                record.breaker.failed(self.trial, chance, now)
+                record.breaker.failed(self.trial, shorter, now)
             };
             if !is_news {
                 return;

@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn mail_goes_to_the_second_host_while_the_first_is_sick_and_then_back() {
+    async fn mail_goes_to_the_second_host_while_the_first_is_down_and_then_back() {
         let zone = Arc::new(Zone::new());
         let (router, clock) = router(&zone, &[("main", "smtp://192.0.2.1 smtp://192.0.2.2:587")]);
         let main = Destination::Upstream("main".into());
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_operator_can_have_a_sick_host_tried_at_once() {
+    async fn the_operator_can_have_a_host_that_is_down_tried_at_once() {
         let zone = Arc::new(Zone::new());
         let (router, _) = router(&zone, &[("main", "smtp://192.0.2.1"), ("other", "smtp://192.0.2.2")]);
         let (main, other) = (Destination::Upstream("main".into()), Destination::Upstream("other".into()));

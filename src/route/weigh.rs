@@ -5,7 +5,7 @@
 //! The addresses of a host stand in the order in which DNS gave them, but IPv6 and IPv4 in turn, so that a family which does not get
 //! through costs one try and not all. MX routing begins with either family by chance. Addresses to which this machine
 //! has no route at all (mostly: it has no IPv6) are passed over where the host has others.
-//! Not here: which hosts a destination has (`group`, `mx`), how sick one is (`health`), where we may not go (`refuse`).
+//! Not here: which hosts a destination has (`group`, `mx`), how one is (`health`), where we may not go (`refuse`).
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -199,6 +199,7 @@ impl Weighed {
             self.trouble = Some(Outcome::local(verdict, status, format!("{host}: {reason}")));
         }
         self.left_out |= !for_ever;
+        self.unknown |= !for_ever;
         let (preference, decision) = (Some(preference), Decision::Skipped(reason));
         self.candidates.push(Candidate { host, group: None, addresses: Vec::new(), preference, decision });
     }
@@ -234,7 +235,7 @@ impl Weighed {
 
     /// Not now, but perhaps later.
     pub fn wait_for(&mut self, outcome: Outcome) {
-        self.left_out = true;
+        (self.left_out, self.unknown) = (true, true);
         self.trouble.get_or_insert(outcome);
     }
 

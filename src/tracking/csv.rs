@@ -32,7 +32,8 @@ impl<W: Write> CsvWriter<W> {
     }
 }
 
-fn write_line(out: &mut impl Write, cells: &[impl AsRef<str>]) -> io::Result<()> {
+/// Writes one line of any table in the same way.
+pub fn write_line(out: &mut impl Write, cells: &[impl AsRef<str>]) -> io::Result<()> {
     for (index, cell) in cells.iter().enumerate() {
         if index > 0 {
             out.write_all(b",")?;

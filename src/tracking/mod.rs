@@ -19,7 +19,7 @@ mod reader;
 mod session;
 mod verdict;
 
-pub use csv::CsvWriter;
+pub use csv::{CsvWriter, write_line as write_csv_line};
 pub use event::{Candidate, Event, EventName, EventNameError};
 pub use facts::{
     Alike, Altered, Attempted, AuthFailed, FailedOver, HostDown, HostUp, Loaded, Message, Noticed, Operated,

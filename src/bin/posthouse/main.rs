@@ -11,6 +11,7 @@ mod harmless;
 mod health;
 mod lab;
 mod mx;
+mod outages;
 mod place;
 mod plan;
 mod print;
@@ -23,6 +24,7 @@ mod settings;
 mod spool;
 mod table;
 mod track;
+mod upstreams;
 mod user;
 mod why;
 
@@ -64,6 +66,8 @@ enum Command {
     Why(why::Why),
     Mx(Box<mx::Mx>),
     Track(track::Track),
+    Upstreams(upstreams::Upstreams),
+    Outages(outages::Outages),
     Health(health::Health),
     #[command(subcommand)]
     User(user::User),
@@ -99,6 +103,8 @@ fn main() -> ExitCode {
         Command::Queue(queue) => block_on(Level::INFO, queue.run()),
         Command::Why(why) => block_on(Level::INFO, why.run()),
         Command::Mx(mx) => block_on(Level::WARN, mx.run()),
+        Command::Upstreams(upstreams) => block_on(Level::INFO, upstreams.run()),
+        Command::Outages(outages) => block_on(Level::INFO, outages.run()),
         Command::Health(health) => block_on(Level::INFO, health.run()),
         Command::Lab(lab) => lab.run(),
     };

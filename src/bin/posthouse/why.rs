@@ -1,6 +1,7 @@
 //! `posthouse why`: one screen about one message.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use clap::Args;
 use posthouse::admin;
@@ -12,7 +13,7 @@ use crate::failed::Failed;
 use crate::harmless::harmless;
 use crate::place::{Format, Place};
 use crate::print;
-use crate::queue::{shown, until};
+use crate::queue::{rough, shown, until};
 
 /// Say where a message is, why, what comes next and when it ends
 #[derive(Args, Debug)]
@@ -179,7 +180,18 @@ fn told(event: &Event) -> String {
         }
         EventName::Failover => {
             let to = event.next_host.as_deref().unwrap_or_default();
-            let _ = write!(text, "{host}: {said}; turned to {to}");
+            let cost = event.duration_ms.filter(|ms| *ms >= 1000);
+            let cost = cost.map(|ms| format!(" after {}", rough(Duration::from_millis(ms))));
+            let _ = write!(text, "{host}: {said}; turned to {to}{}", cost.unwrap_or_default());
+        }
+        EventName::HostDown => {
+            let stage = event.host_stage.as_deref().unwrap_or_default();
+            let _ =
+                write!(text, "{host} is down ({stage}): {said}; mail passes it over until a trial succeeds");
+        }
+        EventName::HostUp => {
+            let cost = event.duration_ms.map(|ms| format!(" after {}", rough(Duration::from_millis(ms))));
+            let _ = write!(text, "{host} is well again{}", cost.unwrap_or_default());
         }
         EventName::Sleep if host.is_empty() => {
             let _ = write!(text, "{destination} cannot be reached: {said}");

@@ -60,7 +60,7 @@ impl Alone {
             script.add(rule);
         }
         let upstream = Upstream::start(&Network::System, self.listen, &clock, script).await?;
-        let _control = Control::serve(folder.path(), api::routes(upstream.clone()))?;
+        let _control = Control::serve(folder.path(), api::routes_alone(upstream.clone()))?;
         let dir = dir_flag(folder.path());
         let mut log = Log { start: clock.now(), questions: 0, number: 0 };
         say(&[
