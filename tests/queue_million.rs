@@ -173,6 +173,9 @@ fn start(messages: usize, until: Timestamp, clock: &Clock, settings: Settings) -
             hold_for: None,
             deliver_by: None,
             owes_report: false,
+            size: 2000,
+            kept_since: None,
+            resubmitted: None,
             waiting: [WaitingDomain { domain: Arc::clone(&domain), next_attempt: None }]
                 .into_iter()
                 .collect(),

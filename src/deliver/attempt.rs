@@ -180,7 +180,7 @@ impl Courier {
         let hop = connection.hop().clone();
         let host = host(&hop);
         let envelope = &job.message.envelope;
-        let age = self.clock.now().since(job.message.arrived_at);
+        let age = self.clock.now().since(job.message.counts_from());
         let offer = Offer::of(envelope, &job.content, recipients, connection.extensions(), age);
         let unfit =
             offer.unfit.iter().map(|(index, why)| (*index, Fate::Elsewhere(classify::unfit(&host, *why))));

@@ -17,32 +17,32 @@ const BUSY: EnhancedStatus = EnhancedStatus::new(4, 7, 500);
 
 /// In lower case; who says so stands beside it.
 const SIGNS: &[&str] = &[
-    "too many connections",                    // Postfix, Dovecot, many
-    "too many new tls sessions",               // Postfix
-    "too much mail",                           // Postfix
-    "too many concurrent",                     // Exim
-    "too many open connections",               // Sendmail
-    "too many sessions",                       // GoDaddy
-    "too many simultaneous",                   // Courier, qmail's kin
-    "too many messages",                       // many
-    "too many requests",                       // many
-    "connection rate",                         // Sendmail, Google Workspace
-    "number of concurrent connections",        // Exchange
-    "submission rate for this client",         // Exchange
-    "connection limit",                        // Outlook.com
-    "relay limit exceeded",                    // Google Workspace
-    "rate limit",                              // Outlook.com, many
-    "rate-limit",                              // many
-    "ratelimit",                               // Exim's ACLs
-    "sending rate",                            // Amazon SES
-    "message rate",                            // many
-    "unusual rate",                            // Gmail
-    "unexpected volume",                       // Yahoo
-    "[tss04]",                                 // Yahoo
-    "throttl",                                 // Amazon SES, Comcast, many
-    "slow down",                               // many
-    "too fast",                                // many
-    "too quickly",                             // many
+    "too many connections",             // Postfix, Dovecot, many
+    "too many new tls sessions",        // Postfix
+    "too much mail",                    // Postfix
+    "too many concurrent",              // Exim
+    "too many open connections",        // Sendmail
+    "too many sessions",                // GoDaddy
+    "too many simultaneous",            // Courier, qmail's kin
+    "too many messages",                // many
+    "too many requests",                // many
+    "connection rate",                  // Sendmail, Google Workspace
+    "number of concurrent connections", // Exchange
+    "submission rate for this client",  // Exchange
+    "connection limit",                 // Outlook.com
+    "relay limit exceeded",             // Google Workspace
+    "rate limit",                       // Outlook.com, many
+    "rate-limit",                       // many
+    "ratelimit",                        // Exim's ACLs
+    "sending rate",                     // Amazon SES
+    "message rate",                     // many
+    "unusual rate",                     // Gmail
+    "unexpected volume",                // Yahoo
+    "[tss04]",                          // Yahoo
+    "throttl",                          // Amazon SES, Comcast, many
+    "slow down",                        // many
+    "too fast",                         // many
+    "too quickly",                      // many
 ];
 
 /// What looks like one, and is about something else; in lower case.
@@ -63,7 +63,8 @@ const ABOUT_OTHERS: &[&str] = &[
 
 /// The other side wants us to come less often, or with less at once.
 pub(super) fn speaks_of_pace(outcome: &Outcome) -> bool {
-    let Some(reply) = outcome.reply.as_ref().filter(|reply| reply.class() == ReplyClass::TransientFailure) else {
+    let Some(reply) = outcome.reply.as_ref().filter(|reply| reply.class() == ReplyClass::TransientFailure)
+    else {
         return false;
     };
     let status = reply.status().unwrap_or(outcome.status);

@@ -23,6 +23,7 @@ use smallvec::SmallVec;
 use super::aging::Aging;
 use super::deadlines::{Asked, Deadlines};
 use super::entry::{Entry, Share, Shares};
+use super::kept::Kept;
 use super::limits::Limits;
 use super::line::{Line, Sleep};
 use super::lines::{LineId, Lines};
@@ -64,6 +65,8 @@ pub(super) struct Ledger {
     pub(super) deadlines: Deadlines,
     pub(super) reports: Reports,
     pub(super) pace: Pace,
+    /// What is done with, and kept all the same.
+    pub(super) kept: Kept,
     /// Of all deliveries.
     deliveries: Option<Pace>,
     under_way: usize,
@@ -80,6 +83,7 @@ impl Ledger {
             deadlines: Deadlines::default(),
             reports: Reports::default(),
             pace: Pace::new(limits.notices),
+            kept: Kept::new(limits.safety_net),
             deliveries: limits.deliveries.map(Pace::even),
             under_way: 0,
             by_age: 0,
@@ -258,12 +262,8 @@ impl Ledger {
             None => {
                 let by_rate = self.deliveries.as_ref().filter(|_| self.lines.has_turn());
                 let by_rate = by_rate.map(|pace| pace.next_at(now));
-                let moments = [
-                    self.expiry_wakes_at(),
-                    self.paced_wakes_at(now),
-                    self.lines.wakes_at(),
-                    by_rate,
-                ];
+                let moments =
+                    [self.expiry_wakes_at(), self.paced_wakes_at(now), self.lines.wakes_at(), by_rate];
                 Taken::Wait(moments.into_iter().flatten().min())
             }
         }
@@ -480,6 +480,7 @@ impl Ledger {
             (pace, rate) => *pace = rate.map(Pace::even),
         }
         self.pace.set_rate(limits.notices);
+        self.kept.set(limits.safety_net);
         self.delays.restart();
         self.expiries.restart();
         self.limits = limits;

@@ -31,6 +31,7 @@ mod entry;
 mod fall_due;
 mod hasten;
 mod intake;
+mod kept;
 mod ledger;
 mod limits;
 mod line;
@@ -46,6 +47,7 @@ pub mod plan;
 mod progress;
 mod rein;
 mod reports;
+mod resubmit;
 mod rules;
 pub mod schedule;
 mod settle;
@@ -67,13 +69,17 @@ use crate::tracking::Tracking;
 
 pub use allowance::{Allowance, Allowances};
 pub use intake::{AcceptError, Incoming, Intake, Recovery};
+pub use kept::SafetyNet;
 pub use line::Sleep;
-pub use listing::{DestinationState, Listed, ListedRecipient, ListedState, Matching, RecipientStanding, SlowedState};
+pub use listing::{
+    DestinationState, Listed, ListedRecipient, ListedState, Matching, RecipientStanding, SlowedState,
+};
 pub use operate::OperateError;
 pub use owed::{Debt, Owed, OwedMessage};
 pub use pace::Rate;
 pub use parked::Parked;
 pub use permits::Permits;
+pub use resubmit::{KeptMessage, KeptRecipient, Selection, Took};
 pub use rules::{Rules, Settings};
 pub use work::{Delivery, Expiry, Job, Work};
 

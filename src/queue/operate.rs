@@ -35,6 +35,10 @@ pub enum OperateError {
     NotHeld(QueueId),
     #[error("message {0} waits for nothing: only a notice is owed")]
     NothingWaits(QueueId),
+    #[error(
+        "message {0} is not kept, or was sent again before; `posthouse resubmit --dry-run` shows what can be sent again"
+    )]
+    NotKept(QueueId),
     #[error(transparent)]
     Load(#[from] LoadError),
 }

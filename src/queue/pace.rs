@@ -180,7 +180,8 @@ mod tests {
     #[test]
     fn an_even_pace_keeps_its_rate_in_any_stretch_of_time_however_it_is_used() {
         let minute = Duration::from_secs(60);
-        for rate in [Rate::per_second(100), Rate { count: 100, per: minute }, Rate { count: 7, per: minute }] {
+        for rate in [Rate::per_second(100), Rate { count: 100, per: minute }, Rate { count: 7, per: minute }]
+        {
             let mut pace = Pace::even(rate);
             let (mut now, mut taken) = (T0, Vec::new());
             for step in 0..5_000_u64 {

@@ -221,8 +221,15 @@ mod tests {
             let slowed = rein.complained(&complaint(), now).unwrap();
             learned.push((slowed.until.since(now).as_secs(), slowed.gap.as_millis()));
         }
-        let expected =
-            [(20, 1000), (40, 4000), (80, 16_000), (160, 60_000), (300, 60_000), (300, 60_000), (300, 60_000)];
+        let expected = [
+            (20, 1000),
+            (40, 4000),
+            (80, 16_000),
+            (160, 60_000),
+            (300, 60_000),
+            (300, 60_000),
+            (300, 60_000),
+        ];
         assert_eq!(learned, expected);
         assert_eq!(rein.slowed(now).unwrap().since, T0);
     }

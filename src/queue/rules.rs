@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::allowance::Allowances;
+use super::kept::SafetyNet;
 use super::pace::Rate;
 use super::schedule::Retry;
 use crate::mail::{Address, Destination, Envelope, Recipient, Source};
@@ -25,6 +26,8 @@ pub struct Settings {
     pub rate: Option<Rate>,
     /// What is configured for single destinations.
     pub allowances: Arc<Allowances>,
+    /// What was delivered is kept for a while; `None`: it is forgotten at once.
+    pub safety_net: Option<SafetyNet>,
 }
 
 impl Default for Settings {
@@ -36,6 +39,7 @@ impl Default for Settings {
             notices: Rate::per_second(100),
             rate: None,
             allowances: Arc::default(),
+            safety_net: None,
         }
     }
 }

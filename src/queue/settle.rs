@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::complaint::speaks_of_pace;
 use super::deadlines::Deadline;
 use super::intake::{addresses, message};
+use super::kept;
 use super::lines::LineId;
 use super::progress::{self, aged_from, is_waiting, last_outcome, released_at};
 use super::rein::Slowed;
@@ -58,11 +59,18 @@ impl Inner {
             let aged_from = aged_from(open.stored.arrived_at, &open.stored.envelope, &open.progress);
             let next = match retry.next(job.attempt, aged_from, now, self.clock.fraction()) {
                 _ if returns_at(&open.stored).is_some_and(|deadline| deadline <= now) => Next::GiveUp,
-                Next::At(at) => Next::At(at.max(released_at(open.stored.arrived_at, &open.stored.envelope))),
+                Next::At(at) => {
+                    Next::At(at.max(released_at(open.stored.arrived_at, open.stored.envelope.hold_for)))
+                }
                 Next::GiveUp => Next::GiveUp,
             };
             for (index, outcome) in outcomes {
                 told.push(self.record(open, *index, outcome, &next, job.attempt));
+            }
+            if ledger.kept.is_on() && job.destination != Destination::Discard {
+                let taken = outcomes.iter().filter(|(_, o)| matches!(o.verdict, Verdict::Delivered { .. }));
+                let taken = taken.map(|(index, _)| *index).collect();
+                kept::hand_over(&mut open.progress, now, &job.destination.to_string(), taken);
             }
             progress::tidy(&mut open.progress);
             let next_of_share = self.next_of(open, job).map(|next| next.unwrap_or(now));
@@ -207,8 +215,7 @@ impl Inner {
             let open = open.expect("a delivery keeps its message open");
             // Cancelled, or routed elsewhere, while the attempt ran: nothing of it waits here any more.
             let waits = self.next_of(open, job).is_some();
-            learned =
-                speaks_of_pace(&outcome).then(|| ledger.slow_down(line, &outcome, now)).flatten();
+            learned = speaks_of_pace(&outcome).then(|| ledger.slow_down(line, &outcome, now)).flatten();
             let (sleep, told_here) = ledger.unreachable(id, line, waits, outcome.clone(), not_before, now);
             let written = if waits {
                 self.reline(ledger, open, id, now);
@@ -250,7 +257,7 @@ impl Inner {
 
 /// When the message comes back by its sender's wish.
 pub(super) fn returns_at(stored: &Stored) -> Option<Timestamp> {
-    Deadline::of(stored.arrived_at, stored.envelope.deliver_by).and_then(Deadline::returns_at)
+    Deadline::of(stored.counts_from(), stored.envelope.deliver_by).and_then(Deadline::returns_at)
 }
 
 /// The outcome of one whose sender wanted it back by now; with the last words of his server, if he had any.

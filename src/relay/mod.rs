@@ -30,10 +30,12 @@
 mod answers;
 mod builder;
 mod handle;
+mod resubmit;
 mod settings;
 mod workers;
 
 pub use crate::accept::SubmitError;
 pub use builder::{Builder, StartError};
 pub use handle::{Relay, ReloadError, ShutdownError};
+pub use resubmit::{Resubmission, ResubmitError, SentAgain};
 pub use settings::{Keep, Settings, Track};

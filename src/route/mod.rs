@@ -19,6 +19,7 @@ mod security;
 mod system_names;
 mod upstream_url;
 mod weigh;
+mod whose;
 mod zone;
 
 pub use group::{Credentials, Group, Settings};

@@ -48,7 +48,7 @@ impl Router {
         *current = Arc::new(settings);
     }
 
-    fn settings(&self) -> Arc<Settings> {
+    pub(super) fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.read().expect("no holder panics"))
     }
 

@@ -465,7 +465,7 @@ impl Found {
                 let Lives { id, place, content, moved: _, arrived_at, domains, times, states } = *lives;
                 self.saw(arrived_at);
                 self.index.accept(id, place, content, states.is_some());
-                self.sketches.begin(id, arrived_at, domains, times, states);
+                self.sketches.begin(id, arrived_at, content.len(), domains, times, states);
             }
             Note::Settled { id, place, states } => {
                 self.index.settle(id, place);

@@ -14,6 +14,8 @@ use crate::packed::PackedMap;
 
 struct Sketch {
     arrived_at: Timestamp,
+    /// Octets of content.
+    size: u32,
     domains: SmallVec<[DomainId; 1]>,
     /// Few senders ask for any.
     times: Option<Box<Times>>,
@@ -33,11 +35,12 @@ impl Sketches {
         &mut self,
         id: QueueId,
         arrived_at: Timestamp,
+        size: u32,
         domains: SmallVec<[DomainId; 1]>,
         times: Option<Box<Times>>,
         states: Option<Box<States>>,
     ) {
-        self.0.insert(id, Sketch { arrived_at, domains, times, states });
+        self.0.insert(id, Sketch { arrived_at, size, domains, times, states });
     }
 
     /// Nothing happens when no such message lives.
@@ -58,7 +61,7 @@ impl Sketches {
 
 impl Sketch {
     fn outline(self, id: QueueId, domains: &Domains) -> Outline {
-        let Self { arrived_at, domains: of_recipients, times, states } = self;
+        let Self { arrived_at, size, domains: of_recipients, times, states } = self;
         let mut outline = Outline {
             id,
             arrived_at,
@@ -68,6 +71,9 @@ impl Sketch {
             owes_report: false,
             hold_for: times.as_ref().and_then(|times| times.hold_for),
             deliver_by: times.as_ref().and_then(|times| times.deliver_by),
+            size: size.into(),
+            kept_since: None,
+            resubmitted: None,
             waiting: SmallVec::new(),
         };
         if let Some(states) = &states {
@@ -75,6 +81,8 @@ impl Sketch {
             outline.held_for_ms = states.held_for_ms;
             outline.delay_told = states.delay_told;
             outline.owes_report = states.owes_report;
+            outline.kept_since = states.kept_since;
+            outline.resubmitted.clone_from(&states.resubmitted);
         }
         let mut known: SmallVec<[DomainId; 1]> = SmallVec::new();
         for (at, domain) in of_recipients.into_iter().enumerate() {

@@ -23,7 +23,7 @@ pub use csv::CsvWriter;
 pub use event::{Candidate, Event, EventName, EventNameError};
 pub use facts::{
     Alike, Altered, Attempted, AuthFailed, FailedOver, Loaded, Message, Noticed, Operated, Quarantined,
-    Received, Rejected, Routed, Slept, Throttled, Woke,
+    Received, Rejected, Routed, SentAgain, Slept, Throttled, Woke,
 };
 pub use filter::Filter;
 pub use journal::{Events, Lagged, Tracking, TrackingError};

@@ -15,6 +15,7 @@ mod plan;
 mod print;
 mod quarantine;
 mod queue;
+mod resubmit;
 mod run;
 mod send;
 mod sendmail;
@@ -60,6 +61,7 @@ enum Command {
     Sendmail(Box<sendmail::Sendmail>),
     #[command(subcommand)]
     Queue(queue::Queue),
+    Resubmit(resubmit::Resubmit),
     Why(why::Why),
     Track(track::Track),
     Health(health::Health),
@@ -95,6 +97,7 @@ fn main() -> ExitCode {
         Command::Send(send) => block_on(Level::INFO, send.run()),
         Command::Sendmail(sendmail) => block_on(Level::WARN, sendmail.run()),
         Command::Queue(queue) => block_on(Level::INFO, queue.run()),
+        Command::Resubmit(resubmit) => block_on(Level::INFO, resubmit.run()),
         Command::Why(why) => block_on(Level::INFO, why.run()),
         Command::Health(health) => block_on(Level::INFO, health.run()),
         Command::Lab(lab) => lab.run(),
