@@ -176,6 +176,9 @@ fn start(messages: usize, until: Timestamp, clock: &Clock, settings: Settings) -
             size: 2000,
             kept_since: None,
             resubmitted: None,
+            source: Arc::default(),
+            uncertain: false,
+            cut_off: false,
             waiting: [WaitingDomain { domain: Arc::clone(&domain), next_attempt: None }]
                 .into_iter()
                 .collect(),

@@ -2,7 +2,8 @@
 //!
 //! Contract: [`Opener::open`] ends with a session that is ready for transactions, or with the stage and trouble
 //! that it ended in. [`Connection::send`] runs one transaction and always gives a report, with the trouble beside it
-//! when the connection did not survive.
+//! when the connection did not survive; [`Connection::begin`] and [`Connection::finish`] are its two halves, for those who
+//! have something to write down before the content goes out.
 //! Invariants: a password goes only over a connection that is as secure as the next hop demands.
 
 use std::io;
@@ -11,9 +12,10 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::classify::{Stage, Trouble};
+use super::classify::Trouble;
+use super::ruling::Stage;
 use super::settings::Timeouts;
 use crate::net::{ClientTls, Network, Stream};
 use crate::route::{NextHop, Security};
@@ -28,6 +30,16 @@ pub(super) struct Connection {
     timeouts: Timeouts,
     /// Transactions so far.
     used: u32,
+    /// Real time, as all that concerns connections.
+    opened: Instant,
+}
+
+/// A transaction before its content.
+pub(super) enum Begun {
+    /// The content goes out next, for these recipients, by their places in the transaction.
+    Accepted(Vec<usize>),
+    /// It has ended without.
+    Over(TransactionReport, Option<Trouble>),
 }
 
 /// What opening a connection needs besides the hop.
@@ -61,8 +73,7 @@ impl Opener<'_> {
             stream = self.handshake(stream, hop).await?;
         }
         let client = Client::new(ClientSettings { hostname: self.hostname.to_owned() });
-        let mut connection =
-            Connection { client, stream, hop: hop.clone(), timeouts: self.timeouts, used: 0 };
+        let mut connection = Connection::new(client, stream, hop.clone(), self.timeouts);
         connection.until_ready(Stage::Greeting).await?;
         let offered = connection.client.extensions().starttls;
         let wants_tls = match hop.security {
@@ -87,9 +98,9 @@ impl Opener<'_> {
             Step::TlsRefused(reply) => return Err((Stage::StartTls, Trouble::Refused(reply))),
             other => return Err((Stage::StartTls, unexpected(other))),
         }
-        let Connection { client, stream, hop, timeouts, used } = connection;
+        let Connection { client, stream, hop, timeouts, .. } = connection;
         let stream = self.handshake(stream, &hop).await?;
-        let mut connection = Connection { client, stream, hop, timeouts, used };
+        let mut connection = Connection::new(client, stream, hop, timeouts);
         connection.client.tls_started();
         connection.until_ready(Stage::Hello).await?;
         Ok(connection)
@@ -104,6 +115,11 @@ impl Opener<'_> {
 }
 
 impl Connection {
+    #[allow(clippy::disallowed_methods)] // connections live in real time
+    fn new(client: Client, stream: Stream, hop: NextHop, timeouts: Timeouts) -> Self {
+        Self { client, stream, hop, timeouts, used: 0, opened: Instant::now() }
+    }
+
     pub fn hop(&self) -> &NextHop {
         &self.hop
     }
@@ -116,11 +132,40 @@ impl Connection {
         self.used
     }
 
+    /// When it was opened, by real time.
+    pub fn opened(&self) -> Instant {
+        self.opened
+    }
+
     /// Runs one transaction. With trouble beside the report the connection is of no more use.
     pub async fn send(&mut self, transaction: Transaction) -> (TransactionReport, Option<Trouble>) {
+        match self.begin(transaction).await {
+            Begun::Accepted(_) => self.finish().await,
+            Begun::Over(report, trouble) => (report, trouble),
+        }
+    }
+
+    /// The commands of a transaction, up to where its content may go out: nothing of that is written yet.
+    pub async fn begin(&mut self, transaction: Transaction) -> Begun {
         self.used += 1;
         self.client.begin(transaction);
-        let trouble = match self.drive().await {
+        match self.drive_to(Until::Content).await {
+            Ok(Step::SendContent) => Begun::Accepted(self.client.accepted()),
+            ended => {
+                let (report, trouble) = self.ended(ended);
+                Begun::Over(report, trouble)
+            }
+        }
+    }
+
+    /// The content, and the reply to it.
+    pub async fn finish(&mut self) -> (TransactionReport, Option<Trouble>) {
+        let ended = self.drive().await;
+        self.ended(ended)
+    }
+
+    fn ended(&mut self, ended: Result<Step, Trouble>) -> (TransactionReport, Option<Trouble>) {
+        let trouble = match ended {
             Ok(Step::Done(report)) => return (report, None),
             Ok(other) => unexpected(other),
             Err(trouble) => trouble,
@@ -170,8 +215,13 @@ impl Connection {
 
     /// Reads and writes until the machine has something to say.
     async fn drive(&mut self) -> Result<Step, Trouble> {
+        self.drive_to(Until::Answer).await
+    }
+
+    async fn drive_to(&mut self, until: Until) -> Result<Step, Trouble> {
         loop {
             match self.client.step() {
+                Step::SendContent if until == Until::Content => return Ok(Step::SendContent),
                 Step::NeedInput(waiting) => self.read(waiting).await?,
                 Step::Send => self.write(self.timeouts.command).await?,
                 Step::SendContent => self.write(self.timeouts.block).await?,
@@ -217,6 +267,14 @@ impl Connection {
             }
         }
     }
+}
+
+/// How far the machine is driven.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// To where it has content to write.
+    Content,
+    Answer,
 }
 
 /// What the machine says where only one thing was to be expected.

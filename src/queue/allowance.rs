@@ -45,8 +45,8 @@ impl Allowances {
                     connections: above.connections.or(next.connections),
                 })
             }
-            #[allow(unreachable_patterns)] // destinations that lead nowhere have no allowance
-            _ => Allowance::default(),
+            // They cost no connection.
+            Destination::Hold | Destination::Discard | Destination::Error(_) => Allowance::default(),
         }
     }
 }

@@ -13,14 +13,15 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+use super::budget::Budget;
 use super::deadlines::Asked;
 use super::ledger::{Entrant, Ledger};
 use super::limits::Limits;
-use super::progress::{aged_from, is_waiting, owes_report, released_at};
+use super::progress::{aged_from, is_open, is_uncertain, is_waiting, owes_report, released_at};
 use super::rules::destination_of;
 use super::{Dispatch, Inner, Queue, Rules, Settings, State};
 use crate::clock::{Clock, Timestamp};
-use crate::mail::{Address, Content, Destination, Envelope, Origin, QueueId, Receipt, Source};
+use crate::mail::{Address, Content, Destination, Envelope, Origin, QueueId, Receipt};
 use crate::spool::{
     Accepted, Announcement, Commit, CommitError, Outline, Progress, Spool, Stored, Strike, WaitingDomain,
 };
@@ -68,6 +69,7 @@ pub struct Recovery {
     over: Vec<QueueId>,
     /// How many wait for each destination, and the earliest of their attempts.
     loaded: BTreeMap<Destination, (u64, Timestamp)>,
+    budget: Budget,
     rules: Arc<dyn Rules>,
     tracking: Tracking,
     clock: Clock,
@@ -75,8 +77,9 @@ pub struct Recovery {
 
 impl Recovery {
     pub fn new(settings: Settings, rules: Arc<dyn Rules>, tracking: Tracking, clock: Clock) -> Self {
+        let budget = Budget::new(settings.bytes_in_flight);
         let ledger = Ledger::new(limits(settings, &*rules));
-        Self { ledger, over: Vec::new(), loaded: BTreeMap::new(), rules, tracking, clock }
+        Self { ledger, over: Vec::new(), loaded: BTreeMap::new(), budget, rules, tracking, clock }
     }
 
     /// Takes in a message that the spool has kept.
@@ -98,7 +101,7 @@ impl Recovery {
             let due = outline.hold_for.map_or(due, |hold_for| due.max(outline.arrived_at + hold_for));
             let via = outline.resubmitted.as_ref().and_then(|again| again.via.clone());
             let destination =
-                via.map_or_else(|| self.rules.destination(domain, &Source::default()), Destination::Upstream);
+                via.map_or_else(|| self.rules.destination(domain, &outline.source), Destination::Upstream);
             match shares.iter_mut().find(|(known, _)| *known == destination) {
                 Some((_, share)) => *share = due.min(*share),
                 None => shares.push((destination, due)),
@@ -115,18 +118,24 @@ impl Recovery {
                 }
             }
         }
+        // Whether somebody is owed one stands in the envelope, which is read when it falls due.
+        let may_owe_delay =
+            !outline.delay_told && shares.iter().any(|(destination, _)| destination.is_tried());
         let entrant = Entrant {
             id: outline.id,
             aged_from: released_at(outline.arrived_at, outline.hold_for).max(outline.counts_from())
                 + Duration::from_millis(outline.held_for_ms),
             shares,
             held: outline.held_since.is_some(),
-            // Whether somebody is owed one stands in the envelope, which is read when it falls due.
-            may_owe_delay: !outline.delay_told,
+            may_owe_delay,
             owes_report: outline.owes_report,
+            uncertain: outline.uncertain,
             asked: Asked::of(outline.counts_from(), outline.hold_for, outline.deliver_by),
         };
         self.ledger.enter(entrant, now);
+        if outline.cut_off {
+            self.ledger.is_cut_off(outline.id);
+        }
     }
 
     /// The queue, ready to hand out work.
@@ -135,7 +144,8 @@ impl Recovery {
             spool.remove(id);
         }
         for (destination, (waiting, next)) in &self.loaded {
-            let facts = Loaded { destination, waiting: *waiting, next_attempt: Some(*next) };
+            let next_attempt = destination.is_tried().then_some(*next);
+            let facts = Loaded { destination, waiting: *waiting, next_attempt };
             self.tracking.loaded(&facts);
         }
         let state = State { ledger: self.ledger, leased: Default::default() };
@@ -147,6 +157,8 @@ impl Recovery {
             state: Mutex::new(state),
             changed: Notify::new(),
             closed: false.into(),
+            budget: self.budget,
+            uncertain: 0.into(),
         };
         Dispatch { queue: Queue { inner: Arc::new(inner) } }
     }
@@ -176,13 +188,18 @@ pub(super) fn entrant(stored: &Stored, progress: &Progress, rules: &dyn Rules, n
     let mut shares: BTreeMap<Destination, Timestamp> = BTreeMap::new();
     let mut may_owe_delay = false;
     for (recipient, state) in std::iter::zip(&stored.envelope.recipients, &progress.recipients) {
+        if is_open(state) {
+            may_owe_delay |= !progress.delay_told && rules.delay_owed(&stored.envelope, recipient);
+        }
         if !is_waiting(state) {
             continue;
         }
         let due = state.next_attempt.unwrap_or(now);
-        let share = shares.entry(destination_of(rules, stored, progress, recipient)).or_insert(due);
+        let destination = destination_of(rules, stored, progress, recipient);
+        may_owe_delay |=
+            !progress.delay_told && destination.is_tried() && rules.delay_owed(&stored.envelope, recipient);
+        let share = shares.entry(destination).or_insert(due);
         *share = due.min(*share);
-        may_owe_delay |= !progress.delay_told && rules.delay_owed(&stored.envelope, recipient);
     }
     Entrant {
         id: stored.id,
@@ -191,6 +208,7 @@ pub(super) fn entrant(stored: &Stored, progress: &Progress, rules: &dyn Rules, n
         held: progress.held_since.is_some(),
         may_owe_delay,
         owes_report: owes_report(progress),
+        uncertain: progress.recipients.iter().any(is_uncertain),
         asked: Asked::of(
             progress.counts_from(stored.arrived_at),
             stored.envelope.hold_for,

@@ -98,6 +98,7 @@ impl World {
             held: false,
             may_owe_delay: true,
             owes_report: false,
+            uncertain: false,
             asked: Asked::default(),
         }
     }
@@ -202,6 +203,7 @@ impl World {
                     ledger.owes_report(id);
                 }
             }
+            Task::Doubt { id } => ledger.look_at_doubt_again(id, now + HOUR),
             Task::Delay { id } => ledger.delay_ended(id, again_at),
             Task::Report { id } => ledger.report_ended(id, again_at),
             Task::Tell { id } => {

@@ -30,8 +30,11 @@ use crate::clock::Timestamp;
 use crate::mail::{Destination, Outcome, QueueId};
 use crate::packed::PackedSet;
 
-/// The wait before the first probe of a destination that could not be reached; it doubles with every failure.
+/// The wait before the first probe of a destination of which nobody knows when it may be tried; it doubles with every
+/// failure.
 const FIRST_PROBE: Duration = Duration::from_secs(10);
+/// Whoever says when the next probe may go is taken at his word from here on.
+const SOONEST_PROBE: Duration = Duration::from_secs(1);
 /// The longest wait between probes.
 const LAST_PROBE: Duration = Duration::from_secs(5 * 60);
 /// A clock that goes back by more than this has been set.
@@ -58,7 +61,7 @@ pub struct Sleep {
 pub(super) enum Wakes {
     Now,
     At(Timestamp),
-    /// Nothing waits, or the window is full: somebody else's act will change that.
+    /// Nothing waits, or a route holds what does, or the window is full: somebody else's act will change that.
     Never,
 }
 
@@ -207,9 +210,17 @@ impl Line {
         self.overdue.remove(&(aged_from, id));
     }
 
+    /// Nothing that waits here is ever tried: a route holds it.
+    pub fn is_held(&self) -> bool {
+        !self.destination.is_tried()
+    }
+
     /// The time of one that waits here is up: it ends by a failure of the destination that comes, or came, after that.
     pub fn may_end(&mut self, id: QueueId, aged_from: Timestamp) {
-        self.overdue.insert((aged_from, id));
+        // Where nothing is tried, nothing fails.
+        if !self.is_held() {
+            self.overdue.insert((aged_from, id));
+        }
     }
 
     /// It could not be ended: not before it is said again that it may.
@@ -246,6 +257,9 @@ impl Line {
             let rests_at = rein.filter(|_| self.in_flight == 0).map(|rein| rein.rests_at(now));
             return rests_at.filter(|at| *at > now).map_or(Wakes::Never, Wakes::At);
         };
+        if self.is_held() {
+            return Wakes::Never;
+        }
         let window = if self.proven { self.window } else { 1 };
         if self.in_flight >= window {
             return Wakes::Never;
@@ -376,8 +390,10 @@ impl Line {
         self.rein.get_or_insert_default().complained(outcome, now).cloned()
     }
 
-    /// A delivery ended because the destination could not be reached. `not_before` is when one of its hosts may be
-    /// tried again.
+    /// A delivery ended because the destination could not be reached. `not_before` is when the first of its hosts may be
+    /// tried again, where that is known: then the next probe goes at that moment, and no other schedule counts.
+    ///
+    /// Deliveries that ran side by side and fail together count once.
     pub fn unreachable(&mut self, outcome: Outcome, not_before: Option<Timestamp>, now: Timestamp) {
         let ran = self.in_flight;
         self.over();
@@ -387,9 +403,10 @@ impl Line {
             None => (1, false),
         };
         let probe = FIRST_PROBE.saturating_mul(1 << (failures - 1).min(16)).min(LAST_PROBE);
-        let until = match &self.sleep {
-            Some(sleep) if echoed => sleep.until,
-            _ => (now + probe).max(not_before.unwrap_or(now)),
+        let until = match (&self.sleep, not_before) {
+            (Some(sleep), _) if echoed => sleep.until,
+            (_, Some(at)) => at.max(now + SOONEST_PROBE),
+            (_, None) => now + probe,
         };
         let since = self.sleep.as_ref().map_or(now, |sleep| sleep.since);
         if self.sleep.is_none() {
@@ -462,6 +479,32 @@ mod tests {
             now = next;
         }
         assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300]);
+    }
+
+    #[test]
+    fn the_probe_goes_when_the_first_host_may_be_tried_and_neither_before_nor_after() {
+        let mut line = line(1);
+        let mut now = T0;
+        for (wait, expected) in [(3, 3), (290, 290), (0, 1), (3600, 3600)] {
+            let id = take(&mut line);
+            line.unreachable(down(), Some(now + Duration::from_secs(wait)), now);
+            line.join(id, now);
+            assert_eq!(line.wakes(now), Wakes::At(now + Duration::from_secs(expected)));
+            now = now + Duration::from_secs(expected);
+        }
+    }
+
+    #[test]
+    fn a_line_that_a_route_holds_never_wakes_and_ends_nothing() {
+        let mut line = Line::new(Destination::Hold, line(0).limits);
+        line.join(QueueId::MIN, T0);
+        line.may_end(QueueId::MIN, T0);
+        line.is_untold(QueueId::MIN);
+        line.wake(T0);
+        assert_eq!(line.wakes(T0 + MINUTE * 1000), Wakes::Never);
+        assert_eq!((line.ended(), line.to_tell(), line.waiting()), (None, None, 1));
+        line.leave(QueueId::MIN, T0, T0);
+        assert!(line.is_empty(T0));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::deadlines::Deadline;
-use super::progress::{aged_from, is_waiting, last_outcome};
+use super::progress::{aged_from, is_uncertain, is_waiting, last_outcome};
 use super::rein::Slowed;
 use super::rules::destination_of;
 use super::schedule::Retry;
@@ -15,6 +15,9 @@ use super::{OperateError, Queue};
 use crate::clock::Timestamp;
 use crate::mail::{Destination, EnhancedStatus, Outcome, QueueId, Verdict};
 use crate::spool::{RecipientState, Stored};
+
+/// What is said of mail that a route holds.
+const HELD_BY_A_ROUTE: &str = "held by a route, until the routes change";
 
 /// Where a message stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,10 +30,15 @@ pub enum ListedState {
     /// Its destination cannot be reached; it waits with all others for that.
     Asleep,
     Held,
+    /// A route holds it (`via = "hold"`): it goes when the routes change, and is not tried, given up or told of before.
+    #[serde(rename = "held-by-route")]
+    HeldByRoute,
     /// Every recipient has his outcome; a notice is still to be written.
     Notice,
     /// Done with, and kept by the safety net.
     Kept,
+    /// Nothing is tried: of those who are left nobody knows whether they have it, and a person is to decide.
+    Uncertain,
 }
 
 /// A message of the queue.
@@ -45,7 +53,7 @@ pub struct Listed {
     pub sender: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
-    /// When it is given up; a message that is held has none.
+    /// When it is given up; a message that is held, by an operator or by a route, has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
     /// When its sender wants it released (FUTURERELEASE), while that is to come: nothing is tried before, unless an
@@ -85,7 +93,8 @@ pub struct ListedRecipient {
 #[serde(rename_all = "lowercase")]
 pub enum RecipientStanding {
     Waiting,
-    /// He waits, and the last attempt ended after the final dot without an answer: he may have the message already.
+    /// The last attempt ended after the final dot without an answer: he may have the message already. He is tried again, or
+    /// waits for a person.
     Uncertain,
     Delivered,
     Bounced,
@@ -144,6 +153,8 @@ pub struct Matching {
     pub held: bool,
     /// What the safety net keeps, in place of what waits.
     pub kept: bool,
+    /// Only those with a recipient of whom nobody knows whether he has it.
+    pub uncertain: bool,
     /// Only messages behind this one: the last row of a page gives the next page.
     pub after: Option<QueueId>,
     /// At most this many rows, the oldest first; 0 is no limit.
@@ -160,7 +171,8 @@ impl Matching {
                 || row.recipients.iter().any(|r| within(&r.address, &self.recipient)))
             && (self.destination.is_none()
                 || row.recipients.iter().any(|r| Some(&r.destination) == self.destination.as_ref()))
-            && (!self.held || row.state == ListedState::Held)
+            && (!self.held || matches!(row.state, ListedState::Held | ListedState::HeldByRoute))
+            && (!self.uncertain || row.recipients.iter().any(|r| r.state == RecipientStanding::Uncertain))
     }
 }
 
@@ -221,14 +233,19 @@ impl Queue {
                 let waits = is_waiting(progress);
                 let sleep = state.ledger.sleep_of(&destination).filter(|_| waits).map(|sleep| &sleep.outcome);
                 let last = sleep.or_else(|| last_outcome(&stored.progress, progress));
+                let rests = waits && !destination.is_tried();
                 ListedRecipient {
                     address: recipient.address.to_string(),
                     state: standing(progress.state, last_outcome(&stored.progress, progress)),
-                    next_attempt: next_of(&destination).filter(|_| waits && !held),
+                    next_attempt: next_of(&destination).filter(|_| waits && !held && !rests),
                     destination: destination.to_string(),
                     attempts: progress.attempts,
                     status: last.map(|outcome| outcome.status),
-                    last: last.map(|outcome| outcome.to_string()),
+                    last: if rests {
+                        Some(HELD_BY_A_ROUTE.to_owned())
+                    } else {
+                        last.map(|outcome| outcome.to_string())
+                    },
                 }
             };
         let kept_until = state.ledger.kept.until(stored.id);
@@ -236,8 +253,12 @@ impl Queue {
             ListedState::Kept
         } else if held {
             ListedState::Held
+        } else if shares.is_empty() && stored.progress.recipients.iter().any(is_uncertain) {
+            ListedState::Uncertain
         } else if shares.is_empty() {
             ListedState::Notice
+        } else if state.ledger.is_held_by_routes(stored.id) {
+            ListedState::HeldByRoute
         } else if shares.iter().any(|(_, next)| next.is_none()) {
             ListedState::Active
         } else if shares.iter().all(|(destination, _)| state.ledger.sleep_of(destination).is_some()) {
@@ -245,6 +266,7 @@ impl Queue {
         } else {
             ListedState::Waiting
         };
+        let is_tried = !matches!(state_now, ListedState::Held | ListedState::HeldByRoute);
         Listed {
             id: stored.id,
             state: state_now,
@@ -254,7 +276,7 @@ impl Queue {
             message_id: stored.origin.message_id.clone(),
             sent_again: stored.progress.resubmitted.as_ref().map(|again| again.at),
             kept_until,
-            expires: (!held && kept_until.is_none()).then(|| expires_at(stored, &rules.retry())),
+            expires: (is_tried && kept_until.is_none()).then(|| expires_at(stored, &rules.retry())),
             release: release.filter(|release| *release > self.inner.clock.now()),
             deliver_by: Deadline::of(stored.counts_from(), stored.envelope.deliver_by).map(|by| by.at),
             recipients: std::iter::zip(&stored.envelope.recipients, &stored.progress.recipients)
@@ -296,7 +318,10 @@ impl Queue {
             slowed: line.slowed(now).map(slowed),
             asleep_since: line.sleep().map(|sleep| sleep.since),
             next_probe: line.sleep().map(|sleep| sleep.until),
-            reason: line.sleep().map(|sleep| sleep.outcome.to_string()),
+            reason: match line.sleep() {
+                Some(sleep) => Some(sleep.outcome.to_string()),
+                None => line.is_held().then(|| HELD_BY_A_ROUTE.to_owned()),
+            },
         };
         let mut rows: Vec<DestinationState> = state.ledger.lines().map(row).collect();
         rows.sort_by(|a, b| a.destination.cmp(&b.destination));

@@ -25,8 +25,10 @@
 
 mod aging;
 mod allowance;
+mod budget;
 mod complaint;
 mod deadlines;
+mod doubt;
 mod entry;
 mod fall_due;
 mod hasten;
@@ -57,7 +59,7 @@ mod write_down;
 
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -68,6 +70,7 @@ use crate::spool::{Progress, Spool, Stored};
 use crate::tracking::Tracking;
 
 pub use allowance::{Allowance, Allowances};
+pub use doubt::WhenUncertain;
 pub use intake::{AcceptError, Incoming, Intake, Recovery};
 pub use kept::SafetyNet;
 pub use line::Sleep;
@@ -81,8 +84,10 @@ pub use parked::Parked;
 pub use permits::Permits;
 pub use resubmit::{KeptMessage, KeptRecipient, Selection, Took};
 pub use rules::{Rules, Settings};
+pub use settle::Slumber;
 pub use work::{Delivery, Expiry, Job, Work};
 
+use budget::Budget;
 use ledger::Ledger;
 
 /// The queue of one relay, for those who look at it or operate it. Cheap to clone; clones share everything.
@@ -114,6 +119,9 @@ struct Inner {
     /// Something happened that may give work.
     changed: Notify,
     closed: AtomicBool,
+    budget: Budget,
+    /// UNCERTAIN events since the start.
+    uncertain: AtomicU64,
 }
 
 struct State {

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::intake::{addresses, entrant, limits, message};
 use super::ledger::Ledger;
-use super::progress::{end_hold, is_waiting};
+use super::progress::{aged_from, end_hold, is_open, is_uncertain, is_waiting};
+use super::rules::destination_of;
 use super::task::Duty;
 use super::work::Lease;
 use super::write_down::Written;
@@ -33,12 +34,21 @@ pub enum OperateError {
     Held(QueueId),
     #[error("message {0} is not held")]
     NotHeld(QueueId),
+    #[error(
+        "message {0} is held by a route (via = \"hold\"): it goes when the routes are changed and reloaded"
+    )]
+    HeldByRoute(QueueId),
     #[error("message {0} waits for nothing: only a notice is owed")]
     NothingWaits(QueueId),
     #[error(
         "message {0} is not kept, or was sent again before; `posthouse resubmit --dry-run` shows what can be sent again"
     )]
     NotKept(QueueId),
+    #[error(
+        "message {0} is not tried by itself: nobody knows whether it was delivered; `posthouse queue retry {0}` sends it \
+         again, `posthouse queue cancel {0}` ends it"
+    )]
+    Uncertain(QueueId),
     #[error(transparent)]
     Load(#[from] LoadError),
 }
@@ -71,7 +81,10 @@ impl Queue {
             let mut state = self.inner.state();
             let (ledger, open) = state.operated(id)?;
             let now = self.inner.clock.now();
-            let since = open.progress.held_since.take().ok_or(OperateError::NotHeld(id))?;
+            let since = open.progress.held_since.take().ok_or(match ledger.is_held_by_routes(id) {
+                true => OperateError::HeldByRoute(id),
+                false => OperateError::NotHeld(id),
+            })?;
             end_hold(open.stored.arrived_at, &open.stored.envelope, &mut open.progress, since, now);
             for recipient in open.progress.recipients.iter_mut().filter(|recipient| is_waiting(recipient)) {
                 recipient.next_attempt = Some(now);
@@ -93,7 +106,7 @@ impl Queue {
             let mut state = self.inner.state();
             let (ledger, open) = state.operated(id)?;
             let now = self.inner.clock.now();
-            let indexes = waiting(open)?;
+            let indexes = unended(open)?;
             for index in &indexes {
                 let recipient = &mut open.progress.recipients[*index as usize];
                 recipient.state = RecipientState::Cancelled;
@@ -139,27 +152,40 @@ impl Queue {
 /// These go together with acts on hosts, which the queue does not know.
 impl Dispatch {
     /// Tries one message now, whatever its schedule says, and its destination too; also one that its sender wants
-    /// released later, which waits for that again if the attempt fails.
+    /// released later, which waits for that again if the attempt fails; and one of which nobody knows whether it was
+    /// delivered, which goes again and may come twice.
     pub async fn retry(&self, id: QueueId) -> Result<(), OperateError> {
         let _lease = self.open_for_operator(id).await?;
-        let (stored, indexes) = {
+        let (written, stored, indexes) = {
             let mut state = self.inner.state();
             let (ledger, open) = state.operated(id)?;
             if ledger.is_held(id) {
                 return Err(OperateError::Held(id));
             }
+            if ledger.is_held_by_routes(id) {
+                return Err(OperateError::HeldByRoute(id));
+            }
             let now = self.inner.clock.now();
-            let indexes = waiting(open)?;
+            let indexes = unended(open)?;
+            let mut uncertain = open.progress.recipients.iter_mut().filter(|r| is_uncertain(r)).peekable();
+            let decided = uncertain.peek().is_some();
+            for recipient in uncertain {
+                recipient.state = RecipientState::Waiting;
+                recipient.next_attempt = Some(now);
+            }
+            let written = decided.then(|| self.write_durably(ledger, open, id, now));
             ledger.hasten(id, now);
-            (Arc::clone(&open.stored), indexes)
+            (written, Arc::clone(&open.stored), indexes)
         };
+        if let Some(written) = written {
+            written.wait().await;
+        }
         self.tell_operated(Tracking::retried, &stored, &indexes);
         Ok(())
     }
 
-    /// Tries all that waits for a destination now, or for every destination; held messages stay held, and those that
-    /// are to be released later wait for that. Tells how many
-    /// messages that is. A million take about a tenth of a second, in steps between which the queue goes on.
+    /// Tries all that waits for a destination now, or for every destination; held messages stay held, also those that a
+    /// route holds, and those that are to be released later wait for that. Tells how many messages that is. A million take about a tenth of a second, in steps between which the queue goes on.
     pub fn retry_all(&self, destination: Option<&Destination>) -> usize {
         let now = self.inner.clock.now();
         let end = {
@@ -179,10 +205,12 @@ impl Dispatch {
         hastened
     }
 
-    /// Takes over a changed schedule, and asks anew where each message goes. What is under way goes on as it is.
+    /// Takes over a changed schedule, and asks anew where each message goes. What is under way goes on as it is. Whose
+    /// recipients were all held by routes, and are not any more, begins its age anew: it has had no time to be delivered.
     pub async fn reload(&self, settings: Settings) {
         let now = self.inner.clock.now();
         let end = {
+            self.inner.budget.set(settings.bytes_in_flight);
             let mut state = self.inner.state();
             state.ledger.set_limits(limits(settings, &*self.inner.rules), now);
             state.ledger.last_id()
@@ -206,18 +234,39 @@ impl Dispatch {
         // One that is gone meanwhile, or can't be read, is seen to by whoever works on it. What is being delivered
         // now gets into its new line when the attempt has ended.
         let Ok(_lease) = self.open_for_operator(id).await else { return };
-        let mut state = self.inner.state();
-        let Ok((ledger, open)) = state.operated(id) else { return };
-        if ledger.is_held(id) {
-            return;
+        let written = {
+            let mut state = self.inner.state();
+            let Ok((ledger, open)) = state.operated(id) else { return };
+            if ledger.is_held(id) {
+                return;
+            }
+            let is_let_go = ledger.is_held_by_routes(id) && self.is_tried(open);
+            if is_let_go {
+                let Open { stored, progress, .. } = open;
+                let since = aged_from(stored.arrived_at, &stored.envelope, progress);
+                end_hold(stored.arrived_at, &stored.envelope, progress, since, now);
+            }
+            let entrant = entrant(&open.stored, &open.progress, &*self.inner.rules, now);
+            let may_owe_delay = entrant.may_owe_delay;
+            if !ledger.is_delivering(id) && !ledger.stands_in(id, &entrant.shares) {
+                ledger.withdraw(id, false, now);
+                ledger.enter(entrant, now);
+            }
+            ledger.plan_anew(id, may_owe_delay);
+            is_let_go.then(|| self.inner.write_down(ledger, open, id, Durability::Soon, now))
+        };
+        if let Some(written) = written {
+            written.wait().await;
         }
-        let entrant = entrant(&open.stored, &open.progress, &*self.inner.rules, now);
-        let may_owe_delay = entrant.may_owe_delay;
-        if !ledger.is_delivering(id) && !ledger.stands_in(id, &entrant.shares) {
-            ledger.withdraw(id, false, now);
-            ledger.enter(entrant, now);
-        }
-        ledger.plan_anew(id, may_owe_delay);
+    }
+
+    /// Whether any of it is tried, by the routes of now.
+    fn is_tried(&self, open: &Open) -> bool {
+        let Open { stored, progress, .. } = open;
+        let recipients = std::iter::zip(&stored.envelope.recipients, &progress.recipients);
+        let mut waiting = recipients.filter(|(_, progress)| is_waiting(progress));
+        waiting
+            .any(|(recipient, _)| destination_of(&*self.inner.rules, stored, progress, recipient).is_tried())
     }
 }
 
@@ -244,5 +293,17 @@ impl Open {
 fn waiting(open: &Open) -> Result<Vec<u32>, OperateError> {
     let waiting = open.progress.recipients.iter().enumerate().filter(|(_, recipient)| is_waiting(recipient));
     let indexes: Vec<u32> = waiting.map(|(index, _)| index as u32).collect();
+    let id = open.stored.id;
+    match indexes.is_empty() {
+        false => Ok(indexes),
+        true if open.progress.recipients.iter().any(is_uncertain) => Err(OperateError::Uncertain(id)),
+        true => Err(OperateError::NothingWaits(id)),
+    }
+}
+
+/// The recipients that still wait, for an attempt or for a person.
+fn unended(open: &Open) -> Result<Vec<u32>, OperateError> {
+    let unended = open.progress.recipients.iter().enumerate().filter(|(_, recipient)| is_open(recipient));
+    let indexes: Vec<u32> = unended.map(|(index, _)| index as u32).collect();
     if indexes.is_empty() { Err(OperateError::NothingWaits(open.stored.id)) } else { Ok(indexes) }
 }

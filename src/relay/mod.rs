@@ -29,6 +29,7 @@
 
 mod answers;
 mod builder;
+mod explanation;
 mod handle;
 mod resubmit;
 mod settings;
@@ -36,6 +37,7 @@ mod workers;
 
 pub use crate::accept::SubmitError;
 pub use builder::{Builder, StartError};
+pub use explanation::{Explanation, Fate, Hop, HostLine, Question};
 pub use handle::{Relay, ReloadError, ShutdownError};
 pub use resubmit::{Resubmission, ResubmitError, SentAgain};
-pub use settings::{Keep, Settings, Track};
+pub use settings::{Keep, Settings, Track, Uncertainty};

@@ -1,19 +1,18 @@
 //! What the schedule needs of a living message, as a start finds it: neither envelope nor content.
 //!
-//! Contract: an [`Outline`] says for which domains a message waits and since when it ages; a million of them are read
+//! Contract: an [`Outline`] says for which domains a message waits, from whom, and since when it ages; a million of them are read
 //! at a start without reading a million envelopes.
 //! Invariants: it follows from what [`Stored`] holds ([`Outline::of`]), and says nothing that `Stored` doesn't.
 //! Not here: where the mail for a domain goes (`queue` asks its rules), how outlines lie on disk (`hint`).
 
 use std::sync::Arc;
-
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use super::message::{RecipientState, Resubmitted, Stored};
 use crate::clock::Timestamp;
-use crate::mail::{DeliverBy, QueueId};
+use crate::mail::{DeliverBy, QueueId, Source};
 
 /// A living message in outline.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +27,10 @@ pub struct Outline {
     pub delay_told: bool,
     /// A notice about a final outcome is still owed.
     pub owes_report: bool,
+    /// Of a recipient nobody knows whether he has it, and a person is to decide.
+    pub uncertain: bool,
+    /// A delivery was cut off when its content may have been out.
+    pub cut_off: bool,
     /// As in the envelope: until then nothing is tried, and the message does not age.
     pub hold_for: Option<Duration>,
     /// As in the envelope.
@@ -38,6 +41,8 @@ pub struct Outline {
     pub kept_since: Option<Timestamp>,
     /// It is sent again after it had been delivered.
     pub resubmitted: Option<Resubmitted>,
+    /// Where it came from. Outlines of one start share it.
+    pub source: Arc<Source<'static>>,
     /// The domains of the recipients that wait.
     pub waiting: SmallVec<[WaitingDomain; 1]>,
 }
@@ -75,11 +80,14 @@ impl Outline {
             held_for_ms: progress.held_for_ms,
             delay_told: progress.delay_told,
             owes_report: progress.recipients.iter().any(|recipient| recipient.owed),
+            uncertain: progress.recipients.iter().any(|r| r.state == RecipientState::Uncertain),
+            cut_off: !progress.intents.is_empty(),
             hold_for: stored.envelope.hold_for,
             deliver_by: stored.envelope.deliver_by,
             size: stored.size,
             kept_since: progress.kept_since,
             resubmitted: progress.resubmitted.clone(),
+            source: Arc::new(Source::of(&stored.envelope, &stored.origin).into_owned()),
             waiting,
         }
     }
@@ -91,6 +99,6 @@ impl Outline {
 
     /// Nothing is left to do for this message: no attempt, no notice, no hold.
     pub fn is_over(&self) -> bool {
-        self.waiting.is_empty() && !self.owes_report
+        self.waiting.is_empty() && !self.owes_report && !self.uncertain
     }
 }

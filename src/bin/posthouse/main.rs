@@ -10,6 +10,7 @@ mod failed;
 mod harmless;
 mod health;
 mod lab;
+mod mx;
 mod place;
 mod plan;
 mod print;
@@ -63,6 +64,7 @@ enum Command {
     Queue(queue::Queue),
     Resubmit(resubmit::Resubmit),
     Why(why::Why),
+    Mx(Box<mx::Mx>),
     Track(track::Track),
     Health(health::Health),
     #[command(subcommand)]
@@ -99,6 +101,7 @@ fn main() -> ExitCode {
         Command::Queue(queue) => block_on(Level::INFO, queue.run()),
         Command::Resubmit(resubmit) => block_on(Level::INFO, resubmit.run()),
         Command::Why(why) => block_on(Level::INFO, why.run()),
+        Command::Mx(mx) => block_on(Level::WARN, mx.run()),
         Command::Health(health) => block_on(Level::INFO, health.run()),
         Command::Lab(lab) => lab.run(),
     };

@@ -7,12 +7,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::delivery::UNCERTAIN;
 use super::destination;
 use super::spool::under;
 use crate::config::quantity::Mismatch;
 use crate::config::section::{At, Section};
 use crate::config::tree::Value;
-use crate::queue::Allowance;
+use crate::queue::{Allowance, WhenUncertain};
 use crate::route::{Credentials, UpstreamHost, UpstreamHostError, UpstreamTls};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct Upstream {
     pub credentials: Option<Credentials>,
     /// How much it gets at once, and how fast.
     pub allowance: Allowance,
+    /// As `[delivery] uncertain`, which holds where this is not written.
+    pub uncertain: Option<WhenUncertain>,
 }
 
 /// All groups by name.
@@ -42,6 +45,7 @@ pub(super) fn read(top: &mut Section<'_>, folder: &Path, total: u32) -> BTreeMap
             section.report.fault(section.place_of("hosts"), problem, None, Some(hint));
         }
         let credentials = credentials(&mut section, folder);
+        let uncertain = section.word("uncertain", &UNCERTAIN);
         let with_password = section.has("username");
         for host in &mut hosts {
             warn_of_open_password(&section, host, with_password);
@@ -49,7 +53,7 @@ pub(super) fn read(top: &mut Section<'_>, folder: &Path, total: u32) -> BTreeMap
         }
         let allowance = destination::allowance(&mut section, total);
         section.done();
-        groups.insert(name.to_owned(), Upstream { hosts, credentials, allowance });
+        groups.insert(name.to_owned(), Upstream { hosts, credentials, allowance, uncertain });
     }
     groups
 }

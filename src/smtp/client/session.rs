@@ -156,6 +156,14 @@ impl Client {
         self.leave_ready(State::Transaction(Box::new(running)));
     }
 
+    /// Whom the server has accepted in the transaction that is under way, by their places in it.
+    pub fn accepted(&self) -> Vec<usize> {
+        let State::Transaction(running) = &self.state else { return Vec::new() };
+        (0..running.report.recipients.len())
+            .filter(|index| running.report.recipient_accepted(*index))
+            .collect()
+    }
+
     /// Sends QUIT; [`Step::Closed`] follows its reply.
     ///
     /// # Panics

@@ -39,13 +39,16 @@ pub struct List {
     #[arg(long)]
     held: bool,
     /// What was delivered and is kept by the safety net, in place of what waits
-    #[arg(long, conflicts_with = "held")]
+    #[arg(long, conflicts_with_all = ["held", "uncertain"])]
     kept: bool,
+    /// Only messages of which nobody knows whether a recipient has got them
+    #[arg(long)]
+    uncertain: bool,
     /// At most so many messages; 0 for all, which are printed as they come
     #[arg(long, value_name = "N", default_value_t = 100)]
     most: usize,
     /// What was found damaged and set aside, in place of the queue
-    #[arg(long, conflicts_with_all = ["sender", "recipient", "destination", "held", "kept", "most"])]
+    #[arg(long, conflicts_with_all = ["sender", "recipient", "destination", "held", "uncertain", "kept", "most"])]
     quarantined: bool,
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -112,7 +115,8 @@ impl List {
     }
 
     fn query(&self) -> String {
-        let mut query = format!("/v1/queue?held={}&kept={}", self.held, self.kept);
+        let (held, uncertain, kept) = (self.held, self.uncertain, self.kept);
+        let mut query = format!("/v1/queue?held={held}&uncertain={uncertain}&kept={kept}");
         for (key, value) in
             [("sender", &self.sender), ("recipient", &self.recipient), ("destination", &self.destination)]
         {
@@ -302,6 +306,7 @@ mod tests {
             sessions: 0,
             accepting: true,
             not_accepting: None,
+            uncertain: 0,
             quarantined,
             live_bytes: 0,
             written_bytes: 0,
