@@ -14,12 +14,15 @@
 mod attempt;
 mod classify;
 mod connection;
+mod convert;
+mod login;
 mod offer;
 mod own_answer;
 mod pool;
 mod probe;
 mod redirected;
 mod ruling;
+mod secret;
 mod settings;
 mod submit;
 

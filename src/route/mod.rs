@@ -10,6 +10,7 @@
 
 mod abreast;
 mod breaker;
+mod credentials;
 mod domain_tls;
 mod group;
 mod health;
@@ -32,7 +33,8 @@ mod weigh;
 mod whose;
 mod zone;
 
-pub use group::{Credentials, Group, Settings};
+pub use credentials::{Credentials, KeptToken, SecretSource, Token};
+pub use group::{Group, Settings};
 pub use health::{HostCondition, HostState, UpstreamState};
 pub use memory::Memory;
 pub use mx_tls::{MxTlsRule, MxTlsRules};
