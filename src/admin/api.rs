@@ -10,7 +10,7 @@ use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 
 use super::why::{self, Why};
-use super::{messages, upstreams, watch, way};
+use super::{messages, resubmit, upstreams, watch, way};
 use crate::clock::Timestamp;
 use crate::mail::{Destination, DestinationError, QueueId};
 use crate::queue::{DestinationState, Listed, Matching, OperateError};
@@ -31,6 +31,9 @@ pub struct Status {
     /// Seconds of the relay's clock in a real one.
     pub speed: f64,
     pub messages: u64,
+    /// Messages that are done with, and kept by the safety net.
+    #[serde(default)]
+    pub kept: u64,
     pub sessions: u64,
     /// Whether new mail is accepted; if not, `not_accepting` says why.
     pub accepting: bool,
@@ -81,6 +84,7 @@ impl From<OperateError> for Failure {
             | OperateError::NotHeld(_)
             | OperateError::HeldByRoute(_)
             | OperateError::NothingWaits(_)
+            | OperateError::NotKept(_)
             | OperateError::Uncertain(_) => StatusCode::CONFLICT,
             OperateError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             OperateError::Load(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -117,6 +121,7 @@ pub fn routes(desk: impl Into<Desk>) -> Router {
         .route("/v1/queue/{id}", get(show))
         .route("/v1/queue/{id}/{act}", post(act))
         .route("/v1/destinations", get(destinations))
+        .route("/v1/resubmit", post(resubmit::resubmit))
         .route("/v1/quarantine", get(quarantine))
         .route("/v1/why/{id}", get(why))
         .merge(watch::routes())
@@ -137,6 +142,7 @@ async fn status(State(relay): State<Relay>) -> Json<Status> {
         now: relay.clock().now(),
         speed: relay.clock().speed(),
         messages: relay.queue().len() as u64,
+        kept: relay.queue().kept_len() as u64,
         sessions: relay.sessions() as u64,
         accepting: refusal.is_none(),
         not_accepting: refusal.map(|why| why.to_string()),

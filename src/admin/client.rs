@@ -7,6 +7,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
@@ -58,6 +59,16 @@ impl Client {
         self.request(Method::POST, path).await
     }
 
+    /// Acts as the JSON says, and reads the answer as JSON.
+    pub async fn post_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).expect("plain values always encode");
+        self.ask(Method::POST, path, Some(body)).await
+    }
+
     /// Takes something away, and reads the answer as JSON.
     pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.request(Method::DELETE, path).await
@@ -92,11 +103,22 @@ impl Client {
     }
 
     async fn request<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, ClientError> {
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(hyper::header::HOST, "posthouse")
-            .body(Full::default())
+        self.ask(method, path, None).await
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        json: Option<Vec<u8>>,
+    ) -> Result<T, ClientError> {
+        let mut request =
+            Request::builder().method(method).uri(path).header(hyper::header::HOST, "posthouse");
+        if json.is_some() {
+            request = request.header(hyper::header::CONTENT_TYPE, "application/json");
+        }
+        let request = request
+            .body(Full::from(json.unwrap_or_default()))
             .expect("paths are made of ids and encoded words");
         let response = self.exchange(request).await?;
         if response.status() == StatusCode::OK {

@@ -10,13 +10,14 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /v1/status` | [`Status`] |
-//! | `GET /v1/queue?sender=&recipient=&destination=&held=&after=ID&most=` | a list of [`Listed`](crate::queue::Listed), the oldest first |
+//! | `GET /v1/queue?sender=&recipient=&destination=&held=&kept=&after=ID&most=` | a list of [`Listed`](crate::queue::Listed), the oldest first |
 //! | `GET /v1/queue/ID` | [`Listed`](crate::queue::Listed) |
 //! | `POST /v1/queue/ID/retry`, `hold`, `release`, `cancel` | [`Done`] |
 //! | `POST /v1/queue/retry?destination=` | [`Done`] |
 //! | `GET /v1/destinations` | a list of [`DestinationState`](crate::queue::DestinationState) |
 //! | `GET /v1/upstreams` | a list of [`Upstream`]: every group with its hosts in order, then the MX hosts that are down |
 //! | `GET /v1/outages?since=&host=` | a list of [`Outage`](crate::route::Outage), the oldest first; `since` is a moment |
+//! | `POST /v1/resubmit` with a [`Resubmission`](crate::relay::Resubmission) as JSON | [`SentAgain`](crate::relay::SentAgain) |
 //! | `GET /v1/quarantine` | a list of [`Quarantined`](crate::spool::Quarantined), the oldest first |
 //! | `GET /v1/why/ID` | [`Why`] |
 //! | `POST /v1/messages?from=&to=&to=&notify=&ret=&envid=` with a message, or with JSON | 201 and [`Submitted`] |
@@ -35,6 +36,7 @@ mod client;
 mod control;
 mod door;
 mod messages;
+mod resubmit;
 mod tokens;
 mod upstreams;
 mod watch;

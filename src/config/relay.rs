@@ -61,6 +61,7 @@ impl Configuration {
             retry: self.retry.schedule(&self.notices),
             queue: queue::Settings {
                 allowances: Arc::new(self.allowances()),
+                safety_net: self.safety_net,
                 ..self.delivery.queue(&self.limits, &self.notices)
             },
             deliver: self.delivery.deliver(&self.timeouts),

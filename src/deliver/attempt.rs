@@ -223,7 +223,7 @@ impl Courier {
     ) -> Option<AtHost> {
         let &Turn { hop, delivery, job, of, recipients, others, before, .. } = turn;
         let host = host(hop);
-        let age = self.clock.now().since(job.message.arrived_at);
+        let age = self.clock.now().since(job.message.counts_from());
         let envelope = &job.message.envelope;
         let offered = connection.extensions();
         let offer = Offer::of(envelope, &job.content, recipients, offered, age, turn.conversion);

@@ -29,7 +29,8 @@ impl<'a> Redirected<'a> {
         let mut stored = Stored::clone(&job.message);
         let first = *job.recipients.first()?;
         stored.envelope.recipients = vec![stand_in(to, &stored.envelope.recipients[first as usize])];
-        stored.progress = Progress::untried(1);
+        let resubmitted = stored.progress.resubmitted.take();
+        stored.progress = Progress { resubmitted, ..Progress::untried(1) };
         let seen = Job { message: Arc::new(stored), recipients: vec![0], redirect: None, ..job.clone() };
         Some(Self { of: job, to, job: seen })
     }

@@ -17,7 +17,7 @@ use super::budget::Budget;
 use super::deadlines::Asked;
 use super::ledger::{Entrant, Ledger};
 use super::limits::Limits;
-use super::progress::{aged_from, is_open, is_uncertain, is_waiting, owes_report};
+use super::progress::{aged_from, is_open, is_uncertain, is_waiting, owes_report, released_at};
 use super::rules::destination_of;
 use super::{Dispatch, Inner, Queue, Rules, Settings, State};
 use crate::clock::{Clock, Timestamp};
@@ -84,6 +84,10 @@ impl Recovery {
 
     /// Takes in a message that the spool has kept.
     pub fn found(&mut self, outline: &Outline) {
+        if let Some(since) = outline.kept_since.filter(|_| self.ledger.kept.is_on()) {
+            self.ledger.kept.insert(outline.id, since, outline.size);
+            return;
+        }
         if outline.is_over() {
             self.over.push(outline.id);
             return;
@@ -95,7 +99,9 @@ impl Recovery {
             let due = next_attempt.unwrap_or(now);
             // The ledger says the same for itself; this is for the log.
             let due = outline.hold_for.map_or(due, |hold_for| due.max(outline.arrived_at + hold_for));
-            let destination = self.rules.destination(domain, &outline.source);
+            let via = outline.resubmitted.as_ref().and_then(|again| again.via.clone());
+            let destination =
+                via.map_or_else(|| self.rules.destination(domain, &outline.source), Destination::Upstream);
             match shares.iter_mut().find(|(known, _)| *known == destination) {
                 Some((_, share)) => *share = due.min(*share),
                 None => shares.push((destination, due)),
@@ -117,15 +123,14 @@ impl Recovery {
             !outline.delay_told && shares.iter().any(|(destination, _)| destination.is_tried());
         let entrant = Entrant {
             id: outline.id,
-            aged_from: outline.arrived_at
-                + outline.hold_for.unwrap_or_default()
+            aged_from: released_at(outline.arrived_at, outline.hold_for).max(outline.counts_from())
                 + Duration::from_millis(outline.held_for_ms),
             shares,
             held: outline.held_since.is_some(),
             may_owe_delay,
             owes_report: outline.owes_report,
             uncertain: outline.uncertain,
-            asked: Asked::of(outline.arrived_at, outline.hold_for, outline.deliver_by),
+            asked: Asked::of(outline.counts_from(), outline.hold_for, outline.deliver_by),
         };
         self.ledger.enter(entrant, now);
         if outline.cut_off {
@@ -170,6 +175,7 @@ pub(super) fn limits(settings: Settings, rules: &dyn Rules) -> Limits {
         notices: settings.notices,
         deliveries: settings.rate,
         allowances: settings.allowances,
+        safety_net: settings.safety_net,
     }
 }
 
@@ -203,7 +209,11 @@ pub(super) fn entrant(stored: &Stored, progress: &Progress, rules: &dyn Rules, n
         may_owe_delay,
         owes_report: owes_report(progress),
         uncertain: progress.recipients.iter().any(is_uncertain),
-        asked: Asked::of(stored.arrived_at, stored.envelope.hold_for, stored.envelope.deliver_by),
+        asked: Asked::of(
+            progress.counts_from(stored.arrived_at),
+            stored.envelope.hold_for,
+            stored.envelope.deliver_by,
+        ),
     }
 }
 

@@ -24,6 +24,7 @@ use smallvec::SmallVec;
 use super::aging::Aging;
 use super::deadlines::{Asked, Deadlines};
 use super::entry::{Entry, Share, Shares};
+use super::kept::Kept;
 use super::limits::Limits;
 use super::line::{Line, Sleep};
 use super::lines::{LineId, Lines};
@@ -69,6 +70,8 @@ pub(super) struct Ledger {
     /// Messages of which nobody knows whether they were delivered, and that are to be looked at.
     pub(super) doubts: BTreeSet<QueueId>,
     pub(super) pace: Pace,
+    /// What is done with, and kept all the same.
+    pub(super) kept: Kept,
     /// Of all deliveries.
     deliveries: Option<Pace>,
     under_way: usize,
@@ -86,6 +89,7 @@ impl Ledger {
             reports: Reports::default(),
             doubts: BTreeSet::new(),
             pace: Pace::new(limits.notices),
+            kept: Kept::new(limits.safety_net),
             deliveries: limits.deliveries.map(Pace::even),
             under_way: 0,
             by_age: 0,
@@ -503,6 +507,7 @@ impl Ledger {
             (pace, rate) => *pace = rate.map(Pace::even),
         }
         self.pace.set_rate(limits.notices);
+        self.kept.set(limits.safety_net);
         self.delays.restart();
         self.expiries.restart();
         self.limits = limits;

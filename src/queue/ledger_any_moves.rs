@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::super::deadlines::Deadline;
 use super::*;
 use crate::mail::{ByMode, EnhancedStatus, Verdict};
-use crate::queue::pace::Rate;
+use crate::queue::{Allowance, Allowances, Rate};
 
 const T0: Timestamp = Timestamp::from_millis(1_000_000_000);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -35,7 +35,7 @@ fn any_move() -> impl Strategy<Value = Move> {
             .prop_map(|(groups, late, release, deadline)| Move::Enter(groups, late, release, deadline)),
         4 => (0u32..20_000_000).prop_map(Move::Pass),
         8 => Just(Move::Take),
-        8 => (any::<usize>(), 0u8..6).prop_map(|(which, how)| Move::End(which, how)),
+        8 => (any::<usize>(), 0u8..8).prop_map(|(which, how)| Move::End(which, how)),
         1 => any::<usize>().prop_map(Move::Hold),
         1 => any::<usize>().prop_map(Move::Release),
         1 => any::<usize>().prop_map(Move::Forget),
@@ -56,6 +56,15 @@ struct World {
     last: QueueId,
 }
 
+/// Each group has reins of its own.
+fn allowances() -> Allowances {
+    let rate = |count| Some(Rate { count, per: HOUR });
+    let of = |at_once, messages, connections| Allowance { at_once, messages, connections };
+    let groups = [("a", of(Some(2), None, rate(30))), ("b", of(None, rate(60), None))];
+    let groups = groups.map(|(name, allowance)| (name.to_owned(), allowance)).into();
+    Allowances { groups, domains: Vec::new() }
+}
+
 fn group(index: usize) -> Destination {
     Destination::Upstream(GROUPS[index].into())
 }
@@ -73,8 +82,9 @@ impl World {
             total: 9,
             messages: 1000,
             notices: Rate { count: 60, per: HOUR },
-            deliveries: None,
-            allowances: Default::default(),
+            deliveries: Some(Rate { count: 600, per: HOUR }),
+            allowances: allowances().into(),
+            safety_net: None,
         };
         Self { ledger: Ledger::new(limits), now: T0, under_way: Vec::new(), last: QueueId::MIN }
     }
@@ -168,6 +178,17 @@ impl World {
                     ledger.settle_share(id, line, Some(now + HOUR), now);
                 }
                 1 => ledger.put_back(id, line, Some(now), now),
+                6 => {
+                    ledger.settle_complaint(id, line, Some(now + HOUR), &down(), now);
+                }
+                7 => match ledger.may_connect(line, now) {
+                    Err(until) => ledger.put_off(id, line, until, now),
+                    Ok(()) => {
+                        ledger.connects(line, now);
+                        ledger.slow_down(line, &down(), now);
+                        ledger.unreachable(id, line, true, down(), None, now);
+                    }
+                },
                 2 | 3 => {
                     ledger.unreachable(id, line, true, down(), None, now);
                 }
@@ -202,6 +223,9 @@ impl World {
                 assert!(ledger.lines.get(line).holds(*id, due), "{id} does not stand in its line");
             }
             assert!(!entry.held || entry.waiting().next().is_none(), "{id} is held and waits");
+        }
+        for line in ledger.lines() {
+            assert!(line.window() <= line.limits().window_max, "{}", line.destination());
         }
         assert_eq!(waiting, ledger.lines().map(Line::waiting).sum::<usize>());
         assert_eq!(ledger.under_way, self.under_way.len());

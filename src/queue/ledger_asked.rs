@@ -24,6 +24,7 @@ fn ledger_that_tells_after(delay_after: Option<Duration>) -> Ledger {
         notices: Rate::per_second(1000),
         deliveries: None,
         allowances: Default::default(),
+        safety_net: None,
     })
 }
 

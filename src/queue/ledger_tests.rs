@@ -17,6 +17,7 @@ fn ledger() -> Ledger {
         notices: Rate::per_second(1000),
         deliveries: None,
         allowances: Default::default(),
+        safety_net: None,
     })
 }
 

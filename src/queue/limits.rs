@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::allowance::Allowances;
+use super::kept::SafetyNet;
 use super::line::LineLimits;
 use super::lines::Trials;
 use super::pace::Rate;
@@ -24,6 +25,7 @@ pub(super) struct Limits {
     /// Deliveries that begin, to all destinations together.
     pub deliveries: Option<Rate>,
     pub allowances: Arc<Allowances>,
+    pub safety_net: Option<SafetyNet>,
 }
 
 impl Limits {

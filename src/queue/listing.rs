@@ -35,6 +35,8 @@ pub enum ListedState {
     HeldByRoute,
     /// Every recipient has his outcome; a notice is still to be written.
     Notice,
+    /// Done with, and kept by the safety net.
+    Kept,
     /// Nothing is tried: of those who are left nobody knows whether they have it, and a person is to decide.
     Uncertain,
 }
@@ -61,6 +63,12 @@ pub struct Listed {
     /// Until when its sender wants it delivered (DELIVERBY).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deliver_by: Option<Timestamp>,
+    /// When it was sent again, after it had been delivered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_again: Option<Timestamp>,
+    /// Until when the safety net keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_until: Option<Timestamp>,
     pub recipients: Vec<ListedRecipient>,
 }
 
@@ -143,6 +151,8 @@ pub struct Matching {
     pub recipient: Option<String>,
     pub destination: Option<String>,
     pub held: bool,
+    /// What the safety net keeps, in place of what waits.
+    pub kept: bool,
     /// Only those with a recipient of whom nobody knows whether he has it.
     pub uncertain: bool,
     /// Only messages behind this one: the last row of a page gives the next page.
@@ -173,7 +183,10 @@ impl Queue {
         let mut rows = Vec::new();
         let mut after = matching.after;
         loop {
-            let ids = self.inner.state().ledger.ids_after(after);
+            let ids = match matching.kept {
+                true => self.inner.state().ledger.kept.ids_after(after),
+                false => self.inner.state().ledger.ids_after(after),
+            };
             let Some(last) = ids.last() else { return rows };
             after = Some(*last);
             for id in ids {
@@ -193,7 +206,7 @@ impl Queue {
     pub async fn show(&self, id: QueueId) -> Result<Listed, OperateError> {
         let open = {
             let mut state = self.inner.state();
-            if !state.ledger.contains(id) {
+            if !state.ledger.contains(id) && state.ledger.kept.since(id).is_none() {
                 return Err(OperateError::Unknown(id));
             }
             state.open(id).1.map(|open| open.as_stored())
@@ -235,7 +248,10 @@ impl Queue {
                     },
                 }
             };
-        let state_now = if held {
+        let kept_until = state.ledger.kept.until(stored.id);
+        let state_now = if kept_until.is_some() {
+            ListedState::Kept
+        } else if held {
             ListedState::Held
         } else if shares.is_empty() && stored.progress.recipients.iter().any(is_uncertain) {
             ListedState::Uncertain
@@ -258,9 +274,11 @@ impl Queue {
             size: stored.size,
             sender: stored.envelope.reverse_path.to_string(),
             message_id: stored.origin.message_id.clone(),
-            expires: is_tried.then(|| expires_at(stored, &rules.retry())),
+            sent_again: stored.progress.resubmitted.as_ref().map(|again| again.at),
+            kept_until,
+            expires: (is_tried && kept_until.is_none()).then(|| expires_at(stored, &rules.retry())),
             release: release.filter(|release| *release > self.inner.clock.now()),
-            deliver_by: Deadline::of(stored.arrived_at, stored.envelope.deliver_by).map(|by| by.at),
+            deliver_by: Deadline::of(stored.counts_from(), stored.envelope.deliver_by).map(|by| by.at),
             recipients: std::iter::zip(&stored.envelope.recipients, &stored.progress.recipients)
                 .map(recipient)
                 .collect(),

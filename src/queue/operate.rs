@@ -41,6 +41,10 @@ pub enum OperateError {
     #[error("message {0} waits for nothing: only a notice is owed")]
     NothingWaits(QueueId),
     #[error(
+        "message {0} is not kept, or was sent again before; `posthouse resubmit --dry-run` shows what can be sent again"
+    )]
+    NotKept(QueueId),
+    #[error(
         "message {0} is not tried by itself: nobody knows whether it was delivered; `posthouse queue retry {0}` sends it \
          again, `posthouse queue cancel {0}` ends it"
     )]

@@ -224,7 +224,9 @@ impl Owed {
             debt.strike(&mut open.progress);
             open.paying += 1;
             let stays = !is_over(&open.progress) || ledger.is_delivering(id);
-            let progress = stays.then(|| open.progress.clone());
+            let kept = (!stays && ledger.kept.wants(&open.progress)).then(|| inner.clock.now());
+            let progress =
+                (stays || kept.is_some()).then(|| Progress { kept_since: kept, ..open.progress.clone() });
             let strike = Strike { id, progress };
             (inner.hand_over(inner.intake(), notice, Some(strike)), Arc::clone(&open.stored))
         };

@@ -7,13 +7,15 @@ use crate::mail::{Envelope, Outcome, Verdict};
 use crate::spool::{Progress, RecipientProgress, RecipientState};
 
 /// When a message may first be tried: at once, or when its sender wants it released (RFC 4865).
-pub(super) fn released_at(arrived_at: Timestamp, envelope: &Envelope) -> Timestamp {
-    arrived_at + envelope.hold_for.unwrap_or_default()
+pub(super) fn released_at(arrived_at: Timestamp, hold_for: Option<Duration>) -> Timestamp {
+    arrived_at + hold_for.unwrap_or_default()
 }
 
-/// What a message's age counts from: one that is held, or not yet released, does not age.
+/// What a message's age counts from: one that is held, or not yet released, does not age, and one that is sent again
+/// begins anew.
 pub(super) fn aged_from(arrived_at: Timestamp, envelope: &Envelope, progress: &Progress) -> Timestamp {
-    released_at(arrived_at, envelope) + Duration::from_millis(progress.held_for_ms)
+    let released = released_at(arrived_at, envelope.hold_for);
+    released.max(progress.counts_from(arrived_at)) + Duration::from_millis(progress.held_for_ms)
 }
 
 /// The operator has held it since then, and lets it go. A hold before its release costs it no time.
@@ -24,7 +26,7 @@ pub(super) fn end_hold(
     since: Timestamp,
     now: Timestamp,
 ) {
-    let since = since.max(released_at(arrived_at, envelope));
+    let since = since.max(released_at(arrived_at, envelope.hold_for));
     progress.held_for_ms += now.since(since).as_millis() as u64;
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::allowance::Allowances;
 use super::doubt::WhenUncertain;
+use super::kept::SafetyNet;
 use super::pace::Rate;
 use super::schedule::Retry;
 use crate::mail::{Address, Destination, Envelope, Recipient, Source};
@@ -28,6 +29,8 @@ pub struct Settings {
     pub rate: Option<Rate>,
     /// What is configured for single destinations.
     pub allowances: Arc<Allowances>,
+    /// What was delivered is kept for a while; `None`: it is forgotten at once.
+    pub safety_net: Option<SafetyNet>,
 }
 
 impl Settings {
@@ -45,6 +48,7 @@ impl Default for Settings {
             bytes_in_flight: Self::BYTES_IN_FLIGHT,
             rate: None,
             allowances: Arc::default(),
+            safety_net: None,
         }
     }
 }

@@ -12,6 +12,7 @@ use super::complaint::speaks_of_pace;
 use super::deadlines::Deadline;
 use super::doubt::{Found, WhenUncertain, strike};
 use super::intake::{addresses, message};
+use super::kept;
 use super::lines::LineId;
 use super::progress::{self, aged_from, is_waiting, last_outcome, last_words, released_at};
 use super::rein::Slowed;
@@ -70,7 +71,9 @@ impl Inner {
             let aged_from = aged_from(open.stored.arrived_at, &open.stored.envelope, &open.progress);
             let next = match retry.next(job.attempt, aged_from, now, self.clock.fraction()) {
                 _ if returns_at(&open.stored).is_some_and(|deadline| deadline <= now) => Next::GiveUp,
-                Next::At(at) => Next::At(at.max(released_at(open.stored.arrived_at, &open.stored.envelope))),
+                Next::At(at) => {
+                    Next::At(at.max(released_at(open.stored.arrived_at, open.stored.envelope.hold_for)))
+                }
                 Next::GiveUp => Next::GiveUp,
             };
             for (index, outcome) in outcomes {
@@ -78,6 +81,11 @@ impl Inner {
             }
             strike(open, &job.recipients);
             offer_at_once(open, job, outcomes, now);
+            if ledger.kept.is_on() && job.destination != Destination::Discard {
+                let taken = outcomes.iter().filter(|(_, o)| matches!(o.verdict, Verdict::Delivered { .. }));
+                let taken = taken.map(|(index, _)| *index).collect();
+                kept::hand_over(&mut open.progress, now, &job.destination.to_string(), taken);
+            }
             progress::tidy(&mut open.progress);
             let next_of_share = self.next_of(open, job).map(|next| next.unwrap_or(now));
             let (slept, learned) = match complaint {
@@ -285,7 +293,7 @@ impl Inner {
 
 /// When the message comes back by its sender's wish.
 pub(super) fn returns_at(stored: &Stored) -> Option<Timestamp> {
-    Deadline::of(stored.arrived_at, stored.envelope.deliver_by).and_then(Deadline::returns_at)
+    Deadline::of(stored.counts_from(), stored.envelope.deliver_by).and_then(Deadline::returns_at)
 }
 
 /// Those of the attempt of whom nothing was said, since the host takes only so many at a time, are due at once.

@@ -362,11 +362,12 @@ impl Dispatch {
                 return None;
             }
             let wait = {
-                let mut state = inner.state();
-                match state.ledger.take(inner.clock.now()) {
+                let (mut state, now) = (inner.state(), inner.clock.now());
+                inner.let_go(&mut state.ledger, now);
+                match state.ledger.take(now) {
                     Taken::Task(task) => return Some(self.work(&mut state, task)),
                     Taken::Again => None,
-                    Taken::Wait(wait) => Some(wait),
+                    Taken::Wait(wait) => Some(wait.into_iter().chain(state.ledger.kept.wakes_at()).min()),
                 }
             };
             match wait {

@@ -1,7 +1,7 @@
 //! The one way of a changed progress into the spool.
 //!
 //! Contract: [`Inner::write_down`] keeps spool, ledger and progress of a message together: a message with nothing left
-//! to do leaves both; reports that are owed get their turn; a recipient whose route has changed gets into his line.
+//! to do leaves both, or stays in the spool for the safety net; reports that are owed get their turn; a recipient whose route has changed gets into his line.
 //! Invariants: a message stays while one of its deliveries runs or one of its notices is being committed.
 //! Not here: how the progress changes (`progress`, `settle`, `operate`).
 
@@ -10,7 +10,7 @@ use super::ledger::Ledger;
 use super::{Inner, Open, progress};
 use crate::clock::Timestamp;
 use crate::mail::{Destination, QueueId};
-use crate::spool::{Commit, Durability};
+use crate::spool::{Commit, Durability, Progress};
 
 /// A progress on its way into the spool. Whoever has the message on lease waits for it before he gives the lease back,
 /// so that nobody reads an older one.
@@ -41,6 +41,12 @@ impl Inner {
             return Written(None);
         }
         let over = progress::is_over(&open.progress) && open.paying == 0 && !ledger.is_delivering(id);
+        if over && ledger.kept.wants(&open.progress) {
+            let progress = Progress { kept_since: Some(now), ..open.progress.clone() };
+            ledger.forget(id, now);
+            ledger.kept.insert(id, now, open.stored.size);
+            return Written(Some(self.spool.settle(id, &progress, durability)));
+        }
         // What is removed is synced a little later; what must be on disk now is written first.
         let commit = (!over || durability == Durability::Synced)
             .then(|| self.spool.settle(id, &open.progress, durability));

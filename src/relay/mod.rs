@@ -31,6 +31,7 @@ mod answers;
 mod builder;
 mod explanation;
 mod handle;
+mod resubmit;
 mod settings;
 mod workers;
 
@@ -38,4 +39,5 @@ pub use crate::accept::SubmitError;
 pub use builder::{Builder, StartError};
 pub use explanation::{Explanation, Fate, Hop, HostLine, Question};
 pub use handle::{Relay, ReloadError, ShutdownError};
+pub use resubmit::{Resubmission, ResubmitError, SentAgain};
 pub use settings::{Keep, Settings, Track, Uncertainty};

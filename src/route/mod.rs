@@ -31,6 +31,7 @@ mod tiers;
 mod tls_policy;
 mod upstream_url;
 mod weigh;
+mod whose;
 mod zone;
 
 pub use credentials::{Credentials, KeptToken, SecretSource, Token};

@@ -25,7 +25,7 @@ use crate::clock::Timestamp;
 use crate::mail::{ByMode, Content, DeliverBy, Envelope, Origin, QueueId, ReversePath};
 
 /// Small, so that the script rotates and unlinks.
-pub(super) const HABITS: Habits = Habits { segment_target: 1500, speed: 1.0, rest: Duration::ZERO };
+pub(super) const HABITS: Habits = Habits { segment_target: 1530, speed: 1.0, rest: Duration::ZERO };
 
 pub(super) fn message(id: u64, strikes: Option<Strike>) -> Accepted {
     let recipient = format!("r{id}@example.org").parse().unwrap();

@@ -51,6 +51,8 @@ pub struct Progress {
     pub kept_since: Option<Timestamp>,
     /// It is sent again after it had been delivered.
     pub resubmitted: Option<Resubmitted>,
+    /// Who was handed over, when and for which destination; written down for the safety net only.
+    pub handed_over: Vec<HandedOver>,
 }
 
 /// The content is about to be handed over to a host.
@@ -58,6 +60,16 @@ pub struct Progress {
 pub struct Intent {
     pub at: Timestamp,
     pub host: Host,
+    /// By their numbers in the envelope.
+    pub recipients: Vec<u32>,
+}
+
+/// A next hop took responsibility for some recipients. Which host that was, their last outcomes say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandedOver {
+    pub at: Timestamp,
+    /// The destination, as it is shown: an upstream group, or `mx:` and a domain.
+    pub destination: String,
     /// By their numbers in the envelope.
     pub recipients: Vec<u32>,
 }
@@ -75,6 +87,11 @@ impl Progress {
     /// The progress of a message that was never tried.
     pub fn untried(recipients: usize) -> Self {
         Self { recipients: vec![RecipientProgress::default(); recipients], ..Self::default() }
+    }
+
+    /// What the times that the sender named count from: the arrival of the message, or that it is sent again.
+    pub fn counts_from(&self, arrived_at: Timestamp) -> Timestamp {
+        self.resubmitted.as_ref().map_or(arrived_at, |again| again.at)
     }
 }
 
@@ -115,4 +132,11 @@ pub struct Stored {
     /// Octets of content.
     pub size: u64,
     pub progress: Progress,
+}
+
+impl Stored {
+    /// What the times that its sender named count from: its arrival, or that it is sent again.
+    pub fn counts_from(&self) -> Timestamp {
+        self.progress.counts_from(self.arrived_at)
+    }
 }

@@ -101,7 +101,7 @@ pub use inspect::{Fault, Files, InspectedSegment, Inspection, inspect};
 pub use log::{Log, Settings};
 pub use memory::Memory;
 pub use message::{
-    Accepted, Intent, Progress, RecipientProgress, RecipientState, Resubmitted, Stored, Strike,
+    Accepted, HandedOver, Intent, Progress, RecipientProgress, RecipientState, Resubmitted, Stored, Strike,
 };
 pub use outline::{Outline, WaitingDomain};
 pub use quarantine::{Kind as QuarantinedKind, Quarantined};

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use super::index::Place;
 use super::interned::{DomainId, Interned, SourceId};
-use super::message::{Progress, RecipientState};
+use super::message::{Progress, RecipientState, Resubmitted};
 use super::record::{self, AcceptedBody, ContentPlace, Frame, Kind, MovedBody};
 use crate::clock::Timestamp;
 use crate::mail::{DeliverBy, Envelope, QueueId, Source};
@@ -69,6 +69,8 @@ pub(super) struct States {
     pub held_for_ms: u64,
     pub delay_told: bool,
     pub owes_report: bool,
+    pub kept_since: Option<Timestamp>,
+    pub resubmitted: Option<Resubmitted>,
     pub uncertain: bool,
     pub cut_off: bool,
     pub recipients: SmallVec<[Standing; 1]>,
@@ -102,6 +104,8 @@ impl States {
             held_for_ms: progress.held_for_ms,
             delay_told: progress.delay_told,
             owes_report: progress.recipients.iter().any(|recipient| recipient.owed),
+            kept_since: progress.kept_since,
+            resubmitted: progress.resubmitted.clone(),
             uncertain: progress.recipients.iter().any(|r| r.state == RecipientState::Uncertain),
             cut_off: !progress.intents.is_empty(),
             recipients: progress.recipients.iter().map(standing).collect(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::message::{RecipientState, Stored};
+use super::message::{RecipientState, Resubmitted, Stored};
 use crate::clock::Timestamp;
 use crate::mail::{DeliverBy, QueueId, Source};
 
@@ -35,6 +35,12 @@ pub struct Outline {
     pub hold_for: Option<Duration>,
     /// As in the envelope.
     pub deliver_by: Option<DeliverBy>,
+    /// Octets of content.
+    pub size: u64,
+    /// Everything is done with, and the safety net keeps it since then.
+    pub kept_since: Option<Timestamp>,
+    /// It is sent again after it had been delivered.
+    pub resubmitted: Option<Resubmitted>,
     /// Where it came from. Outlines of one start share it.
     pub source: Arc<Source<'static>>,
     /// The domains of the recipients that wait.
@@ -78,9 +84,17 @@ impl Outline {
             cut_off: !progress.intents.is_empty(),
             hold_for: stored.envelope.hold_for,
             deliver_by: stored.envelope.deliver_by,
+            size: stored.size,
+            kept_since: progress.kept_since,
+            resubmitted: progress.resubmitted.clone(),
             source: Arc::new(Source::of(&stored.envelope, &stored.origin).into_owned()),
             waiting,
         }
+    }
+
+    /// What the times that its sender named count from, as [`Stored::counts_from`].
+    pub fn counts_from(&self) -> Timestamp {
+        self.resubmitted.as_ref().map_or(self.arrived_at, |again| again.at)
     }
 
     /// Nothing is left to do for this message: no attempt, no notice, no hold.

@@ -46,6 +46,8 @@ pub struct SpoolStatus {
     pub quarantined: u64,
     /// Free disk, as of the last second in which anything was written; `None`: there is no disk.
     pub free_bytes: Option<u64>,
+    /// Free disk below which nothing is accepted.
+    pub min_free: u64,
     /// Why `accept` is refused now; `None`: it is not.
     pub refusal: Option<CommitError>,
     /// Writes that took several requests together.
@@ -148,6 +150,7 @@ impl Shared {
             segments: state.index.segments().len() as u64,
             quarantined: state.quarantined,
             free_bytes: Some(state.free_bytes),
+            min_free: self.min_free,
             refusal: state.trouble.clone().or(low),
             batches: state.batches,
             syncs: state.syncs,

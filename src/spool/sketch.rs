@@ -17,6 +17,8 @@ use crate::packed::PackedMap;
 
 struct Sketch {
     arrived_at: Timestamp,
+    /// Octets of content.
+    size: u32,
     source: SourceId,
     domains: SmallVec<[DomainId; 1]>,
     /// Few senders ask for any.
@@ -34,8 +36,8 @@ impl Sketches {
     }
 
     pub fn begin(&mut self, lives: Lives) {
-        let Lives { id, arrived_at, source, domains, times, states, .. } = lives;
-        self.0.insert(id, Sketch { arrived_at, source, domains, times, states });
+        let Lives { id, arrived_at, content, source, domains, times, states, .. } = lives;
+        self.0.insert(id, Sketch { arrived_at, size: content.len(), source, domains, times, states });
     }
 
     /// Nothing happens when no such message lives.
@@ -56,7 +58,7 @@ impl Sketches {
 
 impl Sketch {
     fn outline(self, id: QueueId, interned: &Interned) -> Outline {
-        let Self { arrived_at, source, domains, times, states } = self;
+        let Self { arrived_at, size, source, domains, times, states } = self;
         let mut outline = Outline {
             id,
             arrived_at,
@@ -68,6 +70,9 @@ impl Sketch {
             cut_off: false,
             hold_for: times.as_ref().and_then(|times| times.hold_for),
             deliver_by: times.as_ref().and_then(|times| times.deliver_by),
+            size: size.into(),
+            kept_since: None,
+            resubmitted: None,
             source: Arc::clone(interned.source(source)),
             waiting: SmallVec::new(),
         };
@@ -76,6 +81,8 @@ impl Sketch {
             outline.held_for_ms = states.held_for_ms;
             outline.delay_told = states.delay_told;
             outline.owes_report = states.owes_report;
+            outline.kept_since = states.kept_since;
+            outline.resubmitted.clone_from(&states.resubmitted);
             outline.uncertain = states.uncertain;
             outline.cut_off = states.cut_off;
         }

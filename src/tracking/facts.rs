@@ -202,6 +202,18 @@ pub struct Throttled<'a> {
     pub waiting: u64,
 }
 
+/// A message that had been delivered is sent again, by the operator's will.
+#[derive(Clone, Copy, Debug)]
+pub struct SentAgain<'a> {
+    pub recipients: &'a [&'a Address],
+    /// Who had taken it.
+    pub upstream: &'a str,
+    /// The group that it goes by now; `None`: as the routes say.
+    pub via: Option<&'a str>,
+    /// When it had been delivered.
+    pub since: Option<Timestamp>,
+}
+
 /// A destination answers again.
 #[derive(Clone, Copy, Debug)]
 pub struct Woke<'a> {
@@ -479,6 +491,18 @@ impl Tracking {
             event.since = Some(facts.since);
             event.next_attempt = Some(facts.until);
             event.waiting = Some(facts.waiting);
+        });
+    }
+
+    /// RESUBMIT: what was delivered and kept is sent again.
+    pub fn resubmitted(&self, message: Message<'_>, facts: &SentAgain<'_>) {
+        self.tell(EventName::Resubmit, |event| {
+            about(event, message);
+            event.recipients = texts(facts.recipients);
+            event.destination = facts.via.map(str::to_owned);
+            event.since = facts.since;
+            let way = facts.via.map_or("as the routes say".to_owned(), |via| format!("by way of {via}"));
+            event.reason = Some(format!("by the operator: {} had taken it; again {way}", facts.upstream));
         });
     }
 

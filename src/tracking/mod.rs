@@ -23,7 +23,7 @@ pub use csv::{CsvWriter, write_line as write_csv_line};
 pub use event::{Candidate, Event, EventName, EventNameError};
 pub use facts::{
     Alike, Altered, Attempted, AuthFailed, FailedOver, HostDown, HostUp, Loaded, Message, Noticed, Operated,
-    Probed, Quarantined, Received, Rejected, Routed, Slept, Throttled, Woke,
+    Probed, Quarantined, Received, Rejected, Routed, SentAgain, Slept, Throttled, Woke,
 };
 pub use filter::Filter;
 pub use journal::{Events, Lagged, Tracking, TrackingError};

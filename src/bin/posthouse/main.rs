@@ -17,6 +17,7 @@ mod plan;
 mod print;
 mod quarantine;
 mod queue;
+mod resubmit;
 mod run;
 mod send;
 mod sendmail;
@@ -63,6 +64,7 @@ enum Command {
     Sendmail(Box<sendmail::Sendmail>),
     #[command(subcommand)]
     Queue(queue::Queue),
+    Resubmit(resubmit::Resubmit),
     Why(why::Why),
     Mx(Box<mx::Mx>),
     Track(track::Track),
@@ -101,6 +103,7 @@ fn main() -> ExitCode {
         Command::Send(send) => block_on(Level::INFO, send.run()),
         Command::Sendmail(sendmail) => block_on(Level::WARN, sendmail.run()),
         Command::Queue(queue) => block_on(Level::INFO, queue.run()),
+        Command::Resubmit(resubmit) => block_on(Level::INFO, resubmit.run()),
         Command::Why(why) => block_on(Level::INFO, why.run()),
         Command::Mx(mx) => block_on(Level::WARN, mx.run()),
         Command::Upstreams(upstreams) => block_on(Level::INFO, upstreams.run()),

@@ -23,6 +23,7 @@ use crate::print;
   posthouse queue list --recipient @example.com --format json
   posthouse queue list --most 0 --format json > all.json
   posthouse queue list --quarantined
+  posthouse queue list --kept
   posthouse queue list --uncertain
   posthouse queue show 3A0S3EDZ1T00
   posthouse queue retry 3A0S3EDZ1T00
@@ -140,6 +141,12 @@ pub fn shown(row: &Listed, now: Timestamp) -> String {
     if let Some(expires) = row.expires {
         let _ = writeln!(text, "Gives up    {expires} ({})", until(now, expires));
     }
+    if let Some(at) = row.sent_again {
+        let _ = writeln!(text, "Sent again  {at} ({} ago), by the operator", age(now, at));
+    }
+    if let Some(kept_until) = row.kept_until {
+        let _ = writeln!(text, "Kept until  {kept_until} ({})", until(now, kept_until));
+    }
     for recipient in &row.recipients {
         let standing = match recipient.state {
             RecipientStanding::Waiting => "waiting",
@@ -193,6 +200,7 @@ fn standing(message: ListedState, recipient: RecipientStanding) -> &'static str 
         (RecipientStanding::Uncertain, _) => "uncertain",
         (RecipientStanding::Waiting, ListedState::Waiting) => "waiting",
         (RecipientStanding::Waiting, ListedState::Notice | ListedState::Uncertain) => "notice",
+        (RecipientStanding::Waiting, ListedState::Kept) => "kept",
     }
 }
 
@@ -202,6 +210,7 @@ fn state_in_words(state: ListedState) -> &'static str {
         ListedState::Waiting => "waiting for its next attempt",
         ListedState::Asleep => "waiting for its destination, which cannot be reached",
         ListedState::Held => "held by the operator; it does not age",
+        ListedState::Kept => "done, and kept by the safety net",
         ListedState::HeldByRoute => "held by a route until the routes change; its age begins anew then",
         ListedState::Notice => "done, but for a notice to its sender",
         ListedState::Uncertain => {

@@ -9,7 +9,8 @@ use std::path::Path;
 
 use super::{
     Admin, Auth, Delivery, Destination, Dns, Limit, Limits, Listener, Notices, Pickup, Relaying, Retry,
-    Spool, Timeouts, Tls, Tracking, Upstream, content, destination, limit, listener, route, upstream,
+    Spool, Timeouts, Tls, Tracking, Upstream, content, destination, limit, listener, route, safety_net,
+    upstream,
 };
 use crate::accept::ListenerAuth;
 use crate::config::fault::Report;
@@ -17,6 +18,7 @@ use crate::config::quantity::{Mismatch, size_text};
 use crate::config::section::Section;
 use crate::config::tree::{Entry, Node, Table};
 use crate::mail::{Address, RouteTable};
+use crate::queue::SafetyNet;
 use crate::route::MxTlsRules;
 use crate::smtp::server::ContentRules;
 
@@ -48,6 +50,8 @@ pub struct Configuration {
     pub delivery: Delivery,
     /// What domains are allowed that are reached by their MX records.
     pub destinations: Vec<Destination>,
+    /// What was delivered is kept for a while.
+    pub safety_net: Option<SafetyNet>,
     pub pickup: Pickup,
     /// The API over TCP, where it is served.
     pub admin: Option<Admin>,
@@ -88,6 +92,7 @@ impl Configuration {
         let dns = Dns::read(top.section("dns"));
         let timeouts = Timeouts::read(top.section("timeouts"));
         let destinations = destination::read(&mut top, delivery.total);
+        let safety_net = safety_net::read(top.section("safety_net"));
         let speed = speed(top.section("clock"));
         let pickup = Pickup::read(top.section("pickup"), &spool.path);
         let admin = Admin::read(top.section("admin"), folder);
@@ -115,6 +120,7 @@ impl Configuration {
             timeouts,
             delivery,
             destinations,
+            safety_net,
             pickup,
             admin,
             speed,

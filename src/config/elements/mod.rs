@@ -21,6 +21,7 @@ mod pickup;
 mod relaying;
 mod retry;
 mod route;
+mod safety_net;
 mod spool;
 mod timeouts;
 mod tls;

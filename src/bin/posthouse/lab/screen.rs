@@ -170,6 +170,8 @@ mod tests {
             expires: Some(Timestamp::from_millis(7_200_000)),
             release: None,
             deliver_by: None,
+            sent_again: None,
+            kept_until: None,
             recipients: (0..recipients).map(recipient).collect(),
         }
     }

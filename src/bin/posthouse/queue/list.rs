@@ -38,6 +38,9 @@ pub struct List {
     /// Only messages that are held
     #[arg(long)]
     held: bool,
+    /// What was delivered and is kept by the safety net, in place of what waits
+    #[arg(long, conflicts_with_all = ["held", "uncertain"])]
+    kept: bool,
     /// Only messages of which nobody knows whether a recipient has got them
     #[arg(long)]
     uncertain: bool,
@@ -45,7 +48,7 @@ pub struct List {
     #[arg(long, value_name = "N", default_value_t = 100)]
     most: usize,
     /// What was found damaged and set aside, in place of the queue
-    #[arg(long, conflicts_with_all = ["sender", "recipient", "destination", "held", "uncertain", "most"])]
+    #[arg(long, conflicts_with_all = ["sender", "recipient", "destination", "held", "uncertain", "kept", "most"])]
     quarantined: bool,
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -96,7 +99,7 @@ impl List {
         let mut status: Status = client.get("/v1/status").await?;
         while let Some(rows) = pages.next().await? {
             for row in &rows {
-                add_rows(&mut table, row, status.now);
+                add_rows(&mut table, row, status.now, self.kept);
             }
             if !rows.is_empty() && !print::octets(table.page().as_bytes())? {
                 return Ok(());
@@ -104,11 +107,16 @@ impl List {
             status = client.get("/v1/status").await?;
         }
         let destinations: Vec<DestinationState> = client.get("/v1/destinations").await?;
-        print::text(&closing(pages.shown, &destinations, &status))
+        let closing = match self.kept {
+            true => closing_kept(pages.shown, &status),
+            false => closing(pages.shown, &destinations, &status),
+        };
+        print::text(&closing)
     }
 
     fn query(&self) -> String {
-        let mut query = format!("/v1/queue?held={}&uncertain={}", self.held, self.uncertain);
+        let (held, uncertain, kept) = (self.held, self.uncertain, self.kept);
+        let mut query = format!("/v1/queue?held={held}&uncertain={uncertain}&kept={kept}");
         for (key, value) in
             [("sender", &self.sender), ("recipient", &self.recipient), ("destination", &self.destination)]
         {
@@ -152,9 +160,9 @@ impl<'a> Pages<'a> {
     }
 }
 
-/// One line for each recipient for whom something is still to happen.
-fn add_rows(table: &mut Table, row: &Listed, now: Timestamp) {
-    for (index, recipient) in row.recipients.iter().filter(|r| is_open(r)).enumerate() {
+/// One line for each recipient, or for each for whom something is still to happen.
+fn add_rows(table: &mut Table, row: &Listed, now: Timestamp, all: bool) {
+    for (index, recipient) in row.recipients.iter().filter(|r| all || is_open(r)).enumerate() {
         let first = |cell: String| if index == 0 { cell } else { String::new() };
         table.row([
             first(row.id.to_string()),
@@ -173,6 +181,20 @@ fn is_open(recipient: &ListedRecipient) -> bool {
     recipient.state != RecipientStanding::Delivered
 }
 
+/// What stands below the rows of what is kept.
+fn closing_kept(shown: usize, status: &Status) -> String {
+    let all = status.kept;
+    match shown {
+        0 if all == 0 => "Nothing is kept; see [safety_net] in the configuration.\n".to_owned(),
+        0 => "No message matches.\n".to_owned(),
+        _ => format!(
+            "\n{shown} of {} {}; `posthouse resubmit` sends again what an upstream has lost\n",
+            all.max(shown as u64),
+            plural(all, "kept message", "kept messages"),
+        ),
+    }
+}
+
 /// What stands below the rows.
 fn closing(shown: usize, destinations: &[DestinationState], status: &Status) -> String {
     let (now, all) = (status.now, status.messages);
@@ -182,6 +204,20 @@ fn closing(shown: usize, destinations: &[DestinationState], status: &Status) -> 
         // Those that came and went meanwhile are in one of the numbers only.
         _ => format!("\n{shown} of {} {}\n", all.max(shown as u64), plural(all, "message", "messages")),
     };
+    for (destination, slowed) in destinations.iter().filter_map(|of| Some((of, of.slowed.as_ref()?))) {
+        let _ = writeln!(
+            text,
+            "\n{} has asked for less since {}: {}\n  {}, then {}, {} at once; {} {} for it",
+            destination.destination,
+            slowed.since,
+            slowed.reason,
+            if slowed.until > now { format!("nothing before {}", slowed.until) } else { "it goes on".into() },
+            slowed.rate,
+            destination.window,
+            destination.waiting,
+            plural(destination.waiting, "message waits", "messages wait"),
+        );
+    }
     for destination in destinations {
         let (Some(since), Some(next)) = (destination.asleep_since, destination.next_probe) else { continue };
         let _ = writeln!(
@@ -266,6 +302,7 @@ mod tests {
             now: Timestamp::from_millis(0),
             speed: 1.0,
             messages: 0,
+            kept: 0,
             sessions: 0,
             accepting: true,
             not_accepting: None,

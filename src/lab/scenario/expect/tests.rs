@@ -129,6 +129,8 @@ impl Teller {
             expires: None,
             release: None,
             deliver_by: None,
+            sent_again: None,
+            kept_until: None,
             recipients: vec![ListedRecipient {
                 address: recipient.into(),
                 state,

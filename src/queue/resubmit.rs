@@ -1,0 +1,254 @@
+//! What the safety net has kept is sent again, because whoever took it has lost it.
+//!
+//! Contract: [`Queue::kept`] tells what was delivered and could be sent again; [`Dispatch::resubmit`] puts one of these
+//! messages back in line, under its own id, for those recipients that were handed over to the upstream in question. It is
+//! durable when it returns.
+//! Invariants: nothing is sent twice by accident. A message that waits again is not kept, so that it is not found a second
+//! time; one that was sent again before is passed over, unless that is asked for. All its times begin anew: its age, its
+//! schedule, and what its sender named.
+//! Not here: which hosts an upstream has ([`Took`]), how long messages are kept (`kept`).
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::intake::{addresses, entrant, message};
+use super::kept;
+use super::progress::{last_outcome, tidy};
+use super::task::Duty;
+use super::work::Lease;
+use super::{Dispatch, OperateError, Queue};
+use crate::clock::Timestamp;
+use crate::mail::{Host, QueueId};
+use crate::spool::{Durability, Progress, RecipientProgress, RecipientState, Resubmitted, Stored};
+use crate::tracking::SentAgain;
+
+/// Whether a delivery was the upstream's in question: one for this destination, as it is shown, that this host took.
+pub type Took<'a> = &'a (dyn Fn(&str, Option<&Host>) -> bool + Send + Sync);
+
+/// Which of the kept messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// Delivered then or later.
+    pub since: Timestamp,
+    /// Only these; none stands for all.
+    pub ids: Vec<QueueId>,
+    /// Only those with one of these in the Message-ID field, with or without the angle brackets; none stands for all.
+    pub message_ids: Vec<String>,
+    /// Also those that were sent again before.
+    pub again: bool,
+}
+
+/// A message that the safety net keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptMessage {
+    pub id: QueueId,
+    pub arrived: Timestamp,
+    pub kept_since: Timestamp,
+    /// When it is forgotten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_until: Option<Timestamp>,
+    /// Octets of content.
+    pub size: u64,
+    /// The reverse-path; `<>` is the null one.
+    pub sender: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+    /// When it was sent again before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_again: Option<Timestamp>,
+    /// It is sent again; `false`: it was before, and is passed over.
+    pub selected: bool,
+    /// Those that the upstream took.
+    pub recipients: Vec<KeptRecipient>,
+}
+
+/// A recipient to whom it was delivered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptRecipient {
+    pub address: String,
+    pub delivered: Timestamp,
+    pub destination: String,
+    /// Who took it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+}
+
+impl Selection {
+    fn names(&self, stored: &Stored) -> bool {
+        let bare = |text: &str| text.trim().trim_start_matches('<').trim_end_matches('>').to_owned();
+        let own = stored.origin.message_id.as_deref().map(bare);
+        (self.ids.is_empty() || self.ids.contains(&stored.id))
+            && (self.message_ids.is_empty() || self.message_ids.iter().any(|id| Some(bare(id)) == own))
+    }
+
+    /// The recipients that are meant, with when and for which destination they were handed over.
+    fn recipients<'a>(&self, progress: &'a Progress, took: Took<'_>) -> Vec<(u32, Timestamp, &'a str)> {
+        let mut meant = Vec::new();
+        for handed_over in progress.handed_over.iter().filter(|handed_over| handed_over.at >= self.since) {
+            for index in &handed_over.recipients {
+                let recipient = &progress.recipients[*index as usize];
+                let host = last_outcome(progress, recipient).and_then(|outcome| outcome.host.as_ref());
+                if recipient.state == RecipientState::Delivered && took(&handed_over.destination, host) {
+                    meant.push((*index, handed_over.at, handed_over.destination.as_str()));
+                }
+            }
+        }
+        meant
+    }
+
+    fn row(
+        &self,
+        stored: &Stored,
+        kept: (Timestamp, Option<Timestamp>),
+        took: Took<'_>,
+    ) -> Option<KeptMessage> {
+        let progress = &stored.progress;
+        let meant = self.recipients(progress, took);
+        if meant.is_empty() || !self.names(stored) {
+            return None;
+        }
+        let recipient = |(index, delivered, destination): (u32, Timestamp, &str)| {
+            let outcome = last_outcome(progress, &progress.recipients[index as usize]);
+            KeptRecipient {
+                address: stored.envelope.recipients[index as usize].address.to_string(),
+                delivered,
+                destination: destination.to_owned(),
+                host: outcome.and_then(|outcome| outcome.host.as_ref()).map(ToString::to_string),
+            }
+        };
+        let sent_again = progress.resubmitted.as_ref().map(|again| again.at);
+        Some(KeptMessage {
+            id: stored.id,
+            arrived: stored.arrived_at,
+            kept_since: kept.0,
+            kept_until: kept.1,
+            size: stored.size,
+            sender: stored.envelope.reverse_path.to_string(),
+            message_id: stored.origin.message_id.clone(),
+            sent_again,
+            selected: sent_again.is_none() || self.again,
+            recipients: meant.into_iter().map(recipient).collect(),
+        })
+    }
+}
+
+impl Queue {
+    /// Whether there is a safety net.
+    pub fn keeps(&self) -> bool {
+        self.inner.state().ledger.kept.is_on()
+    }
+
+    /// Messages that the safety net keeps.
+    pub fn kept_len(&self) -> usize {
+        self.inner.state().ledger.kept.len()
+    }
+
+    /// What the upstream took and could be sent again, in the order in which it was done with: at most so many messages.
+    /// The second value tells that there are more.
+    pub async fn kept(&self, selection: &Selection, took: Took<'_>, most: usize) -> (Vec<KeptMessage>, bool) {
+        let mut rows = Vec::new();
+        // Who was delivered then has been kept since then, or later.
+        let mut place = (selection.since, QueueId::MIN);
+        loop {
+            let some = self.inner.state().ledger.kept.after(place);
+            let Some(last) = some.last() else { return (rows, false) };
+            place = *last;
+            for (since, id) in some {
+                if !selection.ids.is_empty() && !selection.ids.contains(&id) {
+                    continue;
+                }
+                // One that is gone meanwhile is simply not there any more.
+                let Ok(stored) = self.inner.spool.load(id).await else { continue };
+                let until = self.inner.state().ledger.kept.until(id);
+                let Some(row) = selection.row(&stored, (since, until), took) else { continue };
+                if rows.len() >= most {
+                    return (rows, true);
+                }
+                rows.push(row);
+            }
+        }
+    }
+}
+
+/// A kept message on lease. Dropped before it is back in line, it is kept as before.
+struct Reserved {
+    lease: Lease,
+    since: Timestamp,
+    size: u64,
+    is_back: bool,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if !self.is_back {
+            self.lease.inner.state().ledger.kept.insert(self.lease.id, self.since, self.size);
+        }
+    }
+}
+
+impl Dispatch {
+    /// Sends a kept message again, to those recipients that `upstream` took, by way of the group `via`, or as the routes
+    /// say. Tells to whom that is.
+    pub async fn resubmit(
+        &self,
+        id: QueueId,
+        selection: &Selection,
+        took: Took<'_>,
+        upstream: &str,
+        via: Option<&str>,
+    ) -> Result<KeptMessage, OperateError> {
+        let mut reserved = self.reserve(id)?;
+        reserved.lease.open().await?;
+        let inner = &self.inner;
+        let (row, stored, indexes, written) = {
+            let mut state = inner.state();
+            let (ledger, open) = state.open(id);
+            let open = open.expect("the lease keeps its message open");
+            let now = inner.clock.now();
+            let row = selection.row(&open.as_stored(), (reserved.since, None), took);
+            let row = row.filter(|row| row.selected).ok_or(OperateError::NotKept(id))?;
+            let meant = selection.recipients(&open.progress, took);
+            let indexes: Vec<u32> = meant.into_iter().map(|(index, ..)| index).collect();
+            send_again(&mut open.progress, &indexes, now, via);
+            open.stored = Arc::new(open.as_stored());
+            ledger.enter_new(entrant(&open.stored, &open.progress, &*inner.rules, now), now);
+            reserved.is_back = true;
+            let written = inner.write_down(ledger, open, id, Durability::Synced, now);
+            (row, Arc::clone(&open.stored), indexes, written)
+        };
+        written.wait().await;
+        let recipients = addresses(&stored.envelope, &indexes);
+        let delivered = row.recipients.iter().map(|recipient| recipient.delivered).min();
+        let facts = SentAgain { recipients: &recipients, upstream, via, since: delivered };
+        inner.tracking.resubmitted(message(&stored), &facts);
+        inner.changed.notify_one();
+        Ok(row)
+    }
+
+    /// Takes a message out of the safety net, so that nobody else sends it again or lets it go.
+    fn reserve(&self, id: QueueId) -> Result<Reserved, OperateError> {
+        let inner = &self.inner;
+        if inner.is_closed() {
+            return Err(OperateError::Stopping);
+        }
+        let mut state = inner.state();
+        let (since, size) = state.ledger.kept.take(id).ok_or(OperateError::NotKept(id))?;
+        state.ledger.begin_work(Duty::Plain);
+        let lease = Lease::new(inner, &mut state, id, Duty::Plain);
+        Ok(Reserved { lease, since, size, is_back: false })
+    }
+}
+
+/// They wait as if they had never been tried.
+fn send_again(progress: &mut Progress, indexes: &[u32], now: Timestamp, via: Option<&str>) {
+    for index in indexes {
+        progress.recipients[*index as usize] = RecipientProgress::default();
+    }
+    kept::take_back(progress, indexes);
+    progress.kept_since = None;
+    progress.held_for_ms = 0;
+    progress.delay_told = false;
+    progress.resubmitted = Some(Resubmitted { at: now, via: via.map(str::to_owned) });
+    tidy(progress);
+}

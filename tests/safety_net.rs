@@ -1,0 +1,262 @@
+//! What was delivered is kept for a while, and can be sent again when whoever took it has lost it: once, by another way,
+//! for those whom it took.
+
+mod world;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use posthouse::clock::{Clock, Timestamp};
+use posthouse::mail::*;
+use posthouse::net::{MemoryNetwork, Network};
+use posthouse::queue::{ListedState, Matching, SafetyNet};
+use posthouse::relay::{Keep, Relay, Resubmission, ResubmitError, SentAgain, Settings};
+use posthouse::route::Zone;
+use posthouse::tracking::{EventName, Events};
+use world::{Asked, FRIDAY_NOON, Say, Upstream, reply};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A relay with the groups `main` (for everybody), `backup`, and `other` (for other.example).
+struct Bench {
+    clock: Clock,
+    relay: Relay,
+    main: Upstream,
+    backup: Upstream,
+    other: Upstream,
+}
+
+async fn bench(start: Timestamp, backup_works: bool, change: impl FnOnce(&mut Settings)) -> Bench {
+    let clock = Clock::simulated(start, 1);
+    let network = Network::Memory(MemoryNetwork::new());
+    let mut settings = Settings::new("relay.example.org");
+    let route =
+        |domain: &str, group: &str| Route::new([domain.parse().unwrap()], Via::Upstream(group.into()));
+    settings.routes.routes = vec![route("other.example", "other"), route("*", "main")];
+    for (name, address) in [("main", "192.0.2.10"), ("backup", "192.0.2.11"), ("other", "192.0.2.12")] {
+        settings.route.groups.insert(name.into(), format!("smtp://{address}?tls=none").parse().unwrap());
+    }
+    settings.queue.safety_net = Some(SafetyNet { hold: HOUR * 2, max_messages: None, max_bytes: None });
+    change(&mut settings);
+    let main = Upstream::start(&network, "192.0.2.10:25", &clock, |_, _| Say::Yes).await;
+    let backup = Upstream::start(&network, "192.0.2.11:25", &clock, move |asked, _| match asked {
+        Asked::Mail(_) if !backup_works => Say::No(reply("451 4.3.0 not now")),
+        _ => Say::Yes,
+    })
+    .await;
+    let other = Upstream::start(&network, "192.0.2.12:25", &clock, |asked, _| match asked {
+        Asked::Recipient(address) if address.starts_with("gone@") => Say::No(reply("550 5.1.1 gone")),
+        _ => Say::Yes,
+    })
+    .await;
+    let relay = Relay::builder(settings).clock(clock.clone()).network(network).names(Arc::new(Zone::new()));
+    Bench { relay: relay.start().await.unwrap(), clock, main, backup, other }
+}
+
+impl Bench {
+    async fn submit(&self, to: &[&str]) -> QueueId {
+        let from = "sender@example.org".parse::<Address>().unwrap().into();
+        let to: Vec<Address> = to.iter().map(|to| to.parse().unwrap()).collect();
+        let content = "Message-ID: <m@example.org>\r\nSubject: x\r\n\r\nkept\r\n";
+        self.relay.submit(Envelope::new(from, to), content).await.unwrap()
+    }
+
+    /// What `main` has taken goes by way of `backup`.
+    fn by_backup(&self) -> Resubmission {
+        Resubmission { upstream: "main".into(), via: Some("backup".into()), ..Resubmission::default() }
+    }
+
+    async fn resubmit(&self, asked: &Resubmission) -> SentAgain {
+        self.relay.resubmit(asked).await.unwrap()
+    }
+
+    /// Until nothing waits.
+    async fn run_dry(&self) {
+        for _ in 0..1000 {
+            if self.relay.queue().is_empty() {
+                return;
+            }
+            self.clock.wait(Duration::from_millis(10)).await;
+        }
+        panic!("{:?}", self.relay.queue().destinations());
+    }
+
+    async fn kept(&self) -> Vec<QueueId> {
+        let rows = self.relay.queue().list(&Matching { kept: true, ..Matching::default() }).await;
+        assert!(
+            rows.iter().all(|row| row.state == ListedState::Kept && row.kept_until.is_some()),
+            "{rows:?}"
+        );
+        rows.into_iter().map(|row| row.id).collect()
+    }
+}
+
+fn selected(answer: &SentAgain) -> Vec<QueueId> {
+    answer.messages.iter().filter(|row| row.selected).map(|row| row.id).collect()
+}
+
+fn resubmits(events: &mut Events) -> usize {
+    let mut count = 0;
+    while let Some(event) = events.try_next() {
+        count += usize::from(event.unwrap().event == EventName::Resubmit);
+    }
+    count
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_upstream_has_lost_is_sent_again_once_by_another_way() {
+    let bench = bench(FRIDAY_NOON, true, |_| {}).await;
+    let mut events = bench.relay.events();
+    let ids = [bench.submit(&["a@example.com"]).await, bench.submit(&["b@example.com"]).await];
+    let elsewhere = bench.submit(&["c@other.example"]).await;
+    bench.run_dry().await;
+    assert_eq!(bench.relay.queue().list(&Matching::default()).await, [], "nothing waits");
+    assert_eq!(bench.kept().await, [ids[0], ids[1], elsewhere]);
+
+    let asked = Resubmission { dry_run: true, ..bench.by_backup() };
+    let shown = bench.resubmit(&asked).await;
+    assert_eq!(selected(&shown), ids, "what another took is not meant");
+    let row = &shown.messages[0];
+    assert_eq!(row.message_id.as_deref(), Some("<m@example.org>"));
+    assert_eq!(row.recipients[0].host.as_deref(), Some("[192.0.2.10]"));
+    assert_eq!((bench.backup.received().len(), resubmits(&mut events)), (0, 0), "it was only a question");
+
+    assert_eq!(selected(&bench.resubmit(&bench.by_backup()).await), ids);
+    assert_eq!(bench.resubmit(&bench.by_backup()).await.messages, [], "they wait again, and are not kept");
+    bench.run_dry().await;
+    let again = bench.backup.received();
+    assert_eq!((again.len(), bench.main.received().len(), bench.other.received().len()), (2, 2, 1));
+    assert!(again[0].content.ends_with("Subject: x\r\n\r\nkept\r\n"), "{}", again[0].content);
+    assert_eq!(resubmits(&mut events), 2);
+
+    // Delivered again, they are kept again, as the backup's.
+    assert_eq!(bench.resubmit(&bench.by_backup()).await.messages, [], "main has nothing to do with them");
+    let backups = Resubmission { upstream: "backup".into(), ..Resubmission::default() };
+    let passed_over = bench.resubmit(&backups).await;
+    assert_eq!((passed_over.messages.len(), selected(&passed_over).len()), (2, 0), "not twice by accident");
+    let insisted = bench.resubmit(&Resubmission { again: true, ids: vec![ids[1]], ..backups }).await;
+    assert_eq!(selected(&insisted), [ids[1]]);
+    bench.run_dry().await;
+    assert_eq!(bench.main.received().len(), 3, "as the routes say");
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_is_named_is_sent_again() {
+    let bench = bench(FRIDAY_NOON, true, |_| {}).await;
+    let early = bench.submit(&["a@example.com"]).await;
+    bench.clock.wait(MINUTE).await;
+    let since = bench.clock.now();
+    let late = bench.submit(&["b@example.com", "c@other.example"]).await;
+    bench.run_dry().await;
+    let dry = Resubmission { dry_run: true, ..bench.by_backup() };
+    for (asked, expected) in [
+        (Resubmission { since, ..dry.clone() }, vec![late]),
+        (Resubmission { ids: vec![early], ..dry.clone() }, vec![early]),
+        (Resubmission { message_ids: vec!["m@example.org".into()], ..dry.clone() }, vec![early, late]),
+        (Resubmission { message_ids: vec!["<none@example.org>".into()], ..dry.clone() }, vec![]),
+    ] {
+        assert_eq!(selected(&bench.resubmit(&asked).await), expected, "{asked:?}");
+    }
+    bench.resubmit(&Resubmission { since, ..bench.by_backup() }).await;
+    bench.run_dry().await;
+    let again = bench.backup.received();
+    let to: Vec<String> = again[0].envelope.recipients.iter().map(|r| r.address.to_string()).collect();
+    assert_eq!((again.len(), to), (1, vec!["b@example.com".to_owned()]), "only whom it took");
+    for (asked, says) in [
+        (Resubmission { upstream: "mian".into(), ..dry.clone() }, "no upstream group called \"mian\""),
+        (Resubmission { via: Some("bakcup".into()), ..dry }, "no upstream group called \"bakcup\""),
+    ] {
+        let error = bench.relay.resubmit(&asked).await.unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_goes_when_its_time_is_over() {
+    let bench = bench(FRIDAY_NOON, true, |_| {}).await;
+    bench.submit(&["a@example.com"]).await;
+    bench.clock.wait(HOUR).await;
+    bench.submit(&["b@example.com"]).await;
+    bench.clock.wait(HOUR + MINUTE).await;
+    assert_eq!((bench.relay.queue().kept_len(), bench.relay.spool_status().messages), (1, 1));
+    bench.clock.wait(HOUR).await;
+    assert_eq!((bench.relay.queue().kept_len(), bench.relay.spool_status().messages), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_safety_net_nothing_is_kept_and_one_that_is_taken_away_keeps_nothing() {
+    let bench = bench(FRIDAY_NOON, true, |settings| settings.queue.safety_net = None).await;
+    bench.submit(&["a@example.com"]).await;
+    bench.run_dry().await;
+    assert_eq!(bench.relay.spool_status().messages, 0);
+    let refused = bench.relay.resubmit(&bench.by_backup()).await;
+    assert!(matches!(refused, Err(ResubmitError::NoSafetyNet)), "{refused:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_bounced_is_not_kept_and_what_a_notice_is_owed_for_is_kept_once_that_is_written() {
+    let bench = bench(FRIDAY_NOON, true, |_| {}).await;
+    let only_bounced = bench.submit(&["gone@other.example"]).await;
+    let mixed = bench.submit(&["a@example.com", "gone@other.example"]).await;
+    bench.run_dry().await;
+    assert_eq!(bench.main.received().len(), 3, "one message and two notices");
+    let kept = bench.kept().await;
+    assert!(kept.contains(&mixed) && !kept.contains(&only_bounced), "{kept:?}");
+    assert_eq!(kept.len(), 3, "notices are kept like any other message");
+    let again = bench.resubmit(&Resubmission { ids: vec![mixed], ..bench.by_backup() }).await;
+    assert_eq!(again.messages[0].recipients.len(), 1);
+    bench.run_dry().await;
+    assert_eq!((bench.backup.received().len(), bench.main.received().len()), (1, 3), "and no notice twice");
+}
+
+fn on_disk(settings: &mut Settings, folder: &Path) {
+    let mut spool = posthouse::spool::Settings::new(folder);
+    spool.min_free = 0;
+    settings.keep = Keep::Folder(spool);
+    let net = SafetyNet { hold: HOUR * 24 * 7, max_messages: None, max_bytes: None };
+    settings.queue.safety_net = Some(net);
+}
+
+/// On a real disk, in real time.
+#[tokio::test]
+async fn what_is_kept_and_what_is_sent_again_outlives_restarts() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = bench(FRIDAY_NOON, true, |settings| on_disk(settings, folder.path())).await;
+    let id = first.submit(&["a@example.com"]).await;
+    first.run_dry().await;
+    first.relay.shutdown(MINUTE).await.unwrap();
+
+    // Three days later it would long be too old to wait.
+    let late = FRIDAY_NOON + HOUR * 24 * 3;
+    let second = bench(late, false, |settings| on_disk(settings, folder.path())).await;
+    assert_eq!((second.kept().await, second.relay.queue().len()), (vec![id], 0));
+    second.resubmit(&second.by_backup()).await;
+    while second.backup.asked().is_empty() {
+        second.clock.wait(Duration::from_millis(10)).await;
+    }
+    second.relay.shutdown(MINUTE).await.unwrap();
+    let of_main = second.main.received();
+    assert_eq!((second.relay.queue().len(), second.relay.queue().kept_len()), (1, 0), "{of_main:?}");
+
+    let third = bench(late + HOUR * 2, true, |settings| on_disk(settings, folder.path())).await;
+    let rows = third.relay.queue().list(&Matching::default()).await;
+    if let Some(row) = rows.first() {
+        assert_eq!((row.id, row.recipients[0].destination.as_str()), (id, "backup"));
+        assert!(row.sent_again.is_some());
+    }
+    third.run_dry().await;
+    assert_eq!((third.backup.received().len(), third.main.received().len()), (1, 0));
+    assert_eq!(third.kept().await, [id]);
+    third.relay.shutdown(MINUTE).await.unwrap();
+
+    let fourth = bench(late + HOUR * 3, true, |settings| {
+        on_disk(settings, folder.path());
+        settings.queue.safety_net = None;
+    })
+    .await;
+    while fourth.relay.spool_status().messages > 0 {
+        fourth.clock.wait(Duration::from_millis(10)).await;
+    }
+}
