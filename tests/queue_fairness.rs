@@ -86,7 +86,8 @@ async fn deliver(mut delivery: Delivery, clock: &Clock, waited: &Mutex<HashMap<D
     if is_dead(&job.destination) {
         clock.wait(HANGS).await;
         let outcome = outcome(Verdict::Deferred);
-        return delivery.unreachable(&job, outcome, None, HANGS).await;
+        delivery.unreachable(&job, outcome, None, HANGS).await;
+        return;
     }
     let waits = clock.now().since(job.message.arrived_at);
     waited.lock().unwrap().entry(job.destination.clone()).or_default().push(waits);

@@ -3,6 +3,9 @@
 //! `tests/scenarios/NAME.toml` is a scenario in which something is wrong, `NAME.expected` what must be said about it:
 //! its faults, or what is not as it says when it is played. `BLESS_SCENARIOS=1` writes the expected files anew, to be
 //! read before they are kept.
+//!
+//! `tests/scenarios/upstream/*.toml` are the behaviours of upstreams, each named for its stage of the dialogue, with what
+//! must come out: attempts, copies at the upstream, notices. `posthouse lab run --list tests/scenarios/upstream` lists them.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -179,6 +182,60 @@ fn our_scenarios_are_in_order_and_come_out_as_they_say() {
         assert_eq!(failures(&once), "", "{}", path.display());
         assert_eq!(format!("{:?}", once.story), format!("{:?}", play(&scenario).story), "{}", path.display());
     }
+}
+
+/// Plays each file twice, on as many threads as there are processors, and gives what is not as it says.
+fn told_wrong(paths: &[PathBuf]) -> Vec<String> {
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let wrong = std::sync::Mutex::new(Vec::new());
+    let work = || {
+        while let Some(path) = paths.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+            let scenario = Scenario::load(path).unwrap_or_else(|faults| panic!("{faults}"));
+            assert!(scenario.warnings.is_empty(), "{}", scenario.warnings[0]);
+            let once = play(&scenario);
+            if !once.failures.is_empty() {
+                wrong.lock().unwrap().push(format!("{}:\n{}", path.display(), failures(&once)));
+            } else if format!("{:?}", once.story) != format!("{:?}", play(&scenario).story) {
+                wrong.lock().unwrap().push(format!("{}: another story the second time", path.display()));
+            }
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    let mut wrong = wrong.into_inner().unwrap();
+    wrong.sort();
+    wrong
+}
+
+#[test]
+fn whatever_an_upstream_does_comes_out_as_its_file_says() {
+    let paths = scenarios(&folder("tests/scenarios/upstream"));
+    assert!(paths.len() >= 60, "{} behaviours", paths.len());
+    let mut titles = std::collections::BTreeSet::new();
+    for path in &paths {
+        let text = std::fs::read_to_string(path).unwrap();
+        let title = Scenario::read(path, &text).unwrap_or_else(|faults| panic!("{faults}")).title;
+        let tells =
+            text.starts_with("# ") && text.contains("\ntitle = ") && text.contains("\n[expect.outcomes]");
+        assert!(
+            tells && titles.insert(title),
+            "{} says not what it is, or not what comes out",
+            path.display()
+        );
+    }
+    let wrong = told_wrong(&paths);
+    assert!(wrong.is_empty(), "{} of {}\n{}", wrong.len(), paths.len(), wrong.join("\n"));
+}
+
+#[test]
+fn content_of_eight_bits_arrives_in_seven_where_that_is_all_there_is() {
+    let path = folder("tests/scenarios/upstream/mail-without-8bitmime.toml");
+    let played = play(&Scenario::load(&path).unwrap());
+    let [received] = &played.story.received["main"][..] else { panic!("{}", failures(&played)) };
+    let (header, body) = received.content.split_once("\r\n\r\n").unwrap();
+    assert!(received.content.is_ascii(), "{}", received.content);
+    assert!(header.contains("Content-Transfer-Encoding: quoted-printable"), "{header}");
+    assert!(body.starts_with("Gr=C3=BC=C3=9Fe aus K=C3=B6ln"), "{body}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! Invariants: nothing is created, changed, connected to or listened on.
 //! Not here: what the keys mean (`elements`).
 
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,9 @@ use super::fault::{Faults, Report, Warning};
 use super::section::Section;
 use super::tree::{Kind, Node, Place, Table, Value};
 use crate::queue::schedule;
+
+/// The largest file that is read as a configuration or a scenario.
+const FILE_MAX: u64 = 16 << 20;
 
 /// The reference file: every key with its default and what it does.
 pub const REFERENCE: &str = include_str!("../../config/reference.toml");
@@ -171,11 +175,12 @@ fn gather(
 
 /// A file as a tree; `subject` is what it holds: "configuration", "scenario".
 pub(crate) fn read_file(subject: &'static str, path: &Path) -> Result<(Report, Table), Faults> {
-    match std::fs::read_to_string(path) {
+    match read_limited(path) {
         Ok(text) => read_text(subject, path, text),
         Err(error) => {
             let report = Report::new(subject, None);
             let hint = match subject {
+                _ if error.kind() == std::io::ErrorKind::FileTooLarge => "name the file that was meant",
                 _ if error.kind() == std::io::ErrorKind::InvalidData => "write the file in UTF-8",
                 "configuration" => {
                     "name a file that exists and that this user may read, or leave --config out"
@@ -187,6 +192,17 @@ pub(crate) fn read_file(subject: &'static str, path: &Path) -> Result<(Report, T
             Err(report.finish().0)
         }
     }
+}
+
+/// The whole file, unless it is more than anybody writes.
+fn read_limited(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    let read = std::fs::File::open(path)?.take(FILE_MAX + 1).read_to_string(&mut text)?;
+    if read as u64 > FILE_MAX {
+        let problem = format!("it has more than {} MiB", FILE_MAX >> 20);
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, problem));
+    }
+    Ok(text)
 }
 
 /// The same of a text that is at hand.

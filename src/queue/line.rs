@@ -30,8 +30,11 @@ use crate::clock::Timestamp;
 use crate::mail::{Destination, Outcome, QueueId};
 use crate::packed::PackedSet;
 
-/// The wait before the first probe of a destination that could not be reached; it doubles with every failure.
+/// The wait before the first probe of a destination of which nobody knows when it may be tried; it doubles with every
+/// failure.
 const FIRST_PROBE: Duration = Duration::from_secs(10);
+/// Whoever says when the next probe may go is taken at his word from here on.
+const SOONEST_PROBE: Duration = Duration::from_secs(1);
 /// The longest wait between probes.
 const LAST_PROBE: Duration = Duration::from_secs(5 * 60);
 /// A clock that goes back by more than this has been set.
@@ -387,8 +390,10 @@ impl Line {
         self.rein.get_or_insert_default().complained(outcome, now).cloned()
     }
 
-    /// A delivery ended because the destination could not be reached. `not_before` is when one of its hosts may be
-    /// tried again.
+    /// A delivery ended because the destination could not be reached. `not_before` is when the first of its hosts may be
+    /// tried again, where that is known: then the next probe goes at that moment, and no other schedule counts.
+    ///
+    /// Deliveries that ran side by side and fail together count once.
     pub fn unreachable(&mut self, outcome: Outcome, not_before: Option<Timestamp>, now: Timestamp) {
         let ran = self.in_flight;
         self.over();
@@ -398,9 +403,10 @@ impl Line {
             None => (1, false),
         };
         let probe = FIRST_PROBE.saturating_mul(1 << (failures - 1).min(16)).min(LAST_PROBE);
-        let until = match &self.sleep {
-            Some(sleep) if echoed => sleep.until,
-            _ => (now + probe).max(not_before.unwrap_or(now)),
+        let until = match (&self.sleep, not_before) {
+            (Some(sleep), _) if echoed => sleep.until,
+            (_, Some(at)) => at.max(now + SOONEST_PROBE),
+            (_, None) => now + probe,
         };
         let since = self.sleep.as_ref().map_or(now, |sleep| sleep.since);
         if self.sleep.is_none() {
@@ -473,6 +479,19 @@ mod tests {
             now = next;
         }
         assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300]);
+    }
+
+    #[test]
+    fn the_probe_goes_when_the_first_host_may_be_tried_and_neither_before_nor_after() {
+        let mut line = line(1);
+        let mut now = T0;
+        for (wait, expected) in [(3, 3), (290, 290), (0, 1), (3600, 3600)] {
+            let id = take(&mut line);
+            line.unreachable(down(), Some(now + Duration::from_secs(wait)), now);
+            line.join(id, now);
+            assert_eq!(line.wakes(now), Wakes::At(now + Duration::from_secs(expected)));
+            now = now + Duration::from_secs(expected);
+        }
     }
 
     #[test]

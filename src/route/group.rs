@@ -1,33 +1,20 @@
 //! What routing is told: upstream groups, and what MX routing must keep away from.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::mx_tls::MxTlsRules;
 use super::plan::{Protocol, Terms};
 use super::security::Security;
 use super::tiers;
 use super::upstream_url::{Scheme, UpstreamHost, UpstreamHostError, UpstreamTls};
 use super::weigh::Lookup;
 use crate::clock::Clock;
-
-/// For AUTH (RFC 4954).
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Credentials {
-    pub username: String,
-    pub password: String,
-}
-
-/// Without the password.
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
-    }
-}
+use crate::net::ClientTls;
 
 /// Hosts that can stand in for each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +44,11 @@ impl Group {
         }
     }
 
+    /// Its hosts, the tiers in their order.
+    pub(super) fn in_tiers(&self) -> impl Iterator<Item = &UpstreamHost> {
+        tiers::tiers(&self.hosts).into_iter().flatten()
+    }
+
     /// Its hosts, in the order in which one attempt tries them; `preference` is that of the first tier.
     pub(super) fn lookups(&self, preference: u16, clock: &Clock) -> Vec<Lookup> {
         let drawn = tiers::drawn(&self.hosts, clock);
@@ -70,6 +62,8 @@ impl Group {
             },
             security: self.security(host),
             terms: Arc::clone(&self.terms),
+            named_securely: true,
+            note: None,
         };
         drawn.into_iter().map(lookup).collect()
     }
@@ -100,6 +94,16 @@ pub struct Settings {
     pub own_addresses: Vec<SocketAddr>,
     /// The port of MX hosts: 25 in the real world.
     pub mx_port: u16,
+    /// What the routes with `via = "mx"` say about TLS.
+    pub mx_tls: MxTlsRules,
+    /// Whether the TLSA records of MX hosts are asked for (RFC 7672).
+    pub dane: bool,
+    /// Whether the MTA-STS policies of domains are asked for (RFC 8461).
+    pub mta_sts: bool,
+    /// The port of policy servers: 443 in the real world.
+    pub sts_port: u16,
+    /// Whom to trust for policy servers: the system's authorities, where nothing is said.
+    pub sts_tls: Option<ClientTls>,
 }
 
 impl Settings {
@@ -115,6 +119,17 @@ impl Settings {
         row
     }
 
+    /// The same, with every group's terms saying its name.
+    pub(super) fn with_names(mut self) -> Self {
+        for (name, group) in &mut self.groups {
+            if group.terms.group.as_ref() != Some(name) {
+                let terms = Terms { group: Some(name.clone()), ..Terms::clone(&group.terms) };
+                group.terms = Arc::new(terms);
+            }
+        }
+        self
+    }
+
     /// No groups; loopback and link-local networks refused; port 25.
     pub fn new(hostname: impl Into<String>) -> Self {
         let refuse = ["127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10"];
@@ -124,22 +139,28 @@ impl Settings {
             hostname: hostname.into(),
             own_addresses: Vec::new(),
             mx_port: 25,
+            mx_tls: MxTlsRules::default(),
+            dane: true,
+            mta_sts: true,
+            sts_port: 443,
+            sts_tls: None,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Credentials;
     use super::*;
 
     #[test]
     fn a_password_goes_only_to_a_verified_host_unless_it_is_this_machine_or_told_otherwise() {
         let security = |url: &str, with_password: bool| {
-            let credentials = Credentials { username: "me".into(), password: "secret".into() };
+            let credentials = Credentials::password("me", "hush");
             let mut group: Group = url.parse().unwrap();
             let credentials = with_password.then(|| Arc::new(credentials));
             group.terms = Arc::new(Terms { credentials, ..Terms::default() });
-            assert!(!format!("{group:?}").contains("secret"));
+            assert!(!format!("{group:?}").contains("hush"));
             group.security(&group.hosts[0])
         };
         assert_eq!(security("smtp://a.example", false), Security::Opportunistic);

@@ -26,12 +26,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::abreast;
+use super::domain_tls::DomainTls;
 use super::group::Settings;
 use super::names::{Found, NameError, Names};
-use super::plan::{Candidate, Decision, Protocol, Terms};
-use super::router::{NO_ANSWER, NO_ROUTE, Router};
-use super::security::Security;
+use super::plan::{Candidate, Decision, Protocol};
+use super::router::{NO_ANSWER, NO_ROUTE, NO_SECURITY, REQUIRETLS_NEEDED, Router};
 use super::survey::{Asked, Said};
+use super::tls_policy::{Demand, TlsWish};
 use super::weigh::{Lookup, Weighed};
 use crate::clock::Clock;
 use crate::mail::{EnhancedStatus, Outcome, Verdict};
@@ -73,10 +74,12 @@ impl Router {
     pub(super) async fn weigh_mx(
         &self,
         domain: &str,
+        wish: TlsWish,
         settings: &Settings,
         weighed: &mut Weighed,
     ) -> Result<(), Outcome> {
         let exchangers = exchangers(domain, &*self.names, &self.clock, &settings.hostname, weighed).await?;
+        let tls = DomainTls::of(self, settings, domain, wish).await;
         let mut rest = exchangers.into_iter();
         let mut looked_up = 0;
         while weighed.hops.is_empty() && looked_up < HOSTS_MAX {
@@ -85,7 +88,7 @@ impl Router {
                 break;
             }
             looked_up += batch.len();
-            if self.weigh_batch(domain, batch, settings, weighed).await? {
+            if self.weigh_batch(domain, &tls, batch, settings, weighed).await? {
                 for passed in rest.by_ref() {
                     weighed.pass_over(passed, "we are an MX host of this domain, and this is no better one");
                 }
@@ -109,6 +112,7 @@ impl Router {
     async fn weigh_batch(
         &self,
         domain: &str,
+        tls: &DomainTls,
         batch: Vec<Exchanger>,
         settings: &Settings,
         weighed: &mut Weighed,
@@ -119,7 +123,6 @@ impl Router {
             let is_own = |ip: &IpAddr| self.is_ourselves(settings, *ip);
             found.as_ref().is_ok_and(|found| found.records.iter().any(is_own)).then_some(exchanger.preference)
         };
-        let terms: Arc<Terms> = Arc::default();
         let cut = found.iter().filter_map(ours).min();
         for (exchanger, answer) in found {
             weighed.note_addresses(&exchanger, domain, &answer);
@@ -129,12 +132,9 @@ impl Router {
                     weighed.pass_over(exchanger, "it is this relay itself, or no better than it");
                 }
                 Ok(found) => {
-                    let Exchanger { preference, host, .. } = exchanger;
-                    let port = settings.mx_port;
-                    let (protocol, security, terms) =
-                        (Protocol::Smtp, Security::Opportunistic, Arc::clone(&terms));
-                    let lookup = Lookup { host, port, preference, protocol, security, terms };
-                    self.judge(lookup, found.records, Some(settings), weighed);
+                    if let Some(lookup) = self.lookup(exchanger, tls, settings.mx_port, weighed).await {
+                        self.judge(lookup, found.records, Some(settings), weighed);
+                    }
                 }
                 Err(NameError::NoSuchDomain | NameError::NoRecords) if exchanger.by == By::Implicit => {
                     let reason = format!("the domain {domain} has neither an MX record nor an address");
@@ -144,6 +144,37 @@ impl Router {
             }
         }
         Ok(cut.is_some())
+    }
+
+    /// The host with what is demanded of its TLS; nothing when it cannot be had.
+    async fn lookup(
+        &self,
+        exchanger: Exchanger,
+        tls: &DomainTls,
+        port: u16,
+        weighed: &mut Weighed,
+    ) -> Option<Lookup> {
+        let Exchanger { preference, host, .. } = exchanger;
+        let (demand, named_securely) = tls.of_host(self, &host, port).await;
+        let (status, why) = match demand {
+            Demand::Take { security, note } => {
+                let (protocol, terms) = (Protocol::Smtp, Arc::default());
+                return Some(Lookup {
+                    host,
+                    port,
+                    preference,
+                    protocol,
+                    security,
+                    terms,
+                    named_securely,
+                    note,
+                });
+            }
+            Demand::Later(why) | Demand::PassOver(why) => (NO_SECURITY, why),
+            Demand::Unfit(why) => (REQUIRETLS_NEEDED, why),
+        };
+        weighed.skip_for_tls(host, preference, status, why);
+        None
     }
 
     /// What DNS says about the addresses of each, asked side by side.

@@ -4,6 +4,8 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 
+use crate::net::Tlsa;
+
 /// A boxed answer, so that names can be behind `dyn`.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, NameError>> + Send + 'a>>;
 
@@ -26,6 +28,35 @@ pub trait Names: Send + Sync + 'static {
 
     /// The addresses of a host, IPv6 and IPv4, those of each family in the order in which DNS gave them.
     fn addresses<'a>(&'a self, host: &'a str) -> Answer<'a, Found<IpAddr>>;
+
+    /// The TXT records of a name, each in one piece, in any order.
+    fn txt<'a>(&'a self, _name: &'a str) -> Answer<'a, Vec<String>> {
+        Box::pin(async { Err(NameError::NoRecords) })
+    }
+
+    /// Whether DNSSEC vouches for these records. Those whose signatures should be right and are wrong (bogus) are
+    /// `Unavailable`; where DNSSEC itself is out of reach, nothing is vouched for.
+    fn is_secure<'a>(&'a self, _name: &'a str, _records: Vouched) -> Answer<'a, bool> {
+        Box::pin(async { Ok(false) })
+    }
+
+    /// The TLSA records of a name that DNSSEC vouches for; bogus ones are `Unavailable`.
+    fn tlsa<'a>(&'a self, _name: &'a str) -> Answer<'a, Vec<Tlsa>> {
+        Box::pin(async { Err(NameError::NoRecords) })
+    }
+
+    /// Whether DNSSEC comes through at all; `Unavailable` says why not.
+    fn dnssec<'a>(&'a self) -> Answer<'a, ()> {
+        Box::pin(async { Err(NameError::Unavailable("DNSSEC is not asked for here".to_owned())) })
+    }
+}
+
+/// Records that DNSSEC may vouch for. That there are none is an answer like another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Vouched {
+    Mx,
+    /// IPv6 and IPv4 together.
+    Addresses,
 }
 
 /// Why there is no answer. The difference between the first two and the third is that between a bounce and a wait.

@@ -25,6 +25,8 @@ pub struct Terms {
     /// The group's name; none for MX hosts.
     pub group: Option<String>,
     pub credentials: Option<Arc<Credentials>>,
+    /// DATA is used even where a host offers CHUNKING, unless the content is binary: some offer what they break.
+    pub avoid_chunking: bool,
     /// Authorities of its own, and what we show of ourselves; the relay's own side of TLS where nothing is said.
     pub tls: Option<ClientTls>,
     /// Where connections come from, one address of each family; the system chooses for a family that has none.
@@ -102,8 +104,10 @@ pub struct Candidate {
 pub struct Plan {
     /// In the order in which to try; at least one.
     pub hops: Vec<NextHop>,
-    /// No host was left out that may be usable later (sick, or without an answer of DNS).
+    /// No host was left out that may be usable later (down, or without an answer of DNS).
     pub complete: bool,
+    /// When the first of those that were left out may be tried, where that is known of all of them.
+    pub retry_at: Option<Timestamp>,
     pub candidates: Vec<Candidate>,
 }
 

@@ -15,6 +15,7 @@
 //! (RFC 6052, RFC 8215) and 6to4 (RFC 3056).
 //! Not here: which hosts there are (`mx`).
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::group::Settings;
@@ -26,6 +27,15 @@ pub(super) enum Refusal {
     Ourselves,
     /// In words.
     Because(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ourselves => f.write_str("it is this relay itself"),
+            Self::Because(reason) => f.write_str(reason),
+        }
+    }
 }
 
 /// Why MX routing does not lead to `address`, if it doesn't.

@@ -6,6 +6,9 @@
 
 use std::net::IpAddr;
 
+use smallvec::SmallVec;
+
+use super::health::HostKey;
 use super::names::{Found, NameError};
 use super::plan::{Plan, Unroutable};
 
@@ -29,5 +32,7 @@ pub struct Survey {
     pub asked: Vec<Asked>,
     /// Full sentences without a full stop.
     pub remarks: Vec<String>,
+    /// Hosts that are down and would come before the first hop.
+    pub(super) passed_over: SmallVec<[HostKey; 2]>,
     pub plan: Result<Plan, Unroutable>,
 }

@@ -10,6 +10,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
+use super::breaker::Shut;
 use super::group::Settings;
 use super::health::HostKey;
 use super::names::NameError;
@@ -19,7 +22,7 @@ use super::router::{NO_ANSWER, NO_ROUTE, NOT_REACHED, Router};
 use super::security::Security;
 use super::survey::{Asked, Said, Survey};
 use crate::clock::Timestamp;
-use crate::mail::{Destination, Host, Outcome, Verdict};
+use crate::mail::{Destination, EnhancedStatus, Host, Outcome, Verdict};
 
 /// Addresses that one attempt tries at most, and those of one host among them.
 const HOPS_MAX: usize = 10;
@@ -33,6 +36,10 @@ pub(super) struct Lookup {
     pub protocol: Protocol,
     pub security: Security,
     pub terms: Arc<Terms>,
+    /// As [`NextHop::named_securely`].
+    pub named_securely: bool,
+    /// What was found out about its TLS.
+    pub note: Option<String>,
 }
 
 /// What the candidates came to.
@@ -41,9 +48,13 @@ pub(super) struct Weighed {
     pub hops: Vec<NextHop>,
     pub candidates: Vec<Candidate>,
     pub retry_at: Option<Timestamp>,
-    /// A host is sick, or DNS gave no answer about it.
+    /// A host is down, or DNS gave no answer about it.
     pub left_out: bool,
-    /// The last sickness or failed lookup.
+    /// DNS gave no answer about a host: nobody knows when it may be tried.
+    pub unknown: bool,
+    /// Hosts that are down and would come before the first hop.
+    pub passed_over: SmallVec<[HostKey; 2]>,
+    /// The last failure of one that is down, or failed lookup.
     pub trouble: Option<Outcome>,
     /// Why there will never be a hop, unless something else is the trouble.
     pub for_good: Option<Outcome>,
@@ -81,17 +92,18 @@ impl Router {
         limits: Option<&Settings>,
         weighed: &mut Weighed,
     ) {
-        let Lookup { host, port, preference, protocol, security, terms } = lookup;
+        let Lookup { host, port, preference, protocol, security, terms, named_securely, note } = lookup;
         let now = self.clock.now();
         let is_either = addresses.iter().any(IpAddr::is_ipv4) && addresses.iter().any(IpAddr::is_ipv6);
         let turned = is_either && limits.is_some() && self.clock.chance() % 2 == 1;
         let mut chosen = Vec::new();
         for ip in in_turn(addresses, turned) {
             let address = SocketAddr::new(ip, port);
-            let reason = limits.and_then(|limits| refused(limits, &self.network, address)).map(why);
+            let reason = limits.and_then(|limits| refused(limits, &self.network, address));
+            let reason = reason.map(|refusal| refusal.to_string());
             let reason =
                 reason.or_else(|| (is_either && !self.network.has_route(ip)).then(|| no_route(ip, weighed)));
-            let reason = reason.or_else(|| self.sick(&host, address, now, weighed));
+            let reason = reason.or_else(|| self.down(&terms, &host, address, now, weighed));
             let reason = reason.or_else(|| {
                 (weighed.hops.len() >= HOPS_MAX || chosen.len() >= HOPS_OF_HOST_MAX)
                     .then(|| "enough addresses come before it".to_owned())
@@ -100,7 +112,7 @@ impl Router {
                 Some(reason) => weighed.skip_address(&host, ip, preference, reason),
                 None => {
                     let terms = Arc::clone(&terms);
-                    let (host, security, named_securely) = (host.clone(), security.clone(), limits.is_none());
+                    let (host, security) = (host.clone(), security.clone());
                     weighed.hops.push(NextHop { host, address, protocol, security, named_securely, terms });
                     chosen.push(ip);
                 }
@@ -108,7 +120,7 @@ impl Router {
         }
         if !chosen.is_empty() {
             let preference = Some(preference);
-            let decision = Decision::Chosen;
+            let decision = note.map_or(Decision::Chosen, Decision::ChosenBy);
             weighed.candidates.push(Candidate { host, group: None, addresses: chosen, preference, decision });
         }
     }
@@ -119,23 +131,31 @@ impl Router {
         refused(settings, &self.network, address) == Some(Refusal::Ourselves)
     }
 
-    fn sick(&self, host: &str, address: SocketAddr, now: Timestamp, weighed: &mut Weighed) -> Option<String> {
+    /// Why a host is left alone now.
+    fn down(
+        &self,
+        terms: &Terms,
+        host: &str,
+        address: SocketAddr,
+        now: Timestamp,
+        weighed: &mut Weighed,
+    ) -> Option<String> {
         let health = self.health.lock().expect("no holder panics");
-        let sickness = health.sickness(&HostKey { host: host.to_owned(), address }, now)?;
-        weighed.retry_at = Some(weighed.retry_at.map_or(sickness.retry_at, |at| at.min(sickness.retry_at)));
-        weighed.left_out = true;
-        let host = Some(Host::at(host, address));
-        let trouble = Outcome::local(Verdict::Deferred, NOT_REACHED, &*sickness.reason);
-        weighed.trouble = Some(Outcome { host, ..trouble });
-        let (since, next) = (sickness.since, sickness.retry_at);
-        Some(format!("sick since {since} ({}); next try at {next}", sickness.reason))
-    }
-}
-
-fn why(refusal: Refusal) -> String {
-    match refusal {
-        Refusal::Ourselves => "it is this relay itself".to_owned(),
-        Refusal::Because(reason) => reason,
+        let name = terms.group.as_deref();
+        let record = health.get(name, host, address)?;
+        let (open, shut) = (record.breaker.open()?, record.breaker.shut(now)?);
+        weighed.left_out_until(shut.ask_at());
+        let trouble = Outcome::local(Verdict::Deferred, NOT_REACHED, &*record.reason);
+        weighed.trouble = Some(Outcome { host: Some(Host::at(host, address)), ..trouble });
+        if weighed.hops.is_empty() {
+            let (group, host) = (name.map(str::to_owned), host.to_owned());
+            weighed.passed_over.push(HostKey { group, host, address });
+        }
+        let (since, reason) = (open.since, &record.reason);
+        Some(match shut {
+            Shut::Waits(next) => format!("down since {since} ({reason}); next trial at {next}"),
+            Shut::OnTrial(_) => format!("down since {since} ({reason}); another delivery is on trial there"),
+        })
     }
 }
 
@@ -163,10 +183,30 @@ fn in_turn(addresses: Vec<IpAddr>, turned: bool) -> Vec<IpAddr> {
 }
 
 impl Weighed {
+    fn left_out_until(&mut self, ask_at: Timestamp) {
+        self.left_out = true;
+        self.retry_at = Some(self.retry_at.map_or(ask_at, |at| at.min(ask_at)));
+    }
+
+    /// A host whose TLS cannot be what is demanded: passed over before it is looked up. For this message it may be so
+    /// for ever, else there may be another answer later.
+    pub fn skip_for_tls(&mut self, host: String, preference: u16, status: EnhancedStatus, reason: String) {
+        let for_ever = status.class() == 5;
+        let verdict = if for_ever { Verdict::Bounced } else { Verdict::Deferred };
+        // A host that may do later counts for more than those that never will.
+        let waits = self.trouble.as_ref().is_some_and(|trouble| trouble.verdict == Verdict::Deferred);
+        if !(for_ever && waits) {
+            self.trouble = Some(Outcome::local(verdict, status, format!("{host}: {reason}")));
+        }
+        self.left_out |= !for_ever;
+        let (preference, decision) = (Some(preference), Decision::Skipped(reason));
+        self.candidates.push(Candidate { host, group: None, addresses: Vec::new(), preference, decision });
+    }
+
     /// A configured host that DNS does not know is no reason to bounce: names come back, and the network may be down.
     pub fn skip_host(&mut self, host: String, preference: u16, error: &NameError) {
         let reason = format!("looking up {host}: {error}");
-        self.left_out = true;
+        (self.left_out, self.unknown) = (true, true);
         self.trouble = Some(Outcome::local(Verdict::Deferred, NO_ANSWER, &*reason));
         let decision = Decision::Skipped(reason);
         self.candidates.push(Candidate {
@@ -199,23 +239,24 @@ impl Weighed {
     }
 
     pub fn into_survey(self, destination: &Destination) -> Survey {
-        let Self { hops, candidates, retry_at, left_out, trouble, for_good, asked, remarks } = self;
+        let Self { hops, candidates, retry_at, left_out, unknown, passed_over, trouble, for_good, .. } = self;
+        let retry_at = retry_at.filter(|_| !unknown);
         let plan = if hops.is_empty() {
             let outcome = trouble.or(for_good).unwrap_or_else(|| {
                 Outcome::local(Verdict::Deferred, NO_ROUTE, format!("{destination} has no host"))
             });
             Err(Unroutable { outcome: outcome.into(), retry_at, candidates })
         } else {
-            Ok(Plan { hops, complete: !left_out, candidates })
+            Ok(Plan { hops, complete: !left_out, retry_at, candidates })
         };
-        Survey { asked, remarks, plan }
+        Survey { asked: self.asked, remarks: self.remarks, passed_over, plan }
     }
 
     /// The same for an outcome that stands whatever was found.
     pub fn into_end(self, outcome: Outcome) -> Survey {
-        let Self { candidates, asked, remarks, .. } = self;
+        let Self { candidates, asked, remarks, passed_over, .. } = self;
         let plan = Err(Unroutable { outcome: outcome.into(), retry_at: None, candidates });
-        Survey { asked, remarks, plan }
+        Survey { asked, remarks, passed_over, plan }
     }
 }
 

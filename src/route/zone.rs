@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard};
 
-use super::names::{Answer, Found, NameError, Names};
+use super::names::{Answer, Found, NameError, Names, Vouched};
+use crate::net::Tlsa;
 
 /// For how long the answers are good, in seconds; nobody keeps them, so that a change is seen at once.
 const TTL: u32 = 300;
@@ -30,7 +31,22 @@ struct Entry {
     mx: Vec<(u16, String)>,
     addresses: Vec<IpAddr>,
     alias: Option<String>,
+    txt: Vec<String>,
+    tlsa: Vec<Tlsa>,
+    /// What DNSSEC says of all of these.
+    signed: Signed,
     failure: Option<NameError>,
+}
+
+/// What DNSSEC says of the records of a name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Signed {
+    /// They are signed, and the signatures are right.
+    Secure,
+    #[default]
+    Not,
+    /// They should be, and are not.
+    Bogus,
 }
 
 impl Zone {
@@ -72,6 +88,21 @@ impl Zone {
         self.edit(name, |entry| entry.alias = target.map(str::to_ascii_lowercase));
     }
 
+    /// Replaces the TXT records of a name.
+    pub fn set_txt<'a>(&self, name: &str, texts: impl IntoIterator<Item = &'a str>) {
+        self.edit(name, |entry| entry.txt = texts.into_iter().map(str::to_owned).collect());
+    }
+
+    /// Replaces the TLSA records of a name such as `_25._tcp.mx.example.org`.
+    pub fn set_tlsa(&self, name: &str, records: impl IntoIterator<Item = Tlsa>) {
+        self.edit(name, |entry| entry.tlsa = records.into_iter().collect());
+    }
+
+    /// What DNSSEC says of the records of this name; of others, that they are not signed.
+    pub fn set_signed(&self, name: &str, signed: Signed) {
+        self.edit(name, |entry| entry.signed = signed);
+    }
+
     /// Every question about this name fails like this; `None` ends it.
     pub fn set_failure(&self, name: &str, failure: Option<NameError>) {
         self.edit(name, |entry| entry.failure = failure);
@@ -90,6 +121,17 @@ impl Zone {
     /// Every question about any name fails like this, whatever the zone holds; `None` ends it.
     pub fn set_down(&self, failure: Option<NameError>) {
         self.held().down = failure;
+    }
+
+    fn signed(&self, name: &str) -> Result<Signed, NameError> {
+        let held = self.held();
+        let entry = held.records.get(&plain(name));
+        match entry.map(|entry| entry.signed).unwrap_or_default() {
+            Signed::Bogus => {
+                Err(NameError::Unavailable("the signatures are wrong (DNSSEC bogus)".to_owned()))
+            }
+            signed => Ok(signed),
+        }
     }
 
     fn ask<T>(&self, name: &str, part: impl FnOnce(Entry) -> Vec<T>) -> Result<Found<T>, NameError> {
@@ -132,6 +174,28 @@ impl Names for Zone {
     fn addresses<'a>(&'a self, host: &'a str) -> Answer<'a, Found<IpAddr>> {
         let answer = self.ask(host, |entry| entry.addresses);
         Box::pin(async { answer })
+    }
+
+    fn txt<'a>(&'a self, name: &'a str) -> Answer<'a, Vec<String>> {
+        let answer = self.ask(name, |entry| entry.txt).map(|found| found.records);
+        Box::pin(async { answer })
+    }
+
+    fn is_secure<'a>(&'a self, name: &'a str, _records: Vouched) -> Answer<'a, bool> {
+        let answer = self.signed(name).map(|signed| signed == Signed::Secure);
+        Box::pin(async { answer })
+    }
+
+    fn tlsa<'a>(&'a self, name: &'a str) -> Answer<'a, Vec<Tlsa>> {
+        let answer = self.signed(name).and_then(|signed| match signed {
+            Signed::Secure => self.ask(name, |entry| entry.tlsa).map(|found| found.records),
+            _ => Err(NameError::NoRecords),
+        });
+        Box::pin(async { answer })
+    }
+
+    fn dnssec<'a>(&'a self) -> Answer<'a, ()> {
+        Box::pin(async { Ok(()) })
     }
 }
 

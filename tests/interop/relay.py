@@ -28,11 +28,11 @@ class Posthouse:
     """One relay. `hosts` are upstream URLs in order of preference; `beside` leads single domains to other upstreams.
 
     `spool` and `tracking` are folders on a disk of the test's choice, with `min_free` to be left on the spool's.
-    `users` is a file of who may authenticate.
+    `users` is a file of who may authenticate, `upstream` holds more lines for the upstream's section.
     """
 
     def __init__(self, folder, hosts, speed=None, settings="", networks=("127.0.0.1/32",), retry='preset = "default"',
-                 spool=None, tracking=None, min_free="16MiB", beside=None, tls="none", users=None):
+                 spool=None, tracking=None, min_free="16MiB", beside=None, tls="none", users=None, upstream=""):
         self.folder, self.port, self.speed, self.process = pathlib.Path(folder), free_port(), speed, None
         self.spool, self.tracking = spool or self.folder / "spool", tracking or self.folder / "tracking"
         self.min_free, self.beside, self.tls, self.users = min_free, beside or {}, tls, users
@@ -40,7 +40,7 @@ class Posthouse:
         self.program = os.environ.get("INTEROP_POSTHOUSE")
         if not self.program:
             raise AssertionError("INTEROP_POSTHOUSE names no program; run these scenarios by `cargo test --test interop`")
-        self.retry, self.networks, self.settings = retry, networks, settings
+        self.retry, self.networks, self.settings, self.upstream = retry, networks, settings, upstream
         self.configure(hosts)
 
     def configure(self, hosts):
@@ -69,6 +69,7 @@ via = "main"
 
 [upstream.main]
 hosts = {json.dumps(list(hosts))}
+{self.upstream}
 
 [retry]
 {self.retry}

@@ -189,7 +189,7 @@ async fn what_works_against_the_rules_is_used_and_remarked() {
     zone.set_mx("example.com", [(10, "alias.example"), (20, "alias.example")]);
     zone.set_alias("alias.example", Some("real.example"));
     zone.set_addresses("real.example", ["192.0.2.1".parse().unwrap()]);
-    let survey = router(&zone, 1).survey(&Destination::Mx("example.com".into())).await;
+    let survey = router(&zone, 1).survey(&Destination::Mx("example.com".into()), TlsWish::None).await;
     assert_eq!(survey.plan.unwrap().hops.len(), 1);
     assert_eq!(survey.asked.len(), 2);
     assert!(survey.remarks[0].contains("is an alias (CNAME) of real.example"), "{:?}", survey.remarks);

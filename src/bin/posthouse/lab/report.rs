@@ -39,6 +39,23 @@ pub fn text(outcomes: &[Outcome], story: bool) -> String {
     text
 }
 
+/// Scenarios that were not played: each file with its title.
+pub fn list(listed: &[(String, String)]) -> String {
+    let width = listed.iter().map(|(file, _)| file.chars().count()).max().unwrap_or_default();
+    let mut text = String::new();
+    for (file, title) in listed {
+        push(&mut text, &format!("{file:<width$}  {title}"));
+    }
+    text
+}
+
+/// The same as JSON: a list of objects with `file` and `title`.
+pub fn list_json(listed: &[(String, String)]) -> Result<String, serde_json::Error> {
+    let rows: Vec<Value> =
+        listed.iter().map(|(file, title)| json!({ "file": file, "title": title })).collect();
+    Ok(serde_json::to_string_pretty(&rows)? + "\n")
+}
+
 fn push(text: &mut String, line: &str) {
     text.extend(line.chars().map(|c| if c.is_control() { '?' } else { c }));
     text.push('\n');

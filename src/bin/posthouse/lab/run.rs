@@ -27,6 +27,7 @@ Examples:
   posthouse lab run config/scenarios
   posthouse lab run --story greylisting.toml
   posthouse lab run --write mine.toml               what happened becomes what is expected
+  posthouse lab run --list config/scenarios         which there are, and what each is about
   posthouse lab run --format junit --output results.xml config/scenarios
 
 Exit code 0 when all is as expected, 1 when something is not, 2 when a file is faulty.")]
@@ -48,6 +49,9 @@ pub struct Run {
     /// Tell all that happened
     #[arg(long)]
     story: bool,
+    /// Play nothing, and list the scenarios with their titles
+    #[arg(long, conflicts_with_all = ["write", "seed", "story", "output"])]
+    list: bool,
     /// Scenarios that are played at one time; by default as many as there are processors
     #[arg(long, value_name = "N")]
     jobs: Option<std::num::NonZeroUsize>,
@@ -82,6 +86,9 @@ impl Run {
         for path in &self.paths {
             files.extend(scenarios(path)?);
         }
+        if self.list {
+            return self.list_files(&files);
+        }
         let outcomes = self.play_all(files);
         for outcome in &outcomes {
             match &outcome.result {
@@ -112,6 +119,28 @@ impl Run {
             return Err(Failed::Said(ExitCode::FAILURE));
         }
         Ok(())
+    }
+
+    /// Each with its title; a file that is faulty is none of them.
+    fn list_files(&self, files: &[PathBuf]) -> Result<(), Failed> {
+        let (mut listed, mut faulty) = (Vec::new(), false);
+        for path in files {
+            match Scenario::load(path) {
+                Ok(scenario) => listed.push((path.display().to_string(), scenario.title)),
+                Err(faults) => {
+                    eprintln!("{faults}");
+                    faulty = true;
+                }
+            }
+        }
+        print::text(&match self.format {
+            Format::Text => report::list(&listed),
+            Format::Json => report::list_json(&listed)?,
+            Format::Junit => {
+                return Err(Failed::Message("a list is text or JSON: --format text|json".into()));
+            }
+        })?;
+        if faulty { Err(Failed::Said(ExitCode::from(crate::WRONG_CONFIGURATION))) } else { Ok(()) }
     }
 
     /// In the order of the files, whichever ends first.
@@ -152,7 +181,7 @@ impl Run {
         }
         let written = std::fs::read_to_string(path).map_err(Failed::from).and_then(|text| {
             let new = expect::write(&text, &played.story)?;
-            Ok(std::fs::write(path, new)?)
+            Ok(replace(path, &new)?)
         });
         match written {
             Ok(()) => played.failures.clear(),
@@ -170,6 +199,27 @@ impl Outcome {
     pub fn failed(&self) -> bool {
         self.result.as_ref().is_ok_and(|told| !told.played.failures.is_empty())
     }
+}
+
+/// Puts the new text in the file's place: whoever reads it, also after a crash, finds the old text or the new one.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    // Of a link, what it leads to is replaced.
+    let path = path.canonicalize()?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let new = folder.join(format!(".{name}.{}.new", std::process::id()));
+    let written = (|| {
+        let mut file = std::fs::File::create_new(&new)?;
+        file.set_permissions(std::fs::metadata(&path)?.permissions())?;
+        std::io::Write::write_all(&mut file, text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&new, &path)
+    })();
+    if written.is_err() {
+        // The name is ours, whatever came of it.
+        let _ = std::fs::remove_file(&new);
+    }
+    written
 }
 
 /// The file itself, or the scenarios in a folder by their names.

@@ -1,7 +1,7 @@
 //! What a scenario expects of its story: reading it, comparing, showing the difference, writing it down.
 //!
 //! Contract: everything that happened is lines, each with its time since the start; an expectation is a pattern over
-//! them: an optional time, and words that occur in the line in this order. `"..."` stands for any number of lines. Each
+//! them: an optional time, and words that occur in the line in this order (`4.4.x` is any such status). `"..."` stands for any number of lines. Each
 //! key may be left out; one that is there is complete: what it does not name must not have happened.
 //! Invariants: an expectation that can never hold is a fault when it is read; the same story gives the same text.
 //! Not here: the story (`World`), the rest of the file (`scenario`).

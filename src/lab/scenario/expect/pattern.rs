@@ -1,7 +1,8 @@
 //! One expectation: an optional time, and words that occur in the line in this order.
 //!
 //! Contract: a word of the pattern fits a word of the line when they are alike but for case and for punctuation
-//! around them; other words may stand between. `...` alone is any number of lines.
+//! around them; other words may stand between. An enhanced status may leave numbers open: `4.4.x`. `...` alone is any
+//! number of lines.
 //! Not here: lists of them (`alignment`), where they are read (`read`).
 
 use std::time::Duration;
@@ -85,7 +86,7 @@ impl Pattern {
 
     pub fn words_fit(&self, line: &Line) -> bool {
         let mut words = line.text.split_whitespace();
-        self.words.iter().all(|wanted| words.any(|word| bare(word).eq_ignore_ascii_case(bare(wanted))))
+        self.words.iter().all(|wanted| words.any(|word| word_fits(bare(wanted), bare(word))))
     }
 
     /// What the line's text should say and does not.
@@ -114,6 +115,21 @@ impl Pattern {
     }
 }
 
+fn word_fits(wanted: &str, word: &str) -> bool {
+    wanted.eq_ignore_ascii_case(word) || status_fits(wanted, word)
+}
+
+/// Whether `wanted` is an enhanced status with numbers left open, such as `4.4.x` or `5.x.x`, and `word` one of those.
+fn status_fits(wanted: &str, word: &str) -> bool {
+    let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let (wanted, word): (Vec<&str>, Vec<&str>) = (wanted.split('.').collect(), word.split('.').collect());
+    wanted.len() == 3
+        && word.len() == 3
+        && number(wanted[0])
+        && std::iter::zip(wanted, word)
+            .all(|(wanted, part)| number(part) && (wanted == part || wanted.eq_ignore_ascii_case("x")))
+}
+
 /// Without the punctuation around it; a word of nothing else stays.
 fn bare(word: &str) -> &str {
     let trimmed = word.trim_matches(|c: char| ",;:.!?()<>[]'\"".contains(c));
@@ -140,6 +156,17 @@ mod tests {
             assert!(!fits(bad, line), "{bad}");
         }
         assert!(fits("<> -> alice@example.org", "<> -> <alice@example.org>"));
+    }
+
+    #[test]
+    fn numbers_of_a_status_may_be_left_open_but_not_its_class() {
+        let line = "main 4.4.2 closed by 192.0.2.10";
+        for good in ["4.4.x", "main 4.x.x closed", "4.4.2", "4.X.2"] {
+            assert!(fits(good, line), "{good}");
+        }
+        for bad in ["5.x.x", "4.5.x", "x.x.x", "4.4", "4.x", "4.4.y"] {
+            assert!(!fits(bad, line), "{bad}");
+        }
     }
 
     #[test]
