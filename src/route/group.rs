@@ -44,6 +44,11 @@ impl Group {
         }
     }
 
+    /// Its hosts, the tiers in their order.
+    pub(super) fn in_tiers(&self) -> impl Iterator<Item = &UpstreamHost> {
+        tiers::tiers(&self.hosts).into_iter().flatten()
+    }
+
     /// Its hosts, in the order in which one attempt tries them; `preference` is that of the first tier.
     pub(super) fn lookups(&self, preference: u16, clock: &Clock) -> Vec<Lookup> {
         let drawn = tiers::drawn(&self.hosts, clock);

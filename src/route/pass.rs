@@ -12,7 +12,6 @@ use super::health::{HostKey, HostState, UpstreamState};
 use super::outage::{Asleep, Outage, WhichOutages};
 use super::plan::{NextHop, Plan};
 use super::router::{NOT_REACHED, Router};
-use super::upstream_url::UpstreamHost;
 use crate::clock::Timestamp;
 use crate::mail::{Destination, Host, Outcome, Verdict};
 use crate::tracking::{HostDown, HostUp, Probed};
@@ -117,12 +116,10 @@ impl Router {
         let mut rows: Vec<UpstreamState> = Vec::with_capacity(settings.groups.len() + 1);
         for (name, group) in &settings.groups {
             let mut hosts = Vec::new();
-            let mut by_tier: Vec<&UpstreamHost> = group.hosts.iter().collect();
-            by_tier.sort_by_key(|host| host.tier.unwrap_or(u16::MAX));
-            for UpstreamHost { host, port, .. } in by_tier {
-                let used = health.of_host(name, host, *port);
+            for host in group.in_tiers() {
+                let used = health.of_host(name, &host.host, host.port);
                 if used.is_empty() {
-                    hosts.push(HostState::unused(host.clone()));
+                    hosts.push(HostState::unused(host.host.clone()));
                 } else {
                     hosts.extend(used);
                 }

@@ -143,18 +143,16 @@ impl Router {
     /// The operator's "now": the hosts of this destination may be tried at once. For `mx` that is every MX host.
     pub fn wake(&self, destination: &Destination) {
         let settings = self.settings();
-        let row: Vec<&str> = match destination {
-            Destination::Upstream(name) => {
-                settings.row(name).into_iter().filter_map(|group| group.terms.group.as_deref()).collect()
-            }
+        let row = match destination {
+            Destination::Upstream(name) => settings.row(name),
             Destination::Mx(_) | Destination::Hold | Destination::Discard | Destination::Error(_) => {
                 Vec::new()
             }
         };
-        let of_destination = |key: &HostKey| match (destination, &key.group) {
-            (Destination::Mx(_), None) => key.address.port() == settings.mx_port,
-            (Destination::Upstream(_), Some(group)) => row.contains(&group.as_str()),
-            _ => false,
+        let of_destination = |key: &HostKey| match (&key.group, destination) {
+            (None, Destination::Mx(_)) => key.address.port() == settings.mx_port,
+            (Some(_), _) => row.iter().any(|group| group.terms.group == key.group),
+            (None, _) => false,
         };
         let now = self.clock.now();
         let forgiven = self.health.lock().expect("no holder panics").forgive(now, of_destination);

@@ -17,6 +17,16 @@ const WEIGHT: u16 = 1;
 
 /// The hosts in the order in which to try them, each with the place of its tier, beginning with 0.
 pub(super) fn drawn<'a>(hosts: &'a [UpstreamHost], clock: &Clock) -> Vec<(u16, &'a UpstreamHost)> {
+    let mut drawn = Vec::with_capacity(hosts.len());
+    for (place, tier) in tiers(hosts).into_iter().enumerate() {
+        let place = u16::try_from(place).unwrap_or(u16::MAX);
+        drawn.extend(shuffled(tier, clock).into_iter().map(|host| (place, host)));
+    }
+    drawn
+}
+
+/// The tiers in their order, each with its hosts as they stand.
+pub(super) fn tiers(hosts: &[UpstreamHost]) -> Vec<Vec<&UpstreamHost>> {
     let mut tiers: BTreeMap<(u16, usize), Vec<&UpstreamHost>> = BTreeMap::new();
     for (place, host) in hosts.iter().enumerate() {
         let tier = match host.tier {
@@ -25,12 +35,7 @@ pub(super) fn drawn<'a>(hosts: &'a [UpstreamHost], clock: &Clock) -> Vec<(u16, &
         };
         tiers.entry(tier).or_default().push(host);
     }
-    let mut drawn = Vec::with_capacity(hosts.len());
-    for (place, tier) in tiers.into_values().enumerate() {
-        let place = u16::try_from(place).unwrap_or(u16::MAX);
-        drawn.extend(shuffled(tier, clock).into_iter().map(|host| (place, host)));
-    }
-    drawn
+    tiers.into_values().collect()
 }
 
 fn shuffled<'a>(mut left: Vec<&'a UpstreamHost>, clock: &Clock) -> Vec<&'a UpstreamHost> {

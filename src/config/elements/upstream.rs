@@ -21,10 +21,10 @@ pub struct Upstream {
     /// The first is preferred. `tls` is always set here.
     pub hosts: Vec<UpstreamHost>,
     pub credentials: Option<Credentials>,
-    /// Content goes by BDAT where a host offers CHUNKING.
-    pub chunking: bool,
     /// The group that is tried after all of these hosts.
     pub fallback: Option<String>,
+    /// Content goes by BDAT where a host offers CHUNKING.
+    pub chunking: bool,
     /// How much it gets at once, and how fast.
     pub allowance: Allowance,
     /// As `[delivery] uncertain`, which holds where this is not written.
