@@ -168,6 +168,9 @@ impl Delivery {
 
 fn group(name: &str, upstream: &Upstream) -> route::Group {
     let credentials = upstream.credentials.clone().map(Arc::new);
-    let terms = route::Terms { group: Some(name.to_owned()), credentials, ..route::Terms::default() };
-    route::Group::new(upstream.hosts.clone(), terms)
+    let avoid_chunking = !upstream.chunking;
+    let terms =
+        route::Terms { group: Some(name.to_owned()), credentials, avoid_chunking, ..route::Terms::default() };
+    let group = route::Group::new(upstream.hosts.clone(), terms);
+    route::Group { fallback: upstream.fallback.clone(), ..group }
 }

@@ -63,16 +63,21 @@ fn the_reference_file_has_every_key_and_no_other() {
         .collect();
     let text = uncommented.join("\n");
     assert!(text.contains("\nhostname = ") && text.contains("\n[tls]\n"), "settings are uncommented");
-    // Certificate, key, authorities, users, password and two tokens can't be read here; nothing else may be wrong.
-    let (_dir, path) = write(&text);
+    // Certificate, key, authorities, users, a password and three tokens can't be read here, and the secret of the upstream
+    // cannot come from all of its sources at once; nothing else may be wrong.
+    // What the group there falls back to.
+    let spare = "\n[upstream.spare]\nhosts = [\"smtp://relay-c.example:25\"]\n";
+    let (_dir, path) = write(&format!("{text}{spare}"));
     let found = load(Some(&path), [], &Flags::default()).expect_err("the files named there don't exist");
     for fault in &found.0 {
         assert!(
-            fault.problem.contains("No such file") || fault.problem.contains("there is no file"),
+            ["No such file", "there is no file", "two sources of one secret"]
+                .iter()
+                .any(|expected| fault.problem.contains(expected)),
             "{found}"
         );
     }
-    assert_eq!(found.0.len(), 7, "{found}");
+    assert_eq!(found.0.len(), 9, "{found}");
 
     // The other way round: what a section says it knows, asked by a key that it does not know.
     let headings: Vec<&str> = text.lines().filter(|line| line.starts_with('[')).collect();
@@ -384,6 +389,65 @@ fn warns_of_what_works_but_is_probably_not_meant() {
     }
     assert_eq!(warnings.len(), 7, "{}", warnings.join(""));
     assert!(matches!(loaded.settings.routes.routes[1], Route { via: Via::Mx, .. }));
+}
+
+#[test]
+fn routes_are_read_with_all_that_they_can_say() {
+    let file = r#"
+[[listener]]
+name = "submission"
+address = "127.0.0.1:2525"
+
+[[listener]]
+address = "127.0.0.1:2526"
+
+[[route]]
+senders = ["<>", ".shop.example"]
+domains = ["*.example.org"]
+listeners = ["submission", "127.0.0.1:2526"]
+via = "main"
+redirect_to = "staging@example.org"
+
+[[route]]
+users = ["app"]
+via = "error"
+reply = "550 5.7.1 Not today"
+
+[[route]]
+domains = ["example.com"]
+via = "hold"
+
+[[route]]
+senders = ["*"]
+via = "discard"
+
+[upstream.main]
+hosts = ["smtp://a.example?tier=1&weight=3", "lmtp://b.example:24?tier=1"]
+fallback = "spare"
+
+[upstream.spare]
+hosts = ["smtp://c.example"]
+"#;
+    let (_dir, path) = write(file);
+    let loaded = load(Some(&path), [], &Flags::default()).unwrap_or_else(|faults| panic!("{faults}"));
+    let problems: Vec<&str> = loaded.warnings.iter().map(|warning| warning.0.problem.as_str()).collect();
+    assert_eq!(problems, ["this route is never taken: there are no users"]);
+    let relay = loaded.settings.relay();
+    let names: Vec<&str> = relay.listeners.iter().map(|listener| &*listener.name).collect();
+    assert_eq!(names, ["submission", "127.0.0.1:2526"]);
+    let routes = &relay.routes.routes;
+    let vias: Vec<&Via> = routes.iter().map(|route| &route.via).collect();
+    let refused = Via::Error("550 5.7.1 Not today".parse().unwrap());
+    assert_eq!(vias, [&Via::Upstream("main".into()), &refused, &Via::Hold, &Via::Discard]);
+    assert_eq!(routes[0].senders, ["<>".parse().unwrap(), ".shop.example".parse().unwrap()]);
+    assert_eq!((routes[0].domains.len(), routes[0].listeners.len()), (1, 2));
+    assert_eq!(routes[0].redirect_to, Some("staging@example.org".parse().unwrap()));
+    assert_eq!(routes[1].users, ["app"]);
+    assert_eq!(relay.route.groups["main"].fallback.as_deref(), Some("spare"));
+    let spared = file.split("[[route]]").next().unwrap().to_owned() + file.split("discard\"").nth(1).unwrap();
+    let (_dir, path) = write(&spared);
+    let loaded = load(Some(&path), [], &Flags::default()).unwrap();
+    assert_eq!(loaded.settings.routes, crate::mail::RouteTable::all_via("main"), "the other is there for it");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::classify::{self, Blame, Ended, Fate};
 use super::connection::{Begun, Connection, Opener};
+use super::convert::{Conversion, Facts};
 use super::offer::Offer;
 use super::own_answer;
 use super::pool::Pool;
@@ -16,7 +17,7 @@ use crate::net::{ClientTls, Network};
 use crate::queue::{Delivery, Job};
 use crate::route::{NextHop, Pass, Plan, Router, Unroutable};
 use crate::spool::CommitError;
-use crate::tracking::{Candidate, FailedOver, Routed, Tracking};
+use crate::tracking::{Altered, Candidate, FailedOver, Routed, Tracking};
 
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +43,8 @@ struct Turn<'a> {
     first: bool,
     /// Why an earlier host has not taken the message, if it may later.
     before: Option<&'a Outcome>,
+    /// Made once, however many hosts need it.
+    conversion: &'a Conversion,
 }
 
 /// Whoever carries the mail of one relay out.
@@ -114,6 +117,7 @@ impl Courier {
         let mut answered = false;
         // The last reason why a host has not taken the message now, but may later.
         let mut deferred: Option<Outcome> = None;
+        let conversion = Conversion::default();
         for (index, hop) in plan.hops.iter().enumerate() {
             let began = self.clock.now();
             let next = plan.hops.get(index + 1);
@@ -124,7 +128,17 @@ impl Courier {
             };
             let first = index == 0;
             let before = deferred.as_ref();
-            let turn = Turn { hop, delivery, job, of, recipients: &waiting, others, first, before };
+            let turn = Turn {
+                hop,
+                delivery,
+                job,
+                of,
+                recipients: &waiting,
+                others,
+                first,
+                before,
+                conversion: &conversion,
+            };
             let failure = match self.try_hop(turn).await {
                 AtHost::NotBefore(at) => return Report::NotBefore(at),
                 AtHost::Failed(outcome) => outcome,
@@ -208,7 +222,11 @@ impl Courier {
         let host = host(hop);
         let age = self.clock.now().since(job.message.arrived_at);
         let envelope = &job.message.envelope;
-        let offer = Offer::of(envelope, &job.content, recipients, connection.extensions(), age);
+        let offered = connection.extensions();
+        let offer = Offer::of(envelope, &job.content, recipients, offered, age, turn.conversion);
+        if let Some(facts) = &offer.converted {
+            self.tell_converted(job, &host, facts);
+        }
         let unfit = offer.unfit.iter().map(|(index, why)| (*index, unfit(&host, *why, others, before)));
         let unfit: Vec<(u32, Fate)> = unfit.collect();
         if offer.recipients.is_empty() {
@@ -299,6 +317,13 @@ impl Courier {
         );
     }
 
+    /// What this host gets is not what came.
+    fn tell_converted(&self, job: &Job, host: &Host, facts: &Facts) {
+        let reason = format!("to seven bits, since {host} does not offer 8BITMIME: {facts}");
+        let (id, sender) = (Some(job.as_message().id), Some(&job.message.envelope.reverse_path));
+        self.tracking.converted(&Altered { id, session: None, client: None, sender, reason: &reason });
+    }
+
     /// What was tried, what was not, and what it cost.
     fn tell_failover(
         &self,
@@ -325,6 +350,7 @@ impl Courier {
 fn told(candidates: &[crate::route::Candidate]) -> Vec<Candidate> {
     let told = candidates.iter().map(|candidate| Candidate {
         host: candidate.host.clone(),
+        group: candidate.group.clone(),
         addresses: candidate.addresses.clone(),
         preference: candidate.preference,
         decision: candidate.decision.to_string(),

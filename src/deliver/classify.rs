@@ -12,7 +12,7 @@
 //! | the message or recipient needs | else |
 //! |---|---|
 //! | SIZE no lower than its own | 5.3.4 |
-//! | 8BITMIME: octets of eight bits, declared | 5.6.3 |
+//! | 8BITMIME: octets of eight bits, declared, in a form that cannot be converted | 5.6.3 |
 //! | BINARYMIME with CHUNKING: content that is no lines | 5.6.3 |
 //! | SMTPUTF8: the sender's address or this recipient's | 5.6.7 |
 //! | SMTPUTF8: the header section | 5.6.9 |
@@ -23,6 +23,8 @@
 
 use std::io;
 
+use super::convert::Unconvertible;
+use super::login::AuthTrouble;
 use super::ruling::{Cause, Lot, Others, Scope, Stage, rule};
 use crate::mail::{EnhancedStatus, Host, Outcome, Reply, ReplyClass, Verdict};
 use crate::net::TlsError;
@@ -44,8 +46,8 @@ pub(super) enum Trouble {
     /// With who demands it.
     #[error("it does not offer STARTTLS, and {0}")]
     NoTls(&'static str),
-    #[error("it offers neither AUTH PLAIN nor AUTH LOGIN, and a username is configured for it")]
-    NoAuth,
+    #[error(transparent)]
+    Auth(#[from] AuthTrouble),
     /// A reply that ends the session before any transaction.
     #[error("refused")]
     Refused(Reply),
@@ -75,21 +77,22 @@ pub(super) fn of_host(host: &Host, stage: Stage, trouble: &Trouble) -> Outcome {
     let doing = stage.doing();
     let reply = match trouble {
         Trouble::Refused(reply) => Some(reply.clone()),
+        Trouble::Auth(trouble) => trouble.reply().cloned(),
         _ => None,
     };
     let status = match (trouble, stage) {
         (Trouble::Refused(reply), Stage::Auth) => said_status(reply).unwrap_or(NO_CREDENTIALS).with_class(4),
         (Trouble::Refused(reply), _) => said_status(reply).unwrap_or(NO_ANSWER).with_class(4),
         (Trouble::Tls(_) | Trouble::NoTls(_), _) => NO_SECURITY,
-        (Trouble::NoAuth, _) => NO_CREDENTIALS,
+        (Trouble::Auth(_), _) => {
+            reply.as_ref().and_then(Reply::status).map_or(NO_CREDENTIALS, |status| status.with_class(4))
+        }
         (Trouble::Protocol(_), _) => GARBAGE,
         (Trouble::Closed, _) | (Trouble::Io(_) | Trouble::Silent(_), Stage::Mail) => CONNECTION_LOST,
         (Trouble::Io(_) | Trouble::Silent(_), _) => NO_ANSWER,
     };
     let reason = match (trouble, stage) {
-        (Trouble::Refused(_), Stage::Auth) => {
-            "authentication was refused: check username and password_file of this upstream".to_owned()
-        }
+        (Trouble::Auth(trouble), _) if trouble.reply().is_some() => trouble.to_string(),
         (Trouble::Refused(_), _) => format!("the host refused the session while {doing}"),
         _ => format!("{doing}: {trouble}"),
     };
@@ -143,18 +146,20 @@ impl Ended<'_> {
     /// The 421 by which the host ended it.
     pub fn closing(&self) -> Option<&Reply> {
         let report = self.report;
-        let replies = [&report.mail, &report.data, &report.end].into_iter().chain(&report.recipients);
+        let replies = [&report.mail, &report.data, &report.end];
+        let replies = replies.into_iter().chain(&report.recipients).chain(&report.ends);
         replies.flatten().find(|reply| reply.code() == 421)
     }
 
     fn fate(&self, index: usize) -> Fate {
         let report = self.report;
         // The first reply that is not what the transaction needs decides; they come in this order.
+        let end = report.end_of(index);
         let steps = [
-            (Stage::Mail, &report.mail, ReplyClass::Completed),
-            (Stage::Recipient, &report.recipients[index], ReplyClass::Completed),
-            (Stage::Data, &report.data, ReplyClass::Intermediate),
-            (Stage::End, &report.end, ReplyClass::Completed),
+            (Stage::Mail, report.mail.as_ref(), ReplyClass::Completed),
+            (Stage::Recipient, report.recipients[index].as_ref(), ReplyClass::Completed),
+            (Stage::Data, report.data.as_ref(), ReplyClass::Intermediate),
+            (Stage::End, end, ReplyClass::Completed),
         ];
         for (stage, reply, needed) in
             steps.into_iter().filter(|(stage, ..)| *stage != Stage::Data || !report.chunked)
@@ -166,7 +171,7 @@ impl Ended<'_> {
                 None => return self.cut_off(stage),
             }
         }
-        let reply = report.end.as_ref().expect("it was just found to be there");
+        let reply = end.expect("it was just found to be there");
         Fate::Settled(Outcome {
             verdict: Verdict::Delivered { dsn: self.dsn },
             status: said_status(reply).unwrap_or(DELIVERED),
@@ -231,7 +236,7 @@ impl Ended<'_> {
         status: impl FnOnce(u8) -> EnhancedStatus,
         reply: Option<&Reply>,
     ) -> Fate {
-        let ruling = rule(stage, Scope::of(stage, cause, false), cause, self.others);
+        let ruling = rule(stage, Scope::of(stage, cause, !self.report.ends.is_empty()), cause, self.others);
         let (verdict, class) = match ruling.lot {
             Lot::Bounced => (Verdict::Bounced, 5),
             Lot::Uncertain => (Verdict::Uncertain, 4),
@@ -284,7 +289,8 @@ impl Trouble {
         match self {
             Self::Io(_) | Self::Closed | Self::Silent(_) => Cause::Lost,
             Self::Protocol(_) => Cause::Nonsense,
-            Self::Tls(_) | Self::NoTls(_) | Self::NoAuth => Cause::Lacking,
+            Self::Auth(trouble) => trouble.reply().map_or(Cause::Lacking, |reply| cause(stage, reply)),
+            Self::Tls(_) | Self::NoTls(_) => Cause::Lacking,
             Self::Refused(reply) => cause(stage, reply),
         }
     }
@@ -306,8 +312,9 @@ pub(super) fn unfit(host: &Host, why: Unfit, others: Others) -> Fate {
 
 fn unfit_outcome(host: &Host, why: Unfit) -> Outcome {
     let (status, reason) = match why {
-        Unfit::EightBit => {
-            (CONVERSION_NEEDED, "the message needs 8BITMIME, which the host does not offer".to_owned())
+        Unfit::EightBit(why) => {
+            let reason = format!("the message needs 8BITMIME, which the host does not offer, and {why}");
+            (CONVERSION_NEEDED, reason)
         }
         Unfit::Binary => {
             let reason =
@@ -343,7 +350,7 @@ fn unfit_outcome(host: &Host, why: Unfit) -> Outcome {
 /// Why a host cannot take a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unfit {
-    EightBit,
+    EightBit(Unconvertible),
     Binary,
     Utf8Address,
     Utf8Header,
@@ -384,9 +391,9 @@ mod tests {
             mail: some(mail),
             recipients: vec![some(rcpt)],
             data: some(data),
-            chunked: false,
             end: some(end),
             dot_sent,
+            ..TransactionReport::default()
         };
         let lost = Trouble::Closed;
         let host = host();
@@ -457,7 +464,15 @@ mod tests {
         let of = |end: Option<Reply>, dot_sent| {
             let mail = some("250 ok");
             let recipients = vec![some("250 ok")];
-            let report = TransactionReport { mail, recipients, data: None, chunked: true, end, dot_sent };
+            let report = TransactionReport {
+                mail,
+                recipients,
+                data: None,
+                chunked: true,
+                end,
+                dot_sent,
+                ends: Vec::new(),
+            };
             let lost = Some(&Trouble::Closed);
             Ended { host: &host, report: &report, dsn: true, lost, others: Others::None }.fate(0)
         };

@@ -14,13 +14,16 @@
 mod attempt;
 mod classify;
 mod connection;
+mod convert;
 mod inspection;
+mod login;
 mod offer;
 mod own_answer;
 mod pool;
 mod probe;
 mod redirected;
 mod ruling;
+mod secret;
 mod settings;
 mod submit;
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::classify::{self, Ended, Fate, Trouble};
 use super::connection::{Connection, Opener};
+use super::convert::Conversion;
 use super::offer::Offer;
 use super::ruling::{Others, Stage};
 use super::settings::Timeouts;
@@ -42,8 +43,10 @@ async fn hand_over(
 ) -> Vec<Outcome> {
     let mut outcomes = vec![None; envelope.recipients.len()];
     let mut waiting: Vec<u32> = (0..outcomes.len() as u32).collect();
+    let conversion = Conversion::default();
     while !waiting.is_empty() && connection.is_ready().await {
-        let offer = Offer::of(envelope, content, &waiting, connection.extensions(), Duration::ZERO);
+        let extensions = connection.extensions();
+        let offer = Offer::of(envelope, content, &waiting, extensions, Duration::ZERO, &conversion);
         let unfit =
             offer.unfit.iter().map(|(index, why)| (*index, classify::unfit(host, *why, Others::None)));
         let mut fates: Vec<(u32, Fate)> = unfit.collect();

@@ -255,7 +255,7 @@ fn group(planned: &[&Planned]) -> Group {
         host
     };
     let username = planned.iter().find_map(|planned| planned.demands.username.clone());
-    let credentials = username.map(|username| Arc::new(Credentials { username, password: PASSWORD.into() }));
+    let credentials = username.map(|username| Arc::new(Credentials::password(username, PASSWORD)));
     Group::new(planned.iter().map(host).collect(), Terms { credentials, ..Terms::default() })
 }
 

@@ -1,7 +1,6 @@
 //! What routing is told: upstream groups, and what MX routing must keep away from.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -11,34 +10,26 @@ use ipnet::IpNet;
 use super::mx_tls::MxTlsRules;
 use super::plan::{Protocol, Terms};
 use super::security::Security;
+use super::tiers;
 use super::upstream_url::{Scheme, UpstreamHost, UpstreamHostError, UpstreamTls};
 use super::weigh::Lookup;
+use crate::clock::Clock;
 use crate::net::ClientTls;
 
-/// For AUTH (RFC 4954).
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Credentials {
-    pub username: String,
-    pub password: String,
-}
-
-/// Without the password.
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
-    }
-}
-
-/// Hosts that can stand in for each other, the preferred one first.
+/// Hosts that can stand in for each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
+    /// Where none names a tier, the first is preferred; otherwise the tiers count, and who names none comes last.
     pub hosts: Vec<UpstreamHost>,
     pub terms: Arc<Terms>,
+    /// The group whose hosts are tried after all of these, on its own terms.
+    pub fallback: Option<String>,
 }
 
 impl Group {
+    /// Without a fallback.
     pub fn new(hosts: Vec<UpstreamHost>, terms: Terms) -> Self {
-        Self { hosts, terms: Arc::new(terms) }
+        Self { hosts, terms: Arc::new(terms), fallback: None }
     }
 
     /// The TLS policy of one of its hosts: what its URL says, or the default.
@@ -53,12 +44,13 @@ impl Group {
         }
     }
 
-    /// Its hosts, in the order in which to try.
-    pub(super) fn lookups(&self) -> Vec<Lookup> {
-        let lookup = |(place, host): (usize, &UpstreamHost)| Lookup {
+    /// Its hosts, in the order in which one attempt tries them; `preference` is that of the first tier.
+    pub(super) fn lookups(&self, preference: u16, clock: &Clock) -> Vec<Lookup> {
+        let drawn = tiers::drawn(&self.hosts, clock);
+        let lookup = |(tier, host): (u16, &UpstreamHost)| Lookup {
             host: host.host.clone(),
             port: host.port,
-            preference: place as u16,
+            preference: preference.saturating_add(tier),
             protocol: match host.scheme {
                 Scheme::Smtp | Scheme::Smtps => Protocol::Smtp,
                 Scheme::Lmtp => Protocol::Lmtp,
@@ -68,7 +60,7 @@ impl Group {
             named_securely: true,
             note: None,
         };
-        self.hosts.iter().enumerate().map(lookup).collect()
+        drawn.into_iter().map(lookup).collect()
     }
 }
 
@@ -121,6 +113,18 @@ impl Settings {
         self
     }
 
+    /// The group of this name and those that it falls back to, in their order. One that is not there ends the row, and so
+    /// does one that stands in it already; the configuration has neither.
+    pub(super) fn row(&self, name: &str) -> Vec<&Group> {
+        let mut row: Vec<&Group> = Vec::new();
+        let mut next = self.groups.get(name);
+        while let Some(group) = next.filter(|group| !row.iter().any(|known| std::ptr::eq(*known, *group))) {
+            row.push(group);
+            next = group.fallback.as_ref().and_then(|name| self.groups.get(name));
+        }
+        row
+    }
+
     /// No groups; loopback and link-local networks refused; port 25.
     pub fn new(hostname: impl Into<String>) -> Self {
         let refuse = ["127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10"];
@@ -141,16 +145,17 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Credentials;
     use super::*;
 
     #[test]
     fn a_password_goes_only_to_a_verified_host_unless_it_is_this_machine_or_told_otherwise() {
         let security = |url: &str, with_password: bool| {
-            let credentials = Credentials { username: "me".into(), password: "secret".into() };
+            let credentials = Credentials::password("me", "hush");
             let mut group: Group = url.parse().unwrap();
             let credentials = with_password.then(|| Arc::new(credentials));
             group.terms = Arc::new(Terms { credentials, ..Terms::default() });
-            assert!(!format!("{group:?}").contains("secret"));
+            assert!(!format!("{group:?}").contains("hush"));
             group.security(&group.hosts[0])
         };
         assert_eq!(security("smtp://a.example", false), Security::Opportunistic);

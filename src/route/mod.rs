@@ -10,6 +10,7 @@
 
 mod abreast;
 mod breaker;
+mod credentials;
 mod domain_tls;
 mod group;
 mod health;
@@ -26,12 +27,14 @@ mod security;
 mod sts;
 mod survey;
 mod system_names;
+mod tiers;
 mod tls_policy;
 mod upstream_url;
 mod weigh;
 mod zone;
 
-pub use group::{Credentials, Group, Settings};
+pub use credentials::{Credentials, KeptToken, SecretSource, Token};
+pub use group::{Group, Settings};
 pub use health::{HostCondition, HostState, UpstreamState};
 pub use memory::Memory;
 pub use mx_tls::{MxTlsRule, MxTlsRules};

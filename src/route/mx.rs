@@ -278,6 +278,7 @@ impl Weighed {
     fn pass_over(&mut self, exchanger: Exchanger, reason: &str) {
         self.candidates.push(Candidate {
             host: exchanger.host,
+            group: None,
             addresses: Vec::new(),
             preference: Some(exchanger.preference),
             decision: Decision::Skipped(reason.to_owned()),

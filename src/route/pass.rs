@@ -12,6 +12,7 @@ use super::health::{HostKey, HostState, UpstreamState};
 use super::outage::{Asleep, Outage, WhichOutages};
 use super::plan::{NextHop, Plan};
 use super::router::{NOT_REACHED, Router};
+use super::upstream_url::UpstreamHost;
 use crate::clock::Timestamp;
 use crate::mail::{Destination, Host, Outcome, Verdict};
 use crate::tracking::{HostDown, HostUp, Probed};
@@ -116,12 +117,12 @@ impl Router {
         let mut rows: Vec<UpstreamState> = Vec::with_capacity(settings.groups.len() + 1);
         for (name, group) in &settings.groups {
             let mut hosts = Vec::new();
-            let mut lookups = group.lookups();
-            lookups.sort_by_key(|lookup| lookup.preference);
-            for lookup in lookups {
-                let used = health.of_host(name, &lookup.host, lookup.port);
+            let mut by_tier: Vec<&UpstreamHost> = group.hosts.iter().collect();
+            by_tier.sort_by_key(|host| host.tier.unwrap_or(u16::MAX));
+            for UpstreamHost { host, port, .. } in by_tier {
+                let used = health.of_host(name, host, *port);
                 if used.is_empty() {
-                    hosts.push(HostState::unused(lookup.host));
+                    hosts.push(HostState::unused(host.clone()));
                 } else {
                     hosts.extend(used);
                 }

@@ -109,14 +109,25 @@ impl Router {
         let mut weighed = Weighed::default();
         match destination {
             Destination::Upstream(name) => {
-                let Some(group) = settings.groups.get(name) else {
+                let row = settings.row(name);
+                if row.is_empty() {
                     return weighed.into_end(no_such_group(name));
-                };
-                for mut lookup in group.lookups() {
-                    if wish == TlsWish::Require {
-                        lookup.security = lookup.security.with_require_tls();
+                }
+                let mut preference = 0;
+                for group in row {
+                    let of_others = weighed.candidates.len();
+                    for mut lookup in group.lookups(preference, &self.clock) {
+                        preference = lookup.preference;
+                        if wish == TlsWish::Require {
+                            lookup.security = lookup.security.with_require_tls();
+                        }
+                        self.weigh(lookup, &mut weighed).await;
                     }
-                    self.weigh(lookup, &mut weighed).await;
+                    // Those that come after all of these come after them in the log, too.
+                    preference = preference.saturating_add(1);
+                    for candidate in &mut weighed.candidates[of_others..] {
+                        candidate.group.clone_from(&group.terms.group);
+                    }
                 }
             }
             Destination::Mx(domain) => {
@@ -132,10 +143,18 @@ impl Router {
     /// The operator's "now": the hosts of this destination may be tried at once. For `mx` that is every MX host.
     pub fn wake(&self, destination: &Destination) {
         let settings = self.settings();
-        let of_destination = |key: &HostKey| match destination {
-            Destination::Upstream(name) => key.group.as_ref() == Some(name),
-            Destination::Mx(_) => key.group.is_none() && key.address.port() == settings.mx_port,
-            Destination::Hold | Destination::Discard | Destination::Error(_) => false,
+        let row: Vec<&str> = match destination {
+            Destination::Upstream(name) => {
+                settings.row(name).into_iter().filter_map(|group| group.terms.group.as_deref()).collect()
+            }
+            Destination::Mx(_) | Destination::Hold | Destination::Discard | Destination::Error(_) => {
+                Vec::new()
+            }
+        };
+        let of_destination = |key: &HostKey| match (destination, &key.group) {
+            (Destination::Mx(_), None) => key.address.port() == settings.mx_port,
+            (Destination::Upstream(_), Some(group)) => row.contains(&group.as_str()),
+            _ => false,
         };
         let now = self.clock.now();
         let forgiven = self.health.lock().expect("no holder panics").forgive(now, of_destination);
@@ -158,7 +177,7 @@ fn no_such_group(name: &str) -> Outcome {
 mod tests {
     use std::time::Duration;
 
-    use super::super::{Decision, HostCondition, NameError, NextHop, Zone};
+    use super::super::{Decision, HostCondition, NameError, NextHop, Terms, Zone};
     use super::*;
     use crate::clock::Timestamp;
     use std::net::IpAddr;
@@ -238,6 +257,41 @@ mod tests {
         router.wake(&main);
         assert!(router.plan(&main).await.is_ok());
         assert!(router.plan(&other).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fallback_group_comes_after_all_hosts_on_its_own_terms_and_is_left_again() {
+        let zone = Arc::new(Zone::new());
+        let (main, spare) = ("smtp://192.0.2.1?tier=2 smtp://192.0.2.2?tier=1", "smtp://192.0.2.3?tls=none");
+        let (router, clock) = router(&zone, &[("main", main), ("spare", spare)]);
+        let mut settings = Settings::clone(&router.settings());
+        for (name, fallback) in [("main", "spare"), ("spare", "main")] {
+            let group = settings.groups.get_mut(name).unwrap();
+            let terms = Terms { group: Some(name.into()), ..Terms::default() };
+            (group.terms, group.fallback) = (Arc::new(terms), Some(fallback.into()));
+        }
+        router.reload(settings);
+        let main = Destination::Upstream("main".into());
+        let plan = router.plan(&main).await.unwrap();
+        assert_eq!(addresses(&plan), ["192.0.2.2:25", "192.0.2.1:25", "192.0.2.3:25"]);
+        let groups: Vec<_> = plan.hops.iter().map(|hop| hop.terms.group.as_deref().unwrap()).collect();
+        assert_eq!(groups, ["main", "main", "spare"]);
+        let shown: Vec<_> = plan.candidates.iter().map(|c| (c.preference, c.group.as_deref())).collect();
+        assert_eq!(shown, [(Some(0), Some("main")), (Some(1), Some("main")), (Some(2), Some("spare"))]);
+        for hop in &plan.hops[..2] {
+            fail(&router, hop);
+        }
+        assert_eq!(addresses(&router.plan(&main).await.unwrap()), ["192.0.2.3:25"]);
+        let spare = Destination::Upstream("spare".into());
+        assert_eq!(addresses(&router.plan(&spare).await.unwrap()), ["192.0.2.3:25"], "by its own name, too");
+        clock.wait(Duration::from_secs(10)).await;
+        assert_eq!(addresses(&router.plan(&main).await.unwrap())[0], "192.0.2.2:25");
+        for hop in &plan.hops {
+            fail(&router, hop);
+        }
+        assert!(router.plan(&main).await.is_err());
+        router.wake(&main);
+        assert_eq!(router.plan(&main).await.unwrap().hops.len(), 3, "the fallback's hosts are its own");
     }
 
     #[tokio::test(start_paused = true)]

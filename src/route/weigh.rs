@@ -121,7 +121,7 @@ impl Router {
         if !chosen.is_empty() {
             let preference = Some(preference);
             let decision = note.map_or(Decision::Chosen, Decision::ChosenBy);
-            weighed.candidates.push(Candidate { host, addresses: chosen, preference, decision });
+            weighed.candidates.push(Candidate { host, group: None, addresses: chosen, preference, decision });
         }
     }
 
@@ -200,7 +200,7 @@ impl Weighed {
         }
         self.left_out |= !for_ever;
         let (preference, decision) = (Some(preference), Decision::Skipped(reason));
-        self.candidates.push(Candidate { host, addresses: Vec::new(), preference, decision });
+        self.candidates.push(Candidate { host, group: None, addresses: Vec::new(), preference, decision });
     }
 
     /// A configured host that DNS does not know is no reason to bounce: names come back, and the network may be down.
@@ -211,6 +211,7 @@ impl Weighed {
         let decision = Decision::Skipped(reason);
         self.candidates.push(Candidate {
             host,
+            group: None,
             addresses: Vec::new(),
             preference: Some(preference),
             decision,
@@ -224,6 +225,7 @@ impl Weighed {
         });
         self.candidates.push(Candidate {
             host: host.to_owned(),
+            group: None,
             addresses: vec![address],
             preference: Some(preference),
             decision: Decision::Skipped(reason),

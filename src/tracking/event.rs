@@ -132,6 +132,9 @@ impl<'de> Deserialize<'de> for EventName {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidate {
     pub host: String,
+    /// The upstream group that it is of; none for MX hosts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<IpAddr>,
     /// MX preference, or the place in an upstream group; the lowest goes first.
@@ -148,6 +151,9 @@ impl fmt::Display for Candidate {
             write!(f, "{preference} ")?;
         }
         f.write_str(&self.host)?;
+        if let Some(group) = &self.group {
+            write!(f, " ({group})")?;
+        }
         for address in &self.addresses {
             write!(f, " [{address}]")?;
         }
@@ -327,6 +333,7 @@ mod tests {
         event.next_attempt = Some(event.time + std::time::Duration::from_secs(60));
         event.candidates = vec![Candidate {
             host: "mx.example.org".into(),
+            group: None,
             addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
             preference: Some(10),
             decision: "chosen".into(),

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use posthouse::accept::{ListenerAuth, UsersFile};
-use posthouse::config::{Configuration, Flags, Listener, ListenerTls};
+use posthouse::config::{Configuration, Flags, Listener, ListenerTls, Upstream};
 use posthouse::mail::{Route, Via};
 use posthouse::net::AskForCertificate;
 
@@ -68,7 +68,9 @@ pub fn summary(settings: &Configuration) -> Vec<(&'static str, String)> {
         };
         let proxy = if listener.proxy.is_some() { ", behind a proxy" } else { "" };
         let auth = auth_text(settings, listener);
-        lines.push(("listener", format!("{}, {tls}{asked}{proxy}{auth}", listener.address)));
+        let address = listener.address.to_string();
+        let name = if listener.name == address { String::new() } else { format!("{}: ", listener.name) };
+        lines.push(("listener", format!("{name}{address}, {tls}{asked}{proxy}{auth}")));
     }
     if let Some(shown) = settings.tls.as_ref().and_then(|tls| tls.server.shown()) {
         let days = shown.days_left().map_or(String::new(), |days| format!(", {days} days left"));
@@ -85,9 +87,7 @@ pub fn summary(settings: &Configuration) -> Vec<(&'static str, String)> {
     lines.push(("relays for", if relays_for.is_empty() { "nobody".into() } else { relays_for.join(", ") }));
     lines.extend(settings.routes.routes.iter().map(|route| ("route", route_text(route))));
     for (name, upstream) in &settings.upstreams {
-        let hosts: Vec<String> = upstream.hosts.iter().map(ToString::to_string).collect();
-        let user = upstream.credentials.as_ref().map(|c| format!(", as {}", c.username)).unwrap_or_default();
-        lines.push(("upstream", format!("{name}: {}{user}", hosts.join(", then "))));
+        lines.push(("upstream", format!("{name}: {}", upstream_text(upstream))));
     }
     lines.push(("retry", retry_text(settings)));
     lines.push(("spool", settings.spool.path.display().to_string()));
@@ -120,16 +120,43 @@ fn auth_text(settings: &Configuration, listener: &Listener) -> String {
     format!("{must}{clear}")
 }
 
+/// `from example.org, of user app, to example.com and *.example.com: upstream main`
 fn route_text(route: &Route) -> String {
-    let domains: Vec<String> = route.domains.iter().map(ToString::to_string).collect();
+    let mut whose = Vec::new();
+    for (whom, names) in [
+        ("from", texts(&route.senders)),
+        ("of user", route.users.clone()),
+        ("by listener", route.listeners.clone()),
+        ("to", texts(&route.domains)),
+    ] {
+        if !names.is_empty() {
+            whose.push(format!("{whom} {}", names.join(" or ")));
+        }
+    }
     let via = match &route.via {
         Via::Upstream(group) => format!("upstream {group}"),
         Via::Mx => "the MX records of the domain, that is, the world".to_owned(),
-        Via::Hold => "hold: it waits until the routes change".to_owned(),
-        Via::Discard => "discard: nobody gets it, and nobody is told".to_owned(),
-        Via::Error(reply) => format!("error: it fails with {reply}"),
+        Via::Hold => "held, until the routes change".to_owned(),
+        Via::Discard => "discarded: nobody gets it, and nobody is told".to_owned(),
+        Via::Error(reply) => format!("fails with {reply}"),
     };
-    format!("{} by way of {via}", domains.join(", "))
+    let redirect = route.redirect_to.as_ref().map(|to| format!(", all to {to}")).unwrap_or_default();
+    format!("{}: {via}{redirect}", whose.join(", "))
+}
+
+/// `smtp://a.example:25, then smtp://b.example:25; if none can be used, upstream spare`
+fn upstream_text(upstream: &Upstream) -> String {
+    let hosts: Vec<String> = upstream.hosts.iter().map(ToString::to_string).collect();
+    // In tiers the numbers tell who shares and who comes later.
+    let joint = if upstream.hosts.iter().any(|host| host.tier.is_some()) { ", " } else { ", then " };
+    let user = upstream.credentials.as_ref().map(|c| format!(", as {}", c.username)).unwrap_or_default();
+    let fallback = upstream.fallback.as_ref();
+    let fallback = fallback.map(|name| format!("; if none can be used, upstream {name}")).unwrap_or_default();
+    format!("{}{user}{fallback}", hosts.join(joint))
+}
+
+fn texts(values: &[impl ToString]) -> Vec<String> {
+    values.iter().map(ToString::to_string).collect()
 }
 
 fn retry_text(settings: &Configuration) -> String {

@@ -74,7 +74,9 @@ impl Configuration {
         let auth = Auth::read(top.section("auth"));
         let delivery = Delivery::read(top.section("delivery"));
         let upstreams = upstream::read(&mut top, folder, delivery.total);
-        let routes = route::read(&mut top, &upstreams);
+        let named =
+            route::Named { groups: &upstreams, listeners: &listeners, users: relaying.users.as_ref() };
+        let routes = route::read(&mut top, &named);
         let retry_section = top.section("retry");
         let notices_section = top.section("notices");
         let retry = Retry::read(retry_section);

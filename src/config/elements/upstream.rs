@@ -1,17 +1,16 @@
 //! `[upstream.NAME]`: a group of hosts that mail is handed to, in order of preference.
 //!
-//! Contract: a group has hosts; credentials are whole, and the password's file can be read. With credentials a host
+//! Contract: a group has hosts. With credentials a host
 //! that is not this machine must prove who it is (tls=verified), unless its URL says otherwise, which is a warning.
-//! Not here: the URL's grammar (`upstream_url`), connecting (`deliver`). The password itself is not kept here.
+//! Not here: the URL's grammar (`upstream_url`), who we are there (`credentials`), connecting (`deliver`).
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::delivery::UNCERTAIN;
-use super::destination;
-use super::spool::under;
+use super::{credentials, destination, group_row};
 use crate::config::quantity::Mismatch;
-use crate::config::section::{At, Section};
+use crate::config::section::Section;
 use crate::config::tree::Value;
 use crate::queue::{Allowance, WhenUncertain};
 use crate::route::{Credentials, UpstreamHost, UpstreamHostError, UpstreamTls};
@@ -21,6 +20,10 @@ pub struct Upstream {
     /// The first is preferred. `tls` is always set here.
     pub hosts: Vec<UpstreamHost>,
     pub credentials: Option<Credentials>,
+    /// Content goes by BDAT where a host offers CHUNKING.
+    pub chunking: bool,
+    /// The group that is tried after all of these hosts.
+    pub fallback: Option<String>,
     /// How much it gets at once, and how fast.
     pub allowance: Allowance,
     /// As `[delivery] uncertain`, which holds where this is not written.
@@ -32,10 +35,7 @@ pub struct Upstream {
 pub(super) fn read(top: &mut Section<'_>, folder: &Path, total: u32) -> BTreeMap<String, Upstream> {
     let mut groups = BTreeMap::new();
     for (name, mut section) in top.named("upstream") {
-        if name == "mx" {
-            let problem = "an upstream group cannot be called \"mx\": via = \"mx\" means the MX records";
-            section.report.fault(section.place(), problem, None, Some("give it another name".into()));
-        }
+        group_row::check_name(&section, name);
         let hosts = section.list("hosts", host);
         let example = "[\"smtp://relay.example:25\"]";
         let mut hosts = section.require("hosts", hosts, example).unwrap_or_default();
@@ -44,7 +44,10 @@ pub(super) fn read(top: &mut Section<'_>, folder: &Path, total: u32) -> BTreeMap
             let hint = format!("write hosts = {example}");
             section.report.fault(section.place_of("hosts"), problem, None, Some(hint));
         }
-        let credentials = credentials(&mut section, folder);
+        group_row::check_tiers(&section, &hosts);
+        let fallback = section.text("fallback").map(|at| at.value);
+        let credentials = credentials::read(&mut section, folder);
+        let chunking = section.flag("chunking").unwrap_or(true);
         let uncertain = section.word("uncertain", &UNCERTAIN);
         let with_password = section.has("username");
         for host in &mut hosts {
@@ -53,8 +56,10 @@ pub(super) fn read(top: &mut Section<'_>, folder: &Path, total: u32) -> BTreeMap
         }
         let allowance = destination::allowance(&mut section, total);
         section.done();
-        groups.insert(name.to_owned(), Upstream { hosts, credentials, allowance, uncertain });
+        let group = Upstream { hosts, credentials, chunking, fallback, allowance, uncertain };
+        groups.insert(name.to_owned(), group);
     }
+    group_row::check_fallbacks(top, &groups);
     groups
 }
 
@@ -68,35 +73,8 @@ fn warn_of_open_password(section: &Section<'_>, host: &UpstreamHost, with_passwo
     }
 }
 
-fn credentials(section: &mut Section<'_>, folder: &Path) -> Option<Credentials> {
-    let username = section.text("username");
-    let password_file = section.text("password_file");
-    if !section.has("username") && !section.has("password_file") {
-        return None;
-    }
-    let username = section.require("username", username, "\"me\"");
-    let password_file = section.require("password_file", password_file, "\"/run/secrets/upstream\"");
-    let password = password_file.and_then(|at| password(section, folder, &at));
-    Some(Credentials { username: username?.value, password: password? })
-}
-
-fn password(section: &Section<'_>, folder: &Path, at: &At<'_, String>) -> Option<String> {
-    let path = under(folder, &at.value, at.place);
-    let problem = match std::fs::read_to_string(&path) {
-        Err(error) => format!("the password file {} cannot be read: {error}", path.display()),
-        Ok(text) => match text.lines().next().filter(|line| !line.is_empty()) {
-            Some(password) => return Some(password.to_owned()),
-            None => format!("the password file {} has nothing on its first line", path.display()),
-        },
-    };
-    let hint = "name a file that this user may read, with the password on its first line";
-    section.report.fault(at.place, problem, None, Some(hint.into()));
-    None
-}
-
 fn host(value: &Value) -> Result<UpstreamHost, Mismatch> {
-    let expected =
-        "smtp://HOST:PORT or smtps://HOST:PORT, with ?tls=none, opportunistic, required or verified";
+    let expected = "smtp://HOST:PORT, smtps://HOST:PORT or lmtp://HOST:PORT, with ?tls=none, opportunistic, required or verified";
     let text = value.text().ok_or_else(|| Mismatch::new(expected))?;
     text.parse().map_err(|error: UpstreamHostError| {
         let hint = match &error {
