@@ -26,6 +26,8 @@ pub struct Target {
     pub address: SocketAddr,
     /// TLS from the first octet.
     pub implicit_tls: bool,
+    /// LHLO in place of EHLO (RFC 2033).
+    pub lmtp: bool,
 }
 
 /// What was seen. Field names are used by people's scripts: they may be added to, never changed.
@@ -117,11 +119,9 @@ impl Look<'_> {
         if self.target.implicit_tls {
             stream = self.handshake(stream, AMPLE).await?;
         }
-        let mut client = Client::new(ClientSettings {
-            hostname: literal(self.target.address),
-            hello: Hello::Extended,
-            avoid_chunking: false,
-        });
+        let hello = if self.target.lmtp { Hello::Lmtp } else { Hello::Extended };
+        let settings = ClientSettings { hello, ..ClientSettings::new(literal(self.target.address)) };
+        let mut client = Client::new(settings);
         self.until_ready(&mut client, &mut stream, "ehlo").await?;
         if client.extensions().starttls && !self.target.implicit_tls {
             client.start_tls();
@@ -246,8 +246,12 @@ mod tests {
         F: Send,
     {
         let mut listener = Network::System.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let target =
-            Target { host: "mx.example.org".into(), address: listener.local_addr(), implicit_tls: false };
+        let target = Target {
+            host: "mx.example.org".into(),
+            address: listener.local_addr(),
+            implicit_tls: false,
+            lmtp: false,
+        };
         let tls = ClientTls::trusting([]).unwrap();
         let (seen, ()) = tokio::join!(inspect(&target, &tls, within), async {
             server(listener.accept().await.unwrap().0).await;

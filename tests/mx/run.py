@@ -209,6 +209,10 @@ async def of_case(case, folder, relay):
         check_said(case, by_relay, fill)
         server = await mx(domain, "--server", NSD, "--spool", folder / "nothing")
         check(case["name"].startswith("we-are") or server["fate"] == told["fate"], "--server", server)
+        if case.get("delivered"):
+            probes = (await mx(domain, "--config", config, "--probe"))["probes"]
+            answering = {probe["address"].rsplit(":", 1)[0] for probe in probes if probe["answers"]}
+            check(answering == set(case["delivered"]), "probes", probes)
         if not domain.endswith("."):
             await relay.must(case, domain, told)
 

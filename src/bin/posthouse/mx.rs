@@ -165,7 +165,8 @@ async fn probes(explanation: &Explanation) -> Vec<Inspection> {
     let tls = ClientTls::system();
     let looks = explanation.next_hops.iter().map(|hop| {
         let (host, address) = (hop.host.clone(), hop.address);
-        let target = Target { host, address, implicit_tls: hop.tls == "implicit" };
+        let target =
+            Target { host, address, implicit_tls: hop.tls == "implicit", lmtp: hop.protocol == "lmtp" };
         let tls = tls.clone();
         tokio::spawn(async move { inspect(&target, &tls, PROBE_LIMIT).await })
     });

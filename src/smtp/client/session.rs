@@ -124,6 +124,16 @@ impl Client {
         &self.extensions
     }
 
+    /// What the server greeted with, once it has.
+    pub fn greeting(&self) -> Option<&Reply> {
+        self.greeting.as_ref()
+    }
+
+    /// What the server last answered to EHLO or HELO.
+    pub fn answer_to_hello(&self) -> Option<&Reply> {
+        self.answer_to_hello.as_ref()
+    }
+
     /// How many replies have come. As long as it stays the same, the same reply is awaited.
     pub fn replies_heard(&self) -> u64 {
         self.heard
@@ -138,16 +148,6 @@ impl Client {
     /// [`Hello::Basic`] may do.
     pub fn has_fallen_back(&self) -> bool {
         self.settings.hello == Hello::Extended && matches!(self.state, State::Hello(Hello::Basic))
-    }
-
-    /// What the server greeted with, once it has.
-    pub fn greeting(&self) -> Option<&Reply> {
-        self.greeting.as_ref()
-    }
-
-    /// What the server last answered to EHLO or HELO.
-    pub fn answer_to_hello(&self) -> Option<&Reply> {
-        self.answer_to_hello.as_ref()
     }
 
     /// The next thing to do. Ask again after doing it.
