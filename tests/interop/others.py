@@ -174,6 +174,7 @@ log_file_path = {folder}/%slog
 pid_file_path = {folder}/pid
 log_selector = +smtp_connection
 never_users =
+deliver_drop_privilege
 keep_environment = LD_LIBRARY_PATH
 add_environment =
 host_lookup =
@@ -186,7 +187,6 @@ pipelining_advertise_hosts = *
 smtputf8_advertise_hosts = *
 {tls}
 acl_smtp_rcpt = recipients
-acl_smtp_data =
 begin acl
 recipients:
   deny local_parts = nobody
@@ -206,6 +206,7 @@ box:
   group = {user}
   file = {folder}/mail/$message_exim_id
   create_file = anywhere
+  batch_max = 1000
   use_crlf
   message_prefix =
   message_suffix =
