@@ -173,6 +173,7 @@ fn start(messages: usize, until: Timestamp, clock: &Clock, settings: Settings) -
             hold_for: None,
             deliver_by: None,
             owes_report: false,
+            source: Arc::default(),
             waiting: [WaitingDomain { domain: Arc::clone(&domain), next_attempt: None }]
                 .into_iter()
                 .collect(),

@@ -18,6 +18,7 @@
 //! | `GET /v1/quarantine` | a list of [`Quarantined`](crate::spool::Quarantined), the oldest first |
 //! | `GET /v1/why/ID` | [`Why`] |
 //! | `POST /v1/messages?from=&to=&to=&notify=&ret=&envid=` with a message, or with JSON | 201 and [`Submitted`] |
+//! | `GET /v1/route?domain=&from=&user=&listener=` | [`Explanation`](crate::relay::Explanation): where mail to this domain would go now |
 //! | `GET /v1/watch` | a list of [`Watched`](crate::accept::Watched): the clients whose sessions are all kept |
 //! | `POST /v1/watch?peer=&seconds=` | the same list; `peer` is an address or a network, 600 seconds by default, a day at most |
 //! | `DELETE /v1/watch?peer=` | the same list |
@@ -34,6 +35,7 @@ mod door;
 mod messages;
 mod tokens;
 mod watch;
+mod way;
 mod why;
 
 pub use api::{Done, ROWS_MAX, Refused, Status, routes};

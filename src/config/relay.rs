@@ -56,7 +56,10 @@ impl Configuration {
                 ..route::Settings::new(&self.hostname)
             },
             retry: self.retry.schedule(&self.notices),
-            queue: self.delivery.queue(&self.limits, &self.notices),
+            queue: queue::Settings {
+                allowances: Arc::new(self.allowances()),
+                ..self.delivery.queue(&self.limits, &self.notices)
+            },
             deliver: self.delivery.deliver(&self.timeouts),
             notices,
             dns_servers: self.dns.servers.clone(),
@@ -81,6 +84,14 @@ impl Configuration {
             proxy: listener.proxy.clone(),
             auth: listener.auth,
             auth_without_tls: listener.auth_without_tls,
+        }
+    }
+
+    fn allowances(&self) -> queue::Allowances {
+        let limited = self.upstreams.iter().filter(|(_, of)| of.allowance != queue::Allowance::default());
+        queue::Allowances {
+            groups: limited.map(|(name, upstream)| (name.clone(), upstream.allowance)).collect(),
+            domains: self.destinations.iter().map(|one| (one.domains.clone(), one.allowance)).collect(),
         }
     }
 
@@ -124,6 +135,8 @@ impl Delivery {
             total: self.total as usize,
             messages: limits.queued_messages as usize,
             notices: notices.rate,
+            rate: self.rate,
+            ..queue::Settings::default()
         }
     }
 

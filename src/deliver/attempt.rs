@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::classify::{self, Fate, Stage};
+use super::classify::{self, Blame, Fate, Stage};
 use super::connection::{Connection, Opener};
 use super::offer::Offer;
 use super::own_answer;
@@ -13,7 +13,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::mail::{Destination, Host, Outcome, Verdict};
 use crate::net::{ClientTls, Network};
 use crate::queue::Job;
-use crate::route::{NextHop, Plan, Router, Unroutable};
+use crate::route::{NextHop, Pass, Plan, Router, Unroutable};
 use crate::tracking::{Candidate, FailedOver, Routed, Tracking};
 
 /// How an attempt ended.
@@ -23,6 +23,8 @@ pub enum Report {
     Answered(Vec<(u32, Outcome)>),
     /// Nobody could be reached, or all refuse everyone.
     Unreachable { outcome: Outcome, not_before: Option<Timestamp> },
+    /// Nothing was tried: no connection may be opened before.
+    NotBefore(Timestamp),
 }
 
 /// Whoever carries the mail of one relay out.
@@ -44,6 +46,8 @@ enum AtHost {
     /// A fate for each recipient that it was offered, by his number. Those for whom it had no room wait as if there had
     /// been no attempt.
     Answered(Vec<(u32, Fate)>),
+    /// It was not turned to: no connection may be opened before.
+    NotBefore(Timestamp),
 }
 
 impl Courier {
@@ -92,7 +96,9 @@ impl Courier {
         let mut answered = false;
         let mut rest = Rest::default();
         for (index, hop) in plan.hops.iter().enumerate() {
-            let failure = match self.try_hop(hop, job, &waiting).await {
+            let began = self.clock.now();
+            let failure = match self.try_hop(hop, job, &waiting, index == 0).await {
+                AtHost::NotBefore(at) => return Report::NotBefore(at),
                 AtHost::Failed(outcome) => outcome,
                 AtHost::Answered(fates) => {
                     answered = true;
@@ -115,25 +121,40 @@ impl Courier {
                 }
             };
             if let Some(next) = plan.hops.get(index + 1) {
-                self.tell_failover(job, hop, &failure, next);
+                self.router.diverted(hop);
+                self.tell_failover(job, plan, hop, &failure, next, began);
             }
             rest.add(failure);
         }
         let last = rest.outcome(plan.complete);
         if !answered {
-            return Report::Unreachable { outcome: last, not_before: None };
+            return Report::Unreachable { outcome: last, not_before: self.router.retry_at(plan) };
         }
         outcomes.extend(for_all(&waiting, &last));
         Report::Answered(outcomes)
     }
 
-    /// Offers the message to one host: over a connection that is open already, or a new one.
-    async fn try_hop(&self, hop: &NextHop, job: &Job, recipients: &[u32]) -> AtHost {
+    /// Offers the message to one host: over a connection that is open already, or a new one, if one may be opened. Only
+    /// the first host of an attempt asks for that.
+    async fn try_hop(&self, hop: &NextHop, job: &Job, recipients: &[u32], first: bool) -> AtHost {
+        let pass = match self.router.admit(hop) {
+            Ok(pass) => pass,
+            Err(outcome) => return AtHost::Failed(outcome),
+        };
         while let Some(connection) = self.pool.take(hop) {
             // A server may close an idle connection at any time: that it did says nothing about the message.
-            if let Some(result) = self.offer(connection, job, recipients, true).await {
+            if let Some(result) = self.offer(connection, job, recipients, true, &pass).await {
                 return result;
             }
+        }
+        match &job.permits {
+            Some(permits) if first => {
+                if let Err(at) = permits.may_connect() {
+                    return AtHost::NotBefore(at);
+                }
+            }
+            Some(permits) => permits.connects(),
+            None => {}
         }
         let opener = Opener {
             network: &self.network,
@@ -143,12 +164,12 @@ impl Courier {
         };
         match opener.open(hop).await {
             Ok(connection) => {
-                let offered = self.offer(connection, job, recipients, false).await;
+                let offered = self.offer(connection, job, recipients, false, &pass).await;
                 offered.expect("only a connection that was open before can be stale")
             }
             Err((stage, trouble)) => {
                 let outcome = classify::of_host(&host(hop), stage, &trouble);
-                self.router.failed(hop, &outcome);
+                pass.failed(stage.word(), &outcome);
                 AtHost::Failed(outcome)
             }
         }
@@ -161,6 +182,7 @@ impl Courier {
         job: &Job,
         recipients: &[u32],
         reused: bool,
+        pass: &Pass<'_>,
     ) -> Option<AtHost> {
         let hop = connection.hop().clone();
         let host = host(&hop);
@@ -183,11 +205,13 @@ impl Courier {
         if let Some(reply) = refused {
             let refused = classify::Trouble::Refused(reply.clone());
             let outcome = classify::of_host(&host, Stage::Transaction, &refused);
-            self.router.failed(&hop, &outcome);
+            pass.failed(Stage::Transaction.word(), &outcome);
             return Some(AtHost::Failed(outcome));
         }
-        if report.mail.is_some() {
-            self.router.succeeded(&hop);
+        match classify::of_session(&host, &report, trouble.as_ref()) {
+            None => pass.succeeded(),
+            Some(Blame::Host(outcome)) => pass.failed(Stage::Transaction.word(), &outcome),
+            Some(Blame::HostOrMessage(outcome)) => pass.struck(Stage::Transaction.word(), &outcome),
         }
         let fates = classify::of_transaction(&host, &report, offer.notifies, trouble.as_ref());
         let fates = offer.recipients.into_iter().zip(fates).chain(unfit).collect();
@@ -225,33 +249,48 @@ impl Courier {
         if !by_mx && reason.is_none() && candidates.len() == 1 {
             return;
         }
-        let candidates = candidates.iter().map(|candidate| Candidate {
-            host: candidate.host.clone(),
-            addresses: candidate.addresses.clone(),
-            preference: candidate.preference,
-            decision: candidate.decision.to_string(),
-        });
         self.tracking.routed(
             Some(job.as_message()),
             Routed {
                 destination: &job.destination,
-                candidates: candidates.collect(),
+                candidates: told(candidates),
                 reason,
                 duration: Some(self.clock.now().since(began)),
             },
         );
     }
 
-    fn tell_failover(&self, job: &Job, from: &NextHop, failure: &Outcome, to: &NextHop) {
+    /// What was tried, what was not, and what it cost.
+    fn tell_failover(
+        &self,
+        job: &Job,
+        plan: &Plan,
+        from: &NextHop,
+        failure: &Outcome,
+        to: &NextHop,
+        began: Timestamp,
+    ) {
         let facts = FailedOver {
             destination: &job.destination,
             from: &host(from),
             reply: failure.reply.as_ref(),
             reason: &failure.reason,
             to: &host(to),
+            candidates: &told(&plan.candidates),
+            duration: self.clock.now().since(began),
         };
         self.tracking.failed_over(Some(job.as_message()), &facts);
     }
+}
+
+fn told(candidates: &[crate::route::Candidate]) -> Vec<Candidate> {
+    let told = candidates.iter().map(|candidate| Candidate {
+        host: candidate.host.clone(),
+        addresses: candidate.addresses.clone(),
+        preference: candidate.preference,
+        decision: candidate.decision.to_string(),
+    });
+    told.collect()
 }
 
 /// What becomes of those whom no host has taken.

@@ -51,6 +51,18 @@ pub(super) enum Stage {
 }
 
 impl Stage {
+    /// As outages name it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Greeting => "greeting",
+            Self::Hello => "ehlo",
+            Self::StartTls => "starttls",
+            Self::Auth => "auth",
+            Self::Transaction => "transaction",
+        }
+    }
+
     fn doing(self) -> &'static str {
         match self {
             Self::Connect => "connecting",
@@ -129,6 +141,28 @@ pub(super) fn of_host(host: &Host, stage: Stage, trouble: &Trouble) -> Outcome {
         _ => format!("{doing}: {trouble}"),
     };
     Outcome { verdict: Verdict::Deferred, status, reason, reply, host: Some(host.clone()) }
+}
+
+/// Whose fault it may be that a transaction broke off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Blame {
+    Host(Outcome),
+    /// The host may be well, and only this message too much for it.
+    HostOrMessage(Outcome),
+}
+
+/// What a transaction says about the host: nothing bad if every reply came that it owed, whatever they say, and none was
+/// 421. A host that is silent to MAIL is down; what comes later may be the message's fault too.
+pub(super) fn of_session(host: &Host, report: &TransactionReport, lost: Option<&Trouble>) -> Option<Blame> {
+    if let Some(trouble) = lost {
+        let outcome = of_host(host, Stage::Transaction, trouble);
+        let is_silent = matches!(trouble, Trouble::Silent(_)) && report.mail.is_none();
+        return Some(if is_silent { Blame::Host(outcome) } else { Blame::HostOrMessage(outcome) });
+    }
+    let later = report.recipients.iter().flatten().chain(&report.data).chain(&report.end);
+    let closing = later.into_iter().find(|reply| reply.code() == 421)?;
+    let refused = Trouble::Refused(closing.clone());
+    Some(Blame::HostOrMessage(of_host(host, Stage::Transaction, &refused)))
 }
 
 /// What became of one recipient at one host.

@@ -41,7 +41,7 @@ impl<'a> Redirected<'a> {
     /// What the hosts said, as an outcome of each recipient.
     pub fn report(&self, report: Report) -> Report {
         match report {
-            Report::Unreachable { .. } => report,
+            Report::Unreachable { .. } | Report::NotBefore(_) => report,
             Report::Answered(outcomes) => {
                 let said = outcomes.into_iter().find(|(recipient, _)| *recipient == 0);
                 let outcomes = said.into_iter().flat_map(|(_, outcome)| {

@@ -27,6 +27,11 @@ pub enum Destination {
 }
 
 impl Destination {
+    /// Whether mail for it is ever tried. What is never tried neither expires nor is told of.
+    pub fn is_tried(&self) -> bool {
+        *self != Self::Hold
+    }
+
     /// The words that no upstream group may have as its name, since they name something else.
     pub const OTHER_NAMES: [&str; 4] = ["mx", "hold", "discard", "error"];
 }

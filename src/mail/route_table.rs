@@ -161,6 +161,11 @@ impl RouteTable {
         self.route(domain, source).map(|route| route.destination(domain))
     }
 
+    /// The route of the recipients of a domain, which is in A-labels, with its place in the table, counted from 0.
+    pub fn matching(&self, domain: &str, source: &Source<'_>) -> Option<(usize, &Route)> {
+        self.routes.iter().enumerate().find(|(_, route)| route.matches(domain, source))
+    }
+
     /// Whether there is a route for the recipients of a domain, which is in A-labels.
     pub fn leads_somewhere(&self, domain: &str, source: &Source<'_>) -> bool {
         self.route(domain, source).is_some()

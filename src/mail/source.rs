@@ -6,10 +6,12 @@
 
 use std::borrow::Cow;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Envelope, Origin, ReversePath};
 
 /// What routes look at besides the recipient.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Source<'a> {
     /// The domain of the reverse-path, in lower case and A-labels; none for the null reverse-path.
     pub sender: Option<Cow<'a, str>>,

@@ -110,6 +110,14 @@ impl Network {
             Self::Memory(_) => false,
         }
     }
+
+    /// Whether this machine knows any way to `ip`; where there is none, a connection would fail at once. Nothing is sent.
+    pub fn has_route(&self, ip: IpAddr) -> bool {
+        match self {
+            Self::System => source_towards(ip.to_canonical()).is_ok(),
+            Self::Memory(_) => true,
+        }
+    }
 }
 
 /// A socket that will connect from `source`, on any port.

@@ -9,6 +9,7 @@
 
 use smallvec::SmallVec;
 
+use super::entry::Share;
 use super::ledger::{ATTEMPT_UNDER_WAY, Ledger};
 use super::lines::LineId;
 use super::task::Task;
@@ -109,9 +110,11 @@ impl Ledger {
 
     /// A share of a message that comes back now. It leaves its line; the others follow.
     fn next_returned(&mut self, id: QueueId, now: Timestamp) -> Option<Task> {
+        let Self { entries, lines, .. } = self;
+        let entry = entries.get(&id).expect("one that is looked at is in the ledger");
+        // One that is held enters anew when it is released, and so does one that a route holds.
+        let waiting = entry.waiting().find(|(line, _)| !entry.held && !lines.get(*line).is_held());
         let entry = self.entry(id);
-        // One that is held enters anew when it is released.
-        let waiting = if entry.held { None } else { entry.waiting().next() };
         let Some((line, due)) = waiting else {
             let again_at = entry.is_delivering().then(|| now + ATTEMPT_UNDER_WAY);
             self.deadlines.look_again(id, again_at);
@@ -189,8 +192,10 @@ impl Ledger {
 
     fn delay_of(&self, id: QueueId, now: Timestamp) -> Delay {
         let Some(entry) = self.entries.get(&id) else { return Delay::Never };
-        // One that waits for nothing only owes a report; one that is held enters anew when it is released.
-        if !entry.may_owe_delay || entry.held || entry.shares.as_slice().is_empty() {
+        // One that waits for nothing only owes a report; one that is held enters anew when it is released, and so does
+        // one that a route holds.
+        let is_tried = |share: &Share| !self.lines.get(share.line).is_held();
+        if !entry.may_owe_delay || entry.held || !entry.shares.as_slice().iter().any(is_tried) {
             return Delay::Never;
         }
         let by_age = || self.limits.delay_after().map(|after| entry.aged_from + after);

@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::mail::{Destination, QueueId};
 
 impl Ledger {
-    /// Moves what waits of a message to now, and wakes its destinations.
+    /// Moves what waits of a message to now, and wakes its destinations. What a route holds stays where it is.
     pub fn hasten(&mut self, id: QueueId, now: Timestamp) {
         let Some(entry) = self.entries.get(&id) else { return };
         let lines: SmallVec<[LineId; 1]> = entry.waiting().map(|(line, _)| line).collect();
@@ -26,6 +26,10 @@ impl Ledger {
 
     /// Whether the share waits.
     fn hasten_share(&mut self, id: QueueId, line: LineId, now: Timestamp) -> bool {
+        // What a route holds is tried when the routes say so.
+        if self.lines.get(line).is_held() {
+            return false;
+        }
         let Some(share) = self.entries.get_mut(&id).and_then(|entry| entry.shares.of_mut(line)) else {
             return false;
         };

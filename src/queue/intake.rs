@@ -20,7 +20,7 @@ use super::progress::{aged_from, is_waiting, owes_report};
 use super::rules::destination_of;
 use super::{Dispatch, Inner, Queue, Rules, Settings, State};
 use crate::clock::{Clock, Timestamp};
-use crate::mail::{Address, Content, Destination, Envelope, Origin, QueueId, Receipt, Source};
+use crate::mail::{Address, Content, Destination, Envelope, Origin, QueueId, Receipt};
 use crate::spool::{
     Accepted, Announcement, Commit, CommitError, Outline, Progress, Spool, Stored, Strike, WaitingDomain,
 };
@@ -92,7 +92,7 @@ impl Recovery {
             let due = next_attempt.unwrap_or(now);
             // The ledger says the same for itself; this is for the log.
             let due = outline.hold_for.map_or(due, |hold_for| due.max(outline.arrived_at + hold_for));
-            let destination = self.rules.destination(domain, &Source::default());
+            let destination = self.rules.destination(domain, &outline.source);
             match shares.iter_mut().find(|(known, _)| *known == destination) {
                 Some((_, share)) => *share = due.min(*share),
                 None => shares.push((destination, due)),
@@ -109,6 +109,9 @@ impl Recovery {
                 }
             }
         }
+        // Whether somebody is owed one stands in the envelope, which is read when it falls due.
+        let may_owe_delay =
+            !outline.delay_told && shares.iter().any(|(destination, _)| destination.is_tried());
         let entrant = Entrant {
             id: outline.id,
             aged_from: outline.arrived_at
@@ -116,8 +119,7 @@ impl Recovery {
                 + Duration::from_millis(outline.held_for_ms),
             shares,
             held: outline.held_since.is_some(),
-            // Whether somebody is owed one stands in the envelope, which is read when it falls due.
-            may_owe_delay: !outline.delay_told,
+            may_owe_delay,
             owes_report: outline.owes_report,
             asked: Asked::of(outline.arrived_at, outline.hold_for, outline.deliver_by),
         };
@@ -130,7 +132,8 @@ impl Recovery {
             spool.remove(id);
         }
         for (destination, (waiting, next)) in &self.loaded {
-            let facts = Loaded { destination, waiting: *waiting, next_attempt: Some(*next) };
+            let next_attempt = destination.is_tried().then_some(*next);
+            let facts = Loaded { destination, waiting: *waiting, next_attempt };
             self.tracking.loaded(&facts);
         }
         let state = State { ledger: self.ledger, leased: Default::default() };
@@ -156,6 +159,8 @@ pub(super) fn limits(settings: Settings, rules: &dyn Rules) -> Limits {
         total: settings.total,
         messages: settings.messages,
         notices: settings.notices,
+        deliveries: settings.rate,
+        allowances: settings.allowances,
     }
 }
 
@@ -172,9 +177,11 @@ pub(super) fn entrant(stored: &Stored, progress: &Progress, rules: &dyn Rules, n
             continue;
         }
         let due = state.next_attempt.unwrap_or(now);
-        let share = shares.entry(destination_of(rules, stored, progress, recipient)).or_insert(due);
+        let destination = destination_of(rules, stored, progress, recipient);
+        may_owe_delay |=
+            !progress.delay_told && destination.is_tried() && rules.delay_owed(&stored.envelope, recipient);
+        let share = shares.entry(destination).or_insert(due);
         *share = due.min(*share);
-        may_owe_delay |= !progress.delay_told && rules.delay_owed(&stored.envelope, recipient);
     }
     Entrant {
         id: stored.id,

@@ -15,6 +15,7 @@
 //! tried. If the destination answers before its turn to end has come, it is delivered. Only a deadline that the sender
 //! named himself ends without that (`deadlines`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -26,6 +27,7 @@ use super::limits::Limits;
 use super::line::{Line, Sleep};
 use super::lines::{LineId, Lines};
 use super::pace::Pace;
+use super::rein::Slowed;
 use super::reports::Reports;
 use super::task::{Duty, Taken, Task};
 use crate::clock::Timestamp;
@@ -62,6 +64,8 @@ pub(super) struct Ledger {
     pub(super) deadlines: Deadlines,
     pub(super) reports: Reports,
     pub(super) pace: Pace,
+    /// Of all deliveries.
+    deliveries: Option<Pace>,
     under_way: usize,
     by_age: usize,
 }
@@ -70,12 +74,13 @@ impl Ledger {
     pub fn new(limits: Limits) -> Self {
         Self {
             entries: PackedMap::new(),
-            lines: Lines::new(limits.of_lines(), limits.trials()),
+            lines: Lines::new(limits.of_lines(), Arc::clone(&limits.allowances), limits.trials()),
             delays: Aging::default(),
             expiries: Aging::default(),
             deadlines: Deadlines::default(),
             reports: Reports::default(),
             pace: Pace::new(limits.notices),
+            deliveries: limits.deliveries.map(Pace::even),
             under_way: 0,
             by_age: 0,
             limits,
@@ -125,6 +130,11 @@ impl Ledger {
     /// The sleep of a destination, if it sleeps.
     pub fn sleep_of(&self, destination: &Destination) -> Option<&Sleep> {
         self.lines.find(destination).and_then(|id| self.lines.get(id).sleep())
+    }
+
+    /// How many deliveries to a destination may run at once now.
+    pub fn window_of(&self, destination: &Destination) -> Option<u32> {
+        self.lines.find(destination).map(|id| self.lines.get(id).window())
     }
 
     /// When it is given up: at the end of its schedule, or before by its sender's wish.
@@ -246,7 +256,10 @@ impl Ledger {
             }
             None if looks == 0 => Taken::Again,
             None => {
-                let moments = [self.expiry_wakes_at(), self.paced_wakes_at(now), self.lines.wakes_at()];
+                let by_rate = self.deliveries.as_ref().filter(|_| self.lines.has_turn());
+                let by_rate = by_rate.map(|pace| pace.next_at(now));
+                let moments =
+                    [self.expiry_wakes_at(), self.paced_wakes_at(now), self.lines.wakes_at(), by_rate];
                 Taken::Wait(moments.into_iter().flatten().min())
             }
         }
@@ -272,13 +285,17 @@ impl Ledger {
         if let Some(task) = self.next_paced(now, looks) {
             return Some(task);
         }
-        let Some(line) = self.lines.next(now) else { return self.next_untold(now) };
+        let may = self.deliveries.as_ref().is_none_or(|pace| pace.is_free(now));
+        let Some(line) = self.lines.next_if(now, may) else { return self.next_untold(now) };
+        if let Some(pace) = &mut self.deliveries {
+            pace.take(now);
+        }
         let entries = &self.entries;
         // Who is in a line is in the ledger, too.
         let aged_from = |id| entries.get(&id).map_or(now, |entry| entry.aged_from);
         let id = self
             .lines
-            .edit(line, now, |line| line.take(aged_from))
+            .edit(line, now, |line| line.take(now, aged_from))
             .expect("a line with a turn has a message");
         let destination = self.lines.get(line).destination().clone();
         let mut hastened = false;
@@ -302,6 +319,49 @@ impl Ledger {
         self.mark_told(id, line);
         self.rejoin(id, line, next, now);
         self.lines.edit(line, now, Line::answered)
+    }
+
+    /// The same, and the destination wants less. Gives back also what was learned, unless that is known.
+    pub fn settle_complaint(
+        &mut self,
+        id: QueueId,
+        line: LineId,
+        next: Option<Timestamp>,
+        outcome: &Outcome,
+        now: Timestamp,
+    ) -> (Option<Sleep>, Option<Slowed>) {
+        self.mark_told(id, line);
+        self.rejoin(id, line, next, now);
+        self.lines.edit(line, now, |line| line.complained(outcome, now))
+    }
+
+    /// The destination wants less, and nobody was let in: the delivery that heard of it ends by [`Ledger::unreachable`].
+    pub fn slow_down(&mut self, line: LineId, outcome: &Outcome, now: Timestamp) -> Option<Slowed> {
+        self.lines.edit(line, now, |line| line.slow_down(outcome, now))
+    }
+
+    /// Whether a delivery may open a connection now; else when one may.
+    pub fn may_connect(&mut self, line: LineId, now: Timestamp) -> Result<(), Timestamp> {
+        if !self.lines.exists(line) {
+            return Ok(());
+        }
+        self.lines.edit(line, now, |line| line.may_connect(now))
+    }
+
+    /// A delivery opens a connection more than it has asked for.
+    pub fn connects(&mut self, line: LineId, now: Timestamp) {
+        if self.lines.exists(line) {
+            self.lines.edit(line, now, |line| line.connects(now));
+        }
+    }
+
+    /// The attempt was not made, since no connection may be opened before `until`: the share stands in line as before.
+    pub fn put_off(&mut self, id: QueueId, line: LineId, until: Timestamp, now: Timestamp) {
+        self.rejoin(id, line, Some(now), now);
+        self.lines.edit(line, now, |line| line.put_off(until));
+        if let Some(pace) = &mut self.deliveries {
+            pace.give_back();
+        }
     }
 
     /// The attempt said nothing about the destination (it was not made, or the machine failed). `due`: as before;
@@ -394,6 +454,13 @@ impl Ledger {
         self.admit(id);
     }
 
+    /// All that the message waits for is that the routes change.
+    pub fn is_held_by_routes(&self, id: QueueId) -> bool {
+        let Some(entry) = self.entries.get(&id) else { return false };
+        let shares = entry.shares.as_slice();
+        !shares.is_empty() && shares.iter().all(|share| self.lines.get(share.line).is_held())
+    }
+
     /// One of the message's shares is being delivered now.
     pub fn is_delivering(&self, id: QueueId) -> bool {
         self.entries.get(&id).is_some_and(Entry::is_delivering)
@@ -410,7 +477,11 @@ impl Ledger {
     }
 
     pub fn set_limits(&mut self, limits: Limits, now: Timestamp) {
-        self.lines.set_limits(limits.of_lines(), limits.trials(), now);
+        self.lines.set_limits(limits.of_lines(), Arc::clone(&limits.allowances), limits.trials(), now);
+        match (&mut self.deliveries, limits.deliveries) {
+            (Some(pace), Some(rate)) => pace.set_rate(rate),
+            (pace, rate) => *pace = rate.map(Pace::even),
+        }
         self.pace.set_rate(limits.notices);
         self.delays.restart();
         self.expiries.restart();

@@ -73,6 +73,8 @@ impl World {
             total: 9,
             messages: 1000,
             notices: Rate { count: 60, per: HOUR },
+            deliveries: None,
+            allowances: Default::default(),
         };
         Self { ledger: Ledger::new(limits), now: T0, under_way: Vec::new(), last: QueueId::MIN }
     }

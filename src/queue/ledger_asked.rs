@@ -22,6 +22,8 @@ fn ledger_that_tells_after(delay_after: Option<Duration>) -> Ledger {
         total: 200,
         messages: 1_000_000,
         notices: Rate::per_second(1000),
+        deliveries: None,
+        allowances: Default::default(),
     })
 }
 

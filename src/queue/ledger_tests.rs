@@ -15,6 +15,8 @@ fn ledger() -> Ledger {
         total: 200,
         messages: 1_000_000,
         notices: Rate::per_second(1000),
+        deliveries: None,
+        allowances: Default::default(),
     })
 }
 

@@ -4,8 +4,10 @@
 //! `total` here and nowhere else.
 //! Not here: the settings' defaults (`rules`), the schedule's steps (`schedule`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::allowance::Allowances;
 use super::line::LineLimits;
 use super::lines::Trials;
 use super::pace::Rate;
@@ -19,11 +21,20 @@ pub(super) struct Limits {
     pub total: usize,
     pub messages: usize,
     pub notices: Rate,
+    /// Deliveries that begin, to all destinations together.
+    pub deliveries: Option<Rate>,
+    pub allowances: Arc<Allowances>,
 }
 
 impl Limits {
+    /// Of the lines for which no allowance is configured.
     pub fn of_lines(&self) -> LineLimits {
-        LineLimits { window_max: self.per_destination, expire_after: self.expire_after }
+        LineLimits {
+            window_max: self.per_destination,
+            expire_after: self.expire_after,
+            messages: None,
+            connections: None,
+        }
     }
 
     /// Deliveries to those that have not answered yet. What hangs may take three eighths more, and an eighth is left to

@@ -1,23 +1,40 @@
 //! One destination's line: who waits in it, how many deliveries may run at once, and whether it sleeps.
 //!
-//! Contract: `join`, `leave`, `take`, `returned`, `answered` and `unreachable` are the only inputs; `wakes` is what the
-//! line wants next, `ended` who has waited long enough, `to_tell` whose own log does not say yet that it waits.
+//! Contract: `join`, `leave`, `take`, `returned`, `put_off`, `answered`, `complained` and `unreachable` are the only
+//! inputs; `wakes` is what the line wants next, `ended` who has waited long enough, `to_tell` whose own log does not say
+//! yet that it waits.
 //! Invariants: no more deliveries run than the window allows, and one at a time until the destination has answered; a
 //! sleeping line has a time at which it wakes, and then one delivery, the probe, goes first. No move costs more the
-//! more messages wait, but for the search for one of them.
+//! more messages wait, but for the search for one of them. What the destination's rates have counted, and what it has
+//! told of its limits, outlives the last message (`rein`).
 //! Not here: which host is tried and whether it is sick (`route`), what a failure means (`deliver`), when one message
 //! is tried again (`schedule`).
 //! Reason: a dead destination costs one timer, whatever waits behind it; opening slowly spares a host that has just
-//! come back. Only a failure to reach the destination closes the window: a refused recipient says nothing about it.
+//! come back.
+//!
+//! The policy of the window:
+//! - It is one until the destination has answered, then five, then one more for each answer, up to the limit.
+//! - Only a failure to reach the destination, or its own wish for less, closes it: a refused recipient says nothing
+//!   about it.
+//! - Such a failure, or such a wish, closes it to half of what ran just then. Up to there it opens again as before, and
+//!   from there on by one for a whole window of answers: where it has failed once it is felt for.
+//! - Deliveries that ran side by side and fail together count once. While they end the line sleeps, and nothing new
+//!   begins. When one of them is answered, the failure was not the destination's: the line wakes, and goes on with
+//!   half. When all have failed it is asleep, and begins again with one, by a probe.
 
 use std::time::Duration;
 
+use super::pace::Rate;
+use super::rein::{Rein, Slowed};
 use crate::clock::Timestamp;
 use crate::mail::{Destination, Outcome, QueueId};
 use crate::packed::PackedSet;
 
-/// The wait before the first probe of a destination that could not be reached; it doubles with every failure.
+/// The wait before the first probe of a destination of which nobody knows when it may be tried; it doubles with every
+/// failure.
 const FIRST_PROBE: Duration = Duration::from_secs(10);
+/// Whoever says when the next probe may go is taken at his word from here on.
+const SOONEST_PROBE: Duration = Duration::from_secs(1);
 /// The longest wait between probes.
 const LAST_PROBE: Duration = Duration::from_secs(5 * 60);
 /// A clock that goes back by more than this has been set.
@@ -44,15 +61,19 @@ pub struct Sleep {
 pub(super) enum Wakes {
     Now,
     At(Timestamp),
-    /// Nothing waits, or the window is full: somebody else's act will change that.
+    /// Nothing waits, or a route holds what does, or the window is full: somebody else's act will change that.
     Never,
 }
 
-/// What holds for every line.
+/// What holds for a line.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LineLimits {
     /// The widest window; at least 1.
     pub window_max: u32,
+    /// How often a delivery may begin.
+    pub messages: Option<Rate>,
+    /// How often one may open a connection.
+    pub connections: Option<Rate>,
     /// The age at which a message may end.
     pub expire_after: Duration,
 }
@@ -68,9 +89,17 @@ pub(super) struct Line {
     untold: PackedSet<QueueId>,
     in_flight: u32,
     window: u32,
+    /// From this width on the window opens by one for a whole window of answers.
+    careful_from: u32,
+    /// Answers since it was opened so.
+    answers: u32,
     /// It has answered since it was made, or since it slept.
     proven: bool,
     sleep: Option<Sleep>,
+    /// Of the deliveries under way, those that began before the line slept.
+    beside: u32,
+    /// Few have one.
+    rein: Option<Box<Rein>>,
 }
 
 impl Sleep {
@@ -82,7 +111,7 @@ impl Sleep {
 
 impl Line {
     pub fn new(destination: Destination, limits: LineLimits) -> Self {
-        Self {
+        let mut line = Self {
             destination,
             limits,
             waiting: PackedSet::new(),
@@ -90,9 +119,15 @@ impl Line {
             untold: PackedSet::new(),
             in_flight: 0,
             window: 1,
+            careful_from: u32::MAX,
+            answers: 0,
             proven: false,
             sleep: None,
-        }
+            beside: 0,
+            rein: None,
+        };
+        line.set_limits(limits);
+        line
     }
 
     pub fn destination(&self) -> &Destination {
@@ -127,11 +162,34 @@ impl Line {
     pub fn set_limits(&mut self, limits: LineLimits) {
         self.limits = limits;
         self.window = self.window.min(limits.window_max);
+        let LineLimits { messages, connections, .. } = limits;
+        if messages.is_some() || connections.is_some() {
+            self.rein.get_or_insert_default();
+        }
+        if let Some(rein) = &mut self.rein {
+            rein.set_rates(messages, connections);
+        }
+        self.rein.take_if(|rein| !rein.is_needed());
     }
 
-    /// Nobody waits and nothing runs: the line can be forgotten.
-    pub fn is_empty(&self) -> bool {
+    /// The limits that hold for it.
+    pub fn limits(&self) -> LineLimits {
+        self.limits
+    }
+
+    /// What the destination has told of its own limits, while that counts.
+    pub fn slowed(&self, now: Timestamp) -> Option<&Slowed> {
+        self.rein.as_ref()?.slowed(now)
+    }
+
+    /// Nobody waits and nothing runs.
+    fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.in_flight == 0
+    }
+
+    /// Nobody waits, nothing runs and nothing is to be remembered: the line can be forgotten.
+    pub fn is_empty(&self, now: Timestamp) -> bool {
+        self.is_idle() && self.rein.as_ref().is_none_or(|rein| rein.rests_at(now) <= now)
     }
 
     pub fn join(&mut self, id: QueueId, due: Timestamp) {
@@ -152,9 +210,17 @@ impl Line {
         self.overdue.remove(&(aged_from, id));
     }
 
+    /// Nothing that waits here is ever tried: a route holds it.
+    pub fn is_held(&self) -> bool {
+        !self.destination.is_tried()
+    }
+
     /// The time of one that waits here is up: it ends by a failure of the destination that comes, or came, after that.
     pub fn may_end(&mut self, id: QueueId, aged_from: Timestamp) {
-        self.overdue.insert((aged_from, id));
+        // Where nothing is tried, nothing fails.
+        if !self.is_held() {
+            self.overdue.insert((aged_from, id));
+        }
     }
 
     /// It could not be ended: not before it is said again that it may.
@@ -185,65 +251,169 @@ impl Line {
     }
 
     pub fn wakes(&self, now: Timestamp) -> Wakes {
-        let Some((due, _)) = self.waiting.first() else { return Wakes::Never };
+        let rein = self.rein.as_ref();
+        let Some((due, _)) = self.waiting.first() else {
+            // It wakes to be forgotten.
+            let rests_at = rein.filter(|_| self.in_flight == 0).map(|rein| rein.rests_at(now));
+            return rests_at.filter(|at| *at > now).map_or(Wakes::Never, Wakes::At);
+        };
+        if self.is_held() {
+            return Wakes::Never;
+        }
         let window = if self.proven { self.window } else { 1 };
         if self.in_flight >= window {
             return Wakes::Never;
         }
-        let at = self.sleep.as_ref().map_or(*due, |sleep| sleep.wakes_at(now).max(*due));
+        let mut at = self.sleep.as_ref().map_or(*due, |sleep| sleep.wakes_at(now).max(*due));
+        if let Some(rein) = rein {
+            at = at.max(rein.free_at(now));
+            if let Some((until, _)) = rein.cap(now).filter(|(_, cap)| self.in_flight >= *cap) {
+                at = at.max(until);
+            }
+        }
         if at <= now { Wakes::Now } else { Wakes::At(at) }
     }
 
     /// The message that goes next. To be called only when the line [wakes](Line::wakes) now. `aged_from` tells what
     /// its age counts from.
-    pub fn take(&mut self, aged_from: impl FnOnce(QueueId) -> Timestamp) -> Option<QueueId> {
+    pub fn take(&mut self, now: Timestamp, aged_from: impl FnOnce(QueueId) -> Timestamp) -> Option<QueueId> {
         let (_, id) = self.waiting.pop_first()?;
         self.untold.remove(&id);
         if !self.overdue.is_empty() {
             self.overdue.remove(&(aged_from(id), id));
         }
         self.in_flight += 1;
+        if let Some(rein) = &mut self.rein {
+            rein.started(now);
+        }
         Some(id)
+    }
+
+    /// A delivery is over. Whether it began before the line slept.
+    fn over(&mut self) -> bool {
+        self.in_flight -= 1;
+        let beside = self.beside > 0;
+        self.beside = self.beside.saturating_sub(1);
+        beside
     }
 
     /// A delivery ended without a word about the destination.
     pub fn returned(&mut self) {
-        self.in_flight -= 1;
+        self.over();
+        if let Some(rein) = &mut self.rein {
+            rein.not_made();
+        }
+    }
+
+    /// A delivery may open a connection now; else when one may.
+    pub fn may_connect(&mut self, now: Timestamp) -> Result<(), Timestamp> {
+        self.rein.as_mut().map_or(Ok(()), |rein| rein.may_connect(now))
+    }
+
+    /// A delivery opens a connection more than it has asked for.
+    pub fn connects(&mut self, now: Timestamp) {
+        if let Some(rein) = &mut self.rein {
+            rein.connects(now);
+        }
+    }
+
+    /// Whether connections are counted.
+    pub fn counts_connections(&self) -> bool {
+        self.limits.connections.is_some()
+    }
+
+    /// A delivery ended because it may not open a connection before `until`: those that have one go on.
+    pub fn put_off(&mut self, until: Timestamp) {
+        self.returned();
+        if let Some(rein) = &mut self.rein {
+            rein.lacks_connection(until, self.in_flight);
+        }
     }
 
     /// A delivery ended, and the destination answered. Gives back the sleep it woke from, if it slept.
     pub fn answered(&mut self) -> Option<Sleep> {
-        self.in_flight -= 1;
-        let slept = self.sleep.take();
-        let window = match (&slept, self.proven) {
-            (Some(_), _) => 1,
-            (None, false) => WINDOW_AT_START,
-            (None, true) => self.window + 1,
-        };
-        self.window = window.min(self.limits.window_max);
+        if let Some(rein) = &mut self.rein {
+            rein.answered();
+        }
+        self.rein.take_if(|rein| !rein.is_needed());
+        let beside = self.over();
+        let slept = self.wake_up();
+        match (&slept, self.proven) {
+            (Some(_), _) if beside => {}
+            (Some(_), _) => self.window = 1,
+            (None, false) => self.window = WINDOW_AT_START,
+            (None, true) => self.widen(),
+        }
+        self.window = self.window.min(self.limits.window_max);
         self.proven = true;
         slept
     }
 
-    /// A delivery ended because the destination could not be reached. `not_before` is when one of its hosts may be
-    /// tried again.
+    fn wake_up(&mut self) -> Option<Sleep> {
+        self.beside = 0;
+        self.sleep.take()
+    }
+
+    fn widen(&mut self) {
+        self.answers += 1;
+        if self.window < self.careful_from || self.answers >= self.window {
+            self.window += 1;
+            self.answers = 0;
+        }
+    }
+
+    /// Closes the window to half of what ran.
+    fn halve(&mut self, ran: u32) {
+        self.window = (self.window.min(ran) / 2).max(1);
+        self.answers = 0;
+        if ran > 1 {
+            self.careful_from = self.window;
+        }
+    }
+
+    /// A delivery ended, and the destination wants less. Gives back the sleep it woke from, if it slept, and what was
+    /// learned, unless that is known.
+    pub fn complained(&mut self, outcome: &Outcome, now: Timestamp) -> (Option<Sleep>, Option<Slowed>) {
+        let ran = self.in_flight;
+        self.over();
+        let slept = self.wake_up();
+        self.proven = true;
+        let learned = self.slow_down(outcome, now);
+        if learned.is_some() {
+            self.halve(ran);
+        }
+        (slept, learned)
+    }
+
+    /// The destination wants less. Gives what was learned, unless that is known.
+    pub fn slow_down(&mut self, outcome: &Outcome, now: Timestamp) -> Option<Slowed> {
+        self.rein.get_or_insert_default().complained(outcome, now).cloned()
+    }
+
+    /// A delivery ended because the destination could not be reached. `not_before` is when the first of its hosts may be
+    /// tried again, where that is known: then the next probe goes at that moment, and no other schedule counts.
     ///
     /// Deliveries that ran side by side and fail together count once.
     pub fn unreachable(&mut self, outcome: Outcome, not_before: Option<Timestamp>, now: Timestamp) {
-        self.in_flight -= 1;
+        let ran = self.in_flight;
+        self.over();
         let (failures, echoed) = match &self.sleep {
             Some(sleep) if sleep.wakes_at(now) > now => (sleep.failures, true),
             Some(sleep) => (sleep.failures + 1, false),
             None => (1, false),
         };
         let probe = FIRST_PROBE.saturating_mul(1 << (failures - 1).min(16)).min(LAST_PROBE);
-        let until = match &self.sleep {
-            Some(sleep) if echoed => sleep.until,
-            _ => (now + probe).max(not_before.unwrap_or(now)),
+        let until = match (&self.sleep, not_before) {
+            (Some(sleep), _) if echoed => sleep.until,
+            (_, Some(at)) => at.max(now + SOONEST_PROBE),
+            (_, None) => now + probe,
         };
         let since = self.sleep.as_ref().map_or(now, |sleep| sleep.since);
+        if self.sleep.is_none() {
+            self.halve(ran);
+            self.beside = self.in_flight;
+        }
         self.sleep = Some(Sleep { since, failures, until, failed_at: now, echoed, outcome });
-        self.window = 1;
         self.proven = false;
     }
 
@@ -261,6 +431,9 @@ impl Line {
         if let Some(sleep) = &mut self.sleep {
             sleep.until = now;
         }
+        if let Some(rein) = &mut self.rein {
+            rein.wake(now);
+        }
     }
 }
 
@@ -271,10 +444,11 @@ mod tests {
 
     const T0: Timestamp = Timestamp::from_millis(1_000_000);
     const MINUTE: Duration = Duration::from_secs(60);
+    const LIMITS: LineLimits =
+        LineLimits { window_max: 20, expire_after: MINUTE, messages: None, connections: None };
 
     fn line(messages: u64) -> Line {
-        let limits = LineLimits { window_max: 20, expire_after: MINUTE };
-        let mut line = Line::new(Destination::Upstream("main".into()), limits);
+        let mut line = Line::new(Destination::Upstream("main".into()), LIMITS);
         for n in 0..messages {
             line.join(QueueId::from_u64(n), T0);
         }
@@ -282,7 +456,7 @@ mod tests {
     }
 
     fn take(line: &mut Line) -> QueueId {
-        line.take(|_| T0).expect("somebody waits")
+        line.take(T0, |_| T0).expect("somebody waits")
     }
 
     fn down() -> Outcome {
@@ -305,6 +479,32 @@ mod tests {
             now = next;
         }
         assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300]);
+    }
+
+    #[test]
+    fn the_probe_goes_when_the_first_host_may_be_tried_and_neither_before_nor_after() {
+        let mut line = line(1);
+        let mut now = T0;
+        for (wait, expected) in [(3, 3), (290, 290), (0, 1), (3600, 3600)] {
+            let id = take(&mut line);
+            line.unreachable(down(), Some(now + Duration::from_secs(wait)), now);
+            line.join(id, now);
+            assert_eq!(line.wakes(now), Wakes::At(now + Duration::from_secs(expected)));
+            now = now + Duration::from_secs(expected);
+        }
+    }
+
+    #[test]
+    fn a_line_that_a_route_holds_never_wakes_and_ends_nothing() {
+        let mut line = Line::new(Destination::Hold, line(0).limits);
+        line.join(QueueId::MIN, T0);
+        line.may_end(QueueId::MIN, T0);
+        line.is_untold(QueueId::MIN);
+        line.wake(T0);
+        assert_eq!(line.wakes(T0 + MINUTE * 1000), Wakes::Never);
+        assert_eq!((line.ended(), line.to_tell(), line.waiting()), (None, None, 1));
+        line.leave(QueueId::MIN, T0, T0);
+        assert!(line.is_empty(T0));
     }
 
     #[test]
@@ -356,6 +556,105 @@ mod tests {
         }
     }
 
+    /// A line with so many deliveries under way, and more that wait.
+    fn busy(deliveries: u32) -> Line {
+        let mut line = line(1000);
+        take(&mut line);
+        line.answered();
+        while line.window() < deliveries {
+            take(&mut line);
+            line.answered();
+        }
+        while line.in_flight() < deliveries {
+            take(&mut line);
+        }
+        line
+    }
+
+    #[test]
+    fn one_failure_among_several_closes_the_window_to_half_and_it_is_felt_for_from_there() {
+        let mut line = busy(12);
+        line.unreachable(down(), None, T0);
+        assert_eq!(line.wakes(T0 + FIRST_PROBE * 2), Wakes::Never, "those that ran beside it will tell");
+        assert!(line.answered().is_some(), "it was not the destination's failure");
+        assert_eq!((line.window(), line.is_proven()), (6, true));
+        while line.in_flight() > 0 {
+            line.answered();
+        }
+        assert_eq!(line.window(), 7, "ten answers more");
+        // Another that fails alone: half of what ran.
+        for _ in 0..7 {
+            take(&mut line);
+        }
+        line.unreachable(down(), None, T0);
+        line.answered();
+        assert_eq!(line.window(), 3);
+    }
+
+    #[test]
+    fn when_all_that_ran_side_by_side_fail_the_line_begins_again_with_one() {
+        let mut line = busy(12);
+        for _ in 0..12 {
+            line.unreachable(down(), None, T0);
+        }
+        let later = T0 + FIRST_PROBE;
+        assert_eq!((line.wakes(T0), line.wakes(later)), (Wakes::At(later), Wakes::Now));
+        take(&mut line);
+        assert_eq!(line.wakes(later), Wakes::Never, "the probe goes alone");
+        line.answered();
+        assert_eq!(line.window(), 1);
+        for expected in [2, 3, 4, 5, 6, 6] {
+            take(&mut line);
+            line.answered();
+            assert_eq!(line.window(), expected, "and slowly from half of where it failed");
+        }
+    }
+
+    #[test]
+    fn who_asks_for_less_gets_half_at_once_and_a_pause() {
+        let mut line = busy(8);
+        let (_, learned) = line.complained(&down(), T0);
+        let until = learned.expect("it is the first complaint").until;
+        assert!(line.complained(&down(), T0).1.is_none(), "of one that ran beside it");
+        assert_eq!((line.window(), line.wakes(T0)), (4, Wakes::Never));
+        while line.in_flight() > 0 {
+            line.answered();
+        }
+        assert_eq!(line.wakes(T0), Wakes::At(until));
+        assert_eq!(line.wakes(until), Wakes::Now);
+        line.take(until, |_| T0);
+        assert_eq!(line.wakes(until), Wakes::At(until + Duration::from_millis(250)), "not at once");
+        line.wake(until);
+        assert_eq!(line.wakes(until), Wakes::Now, "but when an operator says so");
+    }
+
+    #[test]
+    fn a_rate_outlives_the_last_message() {
+        let rate = Rate { count: 6, per: MINUTE };
+        let mut line = line(1);
+        line.set_limits(LineLimits { messages: Some(rate), ..LIMITS });
+        take(&mut line);
+        line.answered();
+        let next = T0 + Duration::from_secs(10);
+        assert_eq!((line.is_empty(T0), line.wakes(T0)), (false, Wakes::At(next)));
+        line.join(QueueId::from_u64(7), T0);
+        assert_eq!((line.wakes(T0), line.wakes(next)), (Wakes::At(next), Wakes::Now));
+        line.leave(QueueId::from_u64(7), T0, T0);
+        assert!(line.is_empty(next));
+    }
+
+    #[test]
+    fn a_delivery_without_a_connection_waits_while_those_that_have_one_go_on() {
+        let mut line = busy(5);
+        line.set_limits(LineLimits { connections: Some(Rate { count: 6, per: MINUTE }), ..LIMITS });
+        assert_eq!(line.may_connect(T0), Ok(()));
+        let until = line.may_connect(T0).unwrap_err();
+        line.put_off(until);
+        assert_eq!((line.in_flight(), line.wakes(T0)), (4, Wakes::At(until)));
+        line.answered();
+        assert_eq!(line.wakes(T0), Wakes::Now, "there is a connection that nobody uses");
+    }
+
     #[test]
     fn a_line_that_has_not_failed_opens_when_it_is_answered_first() {
         let mut line = line(100);
@@ -380,9 +679,9 @@ mod tests {
         line.may_end(id, aged_from);
         line.unreachable(down(), None, T0);
         assert_eq!(line.ended(), Some(id));
-        line.set_limits(LineLimits { window_max: 20, expire_after: MINUTE * 2 });
+        line.set_limits(LineLimits { expire_after: MINUTE * 2, ..LIMITS });
         assert_eq!(line.ended(), None, "the schedule was lengthened");
-        line.set_limits(LineLimits { window_max: 20, expire_after: MINUTE });
+        line.set_limits(LIMITS);
         line.leave(id, T0, aged_from);
         assert_eq!(line.ended(), None);
     }

@@ -1,6 +1,6 @@
 //! All lines, and whose turn it is.
 //!
-//! Contract: `edit` is the only way to change a line, and puts it where it then belongs; `next` gives the line whose
+//! Contract: `edit` is the only way to change a line, and puts it where it then belongs; `next_if` gives the line whose
 //! turn it is to deliver, and otherwise `wakes_at` the moment at which one will have a turn; `next_ending` and
 //! `next_telling` give those that sleep with somebody to end, or to tell of.
 //! Invariants: a line stands in a round while it has something to do of that kind, or in `timed` until it has; lines
@@ -10,10 +10,12 @@
 //! of whom nobody knows whether they answer never take all places, and those that hang step aside for those who may not.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use slab::Slab;
 
+use super::allowance::Allowances;
 use super::line::{Line, LineLimits, Wakes};
 use crate::clock::Timestamp;
 use crate::mail::Destination;
@@ -66,7 +68,9 @@ pub(super) struct Trials {
 }
 
 pub(super) struct Lines {
+    /// Of those for which nothing else is configured.
     limits: LineLimits,
+    allowances: Arc<Allowances>,
     trials: Trials,
     lines: Slab<Placed>,
     by_destination: HashMap<Destination, LineId>,
@@ -83,9 +87,10 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub fn new(limits: LineLimits, trials: Trials) -> Self {
+    pub fn new(limits: LineLimits, allowances: Arc<Allowances>, trials: Trials) -> Self {
         Self {
             limits,
+            allowances,
             trials,
             lines: Slab::new(),
             by_destination: HashMap::new(),
@@ -99,11 +104,29 @@ impl Lines {
         }
     }
 
-    pub fn set_limits(&mut self, limits: LineLimits, trials: Trials, now: Timestamp) {
+    pub fn set_limits(
+        &mut self,
+        limits: LineLimits,
+        allowances: Arc<Allowances>,
+        trials: Trials,
+        now: Timestamp,
+    ) {
         self.limits = limits;
+        self.allowances = allowances;
         self.trials = trials;
         for id in self.ids() {
+            let limits = self.limits_of(self.get(id).destination());
             self.edit(id, now, |line| line.set_limits(limits));
+        }
+    }
+
+    fn limits_of(&self, destination: &Destination) -> LineLimits {
+        let allowance = self.allowances.of(destination);
+        LineLimits {
+            window_max: allowance.at_once.unwrap_or(self.limits.window_max),
+            messages: allowance.messages,
+            connections: allowance.connections,
+            ..self.limits
         }
     }
 
@@ -112,7 +135,7 @@ impl Lines {
         if let Some(id) = self.by_destination.get(destination) {
             return *id;
         }
-        let line = Line::new(destination.clone(), self.limits);
+        let line = Line::new(destination.clone(), self.limits_of(destination));
         let index = self.lines.insert(Placed { line, turns: Default::default(), timed: None, trial: None });
         let id = LineId(u32::try_from(index).expect("fewer than 2^32 destinations"));
         self.by_destination.insert(destination.clone(), id);
@@ -143,12 +166,16 @@ impl Lines {
         let unproven = line.unproven_in_flight() as usize;
         self.unproven_in_flight = self.unproven_in_flight + unproven - before;
         self.follow_trial(id, unproven > 0, now);
+        self.place_or_forget(id, now);
+        result
+    }
+
+    fn place_or_forget(&mut self, id: LineId, now: Timestamp) {
         self.place(id, now);
-        if self.get(id).is_empty() {
+        if self.get(id).is_empty(now) {
             let gone = self.lines.remove(id.0 as usize);
             self.by_destination.remove(gone.line.destination());
         }
-        result
     }
 
     fn follow_trial(&mut self, id: LineId, runs: bool, now: Timestamp) {
@@ -175,7 +202,7 @@ impl Lines {
         let Placed { line, turns, timed, .. } = &mut self.lines[id.0 as usize];
         let wakes = line.wakes(now);
         for kind in KINDS {
-            let belongs = !line.is_empty()
+            let belongs = !line.is_empty(now)
                 && match kind {
                     Kind::Proven => wakes == Wakes::Now && line.is_proven(),
                     Kind::Unproven => wakes == Wakes::Now && !line.is_proven(),
@@ -211,18 +238,18 @@ impl Lines {
         }
     }
 
-    /// The line whose turn it is to deliver. It goes to the end of the round: the caller takes one message from it by
-    /// `edit`.
-    pub fn next(&mut self, now: Timestamp) -> Option<LineId> {
+    /// The line whose turn it is to deliver, if one `may` go; all are brought up to this moment in any case. It goes to the
+    /// end of the round: the caller takes one message from it by `edit`.
+    pub fn next_if(&mut self, now: Timestamp, may: bool) -> Option<LineId> {
         if now < self.looked_at {
             // The clock was set back: lines that sleep until a moment far ahead wake sooner.
             for id in self.ids() {
-                self.place(id, now);
+                self.place_or_forget(id, now);
             }
         }
         self.looked_at = now;
         while let Some((_, id)) = self.timed.first().copied().filter(|(at, _)| *at <= now) {
-            self.place(id, now);
+            self.place_or_forget(id, now);
         }
         while let Some((since, id)) =
             self.young.first().copied().filter(|(since, _)| *since + PATIENCE <= now)
@@ -230,6 +257,9 @@ impl Lines {
             self.young.remove(&(since, id));
             self.lines[id.0 as usize].trial = Some(Trial::Hangs);
             self.hanging += 1;
+        }
+        if !may {
+            return None;
         }
         let proven = self.first_turn(Kind::Proven);
         let unproven = self.first_turn(Kind::Unproven).filter(|_| self.may_try());
@@ -242,12 +272,12 @@ impl Lines {
         }
     }
 
-    /// The line whose turn it is to end a message, as [`Lines::next`].
+    /// The line whose turn it is to end a message, as [`Lines::next_if`].
     pub fn next_ending(&mut self) -> Option<LineId> {
         self.turn(Kind::Ending)
     }
 
-    /// The line whose turn it is to tell of a message that sleeps, as [`Lines::next`].
+    /// The line whose turn it is to tell of a message that sleeps, as [`Lines::next_if`].
     pub fn next_telling(&mut self) -> Option<LineId> {
         self.turn(Kind::Telling)
     }
@@ -271,6 +301,15 @@ impl Lines {
         self.unproven_in_flight < self.trials.most + self.hanging.min(self.trials.hanging)
     }
 
+    /// A line has a turn to deliver, and room for it.
+    pub fn has_turn(&self) -> bool {
+        self.first_turn(Kind::Proven).is_some() || self.first_turn(Kind::Unproven).is_some() && self.may_try()
+    }
+
+    pub fn exists(&self, id: LineId) -> bool {
+        self.lines.contains(id.0 as usize)
+    }
+
     /// When a line that can't go now can go.
     pub fn wakes_at(&self) -> Option<Timestamp> {
         let timed = self.timed.first().map(|(at, _)| *at);
@@ -290,7 +329,13 @@ mod tests {
 
     fn lines(most: usize) -> Lines {
         Lines::new(
-            LineLimits { window_max: 20, expire_after: Duration::from_secs(3600) },
+            LineLimits {
+                window_max: 20,
+                expire_after: Duration::from_secs(3600),
+                messages: None,
+                connections: None,
+            },
+            Arc::default(),
             Trials { most, hanging: 0 },
         )
     }
@@ -310,9 +355,9 @@ mod tests {
             }
         }
         let mut order = Vec::new();
-        while let Some(id) = lines.next(now) {
+        while let Some(id) = lines.next_if(now, true) {
             order.push(lines.get(id).destination().to_string());
-            lines.edit(id, now, |line| line.take(|_| now).expect("a line with a turn has a message"));
+            lines.edit(id, now, |line| line.take(now, |_| now).expect("a line with a turn has a message"));
             if order.len() > 1 {
                 lines.edit(id, now, |line| line.answered());
             }
@@ -321,9 +366,9 @@ mod tests {
         assert_eq!(order, [busy, quiet], "one at a time until it answers");
         let id = lines.find(&mx("busy.example")).expect("it has messages");
         lines.edit(id, now, |line| line.answered());
-        while let Some(id) = lines.next(now) {
+        while let Some(id) = lines.next_if(now, true) {
             order.push(lines.get(id).destination().to_string());
-            lines.edit(id, now, |line| line.take(|_| now).expect("a line with a turn has a message"));
+            lines.edit(id, now, |line| line.take(now, |_| now).expect("a line with a turn has a message"));
         }
         assert_eq!(order, [busy, quiet, busy, busy, busy, busy]);
         for _ in 0..4 {
@@ -344,8 +389,8 @@ mod tests {
         }
         let begin = |lines: &mut Lines, now| {
             let mut begun = 0;
-            while let Some(id) = lines.next(now) {
-                lines.edit(id, now, |line| line.take(|_| now));
+            while let Some(id) = lines.next_if(now, true) {
+                lines.edit(id, now, |line| line.take(now, |_| now));
                 begun += 1;
             }
             begun
@@ -360,7 +405,7 @@ mod tests {
         assert_eq!((begin(&mut lines, now), lines.hanging), (1, 2), "one has ended, the third hangs too");
         for n in 1..5 {
             while let Some(id) = lines.find(&mx(&format!("{n}.example"))) {
-                lines.edit(id, now, |line| line.take(|_| now));
+                lines.edit(id, now, |line| line.take(now, |_| now));
                 lines.edit(id, now, |line| line.answered());
                 if lines.find(&mx(&format!("{n}.example"))).is_some() {
                     lines.edit(id, now, |line| line.answered());
@@ -381,8 +426,8 @@ mod tests {
             }
         }
         let go = |lines: &mut Lines| {
-            let id = lines.next(now)?;
-            lines.edit(id, now, |line| line.take(|_| now));
+            let id = lines.next_if(now, true)?;
+            lines.edit(id, now, |line| line.take(now, |_| now));
             Some(id)
         };
         let (first, _) = (go(&mut lines).expect("a turn"), go(&mut lines).expect("a turn"));
@@ -402,7 +447,7 @@ mod tests {
         let id = lines.of(&mx("example.org"));
         let due = now - hour;
         lines.edit(id, now, |line| line.join(QueueId::MIN, due));
-        assert_eq!(lines.next(now), Some(id));
+        assert_eq!(lines.next_if(now, true), Some(id));
         let down = crate::mail::Outcome::local(
             crate::mail::Verdict::Deferred,
             crate::mail::EnhancedStatus::new(4, 4, 1),
@@ -410,17 +455,17 @@ mod tests {
         );
         let fail = |lines: &mut Lines, now| {
             lines.edit(id, now, |line| {
-                line.take(|_| due);
+                line.take(now, |_| due);
                 line.unreachable(down.clone(), None, now);
                 line.join(QueueId::MIN, due);
             });
         };
         fail(&mut lines, now);
-        assert_eq!((lines.next(now), lines.wakes_at()), (None, Some(now + Duration::from_secs(10))));
+        assert_eq!((lines.next_if(now, true), lines.wakes_at()), (None, Some(now + Duration::from_secs(10))));
         let set_back = now - hour + Duration::from_secs(1);
-        assert_eq!(lines.next(set_back), Some(id), "not an hour later");
+        assert_eq!(lines.next_if(set_back, true), Some(id), "not an hour later");
         fail(&mut lines, set_back);
-        assert_eq!(lines.next(set_back), None);
+        assert_eq!(lines.next_if(set_back, true), None);
         assert_eq!(lines.wakes_at(), Some(set_back + Duration::from_secs(20)), "its second failure");
     }
 
@@ -431,7 +476,7 @@ mod tests {
         let mut lines = lines(10);
         let id = lines.of(&mx("example.org"));
         lines.edit(id, now, |line| line.join(QueueId::MIN, later));
-        assert_eq!((lines.next(now), lines.wakes_at()), (None, Some(later)));
-        assert_eq!(lines.next(later), Some(id));
+        assert_eq!((lines.next_if(now, true), lines.wakes_at()), (None, Some(later)));
+        assert_eq!(lines.next_if(later, true), Some(id));
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::deadlines::Deadline;
 use super::progress::{aged_from, is_waiting, last_outcome};
+use super::rein::Slowed;
 use super::rules::destination_of;
 use super::schedule::Retry;
 use super::settle::returns_at;
@@ -14,6 +15,9 @@ use super::{OperateError, Queue};
 use crate::clock::Timestamp;
 use crate::mail::{Destination, EnhancedStatus, Outcome, QueueId, Verdict};
 use crate::spool::{RecipientState, Stored};
+
+/// What is said of mail that a route holds.
+const HELD_BY_A_ROUTE: &str = "held by a route, until the routes change";
 
 /// Where a message stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +30,9 @@ pub enum ListedState {
     /// Its destination cannot be reached; it waits with all others for that.
     Asleep,
     Held,
+    /// A route holds it (`via = "hold"`): it goes when the routes change, and is not tried, given up or told of before.
+    #[serde(rename = "held-by-route")]
+    HeldByRoute,
     /// Every recipient has his outcome; a notice is still to be written.
     Notice,
 }
@@ -42,7 +49,7 @@ pub struct Listed {
     pub sender: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
-    /// When it is given up; a message that is held has none.
+    /// When it is given up; a message that is held, by an operator or by a route, has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<Timestamp>,
     /// When its sender wants it released (FUTURERELEASE), while that is to come: nothing is tried before, unless an
@@ -91,6 +98,18 @@ pub struct DestinationState {
     pub delivering: u32,
     /// Deliveries that may run at once now.
     pub window: u32,
+    /// How many may ever.
+    #[serde(default)]
+    pub window_max: u32,
+    /// How many may begin in a time, where that is configured: `100/min`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<String>,
+    /// How many connections may be opened in a time, where that is configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_rate: Option<String>,
+    /// What it has told of its own limits, while that holds it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slowed: Option<SlowedState>,
     /// Since when it cannot be reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asleep_since: Option<Timestamp>,
@@ -98,6 +117,19 @@ pub struct DestinationState {
     pub next_probe: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// A destination has asked for less, and gets it until a while after it has stopped asking.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlowedState {
+    /// Since its first complaint.
+    pub since: Timestamp,
+    /// Nothing begins before.
+    pub until: Timestamp,
+    /// How often a delivery may begin after that: `1 in 2s`.
+    pub rate: String,
+    /// What it said last.
+    pub reason: String,
 }
 
 /// Which messages to list. All that is given must hold; texts match anywhere, in any case of letters.
@@ -124,7 +156,7 @@ impl Matching {
                 || row.recipients.iter().any(|r| within(&r.address, &self.recipient)))
             && (self.destination.is_none()
                 || row.recipients.iter().any(|r| Some(&r.destination) == self.destination.as_ref()))
-            && (!self.held || row.state == ListedState::Held)
+            && (!self.held || matches!(row.state, ListedState::Held | ListedState::HeldByRoute))
     }
 }
 
@@ -182,20 +214,27 @@ impl Queue {
                 let waits = is_waiting(progress);
                 let sleep = state.ledger.sleep_of(&destination).filter(|_| waits).map(|sleep| &sleep.outcome);
                 let last = sleep.or_else(|| last_outcome(&stored.progress, progress));
+                let rests = waits && !destination.is_tried();
                 ListedRecipient {
                     address: recipient.address.to_string(),
                     state: standing(progress.state, last_outcome(&stored.progress, progress)),
-                    next_attempt: next_of(&destination).filter(|_| waits && !held),
+                    next_attempt: next_of(&destination).filter(|_| waits && !held && !rests),
                     destination: destination.to_string(),
                     attempts: progress.attempts,
                     status: last.map(|outcome| outcome.status),
-                    last: last.map(|outcome| outcome.to_string()),
+                    last: if rests {
+                        Some(HELD_BY_A_ROUTE.to_owned())
+                    } else {
+                        last.map(|outcome| outcome.to_string())
+                    },
                 }
             };
         let state_now = if held {
             ListedState::Held
         } else if shares.is_empty() {
             ListedState::Notice
+        } else if state.ledger.is_held_by_routes(stored.id) {
+            ListedState::HeldByRoute
         } else if shares.iter().any(|(_, next)| next.is_none()) {
             ListedState::Active
         } else if shares.iter().all(|(destination, _)| state.ledger.sleep_of(destination).is_some()) {
@@ -203,6 +242,7 @@ impl Queue {
         } else {
             ListedState::Waiting
         };
+        let is_tried = !matches!(state_now, ListedState::Held | ListedState::HeldByRoute);
         Listed {
             id: stored.id,
             state: state_now,
@@ -210,7 +250,7 @@ impl Queue {
             size: stored.size,
             sender: stored.envelope.reverse_path.to_string(),
             message_id: stored.origin.message_id.clone(),
-            expires: (!held).then(|| expires_at(stored, &rules.retry())),
+            expires: is_tried.then(|| expires_at(stored, &rules.retry())),
             release: release.filter(|release| *release > self.inner.clock.now()),
             deliver_by: Deadline::of(stored.arrived_at, stored.envelope.deliver_by).map(|by| by.at),
             recipients: std::iter::zip(&stored.envelope.recipients, &stored.progress.recipients)
@@ -234,14 +274,28 @@ impl Queue {
     /// Every destination that something waits for, by name.
     pub fn destinations(&self) -> Vec<DestinationState> {
         let state = self.inner.state();
+        let now = self.inner.clock.now();
+        let slowed = |slowed: &Slowed| SlowedState {
+            since: slowed.since,
+            until: slowed.until,
+            rate: slowed.rate().to_string(),
+            reason: slowed.outcome.to_string(),
+        };
         let row = |line: &super::line::Line| DestinationState {
             destination: line.destination().to_string(),
             waiting: line.waiting() as u64,
             delivering: line.in_flight(),
             window: line.window(),
+            window_max: line.limits().window_max,
+            rate: line.limits().messages.map(|rate| rate.to_string()),
+            connection_rate: line.limits().connections.map(|rate| rate.to_string()),
+            slowed: line.slowed(now).map(slowed),
             asleep_since: line.sleep().map(|sleep| sleep.since),
             next_probe: line.sleep().map(|sleep| sleep.until),
-            reason: line.sleep().map(|sleep| sleep.outcome.to_string()),
+            reason: match line.sleep() {
+                Some(sleep) => Some(sleep.outcome.to_string()),
+                None => line.is_held().then(|| HELD_BY_A_ROUTE.to_owned()),
+            },
         };
         let mut rows: Vec<DestinationState> = state.ledger.lines().map(row).collect();
         rows.sort_by(|a, b| a.destination.cmp(&b.destination));

@@ -24,6 +24,8 @@
 //!   [`Settings::notices`]: reports first, then expiries, then delay notices.
 
 mod aging;
+mod allowance;
+mod complaint;
 mod deadlines;
 mod entry;
 mod fall_due;
@@ -38,9 +40,11 @@ mod operate;
 mod owed;
 mod pace;
 mod parked;
+mod permits;
 
 pub mod plan;
 mod progress;
+mod rein;
 mod reports;
 mod rules;
 pub mod schedule;
@@ -61,14 +65,19 @@ use crate::mail::QueueId;
 use crate::spool::{Progress, Spool, Stored};
 use crate::tracking::Tracking;
 
+pub use allowance::{Allowance, Allowances};
 pub use intake::{AcceptError, Incoming, Intake, Recovery};
 pub use line::Sleep;
-pub use listing::{DestinationState, Listed, ListedRecipient, ListedState, Matching, RecipientStanding};
+pub use listing::{
+    DestinationState, Listed, ListedRecipient, ListedState, Matching, RecipientStanding, SlowedState,
+};
 pub use operate::OperateError;
 pub use owed::{Debt, Owed, OwedMessage};
 pub use pace::Rate;
 pub use parked::Parked;
+pub use permits::Permits;
 pub use rules::{Rules, Settings};
+pub use settle::Slumber;
 pub use work::{Delivery, Expiry, Job, Work};
 
 use ledger::Ledger;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use super::intake::{addresses, entrant, limits, message};
 use super::ledger::Ledger;
-use super::progress::{end_hold, is_waiting};
+use super::progress::{aged_from, end_hold, is_waiting};
+use super::rules::destination_of;
 use super::task::Duty;
 use super::work::Lease;
 use super::write_down::Written;
@@ -33,6 +34,10 @@ pub enum OperateError {
     Held(QueueId),
     #[error("message {0} is not held")]
     NotHeld(QueueId),
+    #[error(
+        "message {0} is held by a route (via = \"hold\"): it goes when the routes are changed and reloaded"
+    )]
+    HeldByRoute(QueueId),
     #[error("message {0} waits for nothing: only a notice is owed")]
     NothingWaits(QueueId),
     #[error(transparent)]
@@ -67,7 +72,10 @@ impl Queue {
             let mut state = self.inner.state();
             let (ledger, open) = state.operated(id)?;
             let now = self.inner.clock.now();
-            let since = open.progress.held_since.take().ok_or(OperateError::NotHeld(id))?;
+            let since = open.progress.held_since.take().ok_or(match ledger.is_held_by_routes(id) {
+                true => OperateError::HeldByRoute(id),
+                false => OperateError::NotHeld(id),
+            })?;
             end_hold(open.stored.arrived_at, &open.stored.envelope, &mut open.progress, since, now);
             for recipient in open.progress.recipients.iter_mut().filter(|recipient| is_waiting(recipient)) {
                 recipient.next_attempt = Some(now);
@@ -144,6 +152,9 @@ impl Dispatch {
             if ledger.is_held(id) {
                 return Err(OperateError::Held(id));
             }
+            if ledger.is_held_by_routes(id) {
+                return Err(OperateError::HeldByRoute(id));
+            }
             let now = self.inner.clock.now();
             let indexes = waiting(open)?;
             ledger.hasten(id, now);
@@ -153,9 +164,8 @@ impl Dispatch {
         Ok(())
     }
 
-    /// Tries all that waits for a destination now, or for every destination; held messages stay held, and those that
-    /// are to be released later wait for that. Tells how many
-    /// messages that is. A million take about a tenth of a second, in steps between which the queue goes on.
+    /// Tries all that waits for a destination now, or for every destination; held messages stay held, also those that a
+    /// route holds, and those that are to be released later wait for that. Tells how many messages that is. A million take about a tenth of a second, in steps between which the queue goes on.
     pub fn retry_all(&self, destination: Option<&Destination>) -> usize {
         let now = self.inner.clock.now();
         let end = {
@@ -175,7 +185,8 @@ impl Dispatch {
         hastened
     }
 
-    /// Takes over a changed schedule, and asks anew where each message goes. What is under way goes on as it is.
+    /// Takes over a changed schedule, and asks anew where each message goes. What is under way goes on as it is. Whose
+    /// recipients were all held by routes, and are not any more, begins its age anew: it has had no time to be delivered.
     pub async fn reload(&self, settings: Settings) {
         let now = self.inner.clock.now();
         let end = {
@@ -202,18 +213,39 @@ impl Dispatch {
         // One that is gone meanwhile, or can't be read, is seen to by whoever works on it. What is being delivered
         // now gets into its new line when the attempt has ended.
         let Ok(_lease) = self.open_for_operator(id).await else { return };
-        let mut state = self.inner.state();
-        let Ok((ledger, open)) = state.operated(id) else { return };
-        if ledger.is_held(id) {
-            return;
+        let written = {
+            let mut state = self.inner.state();
+            let Ok((ledger, open)) = state.operated(id) else { return };
+            if ledger.is_held(id) {
+                return;
+            }
+            let is_let_go = ledger.is_held_by_routes(id) && self.is_tried(open);
+            if is_let_go {
+                let Open { stored, progress, .. } = open;
+                let since = aged_from(stored.arrived_at, &stored.envelope, progress);
+                end_hold(stored.arrived_at, &stored.envelope, progress, since, now);
+            }
+            let entrant = entrant(&open.stored, &open.progress, &*self.inner.rules, now);
+            let may_owe_delay = entrant.may_owe_delay;
+            if !ledger.is_delivering(id) && !ledger.stands_in(id, &entrant.shares) {
+                ledger.withdraw(id, false, now);
+                ledger.enter(entrant, now);
+            }
+            ledger.plan_anew(id, may_owe_delay);
+            is_let_go.then(|| self.inner.write_down(ledger, open, id, Durability::Soon, now))
+        };
+        if let Some(written) = written {
+            written.wait().await;
         }
-        let entrant = entrant(&open.stored, &open.progress, &*self.inner.rules, now);
-        let may_owe_delay = entrant.may_owe_delay;
-        if !ledger.is_delivering(id) && !ledger.stands_in(id, &entrant.shares) {
-            ledger.withdraw(id, false, now);
-            ledger.enter(entrant, now);
-        }
-        ledger.plan_anew(id, may_owe_delay);
+    }
+
+    /// Whether any of it is tried, by the routes of now.
+    fn is_tried(&self, open: &Open) -> bool {
+        let Open { stored, progress, .. } = open;
+        let recipients = std::iter::zip(&stored.envelope.recipients, &progress.recipients);
+        let mut waiting = recipients.filter(|(_, progress)| is_waiting(progress));
+        waiting
+            .any(|(recipient, _)| destination_of(&*self.inner.rules, stored, progress, recipient).is_tried())
     }
 }
 

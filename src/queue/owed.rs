@@ -189,15 +189,21 @@ impl Owed {
             if !is_waiting(state_of) || !rules.delay_owed(&stored.envelope, recipient) {
                 continue;
             }
+            let destination = destination_of(&**rules, stored, progress, recipient);
+            if !destination.is_tried() {
+                continue;
+            }
             // While the destination sleeps, its failure is what holds the message up now.
-            let sleep = ledger.sleep_of(&destination_of(&**rules, stored, progress, recipient));
+            let sleep = ledger.sleep_of(&destination);
             let outcome = sleep.map(|sleep| &sleep.outcome).or_else(|| last_outcome(progress, state_of));
             recipients.push((index as u32, outcome.cloned()));
         }
         if recipients.is_empty() {
             return None;
         }
-        let next_attempt = ledger.shares(stored.id).into_iter().filter_map(|(_, due)| due).min();
+        let shares = ledger.shares(stored.id).into_iter();
+        let next_attempt =
+            shares.filter_map(|(destination, due)| due.filter(|_| destination.is_tried())).min();
         Some(Debt::Delayed { recipients, retry_until: ledger.deadline(stored.id)?, next_attempt })
     }
 

@@ -1,9 +1,12 @@
 //! How fast something may happen, and who keeps count of it.
 //!
 //! Contract: [`Pace::take`] says whether one more may happen now, and [`Pace::next_at`] when it may.
-//! Invariants: in any time there are no more than the rate allows for it and one second's worth (at least one) beyond;
-//! a clock that is set back stops nothing for longer than that second.
-//! Not here: what is counted (`ledger`: notices and expiries).
+//! Invariants: in any time there are no more than the rate allows for it and one burst (at least one) beyond; a clock that
+//! is set back stops nothing. An [even](Pace::even) pace has no burst but one of 10
+//! milliseconds: up to 100 a second, no stretch of the rate's own time sees more than the rate's number.
+//! Reason: our own notices may go a second's worth at once after a quiet time. A server that counts what we send may
+//! count in any stretch of time: what saves itself up would be too much for it.
+//! Not here: what is counted (`ledger`: notices, expiries and all deliveries; `rein`: those to one destination).
 
 use std::fmt;
 use std::time::Duration;
@@ -12,6 +15,8 @@ use crate::clock::Timestamp;
 
 /// What may happen at once after a quiet time.
 const BURST: Duration = Duration::from_secs(1);
+/// The same of an even pace: timers are not better than this when the machine is busy.
+const EVEN_BURST: Duration = Duration::from_millis(10);
 const NANOS_OF_A_MILLI: u128 = 1_000_000;
 
 /// At most so many in a time: 100 a second.
@@ -41,7 +46,7 @@ impl fmt::Display for Rate {
             1 => write!(f, "{}/s", self.count),
             60 => write!(f, "{}/min", self.count),
             3600 => write!(f, "{}/h", self.count),
-            _ => write!(f, "{} in {:?}", self.count, self.per),
+            _ => write!(f, "{} in {}", self.count, humantime::format_duration(self.per)),
         }
     }
 }
@@ -50,13 +55,19 @@ impl fmt::Display for Rate {
 #[derive(Debug)]
 pub(super) struct Pace {
     rate: Rate,
-    /// Nanoseconds of the clock up to which the rate is used up; at most one burst ahead of it.
+    burst: Duration,
+    /// Nanoseconds of the clock up to which the rate is used up.
     used_until: u128,
 }
 
 impl Pace {
     pub fn new(rate: Rate) -> Self {
-        Self { rate, used_until: 0 }
+        Self { rate, burst: BURST, used_until: 0 }
+    }
+
+    /// A pace that saves nothing up.
+    pub fn even(rate: Rate) -> Self {
+        Self { rate, burst: EVEN_BURST, used_until: 0 }
     }
 
     pub fn set_rate(&mut self, rate: Rate) {
@@ -64,17 +75,30 @@ impl Pace {
     }
 
     fn burst(&self) -> u128 {
-        BURST.as_nanos().max(self.rate.interval())
+        self.burst.as_nanos().max(self.rate.interval())
+    }
+
+    /// How far the count may run ahead of the clock: what was [forced](Pace::force) is counted for one whole time of an
+    /// even rate.
+    fn ahead(&self) -> u128 {
+        match self.burst {
+            EVEN_BURST => self.burst().max(self.rate.per.as_nanos()),
+            _ => self.burst(),
+        }
+    }
+
+    /// Up to when the rate is used up. Further ahead than it can have come by itself, the clock was set back, and nothing
+    /// of before counts.
+    fn used_until(&self, now: Timestamp) -> u128 {
+        if self.used_until > nanos(now) + self.ahead() { 0 } else { self.used_until }
     }
 
     /// The nanosecond at which one more may happen.
-    fn free_at(&mut self, now: Timestamp) -> u128 {
-        // Further ahead than it can have come by itself: the clock was set back.
-        self.used_until = self.used_until.min(nanos(now) + self.burst());
-        (self.used_until + self.rate.interval()).saturating_sub(self.burst())
+    fn free_at(&self, now: Timestamp) -> u128 {
+        (self.used_until(now) + self.rate.interval()).saturating_sub(self.burst())
     }
 
-    pub fn is_free(&mut self, now: Timestamp) -> bool {
+    pub fn is_free(&self, now: Timestamp) -> bool {
         self.free_at(now) <= nanos(now)
     }
 
@@ -83,15 +107,35 @@ impl Pace {
         if !self.is_free(now) {
             return false;
         }
-        self.used_until = self.used_until.max(nanos(now)) + self.rate.interval();
+        self.force(now);
         true
     }
 
-    /// The first moment, `now` or later, at which one more may happen.
-    pub fn next_at(&mut self, now: Timestamp) -> Timestamp {
-        let millis = self.free_at(now).div_ceil(NANOS_OF_A_MILLI);
-        Timestamp::from_millis(u64::try_from(millis).unwrap_or(u64::MAX)).max(now)
+    /// One more happens, whether it may or not: what comes after it waits the longer.
+    pub fn force(&mut self, now: Timestamp) {
+        let used_until = self.used_until(now).max(nanos(now)) + self.rate.interval();
+        self.used_until = used_until.min(nanos(now) + self.ahead());
     }
+
+    /// One that was taken has not happened.
+    pub fn give_back(&mut self) {
+        self.used_until = self.used_until.saturating_sub(self.rate.interval());
+    }
+
+    /// From then on nothing of what has happened matters any more.
+    pub fn rests_at(&self, now: Timestamp) -> Timestamp {
+        millis(self.used_until(now))
+    }
+
+    /// The first moment, `now` or later, at which one more may happen.
+    pub fn next_at(&self, now: Timestamp) -> Timestamp {
+        millis(self.free_at(now)).max(now)
+    }
+}
+
+/// The first whole millisecond that is not before.
+fn millis(nanos: u128) -> Timestamp {
+    Timestamp::from_millis(u64::try_from(nanos.div_ceil(NANOS_OF_A_MILLI)).unwrap_or(u64::MAX))
 }
 
 fn nanos(at: Timestamp) -> u128 {
@@ -134,12 +178,53 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_stops_nothing_for_long() {
+    fn an_even_pace_keeps_its_rate_in_any_stretch_of_time_however_it_is_used() {
+        let minute = Duration::from_secs(60);
+        for rate in [Rate::per_second(100), Rate { count: 100, per: minute }, Rate { count: 7, per: minute }]
+        {
+            let mut pace = Pace::even(rate);
+            let (mut now, mut taken) = (T0, Vec::new());
+            for step in 0..5_000_u64 {
+                if pace.take(now) {
+                    taken.push(now);
+                }
+                // Now as soon as it may, now after a rest, now too early.
+                now = match step % 97 {
+                    0 => now + rate.per,
+                    5 | 6 => now + Duration::from_millis(1),
+                    _ => pace.next_at(now).max(now + Duration::from_millis(step % 3)),
+                };
+            }
+            for (index, from) in taken.iter().enumerate() {
+                let within = taken[index..].iter().take_while(|at| **at < *from + rate.per).count();
+                assert!(within <= rate.count as usize, "{rate}: {within} from {from}");
+            }
+            assert!(taken.len() > 1000, "{rate}: it goes on");
+        }
+    }
+
+    #[test]
+    fn what_was_forced_is_waited_for_and_what_has_not_happened_is_given_back() {
+        let second = Duration::from_secs(1);
+        let mut pace = Pace::even(Rate { count: 60, per: second * 60 });
+        assert!(pace.take(T0));
+        pace.force(T0);
+        assert_eq!(pace.next_at(T0), T0 + second * 2);
+        pace.give_back();
+        assert_eq!(pace.next_at(T0), T0 + second);
+        assert_eq!(pace.rests_at(T0), T0 + second);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_stops_nothing() {
         let mut pace = Pace::new(Rate::per_second(10));
         while pace.take(T0) {}
         let before = T0 - Duration::from_secs(3600);
+        assert_eq!(pace.next_at(before), before);
+        for _ in 0..10 {
+            assert!(pace.take(before));
+        }
+        assert!(!pace.take(before), "the rate holds after that, too");
         assert_eq!(pace.next_at(before), before + Duration::from_millis(100));
-        assert!(pace.take(before + Duration::from_millis(100)));
-        assert!(!pace.take(before + Duration::from_millis(100)));
     }
 }

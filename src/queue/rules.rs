@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use super::allowance::Allowances;
 use super::pace::Rate;
 use super::schedule::Retry;
 use crate::mail::{Address, Destination, Envelope, Recipient, Source};
 use crate::spool::{Progress, Stored};
 
 /// What the queue lets run at once, and hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// To one destination, once its window has opened; at least 1.
     pub per_destination: u32,
@@ -20,11 +21,22 @@ pub struct Settings {
     /// How fast notices are written, and messages given up, together, whatever falls due at once. After a quiet time one
     /// second's worth goes at once.
     pub notices: Rate,
+    /// Messages begun to all destinations together; `None`: as fast as it goes.
+    pub rate: Option<Rate>,
+    /// What is configured for single destinations.
+    pub allowances: Arc<Allowances>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { per_destination: 20, total: 200, messages: 2_000_000, notices: Rate::per_second(100) }
+        Self {
+            per_destination: 20,
+            total: 200,
+            messages: 2_000_000,
+            notices: Rate::per_second(100),
+            rate: None,
+            allowances: Arc::default(),
+        }
     }
 }
 

@@ -7,10 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::complaint::speaks_of_pace;
 use super::deadlines::Deadline;
 use super::intake::{addresses, message};
 use super::lines::LineId;
 use super::progress::{self, aged_from, is_waiting, last_outcome, released_at};
+use super::rein::Slowed;
 use super::rules::destination_of;
 use super::schedule::Next;
 use super::work::{Expiry, Unread};
@@ -18,13 +20,20 @@ use super::{Inner, Job, Open};
 use crate::clock::Timestamp;
 use crate::mail::{Content, Destination, EnhancedStatus, Outcome, QueueId, Verdict};
 use crate::spool::{Durability, RecipientProgress, RecipientState, Stored};
-use crate::tracking::{Attempted, Slept, Woke};
+use crate::tracking::{Attempted, Slept, Throttled, Woke};
 
 /// What became of one recipient, for the log.
 struct Told {
     index: u32,
     kind: Kind,
     outcome: Outcome,
+}
+
+/// How long a destination has slept, and how many messages behind it, when it is found asleep or awake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slumber {
+    pub since: Timestamp,
+    pub waiting: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,11 +53,12 @@ impl Inner {
         job: &Job,
         outcomes: &[(u32, Outcome)],
         taken: Duration,
-    ) {
+    ) -> Option<Slumber> {
         let now = self.clock.now();
         let retry = self.rules.retry();
         let mut told = Vec::with_capacity(outcomes.len());
-        let (aged_from, next, slept, written) = {
+        let complaint = outcomes.iter().map(|(_, outcome)| outcome).find(|outcome| speaks_of_pace(outcome));
+        let (aged_from, next, slept, learned, written) = {
             let mut guard = self.state();
             let (ledger, open) = guard.open(id);
             let open = open.expect("a delivery keeps its message open");
@@ -63,8 +73,13 @@ impl Inner {
             }
             progress::tidy(&mut open.progress);
             let next_of_share = self.next_of(open, job).map(|next| next.unwrap_or(now));
-            let slept = ledger.settle_share(id, line, next_of_share, now);
-            (aged_from, next, slept, self.write_down(ledger, open, id, Durability::Soon, now))
+            let (slept, learned) = match complaint {
+                Some(outcome) => ledger.settle_complaint(id, line, next_of_share, outcome, now),
+                None => (ledger.settle_share(id, line, next_of_share, now), None),
+            };
+            let window = learned.as_ref().and_then(|_| ledger.window_of(&job.destination));
+            let learned = learned.map(|slowed| (slowed, window));
+            (aged_from, next, slept, learned, self.write_down(ledger, open, id, Durability::Soon, now))
         };
         written.wait().await;
 
@@ -75,12 +90,14 @@ impl Inner {
         let expires = retry.expires_at(aged_from);
         let expires = Some(returns_at(&job.message).map_or(expires, |deadline| deadline.min(expires)));
         self.tell(&job.message, job, told, taken, next_attempt, expires);
-        if let Some(sleep) = slept {
-            let host = outcomes.first().and_then(|(_, outcome)| outcome.host.as_ref());
-            let waiting = self.waiting_for(job);
-            let woke = Woke { destination: &job.destination, host, since: sleep.since, waiting };
-            self.tracking.woke(&woke);
-        }
+        self.tell_slowed(job, learned);
+        let sleep = slept?;
+        let host = outcomes.first().and_then(|(_, outcome)| outcome.host.as_ref());
+        let waiting = self.waiting_for(job);
+        let woke = Woke { destination: &job.destination, host, since: sleep.since, waiting };
+        self.tracking.woke(&woke);
+        // And the one that found it out.
+        Some(Slumber { since: sleep.since, waiting: waiting + 1 })
     }
 
     /// Writes one recipient's outcome into the progress.
@@ -162,6 +179,21 @@ impl Inner {
         mine.map(|(_, progress)| progress.next_attempt).min()
     }
 
+    fn tell_slowed(&self, job: &Job, learned: Option<(Slowed, Option<u32>)>) {
+        if let Some((slowed, window)) = learned {
+            let rate = slowed.rate();
+            self.tracking.throttled(&Throttled {
+                destination: &job.destination,
+                outcome: &slowed.outcome,
+                since: slowed.since,
+                until: slowed.until,
+                window,
+                rate: &rate,
+                waiting: self.waiting_for(job),
+            });
+        }
+    }
+
     fn waiting_for(&self, job: &Job) -> u64 {
         self.state().ledger.waiting_for(&job.destination)
     }
@@ -174,14 +206,16 @@ impl Inner {
         outcome: Outcome,
         not_before: Option<Timestamp>,
         taken: Duration,
-    ) {
+    ) -> Option<Slumber> {
         let now = self.clock.now();
+        let learned;
         let (sleep, told_here, expires, written) = {
             let mut state = self.state();
             let (ledger, open) = state.open(id);
             let open = open.expect("a delivery keeps its message open");
             // Cancelled, or routed elsewhere, while the attempt ran: nothing of it waits here any more.
             let waits = self.next_of(open, job).is_some();
+            learned = speaks_of_pace(&outcome).then(|| ledger.slow_down(line, &outcome, now)).flatten();
             let (sleep, told_here) = ledger.unreachable(id, line, waits, outcome.clone(), not_before, now);
             let written = if waits {
                 self.reline(ledger, open, id, now);
@@ -194,15 +228,17 @@ impl Inner {
         if let Some(written) = written {
             written.wait().await;
         }
-        if !sleep.echoed {
+        let slumber = (!sleep.echoed).then(|| Slumber { since: sleep.since, waiting: self.waiting_for(job) });
+        if let Some(Slumber { since, waiting }) = slumber {
             self.tracking.slept(&Slept {
                 destination: &job.destination,
                 outcome: &outcome,
-                since: sleep.since,
+                since,
                 next_attempt: sleep.until,
-                waiting: self.waiting_for(job),
+                waiting,
             });
         }
+        self.tell_slowed(job, learned.map(|slowed| (slowed, None)));
         // In its own story too, once; later tries are the destination's.
         if told_here {
             let recipients = addresses(&job.message.envelope, &job.recipients);
@@ -217,6 +253,7 @@ impl Inner {
             };
             self.tracking.deferred(job.as_message(), &facts);
         }
+        slumber
     }
 }
 
@@ -290,6 +327,7 @@ impl Expiry {
             redirect: None,
             attempt,
             content: Content::new(),
+            permits: None,
         }
     }
 }

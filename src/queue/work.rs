@@ -13,8 +13,10 @@ use super::intake::message;
 use super::lines::LineId;
 use super::owed::Owed;
 use super::parked::Parked;
+use super::permits::Permits;
 use super::progress::is_waiting;
 use super::rules::{destination_of, redirect_of};
+use super::settle::Slumber;
 use super::task::{Duty, Taken, Task};
 use super::{Dispatch, Inner, Open, State};
 use crate::clock::Timestamp;
@@ -142,6 +144,8 @@ pub struct Job {
     /// The number of this attempt, beginning with 1.
     pub attempt: u32,
     pub content: Content,
+    /// Leave to open connections; `None`: there is no limit to them.
+    pub permits: Option<Permits>,
 }
 
 impl Job {
@@ -190,6 +194,7 @@ impl Delivery {
         let inner = &self.lease.inner;
         let now = inner.clock.now();
         let mut state = inner.state();
+        let counted = state.ledger.lines.get(self.line).counts_connections();
         let open = state.open(self.lease.id).1?;
         let waiting = std::iter::zip(&open.stored.envelope.recipients, &open.progress.recipients).enumerate();
         let mut mine: Vec<(Option<Timestamp>, u32)> = waiting
@@ -224,27 +229,42 @@ impl Delivery {
             redirect,
             attempt: made + 1,
             content,
+            permits: counted.then(|| Permits::new(inner, self.line)),
         })
     }
 
     /// The destination answered, and each recipient of the job has an outcome. Recipients that are not named wait as
-    /// if the attempt had not been made.
-    pub async fn settle(mut self, job: &Job, outcomes: &[(u32, Outcome)], taken: Duration) {
+    /// if the attempt had not been made. Gives how it had slept, if that woke it.
+    pub async fn settle(
+        mut self,
+        job: &Job,
+        outcomes: &[(u32, Outcome)],
+        taken: Duration,
+    ) -> Option<Slumber> {
         self.settled = true;
-        self.lease.inner.settle(self.lease.id, self.line, job, outcomes, taken).await;
+        self.lease.inner.settle(self.lease.id, self.line, job, outcomes, taken).await
     }
 
     /// The destination could not be reached, or refuses everyone: its line sleeps, and the message waits in it.
-    /// `not_before`: when one of its hosts may be tried again, as far as that is known.
+    /// `not_before`: when the first of its hosts may be tried again, as far as that is known. Gives how it sleeps, unless
+    /// another delivery that failed beside this one has found the same.
     pub async fn unreachable(
         mut self,
         job: &Job,
         outcome: Outcome,
         not_before: Option<Timestamp>,
         taken: Duration,
-    ) {
+    ) -> Option<Slumber> {
         self.settled = true;
-        self.lease.inner.unreachable(self.lease.id, self.line, job, outcome, not_before, taken).await;
+        self.lease.inner.unreachable(self.lease.id, self.line, job, outcome, not_before, taken).await
+    }
+
+    /// The attempt was not made: it would have had to open a connection, and none may be opened before `until`
+    /// ([`Permits`]). The message waits as before.
+    pub fn put_off(mut self, until: Timestamp) {
+        self.settled = true;
+        let now = self.lease.inner.clock.now();
+        self.lease.inner.state().ledger.put_off(self.lease.id, self.line, until, now);
     }
 
     /// Nothing of the message is for this destination any more: cancelled, or routed elsewhere meanwhile.

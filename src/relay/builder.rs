@@ -120,7 +120,7 @@ impl Builder {
         let mut route = settings.route;
         route.own_addresses.extend(addresses.iter().copied());
         let router = Router::new(route, clock.clone(), network.clone(), names, memory(settings.memory));
-        let router = Arc::new(router);
+        let router = Arc::new(router.telling(tracking.clone()));
         let queue = recovery.start(Arc::clone(&spool));
         let notices = Arc::new(RwLock::new(settings.notices));
         let courier = Courier::new(
@@ -131,8 +131,13 @@ impl Builder {
             tracking.clone(),
             clock.clone(),
         );
-        let workers =
-            Workers { queue: queue.clone(), courier, clock: clock.clone(), notices: Arc::clone(&notices) };
+        let workers = Workers {
+            queue: queue.clone(),
+            courier,
+            router: Arc::clone(&router),
+            clock: clock.clone(),
+            notices: Arc::clone(&notices),
+        };
         let front = Arc::new(Front::new(
             settings.accept,
             settings.hostname,

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::Settings;
 use super::answers::Answers;
+use super::explanation::Explanation;
 use crate::accept::{Client, Front, Stop, SubmitError, TooManyWatched, Watched};
 use crate::clock::Clock;
 use crate::mail::{Content, Envelope, QueueId, SessionId};
@@ -152,6 +153,11 @@ impl Relay {
     /// The next hops' health.
     pub fn router(&self) -> &Router {
         &self.inner.router
+    }
+
+    /// The way of mail to a domain, which is in A-labels, from such a source: as a delivery would go at this moment.
+    pub async fn explain(&self, domain: &str, source: &crate::mail::Source<'_>) -> Explanation {
+        Explanation::of(&self.inner.answers.routes(), &self.inner.router, domain, source).await
     }
 
     /// Retries one destination, or all, now: sick hosts are forgotten, all that waits is due. Tells how many messages.

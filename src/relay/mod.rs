@@ -29,11 +29,13 @@
 
 mod answers;
 mod builder;
+mod explanation;
 mod handle;
 mod settings;
 mod workers;
 
 pub use crate::accept::SubmitError;
 pub use builder::{Builder, StartError};
+pub use explanation::{Explanation, Fate, Hop, HostLine, Question};
 pub use handle::{Relay, ReloadError, ShutdownError};
 pub use settings::{Keep, Settings, Track};

@@ -13,12 +13,15 @@ use crate::clock::Clock;
 use crate::deliver::{Courier, Report};
 use crate::mail::{Content, Origin};
 use crate::notice;
-use crate::queue::{Debt, Delivery, Dispatch, Incoming, Owed, OwedMessage, Work};
+use crate::queue::{Debt, Delivery, Dispatch, Incoming, Owed, OwedMessage, Slumber, Work};
+use crate::route::{Asleep, Router};
 
 /// Whoever does the work of one relay.
 pub(super) struct Workers {
     pub queue: Dispatch,
     pub courier: Courier,
+    /// Keeps the outages.
+    pub router: Arc<Router>,
     pub clock: Clock,
     pub notices: Arc<RwLock<notice::Settings>>,
 }
@@ -60,11 +63,21 @@ impl Workers {
         let began = self.clock.now();
         let report = self.courier.attempt(&job).await;
         let taken = self.clock.now().since(began);
+        let arrived = job.message.arrived_at;
+        let asleep = |Slumber { since, waiting }| Asleep { since, waiting, arrived };
         match report {
-            Report::Answered(outcomes) => delivery.settle(&job, &outcomes, taken).await,
-            Report::Unreachable { outcome, not_before } => {
-                delivery.unreachable(&job, outcome, not_before, taken).await
+            Report::Answered(outcomes) => {
+                if let Some(slumber) = delivery.settle(&job, &outcomes, taken).await {
+                    self.router.destination_woke(&job.destination, &asleep(slumber));
+                }
             }
+            Report::Unreachable { outcome, not_before } => {
+                let found = delivery.unreachable(&job, outcome.clone(), not_before, taken).await;
+                if let Some(slumber) = found {
+                    self.router.destination_slept(&job.destination, &asleep(slumber), &outcome);
+                }
+            }
+            Report::NotBefore(at) => delivery.put_off(at),
         }
     }
 

@@ -8,10 +8,12 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::mx_tls::MxTlsRules;
 use super::plan::{Protocol, Terms};
 use super::security::Security;
 use super::upstream_url::{Scheme, UpstreamHost, UpstreamHostError, UpstreamTls};
 use super::weigh::Lookup;
+use crate::net::ClientTls;
 
 /// For AUTH (RFC 4954).
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -63,6 +65,8 @@ impl Group {
             },
             security: self.security(host),
             terms: Arc::clone(&self.terms),
+            named_securely: true,
+            note: None,
         };
         self.hosts.iter().enumerate().map(lookup).collect()
     }
@@ -93,9 +97,30 @@ pub struct Settings {
     pub own_addresses: Vec<SocketAddr>,
     /// The port of MX hosts: 25 in the real world.
     pub mx_port: u16,
+    /// What the routes with `via = "mx"` say about TLS.
+    pub mx_tls: MxTlsRules,
+    /// Whether the TLSA records of MX hosts are asked for (RFC 7672).
+    pub dane: bool,
+    /// Whether the MTA-STS policies of domains are asked for (RFC 8461).
+    pub mta_sts: bool,
+    /// The port of policy servers: 443 in the real world.
+    pub sts_port: u16,
+    /// Whom to trust for policy servers: the system's authorities, where nothing is said.
+    pub sts_tls: Option<ClientTls>,
 }
 
 impl Settings {
+    /// The same, with every group's terms saying its name.
+    pub(super) fn with_names(mut self) -> Self {
+        for (name, group) in &mut self.groups {
+            if group.terms.group.as_ref() != Some(name) {
+                let terms = Terms { group: Some(name.clone()), ..Terms::clone(&group.terms) };
+                group.terms = Arc::new(terms);
+            }
+        }
+        self
+    }
+
     /// No groups; loopback and link-local networks refused; port 25.
     pub fn new(hostname: impl Into<String>) -> Self {
         let refuse = ["127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10"];
@@ -105,6 +130,11 @@ impl Settings {
             hostname: hostname.into(),
             own_addresses: Vec::new(),
             mx_port: 25,
+            mx_tls: MxTlsRules::default(),
+            dane: true,
+            mta_sts: true,
+            sts_port: 443,
+            sts_tls: None,
         }
     }
 }

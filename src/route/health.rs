@@ -1,128 +1,330 @@
-//! How each host is: well, sick until a time, or on trial when that time has come.
+//! How each host is: a breaker for every host at every address that matters, and what went there.
 //!
-//! Contract: `failed` and `succeeded` are the only inputs that change it, `forgive` the operator's. A failure is one
-//! that says something about the host: no connection, no TLS, no greeting, 421.
-//! Invariants: a sick host has a time at which it may be tried; the waits are 10 s, doubling to 5 min.
+//! Contract: hosts of upstream groups are known from their first use on; MX hosts, of which there is no end, only while
+//! they are down or have just been. What is done to a breaker is done through [`Health::of`] and its sisters.
+//! Invariants: a look-up allocates nothing: it is made for every message.
+//! Not here: the policy (`breaker`), who reports what (`pass`), outages (`outage`).
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
+use super::breaker::{Breaker, Open};
+use super::plan::NextHop;
 use crate::clock::Timestamp;
 
-const FIRST_WAIT: Duration = Duration::from_secs(10);
-const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
+/// MX hosts that are remembered as well, before those are forgotten whose past does not matter any more.
+const WELL_KEPT: usize = 1_000;
 
-/// A host at one address.
+/// A host at one address. Each group has its own: a wrong password, or a missing certificate, is not the host's fault
+/// for others.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct HostKey {
+    /// None for MX hosts.
+    #[serde(default)]
+    pub group: Option<String>,
     pub host: String,
     pub address: SocketAddr,
 }
 
-/// What is known of a sick host.
+impl HostKey {
+    pub fn of(hop: &NextHop) -> Self {
+        Self { group: hop.terms.group.clone(), host: hop.host.clone(), address: hop.address }
+    }
+}
+
+/// What is kept over a restart of a host that is down, or has just been.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Sickness {
-    pub since: Timestamp,
-    pub failures: u32,
-    pub retry_at: Timestamp,
+pub(super) struct Remembered {
+    pub breaker: Breaker,
+    /// What happened last, and how far we came.
     pub reason: String,
+    pub stage: String,
 }
 
-/// A host that has failed, for listings.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct HostHealth {
-    pub host: String,
-    pub address: SocketAddr,
-    pub sick_since: Timestamp,
-    pub failures: u32,
-    pub retry_at: Timestamp,
+/// One host.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    group: Option<String>,
+    host: String,
+    pub breaker: Breaker,
+    /// What happened last, and how far we came, in the last outage.
     pub reason: String,
+    pub stage: String,
+    /// Deliveries that are under way.
+    pub active: u32,
+    /// Transactions that came to their end, since the start.
+    pub transactions: u64,
+    /// Times that it could not be used, or broke off a transaction, since the start.
+    pub failures: u64,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    sick: HashMap<HostKey, Sickness>,
+    by_address: HashMap<SocketAddr, SmallVec<[Record; 1]>>,
+    of_mx: usize,
+}
+
+/// How a host is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostCondition {
+    /// It has had no mail since the start.
+    Unused,
+    Well,
+    /// It is left alone until its next trial; or that time has come, and the next message is it.
+    Down,
+    /// It was down, and one delivery finds out whether it is well.
+    OnTrial,
+}
+
+/// One host at one address, for listings. Names of fields are read by people's scripts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostState {
+    pub host: String,
+    /// Absent while it was not used: names are looked up when there is mail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<SocketAddr>,
+    pub condition: HostCondition,
+    /// Since when it is down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down_since: Option<Timestamp>,
+    /// When it may be tried next, if there is mail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_trial: Option<Timestamp>,
+    /// How far we came, and what happened, when it failed last in its last outage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
+    /// Deliveries under way.
+    pub delivering: u32,
+    /// Transactions that came to their end, since the start of the relay.
+    pub transactions: u64,
+    /// Times that it could not be used or broke off a transaction, since the start of the relay.
+    pub failures: u64,
+}
+
+/// An upstream group with its hosts, the preferred one first; or, without a name, the MX hosts that are down or were just
+/// now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpstreamState {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    pub hosts: Vec<HostState>,
+}
+
+impl Record {
+    fn new(group: Option<&str>, host: &str) -> Self {
+        Self {
+            group: group.map(str::to_owned),
+            host: host.to_owned(),
+            breaker: Breaker::default(),
+            reason: String::new(),
+            stage: String::new(),
+            active: 0,
+            transactions: 0,
+            failures: 0,
+        }
+    }
+
+    fn is(&self, group: Option<&str>, host: &str) -> bool {
+        self.host == host && self.group.as_deref() == group
+    }
+
+    pub fn remembered(&self) -> Remembered {
+        let Self { breaker, reason, stage, .. } = self;
+        Remembered { breaker: breaker.clone(), reason: reason.clone(), stage: stage.clone() }
+    }
+
+    fn state(&self, address: SocketAddr) -> HostState {
+        let open = self.breaker.open();
+        let condition = match open {
+            None if self.transactions == 0 && self.failures == 0 && self.active == 0 => HostCondition::Unused,
+            None => HostCondition::Well,
+            Some(Open { trial: Some(_), .. }) => HostCondition::OnTrial,
+            Some(Open { trial: None, .. }) => HostCondition::Down,
+        };
+        let said = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+        HostState {
+            host: self.host.clone(),
+            address: Some(address),
+            condition,
+            down_since: open.map(|open| open.since),
+            next_trial: open.map(|open| open.retry_at),
+            stage: said(&self.stage),
+            last: said(&self.reason),
+            delivering: self.active,
+            transactions: self.transactions,
+            failures: self.failures,
+        }
+    }
+}
+
+impl HostState {
+    /// A host of a group that has had no mail yet.
+    pub(super) fn unused(host: String) -> Self {
+        Self {
+            host,
+            address: None,
+            condition: HostCondition::Unused,
+            down_since: None,
+            next_trial: None,
+            stage: None,
+            last: None,
+            delivering: 0,
+            transactions: 0,
+            failures: 0,
+        }
+    }
 }
 
 impl Health {
-    pub fn new(sick: HashMap<HostKey, Sickness>) -> Self {
-        Self { sick }
-    }
-
-    /// The sickness that keeps this host from being tried now. A time farther off than any wait comes from a clock
-    /// that was set back, and counts for nothing.
-    pub fn sickness(&self, key: &HostKey, now: Timestamp) -> Option<&Sickness> {
-        self.sick
-            .get(key)
-            .filter(|sickness| sickness.retry_at > now && sickness.retry_at <= now + LONGEST_WAIT)
-    }
-
-    /// Deliveries that ran side by side and fail together count once. Gives what is now known, if it is news.
-    pub fn failed(&mut self, key: HostKey, reason: String, now: Timestamp) -> Option<Sickness> {
-        let sickness = self.sick.entry(key).or_insert(Sickness {
-            since: now,
-            failures: 0,
-            retry_at: now,
-            reason: String::new(),
-        });
-        if sickness.retry_at <= now || sickness.retry_at > now + LONGEST_WAIT {
-            sickness.failures += 1;
-            let doubled = FIRST_WAIT.saturating_mul(1 << (sickness.failures - 1).min(16));
-            sickness.retry_at = now + doubled.min(LONGEST_WAIT);
-            sickness.reason = reason;
-            return Some(sickness.clone());
+    /// With what is remembered of hosts, as far as it matters `now`.
+    pub fn new(remembered: impl IntoIterator<Item = (HostKey, Remembered)>, now: Timestamp) -> Self {
+        let mut health = Self::default();
+        for (key, known) in remembered.into_iter().filter(|(_, known)| known.breaker.is_remarkable(now)) {
+            let record = health.at(key.group.as_deref(), &key.host, key.address);
+            (record.breaker, record.reason, record.stage) = (known.breaker, known.reason, known.stage);
         }
-        None
+        health
     }
 
-    /// Tells whether it was sick.
-    pub fn succeeded(&mut self, key: &HostKey) -> bool {
-        self.sick.remove(key).is_some()
+    /// What is known of a host, if anything is.
+    pub fn get(&self, group: Option<&str>, host: &str, address: SocketAddr) -> Option<&Record> {
+        self.by_address.get(&address)?.iter().find(|record| record.is(group, host))
     }
 
-    /// Forgets the sickness of all hosts that match.
-    pub fn forgive(&mut self, of: impl Fn(&HostKey) -> bool) -> Vec<HostKey> {
-        self.sick.extract_if(|key, _| of(key)).map(|(key, _)| key).collect()
+    /// The same, to change it.
+    pub fn of(&mut self, hop: &NextHop) -> Option<&mut Record> {
+        let group = hop.terms.group.as_deref();
+        self.by_address.get_mut(&hop.address)?.iter_mut().find(|record| record.is(group, &hop.host))
     }
 
-    pub fn list(&self) -> Vec<HostHealth> {
-        let row = |(key, sickness): (&HostKey, &Sickness)| HostHealth {
-            host: key.host.clone(),
-            address: key.address,
-            sick_since: sickness.since,
-            failures: sickness.failures,
-            retry_at: sickness.retry_at,
-            reason: sickness.reason.clone(),
+    /// What is known of a host that is used: an MX host only where it has a past.
+    pub fn used(&mut self, hop: &NextHop) -> Option<&mut Record> {
+        if hop.terms.group.is_none() {
+            self.of(hop)
+        } else {
+            Some(self.known(hop, hop.terms.group.as_deref()))
+        }
+    }
+
+    /// What is known of a host that has failed, which is kept from now on.
+    pub fn failing(&mut self, hop: &NextHop, now: Timestamp) -> &mut Record {
+        if hop.terms.group.is_none() && self.of_mx >= WELL_KEPT {
+            self.forget_well(now);
+        }
+        self.known(hop, hop.terms.group.as_deref())
+    }
+
+    fn known(&mut self, hop: &NextHop, group: Option<&str>) -> &mut Record {
+        self.at(group, &hop.host, hop.address)
+    }
+
+    fn at(&mut self, group: Option<&str>, host: &str, address: SocketAddr) -> &mut Record {
+        let records = self.by_address.entry(address).or_default();
+        let place = records.iter().position(|record| record.is(group, host)).unwrap_or_else(|| {
+            records.push(Record::new(group, host));
+            self.of_mx += usize::from(group.is_none());
+            records.len() - 1
+        });
+        &mut records[place]
+    }
+
+    fn forget_well(&mut self, now: Timestamp) {
+        let matters = |record: &mut Record| {
+            record.group.is_some() || record.active > 0 || record.breaker.is_remarkable(now)
         };
-        let mut rows: Vec<HostHealth> = self.sick.iter().map(row).collect();
-        rows.sort_by(|a, b| (&a.host, a.address).cmp(&(&b.host, b.address)));
-        rows
+        self.by_address.retain(|_, records| {
+            records.retain(matters);
+            !records.is_empty()
+        });
+        self.of_mx = self.by_address.values().flatten().filter(|record| record.group.is_none()).count();
+    }
+
+    /// Lets the hosts that match be tried at once. Gives those that were down.
+    pub fn forgive(&mut self, now: Timestamp, of: impl Fn(&HostKey) -> bool) -> Vec<HostKey> {
+        let mut forgiven = Vec::new();
+        for (address, records) in &mut self.by_address {
+            for record in records.iter_mut().filter(|record| record.breaker.open().is_some()) {
+                let key =
+                    HostKey { group: record.group.clone(), host: record.host.clone(), address: *address };
+                if of(&key) && record.breaker.forgive(now) {
+                    forgiven.push(key);
+                }
+            }
+        }
+        forgiven
+    }
+
+    /// The addresses at which this host of a group was used, or failed.
+    pub fn of_host(&self, group: &str, host: &str, port: u16) -> Vec<HostState> {
+        let mine = |record: &&Record| record.is(Some(group), host);
+        let at_port = self.by_address.iter().filter(|(address, _)| address.port() == port);
+        let states = at_port
+            .flat_map(|(address, records)| records.iter().filter(mine).map(|record| record.state(*address)));
+        let mut states: Vec<HostState> = states.collect();
+        states.sort_by_key(|state| state.address);
+        states
+    }
+
+    /// MX hosts with a past that matters.
+    pub fn of_mx(&self, now: Timestamp) -> Vec<HostState> {
+        let remarkable = |record: &&Record| record.group.is_none() && record.breaker.is_remarkable(now);
+        let states = self.by_address.iter().flat_map(|(address, records)| {
+            records.iter().filter(remarkable).map(|record| record.state(*address))
+        });
+        let mut states: Vec<HostState> = states.collect();
+        states.sort_by(|a, b| (&a.host, a.address).cmp(&(&b.host, b.address)));
+        states
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::Terms;
     use super::*;
 
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    fn hop(group: Option<&str>, host: &str) -> NextHop {
+        let terms = Terms { group: group.map(str::to_owned), ..Terms::default() };
+        let address = "192.0.2.1:25".parse().unwrap();
+        NextHop { host: host.into(), terms: Arc::new(terms), ..NextHop::in_the_clear(address) }
+    }
+
     #[test]
-    fn a_sick_host_is_tried_ever_more_rarely_and_is_well_after_one_success() {
-        let key = HostKey { host: "mx.example".into(), address: "192.0.2.1:25".parse().unwrap() };
+    fn what_one_group_learns_of_a_host_is_not_held_against_it_by_another() {
         let mut health = Health::default();
-        let mut now = Timestamp::from_millis(1_000_000);
-        let mut waits = Vec::new();
-        for _ in 0..7 {
-            assert!(health.sickness(&key, now).is_none(), "on trial");
-            let retry_at = health.failed(key.clone(), "refused".into(), now).unwrap().retry_at;
-            // A second delivery that failed at the same time.
-            assert!(health.failed(key.clone(), "refused".into(), now).is_none());
-            assert!(health.sickness(&key, now).is_some());
-            waits.push(retry_at.since(now).as_secs());
-            now = retry_at;
+        let (main, other) = (hop(Some("main"), "mx.example"), hop(Some("other"), "mx.example"));
+        assert!(health.failing(&main, NOW).breaker.failed(None, 0.0, NOW));
+        assert!(health.used(&other).unwrap().breaker.open().is_none());
+        assert!(health.used(&main).unwrap().breaker.open().is_some());
+        assert_eq!(health.of_host("main", "mx.example", 25).len(), 1);
+        assert_eq!(health.of_host("main", "mx.example", 587), []);
+    }
+
+    #[test]
+    fn mx_hosts_that_are_well_are_not_remembered() {
+        let mut health = Health::default();
+        assert!(health.used(&hop(None, "mx.example")).is_none());
+        for number in 0..WELL_KEPT + 1 {
+            let hop = hop(None, &format!("{number}.example"));
+            let record = health.failing(&hop, NOW);
+            record.breaker.failed(None, 0.0, NOW);
+            if number > 0 {
+                record.breaker.succeeded(NOW);
+            }
         }
-        assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300]);
-        assert!(health.succeeded(&key) && !health.succeeded(&key) && health.list().is_empty());
+        let later = NOW + super::super::breaker::STEADY;
+        health.failing(&hop(None, "last.example"), later).breaker.failed(None, 0.0, later);
+        let hosts: Vec<String> = health.of_mx(later).into_iter().map(|state| state.host).collect();
+        assert_eq!(hosts, ["0.example", "last.example"], "one of them is down to this day");
+        assert_eq!(health.of_mx, 2);
     }
 }

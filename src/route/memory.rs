@@ -1,15 +1,22 @@
-//! The memory of sick hosts across restarts, so that a restart does not storm an upstream that is down.
+//! The memory of hosts and outages across restarts, so that a restart does not storm an upstream that is down.
 //!
 //! Contract: what is kept here may be lost; sled keeps it (docs/decisions.md and DESIGN say why no mail lies there). A
 //! memory that does not open, or panics, is an empty one, and said in the log; it never stops the start.
 //! Invariants: written only when the state of a host changes.
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Duration;
 
-use super::health::{HostKey, Sickness};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::health::{HostKey, Remembered};
+use super::outage::Outage;
+
+/// The kinds of things that are kept, each in a tree of its own.
+const HOSTS: &str = "hosts";
+const OUTAGES: &str = "outages";
 
 /// sled's cache; a few hosts need no more.
 const CACHE_BYTES: u64 = 1 << 20;
@@ -41,11 +48,36 @@ impl Memory {
         Self { db: opened }
     }
 
-    /// All that is remembered; what cannot be read is forgotten.
-    pub(super) fn recall(&self) -> HashMap<HostKey, Sickness> {
-        let Some(db) = &self.db else { return HashMap::new() };
+    /// Hosts that are, or were, down.
+    pub(super) fn hosts(&self) -> Vec<(HostKey, Remembered)> {
+        self.recall(HOSTS)
+    }
+
+    pub(super) fn keep_host(&self, key: &HostKey, host: &Remembered) {
+        self.remember(HOSTS, key, host);
+    }
+
+    pub(super) fn forget_host(&self, key: &HostKey) {
+        self.forget(HOSTS, key);
+    }
+
+    pub(super) fn outages(&self) -> Vec<Outage> {
+        self.recall(OUTAGES).into_iter().map(|(_, outage): (u64, Outage)| outage).collect()
+    }
+
+    pub(super) fn keep_outage(&self, outage: &Outage) {
+        self.remember(OUTAGES, &outage.id, outage);
+    }
+
+    pub(super) fn forget_outage(&self, id: u64) {
+        self.forget(OUTAGES, &id);
+    }
+
+    /// All of one kind; what cannot be read is passed over.
+    pub(super) fn recall<K: DeserializeOwned, V: DeserializeOwned>(&self, kind: &str) -> Vec<(K, V)> {
+        let Some(db) = &self.db else { return Vec::new() };
         let read = || {
-            let entries = db.iter().filter_map(Result::ok);
+            let entries = db.open_tree(kind)?.iter().filter_map(Result::ok);
             let parsed = entries.filter_map(|(key, value)| {
                 Some((serde_json::from_slice(&key).ok()?, serde_json::from_slice(&value).ok()?))
             });
@@ -54,18 +86,21 @@ impl Memory {
         guarded(read).unwrap_or_default()
     }
 
-    pub(super) fn remember(&self, key: &HostKey, sickness: &Sickness) {
-        self.change(|db| db.insert(encoded(key), encoded(sickness)).map(drop));
+    pub(super) fn remember(&self, kind: &str, key: &impl Serialize, value: &impl Serialize) {
+        self.change(kind, |tree| tree.insert(encoded(key), encoded(value)).map(drop));
     }
 
-    pub(super) fn forget(&self, key: &HostKey) {
-        self.change(|db| db.remove(encoded(key)).map(drop));
+    pub(super) fn forget(&self, kind: &str, key: &impl Serialize) {
+        self.change(kind, |tree| tree.remove(encoded(key)).map(drop));
     }
 
-    fn change(&self, change: impl FnOnce(&sled::Db) -> sled::Result<()>) {
-        if let Some(db) = &self.db
-            && guarded(|| change(db).and_then(|()| db.flush().map(drop))).is_none()
-        {
+    fn change(&self, kind: &str, change: impl FnOnce(&sled::Tree) -> sled::Result<()>) {
+        let Some(db) = &self.db else { return };
+        let work = || {
+            change(&db.open_tree(kind)?)?;
+            db.flush().map(drop)
+        };
+        if guarded(work).is_none() {
             tracing::warn!("the memory of hosts could not be written");
         }
     }
@@ -85,7 +120,7 @@ fn open_unlocked(config: &sled::Config) -> sled::Result<sled::Db> {
     config.open()
 }
 
-fn encoded(value: &impl serde::Serialize) -> Vec<u8> {
+fn encoded(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("plain values are always JSON")
 }
 
@@ -103,27 +138,34 @@ fn guarded<T>(work: impl FnOnce() -> sled::Result<T>) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::breaker::Breaker;
     use super::*;
     use crate::clock::Timestamp;
 
-    fn entry() -> (HostKey, Sickness) {
-        let key = HostKey { host: "mx.example".into(), address: "192.0.2.1:25".parse().unwrap() };
-        let at = Timestamp::from_millis(1000);
-        (key, Sickness { since: at, failures: 3, retry_at: at, reason: "refused".into() })
+    fn entry() -> (HostKey, Remembered) {
+        let key = HostKey {
+            group: Some("main".into()),
+            host: "mx.example".into(),
+            address: "192.0.2.1:25".parse().unwrap(),
+        };
+        let mut breaker = Breaker::default();
+        breaker.failed(None, 0.0, Timestamp::from_millis(1000));
+        (key, Remembered { breaker, reason: "refused".into(), stage: "connect".into() })
     }
 
     #[test]
     fn remembers_over_a_restart_and_forgets_what_is_well() {
         let folder = tempfile::tempdir().unwrap();
-        let (key, sickness) = entry();
+        let (key, host) = entry();
         let memory = Memory::open(folder.path());
-        memory.remember(&key, &sickness);
+        memory.keep_host(&key, &host);
         drop(memory);
         let memory = Memory::open(folder.path());
-        assert_eq!(memory.recall(), HashMap::from([(key.clone(), sickness)]));
-        memory.forget(&key);
+        assert_eq!(memory.hosts(), [(key.clone(), host)]);
+        assert_eq!(memory.outages(), []);
+        memory.forget_host(&key);
         drop(memory);
-        assert!(Memory::open(folder.path()).recall().is_empty());
+        assert!(Memory::open(folder.path()).hosts().is_empty());
     }
 
     #[test]
@@ -132,10 +174,10 @@ mod tests {
         std::fs::write(folder.path().join("conf"), b"garbage").unwrap();
         std::fs::write(folder.path().join("db"), vec![0x55; 100_000]).unwrap();
         let memory = Memory::open(folder.path());
-        let (key, sickness) = entry();
-        memory.remember(&key, &sickness);
+        let (key, host) = entry();
+        memory.keep_host(&key, &host);
         let file = folder.path().join("a-file");
         std::fs::write(&file, b"x").unwrap();
-        assert!(Memory::open(&file).recall().is_empty());
+        assert!(Memory::open(&file).hosts().is_empty());
     }
 }

@@ -1,33 +1,48 @@
 //! Where to: a destination becomes next hops in order, and every decision on the way can be read afterwards.
 //!
 //! Contract: [`Router::plan`] gives the hops to try, each with its address, its TLS policy and its credentials, and
-//! beside them every candidate with what was decided about it, and why. Or it says why there is none. What happened at
-//! a host comes back by [`Router::failed`] and [`Router::succeeded`].
-//! Invariants: MX routing never leads to the networks that are refused, nor back to ourselves; a host that is sick is
+//! beside them every candidate with what was decided about it, and why. Or it says why there is none. Whoever turns to a
+//! host asks for a [`Pass`] ([`Router::admit`]) and tells by it what happened there.
+//! Invariants: MX routing never leads to the networks that are refused, nor back to ourselves; a host that is down is
 //! left alone until its time has come, and then stands in its old place again, so that mail goes back to it.
 //! Not here: SMTP; the queue's timer of a destination, of which there is one; connections.
 //! RFC 5321 section 5, RFC 7505 (null MX), RFC 3463.
 
+mod abreast;
+mod breaker;
+mod domain_tls;
 mod group;
 mod health;
 mod memory;
 mod mx;
+mod mx_tls;
 mod names;
+mod outage;
+mod pass;
 mod plan;
+mod refuse;
 mod router;
 mod security;
+mod sts;
+mod survey;
 mod system_names;
+mod tls_policy;
 mod upstream_url;
 mod weigh;
 mod zone;
 
 pub use group::{Credentials, Group, Settings};
-pub use health::HostHealth;
+pub use health::{HostCondition, HostState, UpstreamState};
 pub use memory::Memory;
-pub use names::{NameError, Names};
+pub use mx_tls::{MxTlsRule, MxTlsRules};
+pub use names::{Answer, Found, NameError, Names, Vouched};
+pub use outage::{Asleep, Outage, OutageKind, WhichOutages};
+pub use pass::Pass;
 pub use plan::{Candidate, Decision, NextHop, Plan, Protocol, Terms, Unroutable};
 pub use router::Router;
 pub use security::Security;
+pub use survey::{Asked, Said, Survey};
 pub use system_names::{NamesError, SystemNames};
+pub use tls_policy::{MxTls, TlsWish};
 pub use upstream_url::{Scheme, UpstreamHost, UpstreamHostError, UpstreamTls};
-pub use zone::Zone;
+pub use zone::{Signed, Zone};

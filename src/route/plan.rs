@@ -100,8 +100,10 @@ pub struct Candidate {
 pub struct Plan {
     /// In the order in which to try; at least one.
     pub hops: Vec<NextHop>,
-    /// No host was left out that may be usable later (sick, or without an answer of DNS).
+    /// No host was left out that may be usable later (down, or without an answer of DNS).
     pub complete: bool,
+    /// When the first of those that were left out may be tried, where that is known of all of them.
+    pub retry_at: Option<Timestamp>,
     pub candidates: Vec<Candidate>,
 }
 

@@ -1,22 +1,29 @@
 //! From a destination to a plan.
 
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use super::group::Settings;
-use super::health::{Health, HostHealth, HostKey};
+use super::health::{Health, HostKey};
 use super::memory::Memory;
-use super::mx;
 use super::names::Names;
-use super::plan::{NextHop, Plan, Protocol, Terms, Unroutable};
-use super::security::Security;
-use super::weigh::{Lookup, Weighed};
+use super::outage::Chronicle;
+use super::plan::{Plan, Unroutable};
+use super::sts::Policies;
+use super::survey::Survey;
+use super::tls_policy::TlsWish;
+use super::weigh::Weighed;
 use crate::clock::Clock;
 use crate::mail::{Destination, EnhancedStatus, Outcome, Verdict};
-use crate::net::Network;
+use crate::net::{ClientTls, Network};
+use crate::tracking::Tracking;
 
 /// Unable to route.
 pub(super) const NO_ROUTE: EnhancedStatus = EnhancedStatus::new(4, 4, 4);
 pub(super) const NO_ANSWER: EnhancedStatus = EnhancedStatus::new(4, 4, 3);
+/// Cryptographic failure: what is demanded of TLS cannot be had.
+pub(super) const NO_SECURITY: EnhancedStatus = EnhancedStatus::new(4, 7, 5);
+/// REQUIRETLS support required (RFC 8689 section 8.3).
+pub(super) const REQUIRETLS_NEEDED: EnhancedStatus = EnhancedStatus::new(5, 7, 30);
 pub(super) const NOT_REACHED: EnhancedStatus = EnhancedStatus::new(4, 4, 1);
 
 /// Whoever knows the way.
@@ -26,7 +33,14 @@ pub struct Router {
     pub(super) network: Network,
     pub(super) names: Arc<dyn Names>,
     pub(super) health: Mutex<Health>,
-    memory: Memory,
+    pub(super) chronicle: Mutex<Chronicle>,
+    pub(super) memory: Memory,
+    /// Held while the state of a host goes into the memory, so that the last one is what stays.
+    pub(super) remembering: Mutex<()>,
+    pub(super) tracking: Option<Tracking>,
+    pub(super) policies: Policies,
+    /// The system's authorities, read when a policy server is first asked.
+    system_tls: OnceLock<ClientTls>,
 }
 
 impl Router {
@@ -37,118 +51,114 @@ impl Router {
         names: Arc<dyn Names>,
         memory: Memory,
     ) -> Self {
-        let health = Mutex::new(Health::new(memory.recall()));
-        Self { settings: RwLock::new(Arc::new(settings)), clock, network, names, health, memory }
+        Self {
+            settings: RwLock::new(Arc::new(settings.with_names())),
+            health: Mutex::new(Health::new(memory.hosts(), clock.now())),
+            chronicle: Mutex::new(Chronicle::new(memory.outages())),
+            policies: Policies::recall(&memory),
+            memory,
+            remembering: Mutex::new(()),
+            tracking: None,
+            clock,
+            network,
+            names,
+            system_tls: OnceLock::new(),
+        }
+    }
+
+    /// Tells the tracking log from now on how hosts fare.
+    pub fn telling(mut self, tracking: Tracking) -> Self {
+        self.tracking = Some(tracking);
+        self
+    }
+
+    pub(super) fn system_tls(&self) -> &ClientTls {
+        self.system_tls.get_or_init(ClientTls::system)
     }
 
     /// Other groups and networks from now on. Our own addresses stay.
-    pub fn reload(&self, mut settings: Settings) {
+    pub fn reload(&self, settings: Settings) {
+        let mut settings = settings.with_names();
         let mut current = self.settings.write().expect("no holder panics");
         settings.own_addresses.clone_from(&current.own_addresses);
         *current = Arc::new(settings);
     }
 
-    fn settings(&self) -> Arc<Settings> {
+    pub(super) fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.read().expect("no holder panics"))
     }
 
     /// The hops to a destination, healthy ones only, in order. What the relay does itself leads to no host.
     pub async fn plan(&self, destination: &Destination) -> Result<Plan, Unroutable> {
+        self.plan_for(destination, TlsWish::None).await
+    }
+
+    /// The same for a message that says something about TLS itself.
+    pub async fn plan_for(&self, destination: &Destination, wish: TlsWish) -> Result<Plan, Unroutable> {
+        let survey = self.survey(destination, wish).await;
+        if survey.plan.is_ok() && !survey.passed_over.is_empty() {
+            let mut chronicle = self.chronicle.lock().expect("no holder panics");
+            survey.passed_over.iter().for_each(|key| chronicle.diverted(key));
+        }
+        survey.plan
+    }
+
+    /// The same, with all that it rests on.
+    pub async fn survey(&self, destination: &Destination, wish: TlsWish) -> Survey {
         let settings = self.settings();
         let mut weighed = Weighed::default();
         match destination {
             Destination::Upstream(name) => {
-                let Some(group) = settings.groups.get(name) else { return Err(no_such_group(name)) };
-                for lookup in group.lookups() {
-                    self.weigh(lookup, None, &mut weighed).await;
+                let Some(group) = settings.groups.get(name) else {
+                    return weighed.into_end(no_such_group(name));
+                };
+                for mut lookup in group.lookups() {
+                    if wish == TlsWish::Require {
+                        lookup.security = lookup.security.with_require_tls();
+                    }
+                    self.weigh(lookup, &mut weighed).await;
                 }
             }
             Destination::Mx(domain) => {
-                let found = mx::exchangers(domain, &*self.names, &self.clock, &settings.hostname).await;
-                let (exchangers, skipped) = found.map_err(|outcome| Unroutable {
-                    outcome: outcome.into(),
-                    retry_at: None,
-                    candidates: Vec::new(),
-                })?;
-                let terms: Arc<Terms> = Arc::default();
-                for (preference, host) in exchangers {
-                    let lookup = Lookup {
-                        host,
-                        port: settings.mx_port,
-                        preference,
-                        protocol: Protocol::Smtp,
-                        security: Security::Opportunistic,
-                        terms: Arc::clone(&terms),
-                    };
-                    self.weigh(lookup, Some(&settings), &mut weighed).await;
+                if let Err(outcome) = self.weigh_mx(domain, wish, &settings, &mut weighed).await {
+                    return weighed.into_end(outcome);
                 }
-                weighed.candidates.extend(skipped);
             }
             Destination::Hold | Destination::Discard | Destination::Error(_) => {}
         }
-        weighed.into_plan(destination)
-    }
-
-    /// The host could not be used: no connection, no TLS, no greeting, or 421.
-    pub fn failed(&self, hop: &NextHop, outcome: &Outcome) {
-        let reason = outcome.reply.as_ref().map_or_else(|| outcome.reason.clone(), ToString::to_string);
-        let news = self.health.lock().expect("no holder panics").failed(key(hop), reason, self.clock.now());
-        if let Some(sickness) = news {
-            self.memory.remember(&key(hop), &sickness);
-        }
-    }
-
-    /// The host took part in a transaction.
-    pub fn succeeded(&self, hop: &NextHop) {
-        let key = key(hop);
-        let was_sick = self.health.lock().expect("no holder panics").succeeded(&key);
-        if was_sick {
-            self.memory.forget(&key);
-        }
-    }
-
-    /// Hosts that are sick, or were and have not been tried since.
-    pub fn health(&self) -> Vec<HostHealth> {
-        self.health.lock().expect("no holder panics").list()
+        weighed.into_survey(destination)
     }
 
     /// The operator's "now": the hosts of this destination may be tried at once. For `mx` that is every MX host.
     pub fn wake(&self, destination: &Destination) {
         let settings = self.settings();
-        let group = match destination {
-            Destination::Upstream(name) => settings.groups.get(name),
-            Destination::Mx(_) | Destination::Hold | Destination::Discard | Destination::Error(_) => None,
+        let of_destination = |key: &HostKey| match destination {
+            Destination::Upstream(name) => key.group.as_ref() == Some(name),
+            Destination::Mx(_) => key.group.is_none() && key.address.port() == settings.mx_port,
+            Destination::Hold | Destination::Discard | Destination::Error(_) => false,
         };
-        let of_group = |key: &HostKey| match group {
-            Some(group) => group.hosts.iter().any(|h| h.host == key.host && h.port == key.address.port()),
-            None => matches!(destination, Destination::Mx(_)) && key.address.port() == settings.mx_port,
-        };
-        let forgiven = self.health.lock().expect("no holder panics").forgive(of_group);
+        let now = self.clock.now();
+        let forgiven = self.health.lock().expect("no holder panics").forgive(now, of_destination);
         for key in forgiven {
-            self.memory.forget(&key);
+            self.keep_host(&key);
         }
     }
 }
 
-fn key(hop: &NextHop) -> HostKey {
-    HostKey { host: hop.host.clone(), address: hop.address }
-}
-
-fn no_such_group(name: &str) -> Unroutable {
+fn no_such_group(name: &str) -> Outcome {
     let reason = if name.starts_with('(') {
         "no [[route]] is for this domain any more; add one, and reload".to_owned()
     } else {
         format!("there is no [upstream.{name}] any more; add it, or route elsewhere, and reload")
     };
-    let outcome = Outcome::local(Verdict::Deferred, NO_ROUTE, reason);
-    Unroutable { outcome: outcome.into(), retry_at: None, candidates: Vec::new() }
+    Outcome::local(Verdict::Deferred, NO_ROUTE, reason)
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use super::super::{Decision, NameError, Zone};
+    use super::super::{Decision, HostCondition, NameError, NextHop, Zone};
     use super::*;
     use crate::clock::Timestamp;
     use std::net::IpAddr;
@@ -174,6 +184,10 @@ mod tests {
         Outcome::local(Verdict::Deferred, NOT_REACHED, "connecting: connection refused")
     }
 
+    fn fail(router: &Router, hop: &NextHop) {
+        router.admit(hop).expect("it is well").failed("connect", &refused_connection());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn mail_goes_to_the_second_host_while_the_first_is_sick_and_then_back() {
         let zone = Arc::new(Zone::new());
@@ -181,22 +195,35 @@ mod tests {
         let main = Destination::Upstream("main".into());
         let plan = router.plan(&main).await.unwrap();
         assert_eq!(addresses(&plan), ["192.0.2.1:25", "192.0.2.2:587"]);
-        router.failed(&plan.hops[0], &refused_connection());
+        fail(&router, &plan.hops[0]);
         let second = router.plan(&main).await.unwrap();
         assert_eq!(addresses(&second), ["192.0.2.2:587"]);
         let skipped = &second.candidates[0];
         assert!(
-            matches!(&skipped.decision, Decision::Skipped(why) if why.contains("sick since")),
+            matches!(&skipped.decision, Decision::Skipped(why) if why.contains("down since")),
             "{skipped:?}"
         );
-        router.failed(&plan.hops[1], &refused_connection());
+        fail(&router, &plan.hops[1]);
         let none = router.plan(&main).await.unwrap_err();
-        assert_eq!(none.retry_at, Some(T0 + Duration::from_secs(10)));
+        let retry_at = none.retry_at.expect("a time");
+        assert!(retry_at > T0 + Duration::from_secs(8) && retry_at <= T0 + Duration::from_secs(10));
         assert_eq!(none.outcome.verdict, Verdict::Deferred);
-        clock.wait(Duration::from_secs(10)).await;
-        assert_eq!(router.plan(&main).await.unwrap().hops.len(), 2, "both are on trial");
-        router.succeeded(&plan.hops[0]);
-        assert_eq!(router.health().len(), 1);
+        clock.wait_until(T0 + Duration::from_secs(10)).await;
+        assert_eq!(router.plan(&main).await.unwrap().hops.len(), 2, "both may be tried");
+        let trial = router.admit(&plan.hops[0]).expect("its time has come");
+        assert!(trial.is_trial() && router.admit(&plan.hops[0]).is_err(), "one at a time");
+        let others = router.plan(&main).await.unwrap();
+        assert_eq!(addresses(&others), ["192.0.2.2:587"]);
+        let skipped = &others.candidates[0];
+        assert!(
+            matches!(&skipped.decision, Decision::Skipped(why) if why.contains("on trial")),
+            "{skipped:?}"
+        );
+        trial.succeeded();
+        drop(trial);
+        assert!(!router.admit(&plan.hops[0]).expect("it is well").is_trial());
+        let conditions: Vec<_> = router.upstreams()[0].hosts.iter().map(|host| host.condition).collect();
+        assert_eq!(conditions, [HostCondition::Well, HostCondition::Down]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -206,7 +233,7 @@ mod tests {
         let (main, other) = (Destination::Upstream("main".into()), Destination::Upstream("other".into()));
         for destination in [&main, &other] {
             let plan = router.plan(destination).await.unwrap();
-            router.failed(&plan.hops[0], &refused_connection());
+            fail(&router, &plan.hops[0]);
         }
         router.wake(&main);
         assert!(router.plan(&main).await.is_ok());
@@ -216,9 +243,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn mx_routing_keeps_away_from_refused_networks_and_from_ourselves() {
         let zone = Arc::new(Zone::new());
-        zone.set_mx("example.com", [(10, "a.example"), (20, "b.example"), (30, "gone.example")]);
+        zone.set_mx("example.com", [(10, "a.example"), (20, "b.example"), (30, "own.example")]);
+        zone.add_mx("example.com", 40, "gone.example");
         let ips = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpAddr>>();
-        zone.set_addresses("a.example", ips(&["127.0.0.1", "::ffff:169.254.1.1", "203.0.113.9"]));
+        zone.set_addresses("a.example", ips(&["127.0.0.1", "::ffff:169.254.1.1"]));
+        zone.set_addresses("own.example", ips(&["203.0.113.9"]));
         zone.set_addresses("b.example", ips(&["203.0.113.10"]));
         let (router, _) = router(&zone, &[]);
         let mx = Destination::Mx("example.com".into());

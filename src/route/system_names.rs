@@ -1,24 +1,52 @@
 //! DNS by hickory-resolver.
 //!
-//! Names are asked as fully qualified, so that no search domain of this machine applies to other people's domains.
+//! Contract: the servers are asked one after the other, beginning with the one that answered last, until one has an answer: records, or that
+//! there are none. A server that says anything else (SERVFAIL, REFUSED, a referral) is as good as one that says nothing: the next is asked.
+//! Answers are kept for as long as they are good, failures are not.
+//! Invariants: names are asked as fully qualified, so that no search domain of this machine applies to other people's
+//! domains. "There are no such records" is said only on a server's word.
+//! Not here: what an answer means for mail (`mx`).
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
-use hickory_resolver::net::NetError;
+use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::proto::rr::{RData, Record};
+use hickory_resolver::net::{DnsError, NetError, NoRecords};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use hickory_resolver::system_conf::read_system_conf;
 
-use super::names::{Answer, NameError, Names};
+use super::names::{Answer, Found, NameError, Names};
 
 /// A server that gives no answer within this time is asked once more, then the next one.
 const TIMEOUT: Duration = Duration::from_secs(5);
-const ATTEMPTS: usize = 2;
+const ATTEMPTS: usize = 1;
+
+/// "There is no such name" is believed for so long at least, since some servers don't say how long it is good (and are
+/// asked for the IPv6 address of the same host with every message), and for so long at most: who has just set up a
+/// domain should not see its mail bounced for a day.
+const NEGATIVE_TTL_MIN: Duration = Duration::from_secs(5);
+const NEGATIVE_TTL_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// Answers that each server's resolver keeps.
+const CACHED_MAX: u64 = 8192;
+
+/// Aliases that are followed to tell a circle from an end.
+const ALIASES_MAX: usize = 16;
 
 /// The system's DNS, or that of the servers named.
 pub struct SystemNames {
+    servers: Vec<Server>,
+    /// The one that answered last.
+    first: AtomicUsize,
+}
+
+/// One name server, and what it has said.
+struct Server {
+    address: String,
     resolver: TokioResolver,
 }
 
@@ -32,24 +60,163 @@ pub enum NamesError {
 }
 
 impl SystemNames {
-    /// Asks `servers`, over UDP and then TCP; without any, those of the system.
+    /// Asks `servers`, over UDP, and over TCP where an answer is too long for it; without any, those of the system.
     pub fn new(servers: &[SocketAddr]) -> Result<Self, NamesError> {
         Self::with_timeout(servers, TIMEOUT)
     }
 
     fn with_timeout(servers: &[SocketAddr], timeout: Duration) -> Result<Self, NamesError> {
-        let mut builder = if servers.is_empty() {
-            TokioResolver::builder_tokio().map_err(NamesError::System)?
+        let (configured, mut options) = if servers.is_empty() {
+            let (config, options) = read_system_conf().map_err(NamesError::System)?;
+            (config.name_servers, options)
         } else {
-            let servers = servers.iter().map(|address| name_server(*address)).collect();
-            let config = ResolverConfig::from_parts(None, Vec::new(), servers);
-            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+            (servers.iter().map(|address| name_server(*address)).collect(), ResolverOpts::default())
         };
-        let options = builder.options_mut();
         options.timeout = timeout;
         options.attempts = ATTEMPTS;
-        Ok(Self { resolver: builder.build().map_err(NamesError::Resolver)? })
+        options.cache_size = CACHED_MAX;
+        options.negative_min_ttl = Some(NEGATIVE_TTL_MIN);
+        options.negative_max_ttl = Some(NEGATIVE_TTL_MAX);
+        let server = |config| Server::new(config, options.clone()).map_err(NamesError::Resolver);
+        let servers = configured.into_iter().map(server).collect::<Result<_, _>>()?;
+        Ok(Self { servers, first: AtomicUsize::new(0) })
     }
+
+    /// The records of one type of `name`, with the aliases (CNAME) that lead to them.
+    async fn ask(&self, name: &str, records: RecordType) -> Result<Found<Record>, NameError> {
+        let Some(name) = qualified(name) else { return Err(NameError::NoSuchDomain) };
+        let first = self.first.load(Ordering::Relaxed);
+        let mut troubles = Vec::new();
+        for turn in 0..self.servers.len() {
+            let index = (first + turn) % self.servers.len();
+            let server = &self.servers[index];
+            match server.ask(&name, records).await {
+                Err(Trouble::Server(trouble)) => troubles.push(format!("{} {trouble}", server.address)),
+                said => {
+                    if turn > 0 {
+                        self.first.store(index, Ordering::Relaxed);
+                    }
+                    return said.map_err(|trouble| match trouble {
+                        Trouble::Name(error) => error,
+                        Trouble::Server(trouble) => NameError::Unavailable(trouble),
+                    });
+                }
+            }
+        }
+        if troubles.is_empty() {
+            troubles.push("no name server is configured on this system (/etc/resolv.conf)".into());
+        }
+        Err(NameError::Unavailable(troubles.join("; ")))
+    }
+}
+
+/// Why a server gave no records.
+enum Trouble {
+    /// It is the name's fault: another server would say the same.
+    Name(NameError),
+    /// What the server did in place of an answer.
+    Server(String),
+}
+
+impl Server {
+    fn new(config: NameServerConfig, options: ResolverOpts) -> Result<Self, NetError> {
+        let port = config.connections.first().map_or(53, |connection| connection.port);
+        let address = match port {
+            53 => config.ip.to_string(),
+            port => SocketAddr::new(config.ip, port).to_string(),
+        };
+        let config = ResolverConfig::from_parts(None, Vec::new(), vec![config]);
+        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        *builder.options_mut() = options;
+        Ok(Self { address, resolver: builder.build()? })
+    }
+
+    async fn ask(&self, name: &Name, records: RecordType) -> Result<Found<Record>, Trouble> {
+        let error = match self.resolver.lookup(name.clone(), records).await {
+            Ok(lookup) => return Ok(found(name, lookup.answers(), records)),
+            Err(error) => error,
+        };
+        match error {
+            NetError::Dns(DnsError::NoRecordsFound(none)) => {
+                if error_is_referral(&none) {
+                    let told = "sends us on to other servers, in place of an answer: it is no resolver, or not for this domain";
+                    return Err(Trouble::Server(told.into()));
+                }
+                if none.response_code == ResponseCode::NXDomain {
+                    return Err(Trouble::Name(NameError::NoSuchDomain));
+                }
+                // The resolver gives up on long chains of aliases as if there were nothing at their end.
+                if none.soa.is_none() && self.is_endless(name).await {
+                    let told = "tells of aliases (CNAME) that go in circles, or lead nowhere in sight";
+                    return Err(Trouble::Name(NameError::Unavailable(format!("{} {told}", self.address))));
+                }
+                Err(Trouble::Name(NameError::NoRecords))
+            }
+            error => Err(Trouble::Server(told(&error))),
+        }
+    }
+
+    /// Whether the aliases of a name come to no end.
+    async fn is_endless(&self, name: &Name) -> bool {
+        let mut name = name.clone();
+        for _ in 0..ALIASES_MAX {
+            let Ok(lookup) = self.resolver.lookup(name.clone(), RecordType::CNAME).await else {
+                return false;
+            };
+            let target = lookup.answers().iter().find_map(|record| match &record.data {
+                RData::CNAME(target) if record.name == name => Some(target.0.clone()),
+                _ => None,
+            });
+            match target {
+                Some(target) => name = target,
+                None => return false,
+            }
+        }
+        true
+    }
+}
+
+/// "Ask them" is no answer (a lame delegation, or a server that does not resolve for us).
+fn error_is_referral(none: &NoRecords) -> bool {
+    none.response_code == ResponseCode::NoError && none.soa.is_none() && none.ns.is_some()
+}
+
+/// What a server did in place of an answer, to stand behind its address.
+fn told(error: &NetError) -> String {
+    match error {
+        NetError::Timeout => "timed out".into(),
+        NetError::NoConnections => "cannot be reached".into(),
+        NetError::Io(error) => format!("cannot be reached ({error})"),
+        NetError::Truncated => "answers at a length that it does not send over TCP".into(),
+        NetError::Dns(DnsError::ResponseCode(ResponseCode::ServFail)) => "answers SERVFAIL".into(),
+        NetError::Dns(DnsError::ResponseCode(ResponseCode::Refused)) => "answers REFUSED".into(),
+        NetError::Dns(DnsError::ResponseCode(code)) => format!("answers {code}"),
+        error => format!("gives no usable answer ({error})"),
+    }
+}
+
+/// The records that belong to the end of the chain of aliases from `name`.
+fn found(name: &Name, answers: &[Record], kind: RecordType) -> Found<Record> {
+    let mut aliases: Vec<Name> = Vec::new();
+    let mut ttl = u32::MAX;
+    loop {
+        let owner = aliases.last().unwrap_or(name);
+        let alias = answers.iter().find_map(|record| match &record.data {
+            RData::CNAME(target) if record.name == *owner => Some((target.0.clone(), record.ttl)),
+            _ => None,
+        });
+        match alias {
+            Some((target, good_for)) if aliases.len() < ALIASES_MAX => {
+                ttl = ttl.min(good_for);
+                aliases.push(target);
+            }
+            _ => break,
+        }
+    }
+    let records: Vec<Record> =
+        answers.iter().filter(|record| record.record_type() == kind).cloned().collect();
+    let ttl = records.iter().map(|record| record.ttl).fold(ttl, u32::min);
+    Found { records, ttl, aliases: aliases.iter().map(|name| host(&name.to_ascii())).collect() }
 }
 
 fn name_server(address: SocketAddr) -> NameServerConfig {
@@ -60,52 +227,55 @@ fn name_server(address: SocketAddr) -> NameServerConfig {
     NameServerConfig::new(address.ip(), true, connections)
 }
 
-fn qualified(name: &str) -> String {
-    if name.ends_with('.') { name.to_owned() } else { format!("{name}.") }
-}
-
-fn name_error(error: &NetError) -> NameError {
-    if error.is_nx_domain() {
-        NameError::NoSuchDomain
-    } else if error.is_no_records_found() {
-        NameError::NoRecords
-    } else {
-        NameError::Unavailable(error.to_string())
-    }
+/// A name of DNS, from the root; `None` for what can't be one.
+fn qualified(name: &str) -> Option<Name> {
+    let parsed = if name.is_ascii() { Name::from_ascii(name) } else { Name::from_utf8(name) };
+    let mut name = parsed.ok()?;
+    name.set_fqdn(true);
+    Some(name)
 }
 
 impl Names for SystemNames {
-    fn mx<'a>(&'a self, domain: &'a str) -> Answer<'a, Vec<(u16, String)>> {
+    fn mx<'a>(&'a self, domain: &'a str) -> Answer<'a, Found<(u16, String)>> {
         Box::pin(async move {
-            let found =
-                self.resolver.mx_lookup(qualified(domain)).await.map_err(|error| name_error(&error))?;
-            let records = found.answers().iter().filter_map(|record| match &record.data {
+            let found = self.ask(domain, RecordType::MX).await?;
+            Ok(found.map(|record| match &record.data {
                 RData::MX(mx) => Some((mx.preference, host(&mx.exchange.to_ascii()))),
                 _ => None,
-            });
-            Ok(records.collect())
+            }))
         })
     }
 
-    fn addresses<'a>(&'a self, host: &'a str) -> Answer<'a, Vec<IpAddr>> {
+    fn addresses<'a>(&'a self, host: &'a str) -> Answer<'a, Found<IpAddr>> {
         Box::pin(async move {
             // Asked apart: of both together, a failure of one and nothing of the other would look like no address.
-            let name = qualified(host);
-            let (v4, v6) = tokio::join!(self.resolver.ipv4_lookup(&*name), self.resolver.ipv6_lookup(&*name));
-            let mut addresses = Vec::new();
+            let (v4, v6) = tokio::join!(self.ask(host, RecordType::A), self.ask(host, RecordType::AAAA));
+            let mut all: Option<Found<IpAddr>> = None;
             let mut worst = None;
             for found in [v4, v6] {
-                match found {
-                    Ok(found) => addresses.extend(found.answers().iter().filter_map(address)),
-                    Err(error) => worst = worse(worst, name_error(&error)),
+                match found.map(|found| found.map(address)) {
+                    Ok(found) => match &mut all {
+                        Some(all) => {
+                            all.records.extend(found.records);
+                            all.ttl = all.ttl.min(found.ttl);
+                        }
+                        None => all = Some(found),
+                    },
+                    Err(error) => worst = worse(worst, error),
                 }
             }
-            match worst {
-                Some(error) if addresses.is_empty() => Err(error),
-                _ if addresses.is_empty() => Err(NameError::NoRecords),
-                _ => Ok(addresses),
-            }
+            all.ok_or_else(|| worst.unwrap_or(NameError::NoRecords))
         })
+    }
+}
+
+impl Found<Record> {
+    fn map<T>(self, part: impl Fn(&Record) -> Option<T>) -> Found<T> {
+        Found {
+            records: self.records.iter().filter_map(part).collect(),
+            ttl: self.ttl,
+            aliases: self.aliases,
+        }
     }
 }
 
@@ -135,74 +305,4 @@ fn host(name: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use hickory_resolver::proto::op::{Message, ResponseCode};
-    use hickory_resolver::proto::rr::rdata::{A, MX};
-    use hickory_resolver::proto::rr::{Name, RecordType};
-    use tokio::net::UdpSocket;
-
-    use super::*;
-
-    /// Answers by the first label of the name asked: what a zone of the real world may say.
-    async fn server() -> SocketAddr {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let address = socket.local_addr().unwrap();
-        tokio::spawn(async move {
-            let mut octets = [0; 512];
-            while let Ok((length, client)) = socket.recv_from(&mut octets).await {
-                let asked = Message::from_vec(&octets[..length]).unwrap();
-                if let Some(answer) = answer(&asked) {
-                    socket.send_to(&answer.to_vec().unwrap(), client).await.unwrap();
-                }
-            }
-        });
-        address
-    }
-
-    fn answer(asked: &Message) -> Option<Message> {
-        let query = asked.queries.first()?.clone();
-        let name = query.name().clone();
-        let mut answer = Message::response(asked.metadata.id, asked.metadata.op_code);
-        answer.metadata.recursion_desired = true;
-        answer.metadata.recursion_available = true;
-        answer.add_query(query.clone());
-        match (name.to_ascii().split('.').next()?, query.query_type()) {
-            ("silent", _) => return None,
-            ("broken", _) => answer.metadata.response_code = ResponseCode::ServFail,
-            ("absent", _) => answer.metadata.response_code = ResponseCode::NXDomain,
-            ("two", RecordType::MX) => {
-                for (preference, host) in [(20, "mx-b.example."), (10, "MX-A.example.")] {
-                    let mx = MX::new(preference, Name::from_ascii(host).unwrap());
-                    answer.add_answer(Record::from_rdata(name.clone(), 60, RData::MX(mx)));
-                }
-            }
-            ("null", RecordType::MX) => {
-                let mx = MX::new(0, Name::root());
-                answer.add_answer(Record::from_rdata(name.clone(), 60, RData::MX(mx)));
-            }
-            ("mx-a", RecordType::A) => {
-                answer.add_answer(Record::from_rdata(name.clone(), 60, RData::A(A::new(192, 0, 2, 1))));
-            }
-            // One half fails, the other has nothing.
-            ("half", RecordType::A) => answer.metadata.response_code = ResponseCode::ServFail,
-            _ => {}
-        }
-        Some(answer)
-    }
-
-    #[tokio::test]
-    async fn tells_apart_what_does_not_exist_from_what_gives_no_answer() {
-        let names = SystemNames::with_timeout(&[server().await], Duration::from_millis(200)).unwrap();
-        let mut two = names.mx("two.example").await.unwrap();
-        two.sort();
-        assert_eq!(two, [(10, "mx-a.example".to_owned()), (20, "mx-b.example".to_owned())]);
-        assert_eq!(names.mx("null.example").await.unwrap(), [(0, ".".to_owned())]);
-        assert_eq!(names.addresses("mx-a.example").await.unwrap(), ["192.0.2.1".parse::<IpAddr>().unwrap()]);
-        assert_eq!(names.mx("absent.example").await, Err(NameError::NoSuchDomain));
-        assert_eq!(names.addresses("absent.example").await, Err(NameError::NoSuchDomain));
-        assert_eq!(names.mx("empty.example").await, Err(NameError::NoRecords));
-        assert!(matches!(names.mx("broken.example").await, Err(NameError::Unavailable(_))));
-        assert!(matches!(names.addresses("half.example").await, Err(NameError::Unavailable(_))));
-        assert!(matches!(names.mx("silent.example").await, Err(NameError::Unavailable(_))));
-    }
-}
+mod tests;

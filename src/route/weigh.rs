@@ -1,23 +1,32 @@
 //! Hosts become hops: each is looked up, and each of its addresses is taken or passed over, with the reason.
 //!
 //! Contract: [`Lookup`]s go in, in the order of preference; [`Weighed`] gathers the hops and beside them every candidate.
-//! Not here: which hosts a destination has (`group`, `mx`), how sick one is (`health`).
+//!
+//! The addresses of a host stand in the order in which DNS gave them, but IPv6 and IPv4 in turn, so that a family which does not get
+//! through costs one try and not all. MX routing begins with either family by chance. Addresses to which this machine
+//! has no route at all (mostly: it has no IPv6) are passed over where the host has others.
+//! Not here: which hosts a destination has (`group`, `mx`), how sick one is (`health`), where we may not go (`refuse`).
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
+use super::breaker::Shut;
 use super::group::Settings;
 use super::health::HostKey;
 use super::names::NameError;
 use super::plan::{Candidate, Decision, NextHop, Plan, Protocol, Terms, Unroutable};
+use super::refuse::{Refusal, refused};
 use super::router::{NO_ANSWER, NO_ROUTE, NOT_REACHED, Router};
 use super::security::Security;
+use super::survey::{Asked, Said, Survey};
 use crate::clock::Timestamp;
-use crate::mail::{Destination, Host, Outcome, Verdict};
-use crate::net::Network;
+use crate::mail::{Destination, EnhancedStatus, Host, Outcome, Verdict};
 
-/// Addresses that one attempt tries at most.
+/// Addresses that one attempt tries at most, and those of one host among them.
 const HOPS_MAX: usize = 10;
+const HOPS_OF_HOST_MAX: usize = 5;
 
 /// A host on its way to become hops.
 pub(super) struct Lookup {
@@ -27,6 +36,10 @@ pub(super) struct Lookup {
     pub protocol: Protocol,
     pub security: Security,
     pub terms: Arc<Terms>,
+    /// As [`NextHop::named_securely`].
+    pub named_securely: bool,
+    /// What was found out about its TLS.
+    pub note: Option<String>,
 }
 
 /// What the candidates came to.
@@ -35,40 +48,71 @@ pub(super) struct Weighed {
     pub hops: Vec<NextHop>,
     pub candidates: Vec<Candidate>,
     pub retry_at: Option<Timestamp>,
-    /// A host is sick, or DNS gave no answer about it.
+    /// A host is down, or DNS gave no answer about it.
     pub left_out: bool,
-    /// The last sickness or failed lookup.
+    /// DNS gave no answer about a host: nobody knows when it may be tried.
+    pub unknown: bool,
+    /// Hosts that are down and would come before the first hop.
+    pub passed_over: SmallVec<[HostKey; 2]>,
+    /// The last failure of one that is down, or failed lookup.
     pub trouble: Option<Outcome>,
+    /// Why there will never be a hop, unless something else is the trouble.
+    pub for_good: Option<Outcome>,
+    pub asked: Vec<Asked>,
+    pub remarks: Vec<String>,
 }
 
 impl Router {
-    /// Looks a host up and decides about each of its addresses. `limits`: the host was named by a stranger's DNS.
-    pub(super) async fn weigh(&self, lookup: Lookup, limits: Option<&Settings>, weighed: &mut Weighed) {
-        let Lookup { host, port, preference, protocol, security, terms } = lookup;
-        let addresses = match host.parse::<IpAddr>() {
+    /// Looks a configured host up and decides about each of its addresses.
+    pub(super) async fn weigh(&self, lookup: Lookup, weighed: &mut Weighed) {
+        let addresses = match lookup.host.parse::<IpAddr>() {
             Ok(address) => vec![address],
-            Err(_) => match self.names.addresses(&host).await {
-                Ok(addresses) => addresses,
-                Err(error) => {
-                    weighed.skip_host(host, preference, &error);
-                    return;
+            Err(_) => {
+                let answer = self.names.addresses(&lookup.host).await;
+                weighed
+                    .asked
+                    .push(Asked { name: lookup.host.clone(), said: Said::Addresses(answer.clone()) });
+                match answer {
+                    Ok(found) => found.records,
+                    Err(error) => {
+                        weighed.skip_host(lookup.host, lookup.preference, &error);
+                        return;
+                    }
                 }
-            },
+            }
         };
+        self.judge(lookup, addresses, None, weighed);
+    }
+
+    /// Decides about each address of a host. `limits`: the host was named by a stranger's DNS.
+    pub(super) fn judge(
+        &self,
+        lookup: Lookup,
+        addresses: Vec<IpAddr>,
+        limits: Option<&Settings>,
+        weighed: &mut Weighed,
+    ) {
+        let Lookup { host, port, preference, protocol, security, terms, named_securely, note } = lookup;
         let now = self.clock.now();
+        let is_either = addresses.iter().any(IpAddr::is_ipv4) && addresses.iter().any(IpAddr::is_ipv6);
+        let turned = is_either && limits.is_some() && self.clock.chance() % 2 == 1;
         let mut chosen = Vec::new();
-        for ip in addresses {
+        for ip in in_turn(addresses, turned) {
             let address = SocketAddr::new(ip, port);
             let reason = limits.and_then(|limits| refused(limits, &self.network, address));
-            let reason = reason.or_else(|| self.sick(&host, address, now, weighed));
+            let reason = reason.map(|refusal| refusal.to_string());
+            let reason =
+                reason.or_else(|| (is_either && !self.network.has_route(ip)).then(|| no_route(ip, weighed)));
+            let reason = reason.or_else(|| self.down(&terms, &host, address, now, weighed));
             let reason = reason.or_else(|| {
-                (weighed.hops.len() >= HOPS_MAX).then(|| "enough addresses come before it".to_owned())
+                (weighed.hops.len() >= HOPS_MAX || chosen.len() >= HOPS_OF_HOST_MAX)
+                    .then(|| "enough addresses come before it".to_owned())
             });
             match reason {
                 Some(reason) => weighed.skip_address(&host, ip, preference, reason),
                 None => {
                     let terms = Arc::clone(&terms);
-                    let (host, security, named_securely) = (host.clone(), security.clone(), limits.is_none());
+                    let (host, security) = (host.clone(), security.clone());
                     weighed.hops.push(NextHop { host, address, protocol, security, named_securely, terms });
                     chosen.push(ip);
                 }
@@ -76,44 +120,93 @@ impl Router {
         }
         if !chosen.is_empty() {
             let preference = Some(preference);
-            let decision = Decision::Chosen;
+            let decision = note.map_or(Decision::Chosen, Decision::ChosenBy);
             weighed.candidates.push(Candidate { host, addresses: chosen, preference, decision });
         }
     }
 
-    fn sick(&self, host: &str, address: SocketAddr, now: Timestamp, weighed: &mut Weighed) -> Option<String> {
+    /// Whether mail to this address, on the port of MX hosts, would come back to us.
+    pub(super) fn is_ourselves(&self, settings: &Settings, ip: IpAddr) -> bool {
+        let address = SocketAddr::new(ip, settings.mx_port);
+        refused(settings, &self.network, address) == Some(Refusal::Ourselves)
+    }
+
+    /// Why a host is left alone now.
+    fn down(
+        &self,
+        terms: &Terms,
+        host: &str,
+        address: SocketAddr,
+        now: Timestamp,
+        weighed: &mut Weighed,
+    ) -> Option<String> {
         let health = self.health.lock().expect("no holder panics");
-        let sickness = health.sickness(&HostKey { host: host.to_owned(), address }, now)?;
-        weighed.retry_at = Some(weighed.retry_at.map_or(sickness.retry_at, |at| at.min(sickness.retry_at)));
-        weighed.left_out = true;
-        let host = Some(Host::at(host, address));
-        let trouble = Outcome::local(Verdict::Deferred, NOT_REACHED, &*sickness.reason);
-        weighed.trouble = Some(Outcome { host, ..trouble });
-        let (since, next) = (sickness.since, sickness.retry_at);
-        Some(format!("sick since {since} ({}); next try at {next}", sickness.reason))
+        let name = terms.group.as_deref();
+        let record = health.get(name, host, address)?;
+        let (open, shut) = (record.breaker.open()?, record.breaker.shut(now)?);
+        weighed.left_out_until(shut.ask_at());
+        let trouble = Outcome::local(Verdict::Deferred, NOT_REACHED, &*record.reason);
+        weighed.trouble = Some(Outcome { host: Some(Host::at(host, address)), ..trouble });
+        if weighed.hops.is_empty() {
+            let (group, host) = (name.map(str::to_owned), host.to_owned());
+            weighed.passed_over.push(HostKey { group, host, address });
+        }
+        let (since, reason) = (open.since, &record.reason);
+        Some(match shut {
+            Shut::Waits(next) => format!("down since {since} ({reason}); next trial at {next}"),
+            Shut::OnTrial(_) => format!("down since {since} ({reason}); another delivery is on trial there"),
+        })
     }
 }
 
-/// Why a stranger's DNS may not send us there.
-fn refused(settings: &Settings, network: &Network, address: SocketAddr) -> Option<String> {
-    let ip = address.ip().to_canonical();
-    let own = |own: &SocketAddr| {
-        own.port() == address.port()
-            && (own.ip().to_canonical() == ip || (own.ip().is_unspecified() && network.is_own_address(ip)))
-    };
-    if settings.own_addresses.iter().any(own) {
-        return Some("it is this relay itself".to_owned());
+/// It may come back: a link that is down is no fault of the host.
+fn no_route(ip: IpAddr, weighed: &mut Weighed) -> String {
+    weighed.left_out = true;
+    let family = if ip.is_ipv6() { "IPv6" } else { "IPv4" };
+    format!("this machine has no route to it (no {family}?)")
+}
+
+/// The addresses of the two families in turn, beginning with that of the first one, or with the other.
+fn in_turn(addresses: Vec<IpAddr>, turned: bool) -> Vec<IpAddr> {
+    let first_is_v4 = addresses.first().is_some_and(IpAddr::is_ipv4) != turned;
+    let (first, second): (Vec<IpAddr>, Vec<IpAddr>) =
+        addresses.into_iter().partition(|ip| ip.is_ipv4() == first_is_v4);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let mut mixed = Vec::with_capacity(first.len() + second.len());
+    loop {
+        let pair = [first.next(), second.next()];
+        if pair == [None, None] {
+            return mixed;
+        }
+        mixed.extend(pair.into_iter().flatten());
     }
-    let network = settings.refuse.iter().find(|network| network.contains(&ip))?;
-    Some(format!("it lies in {network}, which [dns] refuse keeps MX routing away from"))
 }
 
 impl Weighed {
-    /// A configured host, or the host of an MX record, that DNS does not know is no reason to bounce: names come back,
-    /// and the network may be down.
-    fn skip_host(&mut self, host: String, preference: u16, error: &NameError) {
-        let reason = format!("looking up {host}: {error}");
+    fn left_out_until(&mut self, ask_at: Timestamp) {
         self.left_out = true;
+        self.retry_at = Some(self.retry_at.map_or(ask_at, |at| at.min(ask_at)));
+    }
+
+    /// A host whose TLS cannot be what is demanded: passed over before it is looked up. For this message it may be so
+    /// for ever, else there may be another answer later.
+    pub fn skip_for_tls(&mut self, host: String, preference: u16, status: EnhancedStatus, reason: String) {
+        let for_ever = status.class() == 5;
+        let verdict = if for_ever { Verdict::Bounced } else { Verdict::Deferred };
+        // A host that may do later counts for more than those that never will.
+        let waits = self.trouble.as_ref().is_some_and(|trouble| trouble.verdict == Verdict::Deferred);
+        if !(for_ever && waits) {
+            self.trouble = Some(Outcome::local(verdict, status, format!("{host}: {reason}")));
+        }
+        self.left_out |= !for_ever;
+        let (preference, decision) = (Some(preference), Decision::Skipped(reason));
+        self.candidates.push(Candidate { host, addresses: Vec::new(), preference, decision });
+    }
+
+    /// A configured host that DNS does not know is no reason to bounce: names come back, and the network may be down.
+    pub fn skip_host(&mut self, host: String, preference: u16, error: &NameError) {
+        let reason = format!("looking up {host}: {error}");
+        (self.left_out, self.unknown) = (true, true);
         self.trouble = Some(Outcome::local(Verdict::Deferred, NO_ANSWER, &*reason));
         let decision = Decision::Skipped(reason);
         self.candidates.push(Candidate {
@@ -137,14 +230,51 @@ impl Weighed {
         });
     }
 
-    pub fn into_plan(self, destination: &Destination) -> Result<Plan, Unroutable> {
-        let Self { hops, candidates, retry_at, left_out, trouble } = self;
-        if !hops.is_empty() {
-            return Ok(Plan { hops, complete: !left_out, candidates });
-        }
-        let outcome = trouble.unwrap_or_else(|| {
-            Outcome::local(Verdict::Deferred, NO_ROUTE, format!("{destination} has no host"))
-        });
-        Err(Unroutable { outcome: outcome.into(), retry_at, candidates })
+    /// Not now, but perhaps later.
+    pub fn wait_for(&mut self, outcome: Outcome) {
+        self.left_out = true;
+        self.trouble.get_or_insert(outcome);
+    }
+
+    pub fn into_survey(self, destination: &Destination) -> Survey {
+        let Self { hops, candidates, retry_at, left_out, unknown, passed_over, trouble, for_good, .. } = self;
+        let retry_at = retry_at.filter(|_| !unknown);
+        let plan = if hops.is_empty() {
+            let outcome = trouble.or(for_good).unwrap_or_else(|| {
+                Outcome::local(Verdict::Deferred, NO_ROUTE, format!("{destination} has no host"))
+            });
+            Err(Unroutable { outcome: outcome.into(), retry_at, candidates })
+        } else {
+            Ok(Plan { hops, complete: !left_out, retry_at, candidates })
+        };
+        Survey { asked: self.asked, remarks: self.remarks, passed_over, plan }
+    }
+
+    /// The same for an outcome that stands whatever was found.
+    pub fn into_end(self, outcome: Outcome) -> Survey {
+        let Self { candidates, asked, remarks, passed_over, .. } = self;
+        let plan = Err(Unroutable { outcome: outcome.into(), retry_at: None, candidates });
+        Survey { asked, remarks, passed_over, plan }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_families_take_turns_whichever_begins() {
+        let ips = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpAddr>>();
+        let mixed = ips(&["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1"]);
+        assert_eq!(
+            in_turn(mixed.clone(), false),
+            ips(&["192.0.2.1", "2001:db8::1", "192.0.2.2", "192.0.2.3"])
+        );
+        assert_eq!(in_turn(mixed, true), ips(&["2001:db8::1", "192.0.2.1", "192.0.2.2", "192.0.2.3"]));
+        assert_eq!(
+            in_turn(ips(&["2001:db8::2", "2001:db8::1"]), false),
+            ips(&["2001:db8::2", "2001:db8::1"])
+        );
+        assert!(in_turn(Vec::new(), true).is_empty());
     }
 }

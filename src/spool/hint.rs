@@ -7,6 +7,7 @@
 //! Not here: when hints are written (`keeper`), what they save at a start (`recovery`).
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::io::{self, IoSlice};
 use std::num::NonZeroU32;
 
@@ -15,15 +16,16 @@ use smallvec::SmallVec;
 
 use super::disk::{Disk, File, read_up_to, write_all_at};
 use super::index::Place;
-use super::note::{DomainId, Domains, Lives, Note, States, Times};
+use super::interned::{DomainId, Interned, SourceId};
+use super::note::{Lives, Note, States, Times};
 use super::record::ContentPlace;
 use super::segment::{self, Marker};
 use super::walk;
 use crate::clock::Timestamp;
-use crate::mail::QueueId;
+use crate::mail::{QueueId, Source};
 
 const MAGIC: &[u8; 8] = b"PHSHINT\n";
-/// Format 1 had no times.
+/// Format 1 had no times, format 2 no sources.
 const FORMAT: u16 = 3;
 const PREFIX: usize = MAGIC.len() + 2;
 const CRC: usize = 4;
@@ -64,6 +66,7 @@ struct Written {
     last: Timestamp,
     id_floor: QueueId,
     domains: Vec<String>,
+    sources: Vec<Source<'static>>,
     /// So many lines follow.
     lines: u32,
 }
@@ -79,6 +82,7 @@ enum Line {
         in_file: bool,
         moved: bool,
         arrived: i64,
+        source: u32,
         domains: SmallVec<[u32; 1]>,
         times: Option<Box<Times>>,
         states: Option<Box<States>>,
@@ -92,6 +96,25 @@ enum Line {
     Removed {
         id: i64,
     },
+}
+
+/// The numbers that a hint gives for itself, in the order in which it meets them.
+struct Own<T> {
+    all: Vec<T>,
+    numbers: HashMap<T, u32>,
+}
+
+impl<T: Copy + Eq + Hash> Own<T> {
+    fn new() -> Self {
+        Self { all: Vec::new(), numbers: HashMap::new() }
+    }
+
+    fn number(&mut self, of: T) -> u32 {
+        *self.numbers.entry(of).or_insert_with(|| {
+            self.all.push(of);
+            self.all.len() as u32 - 1
+        })
+    }
 }
 
 /// The ending of a hint that is not whole yet.
@@ -120,15 +143,8 @@ impl Hint {
         Self { number, marker, end, last, id_floor, notes: net(notes) }
     }
 
-    pub fn encode(&self, domains: &Domains) -> Vec<u8> {
-        let mut own: HashMap<DomainId, u32> = HashMap::new();
-        let mut texts = Vec::new();
-        let mut number = |domain: &DomainId| {
-            *own.entry(*domain).or_insert_with(|| {
-                texts.push(domains.text(*domain).to_string());
-                texts.len() as u32 - 1
-            })
-        };
+    pub fn encode(&self, interned: &Interned) -> Vec<u8> {
+        let (mut own_domains, mut own_sources) = (Own::new(), Own::new());
         let mut before = 0;
         let mut step = |id: QueueId| {
             let id = id.as_u64() as i64;
@@ -143,7 +159,8 @@ impl Hint {
                 in_file: lives.content.in_file(),
                 moved: lives.moved,
                 arrived: (lives.arrived_at.as_millis() as i64).wrapping_sub(lives.id.millis() as i64),
-                domains: lives.domains.iter().map(&mut number).collect(),
+                source: own_sources.number(lives.source),
+                domains: lives.domains.iter().map(|domain| own_domains.number(*domain)).collect(),
                 times: lives.times.clone(),
                 states: lives.states.clone(),
             }),
@@ -163,8 +180,16 @@ impl Hint {
             lines += 1;
         }
         let Self { marker, end, last, id_floor, .. } = *self;
-        let written =
-            Written { number: self.number.get(), marker, end, last, id_floor, domains: texts, lines };
+        let written = Written {
+            number: self.number.get(),
+            marker,
+            end,
+            last,
+            id_floor,
+            domains: own_domains.all.iter().map(|domain| interned.domain(*domain).to_string()).collect(),
+            sources: own_sources.all.iter().map(|source| Source::clone(interned.source(*source))).collect(),
+            lines,
+        };
         let mut octets = [MAGIC.as_slice(), &FORMAT.to_le_bytes()].concat();
         octets = postcard::to_extend(&written, octets).expect(ENCODES);
         octets.append(&mut octets_of_lines);
@@ -173,30 +198,32 @@ impl Hint {
         octets
     }
 
-    pub fn decode(octets: &[u8], domains: &mut Domains) -> HintFound {
+    pub fn decode(octets: &[u8], interned: &mut Interned) -> HintFound {
         let parted = octets.len().checked_sub(CRC).and_then(|len| octets.split_at_checked(len));
         match parted {
             Some((octets, crc)) if crc32c::crc32c(octets).to_le_bytes() == crc => {
-                Self::of_whole(octets, domains).map_or(HintFound::Foreign, HintFound::Whole)
+                Self::of_whole(octets, interned).map_or(HintFound::Foreign, HintFound::Whole)
             }
             _ => HintFound::Damaged,
         }
     }
 
     /// `None`: it is of another format.
-    fn of_whole(octets: &[u8], domains: &mut Domains) -> Option<Self> {
+    fn of_whole(octets: &[u8], interned: &mut Interned) -> Option<Self> {
         let (prefix, body) = octets.split_at_checked(PREFIX)?;
         if prefix[..MAGIC.len()] != *MAGIC || prefix[MAGIC.len()..] != FORMAT.to_le_bytes() {
             return None;
         }
         let (written, mut body): (Written, &[u8]) = postcard::take_from_bytes(body).ok()?;
         let number = NonZeroU32::new(written.number)?;
-        let texts: Vec<DomainId> = written.domains.iter().map(|text| domains.id(text)).collect();
+        let domains: Vec<DomainId> = written.domains.iter().map(|text| interned.domain_id(text)).collect();
+        let sources = written.sources.into_iter().map(|source| interned.source_id(source));
+        let sources: Vec<SourceId> = sources.collect();
         let mut before: i64 = 0;
         let mut notes = Vec::new();
         for _ in 0..written.lines {
             let (line, rest): (Line, &[u8]) = postcard::take_from_bytes(body).ok()?;
-            notes.push(line.note(number, &mut before, &texts)?);
+            notes.push(line.note(number, &mut before, &domains, &sources)?);
             body = rest;
         }
         let Written { marker, end, last, id_floor, .. } = written;
@@ -204,15 +231,22 @@ impl Hint {
     }
 
     /// The hint in `file`.
-    pub fn read(file: &dyn File, domains: &mut Domains) -> io::Result<HintFound> {
+    pub fn read(file: &dyn File, interned: &mut Interned) -> io::Result<HintFound> {
         let mut octets = vec![0; file.len()?.min(HINT_MAX) as usize];
         let len = read_up_to(file, &mut octets, 0)?;
-        Ok(Self::decode(&octets[..len], domains))
+        Ok(Self::decode(&octets[..len], interned))
     }
 }
 
 impl Line {
-    fn note(self, segment: NonZeroU32, before: &mut i64, texts: &[DomainId]) -> Option<Note> {
+    /// `of_domains`, `of_sources`: those of the hint, by its own numbers.
+    fn note(
+        self,
+        segment: NonZeroU32,
+        before: &mut i64,
+        of_domains: &[DomainId],
+        of_sources: &[SourceId],
+    ) -> Option<Note> {
         let mut id_of = |step: i64| {
             *before = before.wrapping_add(step);
             QueueId::from_u64(*before as u64)
@@ -226,18 +260,20 @@ impl Line {
                 in_file,
                 moved,
                 arrived,
+                source,
                 domains,
                 times,
                 states,
             } => {
                 let id = id_of(id);
-                let domains = domains.iter().map(|number| texts.get(*number as usize).copied());
+                let domains = domains.iter().map(|number| of_domains.get(*number as usize).copied());
                 Note::Lives(Box::new(Lives {
                     id,
                     place: Place { segment, offset, body_len },
                     content: ContentPlace::new(content_len, in_file),
                     moved,
                     arrived_at: Timestamp::from_millis((id.millis() as i64).wrapping_add(arrived) as u64),
+                    source: *of_sources.get(source as usize)?,
                     domains: domains.collect::<Option<_>>()?,
                     times,
                     states,
@@ -257,9 +293,9 @@ pub(super) fn write(
     file: &dyn File,
     (number, marker, end): (NonZeroU32, &Marker, u32),
 ) -> io::Result<()> {
-    let mut domains = Domains::default();
-    let notes = walk::notes(file, number, marker, end, &mut domains)?;
-    let octets = Hint::of(number, *marker, end, notes).encode(&domains);
+    let mut interned = Interned::default();
+    let notes = walk::notes(file, number, marker, end, &mut interned)?;
+    let octets = Hint::of(number, *marker, end, notes).encode(&interned);
     let segment = segment::name(number.get(), marker);
     let (name, unfinished) = (name(&segment), format!("{segment}{UNFINISHED}"));
     match disk.remove(&unfinished) {

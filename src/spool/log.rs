@@ -239,9 +239,9 @@ pub(super) fn open(
         void,
         lost,
         unread,
-        domains,
+        interned,
     } = found;
-    sketches.into_outlines(&domains).for_each(living);
+    sketches.into_outlines(&interned).for_each(living);
     let state = State { quarantined, ..State::new(index) };
     let (shared, damages) = Shared::new(state, Names::above(id_floor, base), min_free);
     let shared = Arc::new(shared);

@@ -59,6 +59,7 @@ mod former;
 mod hint;
 mod index;
 mod inspect;
+mod interned;
 mod keeper;
 mod log;
 #[cfg(test)]

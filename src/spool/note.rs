@@ -5,18 +5,17 @@
 //! Memory: a note is 32 octets, and a hundred more where a message stands; it lives only while its segment is taken in.
 //! Not here: how notes lie in a hint file (`hint`), what they add up to (`recovery`).
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use super::index::Place;
+use super::interned::{DomainId, Interned, SourceId};
 use super::message::{Progress, RecipientState};
 use super::record::{self, AcceptedBody, ContentPlace, Frame, Kind, MovedBody};
 use crate::clock::Timestamp;
-use crate::mail::{DeliverBy, Envelope, QueueId};
+use crate::mail::{DeliverBy, Envelope, QueueId, Source};
 
 /// One change.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +39,7 @@ pub(super) struct Lives {
     /// Compaction put it there: an older segment may have it, too.
     pub moved: bool,
     pub arrived_at: Timestamp,
+    pub source: SourceId,
     /// Of each recipient.
     pub domains: SmallVec<[DomainId; 1]>,
     /// `None`: its sender asked for none.
@@ -105,41 +105,12 @@ impl States {
     }
 }
 
-/// The number of a domain in [`Domains`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct DomainId(u32);
-
-/// Domains by number, each kept once.
-#[derive(Default)]
-pub(super) struct Domains {
-    texts: Vec<Arc<str>>,
-    ids: HashMap<Arc<str>, DomainId>,
-}
-
-impl Domains {
-    /// The number of a domain, whatever the case of its letters.
-    pub fn id(&mut self, domain: &str) -> DomainId {
-        let domain = domain.to_ascii_lowercase();
-        if let Some(id) = self.ids.get(domain.as_str()) {
-            return *id;
-        }
-        let (id, text) = (DomainId(self.texts.len() as u32), Arc::<str>::from(domain));
-        self.texts.push(Arc::clone(&text));
-        self.ids.insert(text, id);
-        id
-    }
-
-    pub fn text(&self, id: DomainId) -> &Arc<str> {
-        &self.texts[id.0 as usize]
-    }
-}
-
 /// The notes of a record; `None` when this program does not know it.
 pub(super) fn notes_of(
     frame: &Frame,
     body: &[u8],
     place: Place,
-    domains: &mut Domains,
+    interned: &mut Interned,
 ) -> Option<SmallVec<[Note; 2]>> {
     let id = frame.id;
     let mut notes = SmallVec::new();
@@ -150,11 +121,12 @@ pub(super) fn notes_of(
             content: frame.content(),
             moved: frame.kind() == Some(Kind::Moved),
             arrived_at: accepted.arrived_at,
+            source: interned.source_id(Source::of(&accepted.envelope, &accepted.origin)),
             domains: accepted
                 .envelope
                 .recipients
                 .iter()
-                .map(|r| domains.id(&r.address.ascii_domain()))
+                .map(|r| interned.domain_id(&r.address.ascii_domain()))
                 .collect(),
             times: Times::of(&accepted.envelope),
             states,

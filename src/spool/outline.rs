@@ -1,19 +1,18 @@
 //! What the schedule needs of a living message, as a start finds it: neither envelope nor content.
 //!
-//! Contract: an [`Outline`] says for which domains a message waits and since when it ages; a million of them are read
+//! Contract: an [`Outline`] says for which domains a message waits, from whom, and since when it ages; a million of them are read
 //! at a start without reading a million envelopes.
 //! Invariants: it follows from what [`Stored`] holds ([`Outline::of`]), and says nothing that `Stored` doesn't.
 //! Not here: where the mail for a domain goes (`queue` asks its rules), how outlines lie on disk (`hint`).
 
 use std::sync::Arc;
-
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use super::message::{RecipientState, Stored};
 use crate::clock::Timestamp;
-use crate::mail::{DeliverBy, QueueId};
+use crate::mail::{DeliverBy, QueueId, Source};
 
 /// A living message in outline.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +31,8 @@ pub struct Outline {
     pub hold_for: Option<Duration>,
     /// As in the envelope.
     pub deliver_by: Option<DeliverBy>,
+    /// Where it came from. Outlines of one start share it.
+    pub source: Arc<Source<'static>>,
     /// The domains of the recipients that wait.
     pub waiting: SmallVec<[WaitingDomain; 1]>,
 }
@@ -71,6 +72,7 @@ impl Outline {
             owes_report: progress.recipients.iter().any(|recipient| recipient.owed),
             hold_for: stored.envelope.hold_for,
             deliver_by: stored.envelope.deliver_by,
+            source: Arc::new(Source::of(&stored.envelope, &stored.origin).into_owned()),
             waiting,
         }
     }

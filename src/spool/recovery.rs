@@ -20,7 +20,8 @@ use super::damage::{Damage, set_aside};
 use super::disk::{Disk, File, Owner, read_up_to};
 use super::hint::{self, Hint, HintFound};
 use super::index::{Index, Place, Segment};
-use super::note::{Domains, Lives, Note, notes_of};
+use super::interned::Interned;
+use super::note::{Lives, Note, notes_of};
 use super::quarantine::Kind;
 use super::read::DamagedPlace;
 use super::record::{Frame, FrameMarker, Kind as RecordKind};
@@ -125,7 +126,7 @@ pub(super) struct Found {
     pub lost: Vec<QueueId>,
     /// A segment could not be read: nothing may be unlinked for it may speak of anything.
     pub unread: bool,
-    pub domains: Domains,
+    pub interned: Interned,
 }
 
 /// A file that is named like a segment.
@@ -152,7 +153,7 @@ pub(super) fn recover(disk: &Arc<dyn Disk>, manner: Manner) -> Result<Found, Ope
         void: names.iter().filter(|name| name.ends_with(hint::UNFINISHED)).cloned().collect(),
         lost: Vec::new(),
         unread: false,
-        domains: Domains::default(),
+        interned: Interned::default(),
     };
     for header in candidates.iter().filter_map(|candidate| candidate.header) {
         if let Some(asked) = manner.speed.filter(|asked| *asked != header.speed) {
@@ -304,7 +305,7 @@ impl Found {
         let Candidate { number, marker, file, header, .. } = candidate;
         let read = disk
             .open(name)
-            .and_then(|written| Ok((written.len()?, Hint::read(written.as_ref(), &mut self.domains)?)));
+            .and_then(|written| Ok((written.len()?, Hint::read(written.as_ref(), &mut self.interned)?)));
         let (octets, hint) = match read {
             Ok((octets, HintFound::Whole(hint))) => (octets, hint),
             Ok((_, HintFound::Foreign)) => return Ok(false),
@@ -351,7 +352,7 @@ impl Found {
         if file.len().map_err(failed)? < u64::from(end) {
             return Ok(false);
         }
-        let notes = walk(file.as_ref(), *number, marker, end, &mut self.domains).map_err(failed)?;
+        let notes = walk(file.as_ref(), *number, marker, end, &mut self.interned).map_err(failed)?;
         let Some(notes) = notes else { return Ok(false) };
         self.recovery.read_bytes += u64::from(end);
         self.index.add_segment(*number, Segment::new(name.clone(), *marker, file.clone(), Some(end)));
@@ -403,7 +404,7 @@ impl Found {
                     valid = offset + frame.record_len() as u32;
                     self.id_floor = self.id_floor.max(frame.id);
                     let place = Place::of(&frame, number, offset);
-                    let notes = notes_of(&frame, body, place, &mut self.domains)
+                    let notes = notes_of(&frame, body, place, &mut self.interned)
                         .ok_or_else(|| OpenError::NewerRecord { file: name.clone(), offset })?;
                     notes.into_iter().for_each(|note| self.apply(number, note));
                     continue;
@@ -462,10 +463,10 @@ impl Found {
     fn apply(&mut self, segment: NonZeroU32, note: Note) {
         match note {
             Note::Lives(lives) => {
-                let Lives { id, place, content, moved: _, arrived_at, domains, times, states } = *lives;
+                let Lives { id, place, content, arrived_at, .. } = *lives;
                 self.saw(arrived_at);
-                self.index.accept(id, place, content, states.is_some());
-                self.sketches.begin(id, arrived_at, domains, times, states);
+                self.index.accept(id, place, content, lives.states.is_some());
+                self.sketches.begin(*lives);
             }
             Note::Settled { id, place, states } => {
                 self.index.settle(id, place);

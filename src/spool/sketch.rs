@@ -4,9 +4,12 @@
 //! order of ids, and gives the memory back as it goes.
 //! Not here: where messages lie (`index`).
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
-use super::note::{DomainId, Domains, Standing, States, Times};
+use super::interned::{DomainId, Interned, SourceId};
+use super::note::{Lives, Standing, States, Times};
 use super::outline::{Outline, WaitingDomain};
 use crate::clock::Timestamp;
 use crate::mail::QueueId;
@@ -14,6 +17,7 @@ use crate::packed::PackedMap;
 
 struct Sketch {
     arrived_at: Timestamp,
+    source: SourceId,
     domains: SmallVec<[DomainId; 1]>,
     /// Few senders ask for any.
     times: Option<Box<Times>>,
@@ -29,15 +33,9 @@ impl Sketches {
         self.0.len()
     }
 
-    pub fn begin(
-        &mut self,
-        id: QueueId,
-        arrived_at: Timestamp,
-        domains: SmallVec<[DomainId; 1]>,
-        times: Option<Box<Times>>,
-        states: Option<Box<States>>,
-    ) {
-        self.0.insert(id, Sketch { arrived_at, domains, times, states });
+    pub fn begin(&mut self, lives: Lives) {
+        let Lives { id, arrived_at, source, domains, times, states, .. } = lives;
+        self.0.insert(id, Sketch { arrived_at, source, domains, times, states });
     }
 
     /// Nothing happens when no such message lives.
@@ -51,14 +49,14 @@ impl Sketches {
         self.0.remove(&id);
     }
 
-    pub fn into_outlines(mut self, domains: &Domains) -> impl Iterator<Item = Outline> {
-        std::iter::from_fn(move || self.0.pop_first().map(|(id, sketch)| sketch.outline(id, domains)))
+    pub fn into_outlines(mut self, interned: &Interned) -> impl Iterator<Item = Outline> {
+        std::iter::from_fn(move || self.0.pop_first().map(|(id, sketch)| sketch.outline(id, interned)))
     }
 }
 
 impl Sketch {
-    fn outline(self, id: QueueId, domains: &Domains) -> Outline {
-        let Self { arrived_at, domains: of_recipients, times, states } = self;
+    fn outline(self, id: QueueId, interned: &Interned) -> Outline {
+        let Self { arrived_at, source, domains, times, states } = self;
         let mut outline = Outline {
             id,
             arrived_at,
@@ -68,6 +66,7 @@ impl Sketch {
             owes_report: false,
             hold_for: times.as_ref().and_then(|times| times.hold_for),
             deliver_by: times.as_ref().and_then(|times| times.deliver_by),
+            source: Arc::clone(interned.source(source)),
             waiting: SmallVec::new(),
         };
         if let Some(states) = &states {
@@ -77,7 +76,7 @@ impl Sketch {
             outline.owes_report = states.owes_report;
         }
         let mut known: SmallVec<[DomainId; 1]> = SmallVec::new();
-        for (at, domain) in of_recipients.into_iter().enumerate() {
+        for (at, domain) in domains.into_iter().enumerate() {
             let standing =
                 states.as_ref().map_or(Some(&Standing::Waits(None)), |states| states.recipients.get(at));
             let Some(Standing::Waits(next_attempt)) = standing else { continue };
@@ -89,7 +88,7 @@ impl Sketch {
                 }
                 None => {
                     known.push(domain);
-                    let domain = domains.text(domain).clone();
+                    let domain = Arc::clone(interned.domain(domain));
                     outline.waiting.push(WaitingDomain { domain, next_attempt: *next_attempt });
                 }
             }

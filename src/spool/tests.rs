@@ -411,6 +411,18 @@ fn ids(octets: &[u8]) -> Vec<u64> {
     records.collect()
 }
 
+/// A message of some sender, user and listener, or of none; some have them in common.
+fn from_somewhere(id: u64) -> Accepted {
+    let mut message = message(id, None);
+    if id.is_multiple_of(2) {
+        let sender = format!("s@D{}.example.com", id % 3).parse::<crate::mail::Address>().unwrap();
+        message.envelope.reverse_path = sender.into();
+    }
+    message.origin.user = id.is_multiple_of(3).then(|| "app".to_owned());
+    message.origin.listener = id.is_multiple_of(4).then(|| format!("listener-{}", id % 8));
+    message
+}
+
 /// Messages of chance lives: each accepted, perhaps settled, perhaps removed, in any order that keeps its own.
 fn lives() -> impl Strategy<Value = Vec<(u64, u8)>> {
     proptest::collection::vec((1u64..12, 0u8..4), 1..60)
@@ -424,7 +436,7 @@ proptest! {
         let mut known = std::collections::BTreeSet::new();
         for (id, act) in lives {
             let request = match act {
-                _ if known.insert(id) => Request::accept(message(id, None), body(id).into()).0,
+                _ if known.insert(id) => Request::accept(from_somewhere(id), body(id).into()).0,
                 0 => Request::remove(QueueId::from_u64(id)),
                 attempts => Request::settle(QueueId::from_u64(id), &progress(u32::from(attempts)), Durability::Soon).0,
             };
@@ -456,12 +468,12 @@ proptest! {
 
     #[test]
     fn any_octets_are_read_as_a_hint_without_a_panic(octets in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let mut domains = note::Domains::default();
-        let _ = hint::Hint::decode(&octets, &mut domains);
+        let mut interned = interned::Interned::default();
+        let _ = hint::Hint::decode(&octets, &mut interned);
         // Also when its checksum is right.
-        let whole = [b"PHSHINT\n\x01\0".as_slice(), &octets].concat();
+        let whole = [b"PHSHINT\n\x03\0".as_slice(), &octets].concat();
         let crc = crc32c::crc32c(&whole).to_le_bytes();
-        let _ = hint::Hint::decode(&[whole.as_slice(), &crc].concat(), &mut domains);
+        let _ = hint::Hint::decode(&[whole.as_slice(), &crc].concat(), &mut interned);
     }
 
     #[test]

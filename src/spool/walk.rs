@@ -9,7 +9,8 @@ use std::num::NonZeroU32;
 
 use super::disk::{File, read_up_to};
 use super::index::Place;
-use super::note::{Domains, Note, notes_of};
+use super::interned::Interned;
+use super::note::{Note, notes_of};
 use super::record::{FRAME_LEN, Frame, RECORD_MAX};
 use super::scan::{Piece, scan};
 use super::segment::{self, HEADER_LEN, Marker, SEGMENT_TARGET};
@@ -26,15 +27,15 @@ pub(super) fn notes(
     number: NonZeroU32,
     marker: &Marker,
     end: u32,
-    domains: &mut Domains,
+    interned: &mut Interned,
 ) -> io::Result<Vec<Note>> {
-    if let Some(notes) = walk(file, number, marker, end, domains)? {
+    if let Some(notes) = walk(file, number, marker, end, interned)? {
         return Ok(notes);
     }
     let octets = read_whole(file, Some(end))?;
     let good = scan(&octets, segment::frame_marker(marker)).filter_map(|piece| match piece {
         Piece::Record { offset, frame, body } => {
-            notes_of(&frame, body, Place::of(&frame, number, offset), domains)
+            notes_of(&frame, body, Place::of(&frame, number, offset), interned)
         }
         Piece::Damaged { .. } | Piece::Tail { .. } => None,
     });
@@ -56,7 +57,7 @@ pub(super) fn walk(
     number: NonZeroU32,
     marker: &Marker,
     end: u32,
-    domains: &mut Domains,
+    interned: &mut Interned,
 ) -> io::Result<Option<Vec<Note>>> {
     let mut notes = Vec::new();
     let mut glance = vec![0; GLANCE];
@@ -78,7 +79,7 @@ pub(super) fn walk(
         }
         let body = &glance[FRAME_LEN as usize..whole];
         let place = Place::of(&frame, number, at);
-        let known = (crc32c::crc32c(body) == frame.body_crc).then(|| notes_of(&frame, body, place, domains));
+        let known = (crc32c::crc32c(body) == frame.body_crc).then(|| notes_of(&frame, body, place, interned));
         let Some(Some(known)) = known else { return Ok(None) };
         notes.extend(known);
         at += frame.record_len() as u32;

@@ -224,12 +224,18 @@ event_fields! {
     candidates: Vec<Candidate>, "Vec::is_empty";
     /// Of a FAILOVER event: the host that is tried next.
     next_host: Option<String>, "Option::is_none";
-    /// Since when a destination cannot be reached.
+    /// Since when a destination, or a host, cannot be reached.
     since: Option<Timestamp>, "Option::is_none";
     /// Messages waiting for the destination.
     waiting: Option<u64>, "Option::is_none";
     /// How long it took, in milliseconds.
     duration_ms: Option<u64>, "Option::is_none";
+    /// How far we came with a host that is down: connect, greeting, ehlo, starttls, auth, transaction.
+    host_stage: Option<String>, "Option::is_none";
+    /// Failures of a host in a row; those that came at once count once.
+    failures: Option<u32>, "Option::is_none";
+    /// Of a HOSTUP event: attempts that went on to another host meanwhile.
+    diverted: Option<u64>, "Option::is_none";
     /// How far a session had come when it ended.
     stage: Option<Stage>, "Option::is_none";
     /// How a session ended.

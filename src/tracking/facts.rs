@@ -130,6 +130,47 @@ pub struct FailedOver<'a> {
     pub reply: Option<&'a Reply>,
     pub reason: &'a str,
     pub to: &'a Host,
+    /// Every host of the plan, with what was decided about it when the attempt began.
+    pub candidates: &'a [Candidate],
+    /// What the failed host cost.
+    pub duration: Duration,
+}
+
+/// A host could not be used, and is left alone until a trial.
+#[derive(Clone, Copy, Debug)]
+pub struct HostDown<'a> {
+    pub host: &'a Host,
+    /// The upstream group for which it was used; none for an MX host.
+    pub destination: Option<&'a str>,
+    /// How far we came.
+    pub stage: &'a str,
+    pub outcome: &'a Outcome,
+    /// When its outage began.
+    pub since: Timestamp,
+    pub failures: u32,
+    /// The trial.
+    pub next_attempt: Timestamp,
+}
+
+/// A delivery finds out whether a host is well again.
+#[derive(Clone, Copy, Debug)]
+pub struct Probed<'a> {
+    pub host: &'a Host,
+    pub destination: Option<&'a str>,
+    /// When its outage began.
+    pub since: Timestamp,
+}
+
+/// A host is well again.
+#[derive(Clone, Copy, Debug)]
+pub struct HostUp<'a> {
+    pub host: &'a Host,
+    pub destination: Option<&'a str>,
+    /// When its outage began.
+    pub since: Timestamp,
+    pub failures: u32,
+    /// Attempts that went on to another host meanwhile.
+    pub diverted: u64,
 }
 
 /// A destination cannot be reached.
@@ -141,6 +182,23 @@ pub struct Slept<'a> {
     pub since: Timestamp,
     pub next_attempt: Timestamp,
     /// Messages behind it.
+    pub waiting: u64,
+}
+
+/// A destination has asked us to come less often.
+#[derive(Clone, Copy)]
+pub struct Throttled<'a> {
+    pub destination: &'a Destination,
+    /// What it said.
+    pub outcome: &'a Outcome,
+    /// Since its first complaint.
+    pub since: Timestamp,
+    /// Nothing goes there before.
+    pub until: Timestamp,
+    /// How many deliveries may run at once, where that was changed by it.
+    pub window: Option<u32>,
+    /// How often one may begin, as it is shown: one in two seconds.
+    pub rate: &'a dyn std::fmt::Display,
     pub waiting: u64,
 }
 
@@ -357,6 +415,43 @@ impl Tracking {
             event.status = facts.reply.and_then(Reply::status);
             event.reason = Some(facts.reason.to_owned());
             event.next_host = Some(facts.to.to_string());
+            event.candidates = facts.candidates.to_vec();
+            event.duration_ms = Some(millis(facts.duration));
+        });
+    }
+
+    /// HOSTDOWN: an outage begins, or goes on after a trial.
+    pub fn host_down(&self, facts: &HostDown<'_>) {
+        self.tell(EventName::HostDown, |event| {
+            event.destination = facts.destination.map(str::to_owned);
+            ended(event, facts.outcome);
+            at_host(event, facts.host);
+            event.host_stage = Some(facts.stage.to_owned());
+            event.since = Some(facts.since);
+            event.failures = Some(facts.failures);
+            event.next_attempt = Some(facts.next_attempt);
+        });
+    }
+
+    /// PROBE: a delivery is let in on trial.
+    pub fn probed(&self, facts: &Probed<'_>) {
+        self.tell(EventName::Probe, |event| {
+            event.destination = facts.destination.map(str::to_owned);
+            at_host(event, facts.host);
+            event.since = Some(facts.since);
+            event.duration_ms = Some(millis(event.time.since(facts.since)));
+        });
+    }
+
+    /// HOSTUP: the outage is over.
+    pub fn host_up(&self, facts: &HostUp<'_>) {
+        self.tell(EventName::HostUp, |event| {
+            event.destination = facts.destination.map(str::to_owned);
+            at_host(event, facts.host);
+            event.since = Some(facts.since);
+            event.duration_ms = Some(millis(event.time.since(facts.since)));
+            event.failures = Some(facts.failures);
+            event.diverted = Some(facts.diverted);
         });
     }
 
@@ -367,6 +462,22 @@ impl Tracking {
             ended(event, facts.outcome);
             event.since = Some(facts.since);
             event.next_attempt = Some(facts.next_attempt);
+            event.waiting = Some(facts.waiting);
+        });
+    }
+
+    /// THROTTLE: the destination has asked for less, and gets it.
+    pub fn throttled(&self, facts: &Throttled<'_>) {
+        self.tell(EventName::Throttle, |event| {
+            event.destination = Some(facts.destination.to_string());
+            ended(event, facts.outcome);
+            let at_once = facts.window.map(|window| format!("{window} at once, ")).unwrap_or_default();
+            let pause = humantime::format_duration(facts.until.since(event.time));
+            let said = event.reason.take().map(|said| format!(" ({said})")).unwrap_or_default();
+            let rate = facts.rate;
+            event.reason = Some(format!("it asks for less: a pause of {pause}, then {at_once}{rate}{said}"));
+            event.since = Some(facts.since);
+            event.next_attempt = Some(facts.until);
             event.waiting = Some(facts.waiting);
         });
     }

@@ -22,8 +22,8 @@ mod verdict;
 pub use csv::CsvWriter;
 pub use event::{Candidate, Event, EventName, EventNameError};
 pub use facts::{
-    Alike, Altered, Attempted, AuthFailed, FailedOver, Loaded, Message, Noticed, Operated, Quarantined,
-    Received, Rejected, Routed, Slept, Woke,
+    Alike, Altered, Attempted, AuthFailed, FailedOver, HostDown, HostUp, Loaded, Message, Noticed, Operated,
+    Probed, Quarantined, Received, Rejected, Routed, Slept, Throttled, Woke,
 };
 pub use filter::Filter;
 pub use journal::{Events, Lagged, Tracking, TrackingError};

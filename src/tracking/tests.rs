@@ -240,7 +240,12 @@ async fn routing_failover_and_sleep_can_be_read_afterwards() {
         preference: Some(10),
         decision: "chosen".into(),
     }];
-    let routed = Routed { destination: &sample.destination, candidates, reason: None, duration: None };
+    let routed = Routed {
+        destination: &sample.destination,
+        candidates: candidates.clone(),
+        reason: None,
+        duration: None,
+    };
     tracking.routed(Some(sample.message(1)), routed);
     let failed_over = FailedOver {
         destination: &sample.destination,
@@ -248,6 +253,8 @@ async fn routing_failover_and_sleep_can_be_read_afterwards() {
         reply: None,
         reason: "connection refused",
         to: &next,
+        candidates: &candidates,
+        duration: Duration::from_millis(30),
     };
     tracking.failed_over(Some(sample.message(1)), &failed_over);
     let since = clock.now();
@@ -267,6 +274,11 @@ async fn routing_failover_and_sleep_can_be_read_afterwards() {
     assert_eq!(failover.event, EventName::Failover);
     assert_eq!(failover.next_host.as_deref(), Some("relay-b.example [192.0.2.8]"));
     assert_eq!(failover.reason.as_deref(), Some("connection refused"));
+    assert_eq!(
+        (&failover.candidates, failover.duration_ms),
+        (&candidates, Some(30)),
+        "what was there, what it cost"
+    );
     assert_eq!(next_event().waiting, Some(3));
     assert_eq!(next_event().duration_ms, Some(10_000));
 }

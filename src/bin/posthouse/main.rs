@@ -10,6 +10,7 @@ mod failed;
 mod harmless;
 mod health;
 mod lab;
+mod mx;
 mod place;
 mod plan;
 mod print;
@@ -61,6 +62,7 @@ enum Command {
     #[command(subcommand)]
     Queue(queue::Queue),
     Why(why::Why),
+    Mx(Box<mx::Mx>),
     Track(track::Track),
     Health(health::Health),
     #[command(subcommand)]
@@ -96,6 +98,7 @@ fn main() -> ExitCode {
         Command::Sendmail(sendmail) => block_on(Level::WARN, sendmail.run()),
         Command::Queue(queue) => block_on(Level::INFO, queue.run()),
         Command::Why(why) => block_on(Level::INFO, why.run()),
+        Command::Mx(mx) => block_on(Level::WARN, mx.run()),
         Command::Health(health) => block_on(Level::INFO, health.run()),
         Command::Lab(lab) => lab.run(),
     };

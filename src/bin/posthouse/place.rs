@@ -21,6 +21,10 @@ impl Place {
         Ok(Client::new(&self.places()?.spool))
     }
 
+    pub fn config(&self) -> &ConfigFile {
+        &self.config
+    }
+
     /// The folders of that relay, whether it runs or not.
     pub fn places(&self) -> Result<Places, Failed> {
         let flags = Flags { spool: self.spool.clone(), ..Flags::default() };

@@ -188,6 +188,7 @@ fn standing(message: ListedState, recipient: RecipientStanding) -> &'static str 
         (_, ListedState::Active) => "active",
         (_, ListedState::Asleep) => "asleep",
         (_, ListedState::Held) => "held",
+        (_, ListedState::HeldByRoute) => "held by route",
         (RecipientStanding::Uncertain, _) => "uncertain",
         (RecipientStanding::Waiting, ListedState::Waiting) => "waiting",
         (RecipientStanding::Waiting, ListedState::Notice) => "notice",
@@ -200,6 +201,7 @@ fn state_in_words(state: ListedState) -> &'static str {
         ListedState::Waiting => "waiting for its next attempt",
         ListedState::Asleep => "waiting for its destination, which cannot be reached",
         ListedState::Held => "held by the operator; it does not age",
+        ListedState::HeldByRoute => "held by a route until the routes change; its age begins anew then",
         ListedState::Notice => "done, but for a notice to its sender",
     }
 }

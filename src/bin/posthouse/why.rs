@@ -74,6 +74,11 @@ fn screen(why: &admin::Why) -> String {
             (ListedState::Held, _) => {
                 let _ = writeln!(text, "  nothing before it is released: posthouse queue release {}", why.id);
             }
+            (ListedState::HeldByRoute, _) => {
+                text.push_str(
+                    "  nothing while a route holds it (via = \"hold\"): change the routes and reload\n",
+                );
+            }
             (ListedState::Waiting | ListedState::Asleep, _) if message.release.is_some() => {
                 let release = message.release.expect("it was just seen");
                 let _ = writeln!(

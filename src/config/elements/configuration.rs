@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use super::{
-    Admin, Auth, Delivery, Dns, Limit, Limits, Listener, Notices, Pickup, Relaying, Retry, Spool, Timeouts,
-    Tls, Tracking, Upstream, content, limit, listener, route, upstream,
+    Admin, Auth, Delivery, Destination, Dns, Limit, Limits, Listener, Notices, Pickup, Relaying, Retry,
+    Spool, Timeouts, Tls, Tracking, Upstream, content, destination, limit, listener, route, upstream,
 };
 use crate::accept::ListenerAuth;
 use crate::config::fault::Report;
@@ -43,6 +43,8 @@ pub struct Configuration {
     pub dns: Dns,
     pub timeouts: Timeouts,
     pub delivery: Delivery,
+    /// What domains are allowed that are reached by their MX records.
+    pub destinations: Vec<Destination>,
     pub pickup: Pickup,
     /// The API over TCP, where it is served.
     pub admin: Option<Admin>,
@@ -70,7 +72,8 @@ impl Configuration {
         }
         let relaying = Relaying::read(top.section("relaying"), folder);
         let auth = Auth::read(top.section("auth"));
-        let upstreams = upstream::read(&mut top, folder);
+        let delivery = Delivery::read(top.section("delivery"));
+        let upstreams = upstream::read(&mut top, folder, delivery.total);
         let routes = route::read(&mut top, &upstreams);
         let retry_section = top.section("retry");
         let notices_section = top.section("notices");
@@ -79,7 +82,7 @@ impl Configuration {
         let tracking = Tracking::read(top.section("tracking"), &spool.path);
         let dns = Dns::read(top.section("dns"));
         let timeouts = Timeouts::read(top.section("timeouts"));
-        let delivery = Delivery::read(top.section("delivery"));
+        let destinations = destination::read(&mut top, delivery.total);
         let speed = speed(top.section("clock"));
         let pickup = Pickup::read(top.section("pickup"), &spool.path);
         let admin = Admin::read(top.section("admin"), folder);
@@ -105,6 +108,7 @@ impl Configuration {
             dns,
             timeouts,
             delivery,
+            destinations,
             pickup,
             admin,
             speed,

@@ -7,10 +7,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::destination;
 use super::spool::under;
 use crate::config::quantity::Mismatch;
 use crate::config::section::{At, Section};
 use crate::config::tree::Value;
+use crate::queue::Allowance;
 use crate::route::{Credentials, UpstreamHost, UpstreamHostError, UpstreamTls};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,10 +20,13 @@ pub struct Upstream {
     /// The first is preferred. `tls` is always set here.
     pub hosts: Vec<UpstreamHost>,
     pub credentials: Option<Credentials>,
+    /// How much it gets at once, and how fast.
+    pub allowance: Allowance,
 }
 
 /// All groups by name.
-pub(super) fn read(top: &mut Section<'_>, folder: &Path) -> BTreeMap<String, Upstream> {
+/// `total`: connections in all.
+pub(super) fn read(top: &mut Section<'_>, folder: &Path, total: u32) -> BTreeMap<String, Upstream> {
     let mut groups = BTreeMap::new();
     for (name, mut section) in top.named("upstream") {
         if name == "mx" {
@@ -42,8 +47,9 @@ pub(super) fn read(top: &mut Section<'_>, folder: &Path) -> BTreeMap<String, Ups
             warn_of_open_password(&section, host, with_password);
             host.tls = host.tls.or(Some(host.default_tls(with_password)));
         }
+        let allowance = destination::allowance(&mut section, total);
         section.done();
-        groups.insert(name.to_owned(), Upstream { hosts, credentials });
+        groups.insert(name.to_owned(), Upstream { hosts, credentials, allowance });
     }
     groups
 }

@@ -84,7 +84,7 @@ impl Plan {
         settings.track = Track::Channel(events);
         settings.listeners = vec![ListenerSettings::new(FRONT_DOOR)];
         settings.retry = self.retry.clone();
-        settings.queue = self.queue;
+        settings.queue = self.queue.clone();
         let route = |domain: &str, via| Route::new([domain.parse().expect("a domain")], via);
         let group = |name: &str| Via::Upstream(name.to_owned());
         settings.routes = RouteTable {

@@ -123,7 +123,7 @@ fn table_lines(waiting: &[Listed], now: Timestamp, rows: usize) -> Vec<String> {
     for (message, recipient) in open.iter().take(rows) {
         let next = match (message.state, recipient.next_attempt) {
             (ListedState::Active, _) => "under way".into(),
-            (ListedState::Held, _) => "held".into(),
+            (ListedState::Held | ListedState::HeldByRoute, _) => "held".into(),
             (ListedState::Asleep, _) => "when it wakes".into(),
             (_, Some(next)) => until(now, next),
             (_, None) => "now".into(),

@@ -1,0 +1,448 @@
+//! The breaker of one host at one address: closed, open, or half-open with one delivery on trial.
+//!
+//! Contract: [`Breaker::admit`] lets a delivery in or says why not; who is let in on trial has a number and owes its
+//! verdict by [`Breaker::failed`], [`Breaker::struck`], [`Breaker::succeeded`] or [`Breaker::returned`]. A pure machine:
+//! time and chance come in as arguments.
+//! Invariants: never two trials at once; none before its time; a wait is never longer than [`LONGEST_WAIT`].
+//! Not here: which hosts there are (`health`), what a failure means (`deliver`), what an outage cost (`outage`).
+//!
+//! The policy, which is cheap because mail moves on to the next host within the same attempt:
+//! - It opens at the first failure before a transaction (no connection, no TLS, no greeting, a greeting of 5yz, EHLO or
+//!   AUTH refused, 421 or silence to MAIL). Within a transaction it takes [`STRIKES`] in a row (421, silence, a lost
+//!   connection), since one message may be to blame for that; on trial one is enough.
+//! - It then waits 10 s, doubling with every trial that fails to 5 min, each up to a tenth shorter by chance, so that
+//!   relays that were started together don't come together.
+//! - One delivery is the trial; others pass the host over until its verdict is known. One success closes it.
+//! - No flapping: one that fails again before it has been well for 5 min goes on with the wait that it had.
+//!
+//! So a host that is well again gets mail at most one wait (5 min) and one trial later, if there is any mail.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+
+pub(super) const FIRST_WAIT: Duration = Duration::from_secs(10);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
+/// A wait is shorter by up to this part of it.
+const JITTER: f64 = 0.1;
+/// Troubles within transactions, one after the other, that open it.
+const STRIKES: u32 = 3;
+/// One that has been well for so long has its past forgotten.
+pub(super) const STEADY: Duration = Duration::from_secs(5 * 60);
+/// While a trial is under way, whoever has no other host asks again after a second, then after as long as it has taken.
+const SOONEST_QUESTION: Duration = Duration::from_secs(1);
+const LATEST_QUESTION: Duration = Duration::from_secs(30);
+
+/// One host's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Breaker {
+    state: State,
+    /// Waits of this outage so far, each twice the last; kept while it is closed.
+    waits: u32,
+    #[serde(skip)]
+    strikes: u32,
+    /// Trials so far, which numbers them.
+    #[serde(skip)]
+    trials: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    /// `well_since`: when an outage ended.
+    Closed {
+        well_since: Option<Timestamp>,
+    },
+    Open(Open),
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Closed { well_since: None }
+    }
+}
+
+/// What is known of a host that is down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Open {
+    pub since: Timestamp,
+    /// In a row; those of deliveries that ran side by side count once.
+    pub failures: u32,
+    pub retry_at: Timestamp,
+    #[serde(skip)]
+    pub trial: Option<Trial>,
+}
+
+/// A delivery that finds out whether the host is well again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Trial {
+    pub number: u64,
+    pub began: Timestamp,
+}
+
+/// How a delivery is let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    Free,
+    /// As the one that finds out.
+    Trial(Trial),
+}
+
+/// Why a host is passed over, and when to ask again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shut {
+    Waits(Timestamp),
+    OnTrial(Timestamp),
+}
+
+impl Shut {
+    pub fn ask_at(self) -> Timestamp {
+        match self {
+            Self::Waits(at) | Self::OnTrial(at) => at,
+        }
+    }
+}
+
+impl Breaker {
+    /// What is known of it while it is down.
+    pub fn open(&self) -> Option<&Open> {
+        match &self.state {
+            State::Open(open) => Some(open),
+            State::Closed { .. } => None,
+        }
+    }
+
+    /// Whether there is a past that matters yet.
+    pub fn is_remarkable(&self, now: Timestamp) -> bool {
+        match self.state {
+            State::Open(_) => true,
+            State::Closed { well_since } => well_since.is_some_and(|since| now.since(since) < STEADY),
+        }
+    }
+
+    /// Why a delivery would not be let in now.
+    pub fn shut(&self, now: Timestamp) -> Option<Shut> {
+        let open = self.open()?;
+        if let Some(trial) = open.trial {
+            let question = now.since(trial.began).clamp(SOONEST_QUESTION, LATEST_QUESTION);
+            return Some(Shut::OnTrial(now + question));
+        }
+        open.waits(now).then_some(Shut::Waits(open.retry_at))
+    }
+
+    /// Lets a delivery in.
+    pub fn admit(&mut self, now: Timestamp) -> Result<Admission, Shut> {
+        if let Some(shut) = self.shut(now) {
+            return Err(shut);
+        }
+        let State::Open(open) = &mut self.state else { return Ok(Admission::Free) };
+        self.trials += 1;
+        let trial = Trial { number: self.trials, began: now };
+        open.trial = Some(trial);
+        Ok(Admission::Trial(trial))
+    }
+
+    /// The host could not be used. `trial`: the number of whoever tells it, if it is the trial; `chance`: at least 0 and
+    /// below 1. Tells whether that is news: deliveries that ran side by side and fail together count once, and a trial is
+    /// ended by nobody else.
+    pub fn failed(&mut self, trial: Option<u64>, chance: f64, now: Timestamp) -> bool {
+        self.strikes = 0;
+        let (since, failures) = match &self.state {
+            State::Closed { well_since } => {
+                let is_steady = well_since.is_none_or(|since| now.since(since) >= STEADY);
+                self.waits = if is_steady { 0 } else { self.waits.saturating_sub(1) };
+                (now, 1)
+            }
+            State::Open(open) if open.is_answered_by(trial, now) => {
+                (open.since, open.failures.saturating_add(1))
+            }
+            State::Open(_) => return false,
+        };
+        let retry_at = now + wait(self.waits, chance);
+        self.waits = self.waits.saturating_add(1);
+        self.state = State::Open(Open { since, failures, retry_at, trial: None });
+        true
+    }
+
+    /// A transaction broke off. As [`Breaker::failed`], but for a host that is well only the last of some in a row counts.
+    pub fn struck(&mut self, trial: Option<u64>, chance: f64, now: Timestamp) -> bool {
+        if self.open().is_none() {
+            self.strikes += 1;
+            if self.strikes < STRIKES {
+                return false;
+            }
+        }
+        self.failed(trial, chance, now)
+    }
+
+    /// The host took part in a transaction to its end. Gives what it was down with, if it was.
+    pub fn succeeded(&mut self, now: Timestamp) -> Option<Open> {
+        self.strikes = 0;
+        if self.open().is_none() {
+            return None;
+        }
+        match std::mem::replace(&mut self.state, State::Closed { well_since: Some(now) }) {
+            State::Open(open) => Some(open),
+            State::Closed { .. } => None,
+        }
+    }
+
+    /// The trial ended without a word about the host: the next one takes it.
+    pub fn returned(&mut self, trial: u64) {
+        if let State::Open(open) = &mut self.state
+            && open.trial.is_some_and(|under_way| under_way.number == trial)
+        {
+            open.trial = None;
+        }
+    }
+
+    /// The operator's "now": it may be tried at once, and its waits begin anew. Tells whether it was down.
+    pub fn forgive(&mut self, now: Timestamp) -> bool {
+        let State::Open(open) = &mut self.state else { return false };
+        open.retry_at = now;
+        // The next failure doubles it to the first wait.
+        self.waits = 0;
+        true
+    }
+}
+
+impl Open {
+    /// A time farther off than any wait comes from a clock that was set back, and counts for nothing.
+    fn waits(&self, now: Timestamp) -> bool {
+        self.retry_at > now && self.retry_at <= now + LONGEST_WAIT
+    }
+
+    /// Whether a failure is of the trial, or, where none is under way, of one that was let in before it opened and ends
+    /// when its wait is over.
+    fn is_answered_by(&self, trial: Option<u64>, now: Timestamp) -> bool {
+        match self.trial {
+            Some(under_way) => trial == Some(under_way.number),
+            None => !self.waits(now),
+        }
+    }
+}
+
+fn wait(before: u32, chance: f64) -> Duration {
+    let whole = FIRST_WAIT.saturating_mul(1 << before.min(16)).min(LONGEST_WAIT);
+    whole.mul_f64(1.0 - JITTER * chance)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const T0: Timestamp = Timestamp::from_millis(1_000_000);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn trial(breaker: &mut Breaker, now: Timestamp) -> u64 {
+        match breaker.admit(now) {
+            Ok(Admission::Trial(trial)) => trial.number,
+            other => panic!("no trial: {other:?}"),
+        }
+    }
+
+    /// How long it waits after a failure at `now`.
+    fn fail(breaker: &mut Breaker, trial: Option<u64>, now: Timestamp) -> u64 {
+        assert!(breaker.failed(trial, 0.0, now), "{breaker:?}");
+        breaker.open().unwrap().retry_at.since(now).as_secs()
+    }
+
+    #[test]
+    fn a_host_that_is_down_is_tried_ever_more_rarely_by_one_delivery_at_a_time() {
+        let mut breaker = Breaker::default();
+        let mut waits = vec![fail(&mut breaker, None, T0)];
+        let mut now = T0;
+        for _ in 0..6 {
+            assert!(!breaker.failed(None, 0.0, now), "a delivery that ran beside it");
+            assert!(matches!(breaker.admit(now), Err(Shut::Waits(_))));
+            now = breaker.open().unwrap().retry_at;
+            let number = trial(&mut breaker, now);
+            assert!(matches!(breaker.admit(now), Err(Shut::OnTrial(_))), "one at a time");
+            assert!(!breaker.failed(None, 0.0, now), "nobody else ends it");
+            waits.push(fail(&mut breaker, Some(number), now));
+        }
+        assert_eq!(waits, [10, 20, 40, 80, 160, 300, 300]);
+        assert_eq!(breaker.open().map(|open| (open.since, open.failures)), Some((T0, 7)));
+        now = breaker.open().unwrap().retry_at;
+        trial(&mut breaker, now);
+        assert_eq!(breaker.succeeded(now).map(|open| open.failures), Some(7));
+        assert_eq!(breaker.admit(now), Ok(Admission::Free));
+        assert_eq!(breaker.succeeded(now), None);
+    }
+
+    #[test]
+    fn one_that_comes_and_goes_keeps_its_wait_until_it_has_been_well_for_a_while() {
+        let mut breaker = Breaker::default();
+        let mut now = T0;
+        fail(&mut breaker, None, now);
+        for expected in [20, 40] {
+            now = breaker.open().unwrap().retry_at;
+            let number = trial(&mut breaker, now);
+            assert_eq!(fail(&mut breaker, Some(number), now), expected);
+        }
+        for _ in 0..3 {
+            now = breaker.open().unwrap().retry_at;
+            trial(&mut breaker, now);
+            breaker.succeeded(now);
+            now = now + STEADY - SECOND;
+            assert_eq!(fail(&mut breaker, None, now), 40, "no less, and no more");
+        }
+        now = breaker.open().unwrap().retry_at;
+        trial(&mut breaker, now);
+        breaker.succeeded(now);
+        assert!(breaker.is_remarkable(now) && !breaker.is_remarkable(now + STEADY));
+        assert_eq!(fail(&mut breaker, None, now + STEADY), 10);
+    }
+
+    #[test]
+    fn a_transaction_that_breaks_off_counts_only_with_others_or_on_trial() {
+        let mut breaker = Breaker::default();
+        assert!(!breaker.struck(None, 0.0, T0) && !breaker.struck(None, 0.0, T0));
+        breaker.succeeded(T0);
+        assert!(!breaker.struck(None, 0.0, T0) && !breaker.struck(None, 0.0, T0), "not in a row");
+        assert!(breaker.struck(None, 0.0, T0));
+        let now = breaker.open().unwrap().retry_at;
+        let number = trial(&mut breaker, now);
+        assert!(breaker.struck(Some(number), 0.0, now), "one is enough on trial");
+    }
+
+    #[test]
+    fn the_operator_has_it_tried_at_once_and_its_waits_begin_anew() {
+        let mut breaker = Breaker::default();
+        assert!(!breaker.forgive(T0));
+        fail(&mut breaker, None, T0);
+        let mut now = T0 + FIRST_WAIT;
+        let number = trial(&mut breaker, now);
+        assert_eq!(fail(&mut breaker, Some(number), now), 20);
+        now = now + SECOND;
+        assert!(breaker.forgive(now));
+        let number = trial(&mut breaker, now);
+        assert_eq!(fail(&mut breaker, Some(number), now), 10);
+        assert_eq!(breaker.open().unwrap().since, T0, "it is the same outage");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_keeps_no_host_shut() {
+        let mut breaker = Breaker::default();
+        fail(&mut breaker, None, T0 + Duration::from_secs(3600));
+        assert!(matches!(breaker.admit(T0), Ok(Admission::Trial(_))));
+    }
+
+    #[test]
+    fn whoever_has_no_other_host_asks_again_the_later_the_longer_the_trial_takes() {
+        let mut breaker = Breaker::default();
+        fail(&mut breaker, None, T0);
+        let began = T0 + FIRST_WAIT;
+        trial(&mut breaker, began);
+        for (after, expected) in [(0, 1), (1, 1), (4, 4), (300, 30)] {
+            let now = began + SECOND * after;
+            assert_eq!(breaker.shut(now).unwrap().ask_at(), now + SECOND * expected);
+        }
+    }
+
+    /// What may come to a breaker; times in milliseconds since the last.
+    #[derive(Clone, Debug)]
+    enum Act {
+        Admit,
+        Fail { chance: f64 },
+        FailLate { chance: f64 },
+        Strike { chance: f64 },
+        Succeed,
+        Return,
+        Forgive,
+        Restart,
+        Pass { millis: u64 },
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        let chance = 0.0..1.0;
+        prop_oneof![
+            4 => Just(Act::Admit),
+            3 => chance.clone().prop_map(|chance| Act::Fail { chance }),
+            1 => chance.clone().prop_map(|chance| Act::FailLate { chance }),
+            1 => chance.prop_map(|chance| Act::Strike { chance }),
+            1 => Just(Act::Succeed),
+            1 => Just(Act::Return),
+            1 => Just(Act::Forgive),
+            1 => Just(Act::Restart),
+            3 => (0_u64..400_000).prop_map(|millis| Act::Pass { millis }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn never_two_trials_at_once_none_before_its_time_and_no_wait_out_of_bounds(
+            acts in prop::collection::vec(act(), 1..200)
+        ) {
+            let mut breaker = Breaker::default();
+            let mut now = T0;
+            // The model: who is on trial, and until when it is shut.
+            let (mut on_trial, mut shut_until) = (None, None);
+            for act in acts {
+                let was_down = breaker.open().is_some();
+                let failed = match act {
+                    Act::Admit => {
+                        match breaker.admit(now) {
+                            Ok(Admission::Trial(trial)) => {
+                                prop_assert!(on_trial.is_none(), "two trials at once");
+                                prop_assert!(shut_until.is_some_and(|until| until <= now), "before its time");
+                                on_trial = Some(trial.number);
+                            }
+                            Ok(Admission::Free) => prop_assert!(shut_until.is_none()),
+                            Err(shut) => {
+                                prop_assert!(shut_until.is_some());
+                                prop_assert!(shut.ask_at() > now && shut.ask_at() <= now + LONGEST_WAIT);
+                            }
+                        }
+                        false
+                    }
+                    Act::Fail { chance } => breaker.failed(on_trial, chance, now),
+                    Act::FailLate { chance } => {
+                        let failed = breaker.failed(None, chance, now);
+                        prop_assert!(on_trial.is_none() || !failed, "somebody else ended the trial");
+                        failed
+                    }
+                    Act::Strike { chance } => breaker.struck(on_trial, chance, now),
+                    Act::Succeed => {
+                        prop_assert_eq!(breaker.succeeded(now).is_some(), was_down);
+                        (on_trial, shut_until) = (None, None);
+                        false
+                    }
+                    Act::Return => {
+                        if let Some(number) = on_trial.take() {
+                            breaker.returned(number);
+                        }
+                        false
+                    }
+                    Act::Forgive => {
+                        if breaker.forgive(now) {
+                            shut_until = Some(now);
+                        }
+                        false
+                    }
+                    Act::Restart => {
+                        let kept = serde_json::to_string(&breaker).unwrap();
+                        breaker = serde_json::from_str(&kept).unwrap();
+                        on_trial = None;
+                        false
+                    }
+                    Act::Pass { millis } => {
+                        now = now + Duration::from_millis(millis);
+                        false
+                    }
+                };
+                if failed {
+                    let open = breaker.open().unwrap();
+                    let wait = open.retry_at.since(now);
+                    prop_assert!(wait >= FIRST_WAIT.mul_f64(1.0 - JITTER) && wait <= LONGEST_WAIT, "{:?}", wait);
+                    prop_assert!(open.trial.is_none());
+                    (on_trial, shut_until) = (None, Some(open.retry_at));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What is known about the TLS of a domain's MX hosts: DNSSEC and MTA-STS are asked, and the table decides.
+//!
+//! Contract: [`DomainTls::of`] asks once for the domain, [`DomainTls::of_host`] for each host. The questions go to names
+//! and the policy server only; what follows from the answers stands in `tls_policy`.
+//! Invariants: a host's TLSA records count only when its domain's MX records, its addresses and the records themselves
+//! are secure (RFC 7672 section 2.2); where addresses are insecure they are not even asked for, since some name servers
+//! don't answer such questions (section 2.1.2).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::group::Settings;
+use super::names::{NameError, Names, Vouched};
+use super::refuse::refused;
+use super::router::Router;
+use super::sts::{Policy, PolicyServer, Says};
+use super::tls_policy::{Dane, Demand, MxTls, TlsWish, demand};
+use crate::net::TlsaSet;
+
+/// What is known of a domain.
+pub(super) struct DomainTls {
+    domain: String,
+    route: MxTls,
+    wish: TlsWish,
+    /// Whether the MX records, or that there are none, came by DNSSEC; or why that is not known.
+    secure: Result<bool, String>,
+    policy: Option<Policy>,
+}
+
+impl DomainTls {
+    pub async fn of(router: &Router, settings: &Settings, domain: &str, wish: TlsWish) -> Self {
+        let route = settings.mx_tls.of(domain);
+        let domain = domain.to_owned();
+        // An address literal has neither name nor policy, and is as certain as its writer.
+        if domain.starts_with('[') {
+            return Self { domain, route, wish, secure: Ok(true), policy: None };
+        }
+        if wish == TlsWish::Waive {
+            return Self { domain, route, wish, secure: Ok(false), policy: None };
+        }
+        let secure = match settings.dane {
+            true => by_dnssec(&*router.names, &domain, Vouched::Mx).await,
+            false => Ok(false),
+        };
+        let policy = match settings.mta_sts {
+            true => sts_policy(router, settings, &domain).await,
+            false => None,
+        };
+        Self { domain, route, wish, secure, policy }
+    }
+
+    /// What is demanded of one of its hosts, and whether that it is one came securely.
+    pub async fn of_host(&self, router: &Router, host: &str, port: u16) -> (Demand, bool) {
+        let dane = match &self.secure {
+            Err(why) => Dane::Unanswered(why.clone()),
+            Ok(false) => Dane::Absent,
+            // An address has no TLSA records.
+            Ok(true) if host.parse::<std::net::IpAddr>().is_ok() => Dane::Absent,
+            Ok(true) => self.dane(&*router.names, host, port).await,
+        };
+        let sts = self.policy.as_ref().map_or(Says::Nothing, |policy| policy.says(host));
+        let by_dnssec = matches!(self.secure, Ok(true));
+        (demand(self.route, self.wish, &dane, sts, by_dnssec), by_dnssec || sts.names_the_host())
+    }
+
+    async fn dane(&self, names: &dyn Names, host: &str, port: u16) -> Dane {
+        match by_dnssec(names, host, Vouched::Addresses).await {
+            Err(why) => return Dane::Unanswered(why),
+            Ok(false) => return Dane::Absent,
+            Ok(true) => {}
+        }
+        match names.tlsa(&format!("_{port}._tcp.{host}")).await {
+            Ok(records) if !records.is_empty() => {
+                Dane::Records(Arc::new(TlsaSet { records, names: vec![self.domain.clone()] }))
+            }
+            Ok(_) | Err(NameError::NoRecords | NameError::NoSuchDomain) => Dane::Absent,
+            Err(error @ NameError::Unavailable(_)) => Dane::Unanswered(error.to_string()),
+        }
+    }
+}
+
+async fn by_dnssec(names: &dyn Names, name: &str, records: Vouched) -> Result<bool, String> {
+    match names.is_secure(name, records).await {
+        Ok(secure) => Ok(secure),
+        // There is nothing to vouch for; what comes of that, routing has found out by itself.
+        Err(NameError::NoRecords | NameError::NoSuchDomain) => Ok(false),
+        Err(error @ NameError::Unavailable(_)) => Err(format!("{name}: {error}")),
+    }
+}
+
+async fn sts_policy(router: &Router, settings: &Settings, domain: &str) -> Option<Policy> {
+    let server = PolicyServer {
+        names: &*router.names,
+        network: &router.network,
+        tls: settings.sts_tls.as_ref().unwrap_or_else(|| router.system_tls()),
+        port: settings.sts_port,
+    };
+    let refused =
+        |address: SocketAddr| refused(settings, &router.network, address).map(|refusal| refusal.to_string());
+    router.policies.of(domain, &server, refused, &router.memory, router.clock.now()).await
+}

@@ -1,0 +1,271 @@
+//! Leave to use a host, and what came of it.
+//!
+//! Contract: a delivery asks for a host by [`Router::admit`] right before it turns to it, and tells by its [`Pass`] what
+//! came of that; dropped without a word, it says nothing about the host. From these words come the breaker's state, the
+//! events HOSTDOWN, PROBE and HOSTUP, and the outages.
+//! Invariants: events are changes of state, never one for each message; what is remembered on disk is what was decided
+//! last, whoever decided side by side.
+//! Not here: when a breaker opens (`breaker`), what counts as a failure (`deliver`).
+
+use super::breaker::{Admission, Shut};
+use super::health::{HostKey, HostState, UpstreamState};
+use super::outage::{Asleep, Outage, WhichOutages};
+use super::plan::{NextHop, Plan};
+use super::router::{NOT_REACHED, Router};
+use crate::clock::Timestamp;
+use crate::mail::{Destination, Host, Outcome, Verdict};
+use crate::tracking::{HostDown, HostUp, Probed};
+
+/// Leave to use one host for one delivery.
+#[must_use = "the host is only used while its pass is held"]
+pub struct Pass<'a> {
+    router: &'a Router,
+    hop: &'a NextHop,
+    /// The number of the trial that this delivery is.
+    trial: Option<u64>,
+    /// It is among the deliveries under way of a record.
+    counted: bool,
+}
+
+impl Router {
+    /// Leave to use a host now. Or the outcome of not being let in: it is down, or another delivery just finds out
+    /// whether it is.
+    pub fn admit<'a>(&'a self, hop: &'a NextHop) -> Result<Pass<'a>, Outcome> {
+        let now = self.clock.now();
+        let mut trial = None;
+        let counted = {
+            let mut health = self.health.lock().expect("no holder panics");
+            match health.used(hop) {
+                None => false,
+                Some(record) => {
+                    let reason = &record.reason;
+                    let admission =
+                        record.breaker.admit(now).map_err(|shut| passed_over(hop, reason, shut))?;
+                    if let Admission::Trial(on_trial) = admission {
+                        let since = record.breaker.open().map_or(now, |open| open.since);
+                        trial = Some((on_trial.number, since));
+                    }
+                    record.active += 1;
+                    true
+                }
+            }
+        };
+        if let (Some((_, since)), Some(tracking)) = (trial, &self.tracking) {
+            let host = Host::at(&hop.host, hop.address);
+            tracking.probed(&Probed { host: &host, destination: hop.terms.group.as_deref(), since });
+        }
+        Ok(Pass { router: self, hop, trial: trial.map(|(number, _)| number), counted })
+    }
+
+    /// When the first of a plan's hosts may be tried again, those included that it left out; `None` where that is not known.
+    pub fn retry_at(&self, plan: &Plan) -> Option<Timestamp> {
+        let now = self.clock.now();
+        let health = self.health.lock().expect("no holder panics");
+        let of_hop = |hop: &NextHop| {
+            let record = health.get(hop.terms.group.as_deref(), &hop.host, hop.address)?;
+            record.breaker.shut(now).map(Shut::ask_at)
+        };
+        // One that may be tried, and was, is no reason to wait; nor is it known what is.
+        let hops: Option<Vec<Timestamp>> = plan.hops.iter().map(of_hop).collect();
+        let earliest = hops?.into_iter().min()?;
+        match (plan.complete, plan.retry_at) {
+            (true, _) => Some(earliest),
+            (false, left_out) => left_out.map(|at| at.min(earliest)),
+        }
+    }
+
+    /// An attempt goes on to another host from one that may be down.
+    pub fn diverted(&self, from: &NextHop) {
+        self.chronicle.lock().expect("no holder panics").diverted(&HostKey::of(from));
+    }
+
+    /// The queue has found that a destination cannot be reached.
+    pub fn destination_slept(&self, destination: &Destination, asleep: &Asleep, outcome: &Outcome) {
+        let now = self.clock.now();
+        let changed = self.chronicle.lock().expect("no holder panics").destination_failed(
+            &destination.to_string(),
+            asleep,
+            outcome,
+            now,
+        );
+        self.keep_outage(changed);
+    }
+
+    /// The queue has found that a destination answers again.
+    pub fn destination_woke(&self, destination: &Destination, asleep: &Asleep) {
+        let now = self.clock.now();
+        let ended = self.chronicle.lock().expect("no holder panics").destination_answered(
+            &destination.to_string(),
+            asleep,
+            now,
+        );
+        if let Some(outage) = ended {
+            self.keep_outage((outage, None));
+        }
+    }
+
+    /// The outages that are remembered, the oldest first.
+    pub fn outages(&self, which: &WhichOutages) -> Vec<Outage> {
+        self.chronicle.lock().expect("no holder panics").list(which, self.clock.now())
+    }
+
+    /// Every upstream group with its hosts in order, and behind them the MX hosts that are down or were just now.
+    pub fn upstreams(&self) -> Vec<UpstreamState> {
+        let settings = self.settings();
+        let health = self.health.lock().expect("no holder panics");
+        let mut rows: Vec<UpstreamState> = Vec::with_capacity(settings.groups.len() + 1);
+        for (name, group) in &settings.groups {
+            let mut hosts = Vec::new();
+            let mut lookups = group.lookups();
+            lookups.sort_by_key(|lookup| lookup.preference);
+            for lookup in lookups {
+                let used = health.of_host(name, &lookup.host, lookup.port);
+                if used.is_empty() {
+                    hosts.push(HostState::unused(lookup.host));
+                } else {
+                    hosts.extend(used);
+                }
+            }
+            rows.push(UpstreamState { group: Some(name.clone()), hosts });
+        }
+        let hosts = health.of_mx(self.clock.now());
+        if !hosts.is_empty() {
+            rows.push(UpstreamState { group: None, hosts });
+        }
+        rows
+    }
+
+    fn keep_outage(&self, (outage, forgotten): (Outage, Option<u64>)) {
+        self.memory.keep_outage(&outage);
+        if let Some(id) = forgotten {
+            self.memory.forget_outage(id);
+        }
+    }
+
+    /// Writes down how a host is now, whatever else was decided since.
+    pub(super) fn keep_host(&self, key: &HostKey) {
+        let _in_order = self.remembering.lock().expect("no holder panics");
+        let remembered = {
+            let health = self.health.lock().expect("no holder panics");
+            health.get(key.group.as_deref(), &key.host, key.address).map(|record| record.remembered())
+        };
+        match remembered {
+            Some(remembered) => self.memory.keep_host(key, &remembered),
+            None => self.memory.forget_host(key),
+        }
+    }
+}
+
+impl Pass<'_> {
+    /// Whether this delivery finds out for all others if the host is well again.
+    pub fn is_trial(&self) -> bool {
+        self.trial.is_some()
+    }
+
+    /// The host could not be used: no connection, no TLS, no greeting, no session, or 421. `stage`: how far we came.
+    pub fn failed(&self, stage: &str, outcome: &Outcome) {
+        self.went_wrong(stage, outcome, false);
+    }
+
+    /// A transaction broke off, which may be the message's fault.
+    pub fn struck(&self, stage: &str, outcome: &Outcome) {
+        self.went_wrong(stage, outcome, true);
+    }
+
+    fn went_wrong(&self, stage: &str, outcome: &Outcome, within_transaction: bool) {
+        let router = self.router;
+        let (now, chance) = (router.clock.now(), router.clock.fraction());
+        let open = {
+            let mut health = router.health.lock().expect("no holder panics");
+            let record = health.failing(self.hop, now);
+            record.failures += 1;
+            let is_news = if within_transaction {
+                record.breaker.struck(self.trial, chance, now)
+            } else {
+                record.breaker.failed(self.trial, chance, now)
+            };
+            if !is_news {
+                return;
+            }
+            record.reason =
+                outcome.reply.as_ref().map_or_else(|| outcome.reason.clone(), ToString::to_string);
+            record.stage = stage.to_owned();
+            record.breaker.open().expect("it has just opened").clone()
+        };
+        let key = HostKey::of(self.hop);
+        router.keep_host(&key);
+        let changed = router.chronicle.lock().expect("no holder panics").host_failed(
+            &key,
+            open.since,
+            open.failures,
+            stage,
+            outcome,
+            now,
+        );
+        router.keep_outage(changed);
+        if let Some(tracking) = &router.tracking {
+            tracking.host_down(&HostDown {
+                host: &Host::at(&self.hop.host, self.hop.address),
+                destination: self.hop.terms.group.as_deref(),
+                stage,
+                outcome,
+                since: open.since,
+                failures: open.failures,
+                next_attempt: open.retry_at,
+            });
+        }
+    }
+
+    /// The host took part in a transaction to its end.
+    pub fn succeeded(&self) {
+        let router = self.router;
+        let now = router.clock.now();
+        let ended = {
+            let mut health = router.health.lock().expect("no holder panics");
+            let Some(record) = health.of(self.hop) else { return };
+            record.transactions += 1;
+            record.breaker.succeeded(now)
+        };
+        let Some(open) = ended else { return };
+        let key = HostKey::of(self.hop);
+        router.keep_host(&key);
+        let outage = router.chronicle.lock().expect("no holder panics").host_answered(&key, now);
+        let diverted = outage.as_ref().map_or(0, |outage| outage.diverted);
+        if let Some(outage) = outage {
+            router.keep_outage((outage, None));
+        }
+        if let Some(tracking) = &router.tracking {
+            tracking.host_up(&HostUp {
+                host: &Host::at(&self.hop.host, self.hop.address),
+                destination: self.hop.terms.group.as_deref(),
+                since: open.since,
+                failures: open.failures,
+                diverted,
+            });
+        }
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        if !self.counted {
+            return;
+        }
+        let mut health = self.router.health.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(record) = health.of(self.hop) {
+            record.active = record.active.saturating_sub(1);
+            if let Some(trial) = self.trial {
+                record.breaker.returned(trial);
+            }
+        }
+    }
+}
+
+fn passed_over(hop: &NextHop, reason: &str, shut: Shut) -> Outcome {
+    let reason = match shut {
+        Shut::Waits(at) => format!("{reason}; it is not tried before {at}"),
+        Shut::OnTrial(_) => format!("{reason}; another delivery just finds out whether it is well again"),
+    };
+    let outcome = Outcome::local(Verdict::Deferred, NOT_REACHED, reason);
+    Outcome { host: Some(Host::at(&hop.host, hop.address)), ..outcome }
+}

@@ -1,0 +1,146 @@
+//! Which policy is in force for which domain: what is remembered, and when it is asked for anew.
+//!
+//! The rules (RFC 8461 sections 3.3, 5.1 and 10.2): another id in DNS has the policy fetched, and so has one that was
+//! fetched more than a day ago; a fetch that fails is not repeated within five minutes, and changes nothing about a
+//! policy that is in force. A policy in force stays so until its max_age is over, also when DNS knows of none any more.
+//! Invariants: one fetch at a time for a domain; domains without a policy cost no memory.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::fetch::PolicyServer;
+use super::policy::{Mode, Policy};
+use super::record;
+use crate::clock::Timestamp;
+use crate::route::memory::Memory;
+
+const RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
+const REFRESH_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+/// What the memory of destinations calls its drawer.
+const DRAWER: &str = "mta-sts";
+
+/// A policy as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    id: String,
+    fetched_at: Timestamp,
+    policy: Policy,
+}
+
+impl Kept {
+    fn is_in_force(&self, now: Timestamp) -> bool {
+        // One from a future comes from a clock that was set back: it ends after its age all the same.
+        now < self.fetched_at + Duration::from_secs(self.policy.max_age)
+    }
+}
+
+/// What is known of one domain.
+#[derive(Debug, Default)]
+struct Known {
+    kept: Option<Kept>,
+    /// The last fetch that failed: of which id, and when.
+    failed: Option<(String, Timestamp)>,
+}
+
+/// The policies of all domains that have one.
+#[derive(Debug, Default)]
+pub struct Policies {
+    domains: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Known>>>>,
+}
+
+impl Policies {
+    /// With what is remembered.
+    pub fn recall(memory: &Memory) -> Self {
+        let kept: Vec<(String, Kept)> = memory.recall(DRAWER);
+        let known = |kept| Arc::new(tokio::sync::Mutex::new(Known { kept: Some(kept), failed: None }));
+        let domains = kept.into_iter().map(|(domain, kept)| (domain, known(kept)));
+        Self { domains: Mutex::new(domains.collect()) }
+    }
+
+    /// The policy in force for `domain` (in lower case) at `now`; fetched where it has to be.
+    pub async fn of(
+        &self,
+        domain: &str,
+        server: &PolicyServer<'_>,
+        refused: impl Fn(SocketAddr) -> Option<String>,
+        memory: &Memory,
+        now: Timestamp,
+    ) -> Option<Policy> {
+        // An answer that does not come is like none: what is in force stays so.
+        let texts = server.names.txt(&format!("_mta-sts.{domain}")).await.unwrap_or_default();
+        let id = record::id(&texts);
+        let slot = self.slot(domain, id.is_some())?;
+        let mut known = slot.lock().await;
+        if let Some(id) = id.filter(|id| known.wants(id, now)) {
+            match server.fetch(domain, refused).await {
+                Ok(policy) => known.keep(domain, id, policy, memory, now),
+                Err(error) => {
+                    let in_force = known.kept.as_ref().is_some_and(|kept| kept.is_in_force(now));
+                    tracing::warn!(
+                        domain, %error, in_force,
+                        "the MTA-STS policy cannot be fetched; one that is in force stays so until its max_age is over"
+                    );
+                    known.failed = Some((id.to_owned(), now));
+                }
+            }
+        }
+        match &known.kept {
+            Some(kept) if kept.is_in_force(now) => Some(kept.policy.clone()),
+            Some(_) => {
+                known.kept = None;
+                memory.forget(DRAWER, &domain);
+                None
+            }
+            None => None,
+        }
+    }
+
+    /// The place of a domain; one that has no record and no policy gets none.
+    fn slot(&self, domain: &str, has_record: bool) -> Option<Arc<tokio::sync::Mutex<Known>>> {
+        let mut domains = self.domains.lock().expect("no holder panics");
+        if !has_record {
+            // Its last policy is over, and nobody fetches.
+            let over = domains.get(domain)?.try_lock().is_ok_and(|known| known.kept.is_none());
+            if over {
+                domains.remove(domain);
+                return None;
+            }
+            return domains.get(domain).cloned();
+        }
+        Some(Arc::clone(domains.entry(domain.to_owned()).or_default()))
+    }
+}
+
+impl Known {
+    fn wants(&self, id: &str, now: Timestamp) -> bool {
+        if let Some((failed, at)) = &self.failed
+            && failed == id
+            && now < *at + RETRY_AFTER
+        {
+            return false;
+        }
+        match &self.kept {
+            Some(kept) => kept.id != id || !kept.is_in_force(now) || now >= kept.fetched_at + REFRESH_AFTER,
+            None => true,
+        }
+    }
+
+    fn keep(&mut self, domain: &str, id: &str, policy: Policy, memory: &Memory, now: Timestamp) {
+        let mode = match policy.mode {
+            Mode::Enforce => "enforce",
+            Mode::Testing => "testing",
+            Mode::None => "none",
+        };
+        if self.kept.as_ref().is_none_or(|kept| kept.policy != policy) {
+            tracing::info!(domain, id, mode, "an MTA-STS policy is in force");
+        }
+        let kept = Kept { id: id.to_owned(), fetched_at: now, policy };
+        memory.remember(DRAWER, &domain, &kept);
+        self.kept = Some(kept);
+        self.failed = None;
+    }
+}
