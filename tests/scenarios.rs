@@ -215,8 +215,13 @@ fn whatever_an_upstream_does_comes_out_as_its_file_says() {
     for path in &paths {
         let text = std::fs::read_to_string(path).unwrap();
         let title = Scenario::read(path, &text).unwrap_or_else(|faults| panic!("{faults}")).title;
-        let tells = text.starts_with("# ") && text.contains("\ntitle = ") && text.contains("\n[expect.outcomes]");
-        assert!(tells && titles.insert(title), "{} says not what it is, or not what comes out", path.display());
+        let tells =
+            text.starts_with("# ") && text.contains("\ntitle = ") && text.contains("\n[expect.outcomes]");
+        assert!(
+            tells && titles.insert(title),
+            "{} says not what it is, or not what comes out",
+            path.display()
+        );
     }
     let wrong = told_wrong(&paths);
     assert!(wrong.is_empty(), "{} of {}\n{}", wrong.len(), paths.len(), wrong.join("\n"));

@@ -18,7 +18,7 @@ use super::tale::{Tale, Told};
 use super::weather::Turn;
 use super::witness::Witness;
 use crate::clock::Timestamp;
-use crate::lab::FRIDAY_NOON;
+use crate::lab::{FRIDAY_NOON, Rule};
 use crate::mail::QueueId;
 use crate::route::Zone;
 use crate::spool::{RecipientState, Site};
@@ -51,7 +51,7 @@ pub(super) struct Story {
     pub disturbed: bool,
     /// This life has begun, and all that was on the disk is known.
     resumed: bool,
-    sabotage: Option<Sabotage>,
+    pub sabotage: Option<Sabotage>,
     lines: Vec<String>,
 }
 
@@ -62,6 +62,26 @@ pub(super) enum Sabotage {
     EmptyDisk,
     /// After a stop in order an older disk is put in.
     OlderDisk,
+    /// When all seems well the first host loses what it takes, and nobody has seen it.
+    SecretLoss,
+    /// The relay does not hear of its window.
+    NoWindow,
+    /// The relay does not hear of its rate.
+    NoRate,
+    /// When everything else heals the first host stays away.
+    BetterStaysAway,
+}
+
+impl Sabotage {
+    /// What the first host does when all others are well.
+    pub fn rule(self) -> Option<Rule> {
+        let text = match self {
+            Self::SecretLoss => "dot *: lose",
+            Self::BetterStaysAway => "connect: refuse",
+            _ => return None,
+        };
+        Some(text.parse().expect("a rule"))
+    }
 }
 
 /// A story that went wrong.
@@ -88,7 +108,7 @@ impl Story {
             zone,
             letters: Letters::default(),
             tale: Tale::default(),
-            witness: Witness::default(),
+            witness: Witness::new(sabotage != Some(Sabotage::SecretLoss)),
             turns: Vec::new(),
             events: None,
             endings: Vec::new(),
@@ -216,6 +236,7 @@ impl Story {
     pub fn judge(&mut self) -> Result<(), String> {
         let letters = self.letters.lock().unwrap();
         self.witness.judge(&self.tale, &letters, &self.endings)?;
+        self.witness.traffic.judge(self.plan.allowed())?;
         self.tale.compare(&self.site.living()?)?;
         self.nothing_promised_is_missing(&letters)
     }
