@@ -174,6 +174,8 @@ fn start(messages: usize, until: Timestamp, clock: &Clock, settings: Settings) -
             deliver_by: None,
             owes_report: false,
             source: Arc::default(),
+            uncertain: false,
+            cut_off: false,
             waiting: [WaitingDomain { domain: Arc::clone(&domain), next_attempt: None }]
                 .into_iter()
                 .collect(),

@@ -97,7 +97,7 @@ fn server_octets() -> impl Strategy<Value = Vec<u8>> {
 
 /// What the client does with what it hears: it begins a transaction whenever it can.
 fn talk(pieces: &[&[u8]]) -> (Vec<u8>, Vec<String>) {
-    let mut client = Client::new(ClientSettings { hostname: "relay.example.org".into() });
+    let mut client = Client::new(ClientSettings::new("relay.example.org"));
     let (mut sent, mut events, mut transactions) = (Vec::new(), Vec::new(), 0);
     for piece in [&b""[..]].iter().chain(pieces) {
         client.receive(piece);
@@ -138,7 +138,7 @@ fn exchange(content: Content, lengths: &[usize], pipelining: bool) -> (Transacti
     let mut settings = Settings::new("relay.example.org");
     settings.content.nul = Permission::Accept;
     let mut server = Server::new(settings);
-    let mut client = Client::new(ClientSettings { hostname: "client.example.com".into() });
+    let mut client = Client::new(ClientSettings::new("client.example.com"));
     let (mut heard, mut content) = (Heard::default(), Some(content));
     loop {
         run_server(&mut server, &mut heard);

@@ -38,6 +38,9 @@ pub struct Status {
     pub not_accepting: Option<String>,
     /// Damaged pieces of the spool that were set aside.
     pub quarantined: u64,
+    /// Attempts since the start of which nobody knows whether they delivered (UNCERTAIN events).
+    #[serde(default)]
+    pub uncertain: u64,
     /// Octets of the living messages in the spool.
     pub live_bytes: u64,
     /// Octets written to the spool since the start, and syncs of it.
@@ -77,7 +80,8 @@ impl From<OperateError> for Failure {
             OperateError::Held(_)
             | OperateError::NotHeld(_)
             | OperateError::HeldByRoute(_)
-            | OperateError::NothingWaits(_) => StatusCode::CONFLICT,
+            | OperateError::NothingWaits(_)
+            | OperateError::Uncertain(_) => StatusCode::CONFLICT,
             OperateError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             OperateError::Load(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
@@ -136,6 +140,7 @@ async fn status(State(relay): State<Relay>) -> Json<Status> {
         accepting: refusal.is_none(),
         not_accepting: refusal.map(|why| why.to_string()),
         quarantined: spool.quarantined,
+        uncertain: relay.queue().uncertain(),
         live_bytes: spool.live_bytes,
         written_bytes: spool.written_bytes,
         syncs: spool.syncs,

@@ -12,7 +12,7 @@ use crate::accept;
 use crate::deliver;
 use crate::notice;
 use crate::queue;
-use crate::relay::{Keep, Settings, Track};
+use crate::relay::{Keep, Settings, Track, Uncertainty};
 use crate::route;
 use crate::spool;
 
@@ -55,6 +55,7 @@ impl Configuration {
                 refuse: self.dns.refuse.clone(),
                 ..route::Settings::new(&self.hostname)
             },
+            uncertain: self.uncertain(),
             retry: self.retry.schedule(&self.notices),
             queue: queue::Settings {
                 allowances: Arc::new(self.allowances()),
@@ -85,6 +86,12 @@ impl Configuration {
             auth: listener.auth,
             auth_without_tls: listener.auth_without_tls,
         }
+    }
+
+    fn uncertain(&self) -> Uncertainty {
+        let own = self.upstreams.iter();
+        let own = own.filter_map(|(name, upstream)| Some((name.clone(), upstream.uncertain?)));
+        Uncertainty { otherwise: self.delivery.uncertain, groups: own.collect() }
     }
 
     fn allowances(&self) -> queue::Allowances {
@@ -135,6 +142,7 @@ impl Delivery {
             total: self.total as usize,
             messages: limits.queued_messages as usize,
             notices: notices.rate,
+            bytes_in_flight: self.bytes_in_flight,
             rate: self.rate,
             ..queue::Settings::default()
         }
@@ -150,13 +158,18 @@ impl Delivery {
                 ..deliver::Timeouts::default()
             },
             messages_per_connection: self.messages_per_connection,
-            ..deliver::Settings::default()
+            connection_age: self.connection_age,
+            idle_connection: self.idle_connection,
+            // A window that is full of deliveries finds a connection for each.
+            idle_per_host: self.concurrency as usize,
         }
     }
 }
 
 fn group(name: &str, upstream: &Upstream) -> route::Group {
     let credentials = upstream.credentials.clone().map(Arc::new);
-    let terms = route::Terms { group: Some(name.to_owned()), credentials, ..route::Terms::default() };
+    let avoid_chunking = !upstream.chunking;
+    let terms =
+        route::Terms { group: Some(name.to_owned()), credentials, avoid_chunking, ..route::Terms::default() };
     route::Group::new(upstream.hosts.clone(), terms)
 }

@@ -2,19 +2,22 @@
 
 use std::sync::Arc;
 
-use super::classify::{self, Blame, Fate, Stage};
-use super::connection::{Connection, Opener};
+use super::classify::{self, Blame, Ended, Fate};
+use super::connection::{Begun, Connection, Opener};
+use super::convert::{Conversion, Facts};
 use super::offer::Offer;
 use super::own_answer;
 use super::pool::Pool;
 use super::redirected::Redirected;
+use super::ruling::{Others, Stage};
 use super::settings::Settings;
 use crate::clock::{Clock, Timestamp};
-use crate::mail::{Destination, Host, Outcome, Verdict};
+use crate::mail::{Destination, EnhancedStatus, Host, Outcome, Verdict};
 use crate::net::{ClientTls, Network};
-use crate::queue::Job;
+use crate::queue::{Delivery, Job};
 use crate::route::{NextHop, Pass, Plan, Router, Unroutable};
-use crate::tracking::{Candidate, FailedOver, Routed, Tracking};
+use crate::spool::CommitError;
+use crate::tracking::{Altered, Candidate, FailedOver, Routed, Tracking};
 
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +28,23 @@ pub enum Report {
     Unreachable { outcome: Outcome, not_before: Option<Timestamp> },
     /// Nothing was tried: no connection may be opened before.
     NotBefore(Timestamp),
+}
+
+/// A host's turn.
+struct Turn<'a> {
+    hop: &'a NextHop,
+    delivery: &'a Delivery,
+    job: &'a Job,
+    /// The same as the queue knows it, where one address stands in for its recipients.
+    of: &'a Job,
+    recipients: &'a [u32],
+    others: Others,
+    /// It is the first one of this attempt.
+    first: bool,
+    /// Why an earlier host has not taken the message, if it may later.
+    before: Option<&'a Outcome>,
+    /// Made once, however many hosts need it.
+    conversion: &'a Conversion,
 }
 
 /// Whoever carries the mail of one relay out.
@@ -43,8 +63,8 @@ pub struct Courier {
 enum AtHost {
     /// It could not be used at all.
     Failed(Outcome),
-    /// A fate for each recipient that it was offered, by his number. Those for whom it had no room wait as if there had
-    /// been no attempt.
+    /// A fate for each recipient that it was offered, by his number. Those for whom it had no room are not named: they
+    /// wait as if there had been no attempt, and are offered again at once.
     Answered(Vec<(u32, Fate)>),
     /// It was not turned to: no connection may be opened before.
     NotBefore(Timestamp),
@@ -59,22 +79,23 @@ impl Courier {
         tracking: Tracking,
         clock: Clock,
     ) -> Self {
-        let pool = Pool::new(settings.idle_connection);
+        let pool = Pool::new(&settings);
         Self { settings, hostname, network, tls: ClientTls::system(), router, pool, tracking, clock }
     }
 
     /// Tries the hosts of the job's destination in order.
-    pub async fn attempt(&self, job: &Job) -> Report {
+    pub async fn attempt(&self, delivery: &Delivery, job: &Job) -> Report {
         if let Some(outcome) = own_answer::to(&job.destination) {
             return Report::Answered(for_all(&job.recipients, &outcome));
         }
         match Redirected::of(job) {
-            Some(redirected) => redirected.report(self.carry(redirected.job()).await),
-            None => self.carry(job).await,
+            Some(redirected) => redirected.report(self.carry(delivery, redirected.job(), job).await),
+            None => self.carry(delivery, job, job).await,
         }
     }
 
-    async fn carry(&self, job: &Job) -> Report {
+    /// `of`: the job as the queue knows it.
+    async fn carry(&self, delivery: &Delivery, job: &Job, of: &Job) -> Report {
         let began = self.clock.now();
         let plan = self.router.plan(&job.destination).await;
         self.tell_route(job, &plan, began);
@@ -87,32 +108,43 @@ impl Courier {
                 return Report::Unreachable { outcome: *outcome, not_before: retry_at };
             }
         };
-        self.try_hops(job, &plan).await
+        self.try_hops(delivery, job, of, &plan).await
     }
 
-    async fn try_hops(&self, job: &Job, plan: &Plan) -> Report {
+    async fn try_hops(&self, delivery: &Delivery, job: &Job, of: &Job, plan: &Plan) -> Report {
         let mut outcomes = Vec::with_capacity(job.recipients.len());
         let mut waiting = job.recipients.clone();
         let mut answered = false;
-        let mut rest = Rest::default();
+        // The last reason why a host has not taken the message now, but may later.
+        let mut deferred: Option<Outcome> = None;
+        let conversion = Conversion::default();
         for (index, hop) in plan.hops.iter().enumerate() {
             let began = self.clock.now();
-            let failure = match self.try_hop(hop, job, &waiting, index == 0).await {
+            let next = plan.hops.get(index + 1);
+            let others = match next {
+                Some(_) => Others::Now,
+                None if deferred.is_some() || !plan.complete => Others::Later,
+                None => Others::None,
+            };
+            let first = index == 0;
+            let before = deferred.as_ref();
+            let turn = Turn {
+                hop,
+                delivery,
+                job,
+                of,
+                recipients: &waiting,
+                others,
+                first,
+                before,
+                conversion: &conversion,
+            };
+            let failure = match self.try_hop(turn).await {
                 AtHost::NotBefore(at) => return Report::NotBefore(at),
                 AtHost::Failed(outcome) => outcome,
                 AtHost::Answered(fates) => {
                     answered = true;
-                    let mut elsewhere = None;
-                    let mut left = Vec::new();
-                    for (recipient, fate) in fates {
-                        match fate {
-                            Fate::Settled(outcome) => outcomes.push((recipient, outcome)),
-                            Fate::Elsewhere(outcome) => {
-                                left.push(recipient);
-                                elsewhere = Some(outcome);
-                            }
-                        }
-                    }
+                    let (left, elsewhere) = sort_out(fates, &mut outcomes);
                     waiting = left;
                     match elsewhere {
                         Some(outcome) => outcome,
@@ -120,13 +152,15 @@ impl Courier {
                     }
                 }
             };
-            if let Some(next) = plan.hops.get(index + 1) {
+            if let Some(next) = next {
                 self.router.diverted(hop);
                 self.tell_failover(job, plan, hop, &failure, next, began);
             }
-            rest.add(failure);
+            if failure.verdict != Verdict::Bounced {
+                deferred = Some(failure);
+            }
         }
-        let last = rest.outcome(plan.complete);
+        let last = deferred.expect("a plan has hops, and the last one settles everybody or has failed");
         if !answered {
             return Report::Unreachable { outcome: last, not_before: self.router.retry_at(plan) };
         }
@@ -136,19 +170,20 @@ impl Courier {
 
     /// Offers the message to one host: over a connection that is open already, or a new one, if one may be opened. Only
     /// the first host of an attempt asks for that.
-    async fn try_hop(&self, hop: &NextHop, job: &Job, recipients: &[u32], first: bool) -> AtHost {
+    async fn try_hop(&self, turn: Turn<'_>) -> AtHost {
+        let hop = turn.hop;
         let pass = match self.router.admit(hop) {
             Ok(pass) => pass,
             Err(outcome) => return AtHost::Failed(outcome),
         };
         while let Some(connection) = self.pool.take(hop) {
             // A server may close an idle connection at any time: that it did says nothing about the message.
-            if let Some(result) = self.offer(connection, job, recipients, true, &pass).await {
+            if let Some(result) = self.offer(connection, &turn, true, &pass).await {
                 return result;
             }
         }
-        match &job.permits {
-            Some(permits) if first => {
+        match &turn.job.permits {
+            Some(permits) if turn.first => {
                 if let Err(at) = permits.may_connect() {
                     return AtHost::NotBefore(at);
                 }
@@ -164,7 +199,7 @@ impl Courier {
         };
         match opener.open(hop).await {
             Ok(connection) => {
-                let offered = self.offer(connection, job, recipients, false, &pass).await;
+                let offered = self.offer(connection, &turn, false, &pass).await;
                 offered.expect("only a connection that was open before can be stale")
             }
             Err((stage, trouble)) => {
@@ -179,46 +214,68 @@ impl Courier {
     async fn offer(
         &self,
         mut connection: Connection,
-        job: &Job,
-        recipients: &[u32],
+        turn: &Turn<'_>,
         reused: bool,
         pass: &Pass<'_>,
     ) -> Option<AtHost> {
-        let hop = connection.hop().clone();
-        let host = host(&hop);
-        let envelope = &job.message.envelope;
+        let &Turn { hop, delivery, job, of, recipients, others, before, .. } = turn;
+        let host = host(hop);
         let age = self.clock.now().since(job.message.arrived_at);
-        let offer = Offer::of(envelope, &job.content, recipients, connection.extensions(), age);
-        let unfit =
-            offer.unfit.iter().map(|(index, why)| (*index, Fate::Elsewhere(classify::unfit(&host, *why))));
+        let envelope = &job.message.envelope;
+        let offered = connection.extensions();
+        let offer = Offer::of(envelope, &job.content, recipients, offered, age, turn.conversion);
+        if let Some(facts) = &offer.converted {
+            self.tell_converted(job, &host, facts);
+        }
+        let unfit = offer.unfit.iter().map(|(index, why)| (*index, unfit(&host, *why, others, before)));
         let unfit: Vec<(u32, Fate)> = unfit.collect();
         if offer.recipients.is_empty() {
             self.finish(connection).await;
             return Some(AtHost::Answered(unfit));
         }
-        let (report, trouble) = connection.send(offer.transaction).await;
-        let refused = report.mail.as_ref().filter(|reply| reply.code() == 421);
+        let (report, trouble) = match connection.begin(offer.transaction).await {
+            Begun::Over(report, trouble) => (report, trouble),
+            Begun::Accepted(accepted) => {
+                let concerned = match of.redirect {
+                    Some(_) => of.recipients.clone(),
+                    None => accepted.into_iter().map(|place| offer.recipients[place]).collect(),
+                };
+                if let Err(error) = delivery.intend(&host, concerned).await {
+                    let outcome = unwritten(&host, &error);
+                    let fates =
+                        offer.recipients.into_iter().map(|index| (index, Fate::Settled(outcome.clone())));
+                    return Some(AtHost::Answered(fates.chain(unfit).collect()));
+                }
+                connection.finish().await
+            }
+        };
+        let ended =
+            Ended { host: &host, report: &report, dsn: offer.notifies, lost: trouble.as_ref(), others };
+        let closing = ended.closing();
+        let before_any = report.mail.as_ref().is_none_or(|reply| reply.code() == 421);
         // Servers end connections that were idle, or that have carried enough; a new one tells more.
-        if reused && (refused.is_some() || (trouble.is_some() && report.mail.is_none())) {
+        if reused && before_any && (closing.is_some() || trouble.is_some()) {
             return None;
         }
-        if let Some(reply) = refused {
+        if let Some(reply) = closing {
             let refused = classify::Trouble::Refused(reply.clone());
-            let outcome = classify::of_host(&host, Stage::Transaction, &refused);
-            pass.failed(Stage::Transaction.word(), &outcome);
-            return Some(AtHost::Failed(outcome));
+            let outcome = classify::of_host(&host, Stage::Mail, &refused);
+            pass.failed(Stage::Mail.word(), &outcome);
+            if before_any {
+                return Some(AtHost::Failed(outcome));
+            }
+        } else {
+            match classify::blame(&host, &report, trouble.as_ref()) {
+                None => pass.succeeded(),
+                Some(Blame::Host(outcome)) => pass.failed(Stage::Mail.word(), &outcome),
+                Some(Blame::HostOrMessage(outcome)) => pass.struck(Stage::Mail.word(), &outcome),
+            }
         }
-        match classify::of_session(&host, &report, trouble.as_ref()) {
-            None => pass.succeeded(),
-            Some(Blame::Host(outcome)) => pass.failed(Stage::Transaction.word(), &outcome),
-            Some(Blame::HostOrMessage(outcome)) => pass.struck(Stage::Transaction.word(), &outcome),
-        }
-        let fates = classify::of_transaction(&host, &report, offer.notifies, trouble.as_ref());
-        let fates = offer.recipients.into_iter().zip(fates).chain(unfit).collect();
+        let fates = once_more(offer.recipients.into_iter().zip(ended.fates()).collect());
         if trouble.is_none() {
             self.finish(connection).await;
         }
-        Some(AtHost::Answered(fates))
+        Some(AtHost::Answered(fates.into_iter().chain(unfit).collect()))
     }
 
     /// Keeps the connection for the next message, or closes it.
@@ -260,6 +317,13 @@ impl Courier {
         );
     }
 
+    /// What this host gets is not what came.
+    fn tell_converted(&self, job: &Job, host: &Host, facts: &Facts) {
+        let reason = format!("to seven bits, since {host} does not offer 8BITMIME: {facts}");
+        let (id, sender) = (Some(job.as_message().id), Some(&job.message.envelope.reverse_path));
+        self.tracking.converted(&Altered { id, session: None, client: None, sender, reason: &reason });
+    }
+
     /// What was tried, what was not, and what it cost.
     fn tell_failover(
         &self,
@@ -293,31 +357,45 @@ fn told(candidates: &[crate::route::Candidate]) -> Vec<Candidate> {
     told.collect()
 }
 
-/// What becomes of those whom no host has taken.
-#[derive(Default)]
-struct Rest {
-    last: Option<Outcome>,
-    /// The last failure that is not for ever.
-    deferred: Option<Outcome>,
+/// Takes those who are settled out; who is left for the next host, and why.
+fn sort_out(fates: Vec<(u32, Fate)>, outcomes: &mut Vec<(u32, Outcome)>) -> (Vec<u32>, Option<Outcome>) {
+    let (mut left, mut elsewhere) = (Vec::new(), None);
+    for (recipient, fate) in fates {
+        match fate {
+            Fate::Settled(outcome) | Fate::Again(outcome) => outcomes.push((recipient, outcome)),
+            Fate::Elsewhere(outcome) => {
+                left.push(recipient);
+                elsewhere = Some(outcome);
+            }
+        }
+    }
+    (left, elsewhere)
 }
 
-impl Rest {
-    fn add(&mut self, failure: Outcome) {
-        if failure.verdict != Verdict::Bounced {
-            self.deferred = Some(failure.clone());
-        }
-        self.last = Some(failure);
+/// Those for whom the host has no room in this transaction are offered again at once: they are not named. Not when it has
+/// no room for anybody: then they wait, or it would be asked for ever.
+fn once_more(mut fates: Vec<(u32, Fate)>) -> Vec<(u32, Fate)> {
+    if fates.iter().any(|(_, fate)| !matches!(fate, Fate::Again(_))) {
+        fates.retain(|(_, fate)| !matches!(fate, Fate::Again(_)));
     }
+    fates
+}
 
-    /// They bounce only if every host there is cannot take the message.
-    fn outcome(self, all_were_tried: bool) -> Outcome {
-        let last = self.last.expect("a plan has at least one hop");
-        match self.deferred {
-            Some(deferred) => deferred,
-            None if all_were_tried => last,
-            None => Outcome { verdict: Verdict::Deferred, status: last.status.with_class(4), ..last },
+/// What a message means that this host has no way for; where another host may take it later, in that one's words.
+fn unfit(host: &Host, why: classify::Unfit, others: Others, before: Option<&Outcome>) -> Fate {
+    match (classify::unfit(host, why, others), before) {
+        (Fate::Settled(outcome), Some(before)) if outcome.verdict == Verdict::Deferred => {
+            Fate::Settled(before.clone())
         }
+        (fate, _) => fate,
     }
+}
+
+/// Under `uncertain = "hold"` nothing goes out of which a crash would leave no trace.
+fn unwritten(host: &Host, error: &CommitError) -> Outcome {
+    const NOT_WRITTEN: EnhancedStatus = EnhancedStatus::new(4, 3, 0);
+    let reason = format!("not sent, because the spool could not write down first that it would be: {error}");
+    Outcome { host: Some(host.clone()), ..Outcome::local(Verdict::Deferred, NOT_WRITTEN, reason) }
 }
 
 fn host(hop: &NextHop) -> Host {

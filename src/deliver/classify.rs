@@ -1,20 +1,10 @@
-//! What a failure means: the one place that turns what happened on a connection into outcomes.
+//! From what happened on a connection to outcomes: which cause it is, and in which words it is told.
 //!
-//! The policy, row by row:
-//!
-//! | what happened | it concerns | the recipient | may another host try? |
-//! |---|---|---|---|
-//! | no connection, no TLS, no greeting, no EHLO, no AUTH | the host | deferred | yes |
-//! | greeting of 5yz: it does not want *us*, whoever the recipient is | the host | deferred | yes |
-//! | AUTH refused: our password is wrong, not the recipient | the host | deferred | yes |
-//! | 421 to MAIL | the host | deferred | yes |
-//! | 4yz to MAIL, DATA, final dot | the message | deferred | only for 421 and x.3.z (the mail system itself) |
-//! | 5yz to MAIL, DATA, final dot | the message | bounced | no |
-//! | 4yz to RCPT | the recipient | deferred | only for 421 and x.3.z |
-//! | 5yz to RCPT | the recipient | bounced | no |
-//! | a message that the host's EHLO has no way for (below) | the host | bounced, if no host has one | yes |
-//! | connection lost or garbage, final dot not out | the message | deferred | yes |
-//! | connection lost, final dot out, no reply | the message | uncertain | no: it may have been delivered |
+//! Contract: [`of_host`] for a host that could not be used, [`of_transaction`] for each recipient of a transaction,
+//! [`unfit`] for a message that the host has no way for. What each means is decided by the table (`ruling`).
+//! Invariants: the basic code decides. An enhanced code that contradicts it ("450 5.1.1") is shown with the class of the
+//! basic code; where there is none, the status is x.0.0, or, where we know more, ours. The reply itself is kept whole.
+//! RFC 5321 sections 4.2.1 and 4.5.3.1.10, RFC 3463.
 //!
 //! What EHLO must offer, decided for each host before MAIL. The first host that does gets the message; only when every
 //! host of the destination was asked, and none does, is it for ever.
@@ -22,58 +12,23 @@
 //! | the message or recipient needs | else |
 //! |---|---|
 //! | SIZE no lower than its own | 5.3.4 |
-//! | 8BITMIME: octets of eight bits, declared | 5.6.3 |
+//! | 8BITMIME: octets of eight bits, declared, in a form that cannot be converted | 5.6.3 |
 //! | BINARYMIME with CHUNKING: content that is no lines | 5.6.3 |
 //! | SMTPUTF8: the sender's address or this recipient's | 5.6.7 |
 //! | SMTPUTF8: the header section | 5.6.9 |
 //! | DELIVERBY: BY in mode R | 5.3.3 |
 //! | DELIVERBY with a least time that is left: BY in mode R | 5.4.7 |
 //!
-//! A reply's own enhanced status code is kept where it has one; else the status is x.0.0 of its class, or, where we
-//! know more, ours.
-//! RFC 5321 sections 4.2.1 and 4.5.4.1, RFC 3463, RFC 2852 section 4, RFC 3030 section 3, RFC 6531 section 3.5.
+//! RFC 2852 section 4, RFC 3030 section 3, RFC 6531 section 3.5.
 
 use std::io;
 
+use super::convert::Unconvertible;
+use super::login::AuthTrouble;
+use super::ruling::{Cause, Lot, Others, Scope, Stage, rule};
 use crate::mail::{EnhancedStatus, Host, Outcome, Reply, ReplyClass, Verdict};
 use crate::net::TlsError;
 use crate::smtp::client::{ProtocolError, TransactionReport};
-
-/// Where in a session it went wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    Connect,
-    Greeting,
-    Hello,
-    StartTls,
-    Auth,
-    Transaction,
-}
-
-impl Stage {
-    /// As outages name it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Connect => "connect",
-            Self::Greeting => "greeting",
-            Self::Hello => "ehlo",
-            Self::StartTls => "starttls",
-            Self::Auth => "auth",
-            Self::Transaction => "transaction",
-        }
-    }
-
-    fn doing(self) -> &'static str {
-        match self {
-            Self::Connect => "connecting",
-            Self::Greeting => "waiting for the greeting",
-            Self::Hello => "saying EHLO",
-            Self::StartTls => "starting TLS",
-            Self::Auth => "authenticating",
-            Self::Transaction => "sending the message",
-        }
-    }
-}
 
 /// What went wrong on a connection, apart from replies within a transaction.
 #[derive(Debug, thiserror::Error)]
@@ -91,8 +46,8 @@ pub(super) enum Trouble {
     /// With who demands it.
     #[error("it does not offer STARTTLS, and {0}")]
     NoTls(&'static str),
-    #[error("it offers neither AUTH PLAIN nor AUTH LOGIN, and a username is configured for it")]
-    NoAuth,
+    #[error(transparent)]
+    Auth(#[from] AuthTrouble),
     /// A reply that ends the session before any transaction.
     #[error("refused")]
     Refused(Reply),
@@ -103,6 +58,7 @@ const NO_ANSWER: EnhancedStatus = EnhancedStatus::new(4, 4, 1);
 const CONNECTION_LOST: EnhancedStatus = EnhancedStatus::new(4, 4, 2);
 const NO_SECURITY: EnhancedStatus = EnhancedStatus::new(4, 7, 5);
 const NO_CREDENTIALS: EnhancedStatus = EnhancedStatus::new(4, 7, 8);
+const DELIVERED: EnhancedStatus = EnhancedStatus::new(2, 0, 0);
 const GARBAGE: EnhancedStatus = EnhancedStatus::new(4, 5, 0);
 /// Conversion required but not supported (RFC 3463 section 3.7).
 const CONVERSION_NEEDED: EnhancedStatus = EnhancedStatus::new(5, 6, 3);
@@ -113,7 +69,6 @@ const UTF8_HEADER: EnhancedStatus = EnhancedStatus::new(5, 6, 9);
 const NOT_CAPABLE: EnhancedStatus = EnhancedStatus::new(5, 3, 3);
 /// Delivery time expired.
 const TOO_LATE: EnhancedStatus = EnhancedStatus::new(5, 4, 7);
-const TOO_MANY_RECIPIENTS: EnhancedStatus = EnhancedStatus::new(5, 5, 3);
 /// Message too big for system.
 const TOO_LARGE: EnhancedStatus = EnhancedStatus::new(5, 3, 4);
 
@@ -122,21 +77,22 @@ pub(super) fn of_host(host: &Host, stage: Stage, trouble: &Trouble) -> Outcome {
     let doing = stage.doing();
     let reply = match trouble {
         Trouble::Refused(reply) => Some(reply.clone()),
+        Trouble::Auth(trouble) => trouble.reply().cloned(),
         _ => None,
     };
     let status = match (trouble, stage) {
-        (Trouble::Refused(reply), Stage::Auth) => reply.status().map_or(NO_CREDENTIALS, |s| s.with_class(4)),
-        (Trouble::Refused(reply), _) => reply.status().map_or(NO_ANSWER, |status| status.with_class(4)),
+        (Trouble::Refused(reply), Stage::Auth) => said_status(reply).unwrap_or(NO_CREDENTIALS).with_class(4),
+        (Trouble::Refused(reply), _) => said_status(reply).unwrap_or(NO_ANSWER).with_class(4),
         (Trouble::Tls(_) | Trouble::NoTls(_), _) => NO_SECURITY,
-        (Trouble::NoAuth, _) => NO_CREDENTIALS,
+        (Trouble::Auth(_), _) => {
+            reply.as_ref().and_then(Reply::status).map_or(NO_CREDENTIALS, |status| status.with_class(4))
+        }
         (Trouble::Protocol(_), _) => GARBAGE,
-        (Trouble::Closed, _) | (Trouble::Io(_) | Trouble::Silent(_), Stage::Transaction) => CONNECTION_LOST,
+        (Trouble::Closed, _) | (Trouble::Io(_) | Trouble::Silent(_), Stage::Mail) => CONNECTION_LOST,
         (Trouble::Io(_) | Trouble::Silent(_), _) => NO_ANSWER,
     };
     let reason = match (trouble, stage) {
-        (Trouble::Refused(_), Stage::Auth) => {
-            "authentication was refused: check username and password_file of this upstream".to_owned()
-        }
+        (Trouble::Auth(trouble), _) if trouble.reply().is_some() => trouble.to_string(),
         (Trouble::Refused(_), _) => format!("the host refused the session while {doing}"),
         _ => format!("{doing}: {trouble}"),
     };
@@ -151,118 +107,214 @@ pub(super) enum Blame {
     HostOrMessage(Outcome),
 }
 
-/// What a transaction says about the host: nothing bad if every reply came that it owed, whatever they say, and none was
-/// 421. A host that is silent to MAIL is down; what comes later may be the message's fault too.
-pub(super) fn of_session(host: &Host, report: &TransactionReport, lost: Option<&Trouble>) -> Option<Blame> {
-    if let Some(trouble) = lost {
-        let outcome = of_host(host, Stage::Transaction, trouble);
-        let is_silent = matches!(trouble, Trouble::Silent(_)) && report.mail.is_none();
-        return Some(if is_silent { Blame::Host(outcome) } else { Blame::HostOrMessage(outcome) });
-    }
-    let later = report.recipients.iter().flatten().chain(&report.data).chain(&report.end);
-    let closing = later.into_iter().find(|reply| reply.code() == 421)?;
-    let refused = Trouble::Refused(closing.clone());
-    Some(Blame::HostOrMessage(of_host(host, Stage::Transaction, &refused)))
+/// What a connection that broke within a transaction says about the host. One that is silent to MAIL is down; what comes
+/// later may be the message's fault too.
+pub(super) fn blame(host: &Host, report: &TransactionReport, lost: Option<&Trouble>) -> Option<Blame> {
+    let trouble = lost?;
+    let outcome = of_host(host, Stage::Mail, trouble);
+    let is_silent = matches!(trouble, Trouble::Silent(_)) && report.mail.is_none();
+    Some(if is_silent { Blame::Host(outcome) } else { Blame::HostOrMessage(outcome) })
 }
 
 /// What became of one recipient at one host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Settled(Outcome),
-    /// Another host may try at once; the outcome is that of this one.
+    /// Another host tries at once; the outcome is that of this one.
     Elsewhere(Outcome),
+    /// The host takes no more in one transaction; the outcome is for him to whom it says so again and again.
+    Again(Outcome),
 }
 
-/// What became of each recipient of a transaction. `dsn`: the host takes the requested notices over. `lost`: the connection's
-/// trouble, when it ended before the transaction did.
-pub(super) fn of_transaction(
-    host: &Host,
-    report: &TransactionReport,
-    dsn: bool,
-    lost: Option<&Trouble>,
-) -> Vec<Fate> {
-    (0..report.recipients.len()).map(|index| of_recipient(host, report, index, dsn, lost)).collect()
+/// A transaction that has ended, one way or another.
+pub(super) struct Ended<'a> {
+    pub host: &'a Host,
+    pub report: &'a TransactionReport,
+    /// The host takes the requested notices over.
+    pub dsn: bool,
+    /// The connection's trouble, when it ended before the transaction did.
+    pub lost: Option<&'a Trouble>,
+    pub others: Others,
 }
 
-fn of_recipient(
-    host: &Host,
-    report: &TransactionReport,
-    index: usize,
-    dsn: bool,
-    lost: Option<&Trouble>,
-) -> Fate {
-    // The first reply that is not what the transaction needs decides; they come in this order.
-    let replies = [(&report.mail, "MAIL"), (&report.recipients[index], "RCPT"), (&report.data, "DATA")];
-    let steps = if report.chunked { &replies[..2] } else { &replies[..] };
-    for (reply, command) in steps {
-        match reply {
-            Some(reply) if is_go_ahead(reply) => {}
-            Some(reply) => return of_refusal(host, reply, command),
-            None => return of_loss(host, lost),
-        }
+impl Ended<'_> {
+    /// What became of each recipient of the transaction.
+    pub fn fates(&self) -> Vec<Fate> {
+        (0..self.report.recipients.len()).map(|index| self.fate(index)).collect()
     }
-    match &report.end {
-        Some(reply) if reply.class() == ReplyClass::Completed => Fate::Settled(Outcome {
-            verdict: Verdict::Delivered { dsn },
-            status: reply.status().unwrap_or(EnhancedStatus::new(2, 0, 0)),
+
+    /// The 421 by which the host ended it.
+    pub fn closing(&self) -> Option<&Reply> {
+        let report = self.report;
+        let replies = [&report.mail, &report.data, &report.end];
+        let replies = replies.into_iter().chain(&report.recipients).chain(&report.ends);
+        replies.flatten().find(|reply| reply.code() == 421)
+    }
+
+    fn fate(&self, index: usize) -> Fate {
+        let report = self.report;
+        // The first reply that is not what the transaction needs decides; they come in this order.
+        let end = report.end_of(index);
+        let steps = [
+            (Stage::Mail, report.mail.as_ref(), ReplyClass::Completed),
+            (Stage::Recipient, report.recipients[index].as_ref(), ReplyClass::Completed),
+            (Stage::Data, report.data.as_ref(), ReplyClass::Intermediate),
+            (Stage::End, end, ReplyClass::Completed),
+        ];
+        for (stage, reply, needed) in
+            steps.into_iter().filter(|(stage, ..)| *stage != Stage::Data || !report.chunked)
+        {
+            match reply {
+                Some(reply) if reply.class() == needed => {}
+                Some(reply) => return self.refused(stage, reply),
+                None if stage == Stage::End && !report.dot_sent => return self.cut_off(Stage::Content),
+                None => return self.cut_off(stage),
+            }
+        }
+        let reply = end.expect("it was just found to be there");
+        Fate::Settled(Outcome {
+            verdict: Verdict::Delivered { dsn: self.dsn },
+            status: said_status(reply).unwrap_or(DELIVERED),
             reason: "delivered".into(),
             reply: Some(reply.clone()),
-            host: Some(host.clone()),
-        }),
-        Some(reply) => of_refusal(host, reply, "the content"),
-        None if report.is_uncertain() => Fate::Settled(Outcome {
-            verdict: Verdict::Uncertain,
-            status: CONNECTION_LOST,
-            reason: format!(
-                "{} after the whole message was sent: it may have been delivered, and may come twice",
-                describe(lost)
-            ),
-            reply: None,
-            host: Some(host.clone()),
-        }),
-        None => of_loss(host, lost),
+            host: Some(self.host.clone()),
+        })
+    }
+
+    /// A reply that is not what the transaction needs.
+    fn refused(&self, stage: Stage, reply: &Reply) -> Fate {
+        let cause = cause(stage, reply);
+        let what = match stage {
+            Stage::Mail => "MAIL",
+            Stage::Recipient => "RCPT",
+            Stage::Data => "DATA",
+            _ => "the content",
+        };
+        let reason = match cause {
+            Cause::Nonsense => format!("the host answered {what} with what is no answer to it"),
+            Cause::TooMany => "the host takes no more recipients in one transaction".to_owned(),
+            _ => format!("the host refused {what}"),
+        };
+        let said = said_status(reply);
+        self.ruled(
+            stage,
+            cause,
+            reason,
+            |class| match cause {
+                Cause::Nonsense => GARBAGE,
+                _ => said.unwrap_or(EnhancedStatus::new(class, 0, 0)).with_class(class),
+            },
+            Some(reply),
+        )
+    }
+
+    /// Nothing was said.
+    fn cut_off(&self, stage: Stage) -> Fate {
+        let (cause, how) = match self.lost {
+            Some(trouble) => (trouble.cause(stage), trouble.to_string()),
+            // A 421 to an earlier command was the last word on this one, too.
+            None if self.closing().is_some() => (Cause::Closing, "the host closed the session".to_owned()),
+            None => (Cause::Lost, "the connection ended".to_owned()),
+        };
+        let reason = match stage {
+            Stage::End => {
+                format!(
+                    "{how} after the whole message was sent: it may have been delivered, and may come twice"
+                )
+            }
+            _ => format!("{how} while the message was being sent"),
+        };
+        let reply = self.closing().filter(|_| cause == Cause::Closing);
+        self.ruled(stage, cause, reason, |_| CONNECTION_LOST, reply)
+    }
+
+    fn ruled(
+        &self,
+        stage: Stage,
+        cause: Cause,
+        reason: String,
+        status: impl FnOnce(u8) -> EnhancedStatus,
+        reply: Option<&Reply>,
+    ) -> Fate {
+        let ruling = rule(stage, Scope::of(stage, cause, !self.report.ends.is_empty()), cause, self.others);
+        let (verdict, class) = match ruling.lot {
+            Lot::Bounced => (Verdict::Bounced, 5),
+            Lot::Uncertain => (Verdict::Uncertain, 4),
+            Lot::NextHost | Lot::NextTransaction | Lot::Deferred => (Verdict::Deferred, 4),
+        };
+        let (reply, host) = (reply.cloned(), Some(self.host.clone()));
+        let outcome = Outcome { verdict, status: status(class), reason, reply, host };
+        match ruling.lot {
+            Lot::NextHost => Fate::Elsewhere(outcome),
+            Lot::NextTransaction => Fate::Again(outcome),
+            Lot::Deferred | Lot::Bounced | Lot::Uncertain => Fate::Settled(outcome),
+        }
     }
 }
 
-fn is_go_ahead(reply: &Reply) -> bool {
-    matches!(reply.class(), ReplyClass::Completed | ReplyClass::Intermediate)
+/// Which cause a reply is that is not what was needed.
+fn cause(stage: Stage, reply: &Reply) -> Cause {
+    let said = said_status(reply).map(|status| (status.subject(), status.detail()));
+    match (reply.class(), reply.code()) {
+        (ReplyClass::Completed | ReplyClass::Intermediate, _) => Cause::Nonsense,
+        (_, 421) => Cause::Closing,
+        _ if stage == Stage::Recipient && is_too_many(reply, said) => Cause::TooMany,
+        (ReplyClass::PermanentFailure, _) => Cause::Permanent,
+        (ReplyClass::TransientFailure, _) if said.is_some_and(|(subject, _)| subject == 3) => Cause::System,
+        (ReplyClass::TransientFailure, _) => Cause::Transient,
+    }
 }
 
-fn of_refusal(host: &Host, reply: &Reply, command: &str) -> Fate {
-    // "Too many recipients" is a wait, whatever its first digit (RFC 5321 section 4.5.3.1.10).
-    let too_many = reply.status().is_some_and(|status| status == TOO_MANY_RECIPIENTS);
-    let permanent = reply.class() == ReplyClass::PermanentFailure && !too_many;
-    let (verdict, class) = if permanent { (Verdict::Bounced, 5) } else { (Verdict::Deferred, 4) };
-    let outcome = Outcome {
-        verdict,
-        status: reply.status().unwrap_or(EnhancedStatus::new(class, 0, 0)).with_class(class),
-        reason: format!("the host refused {command}"),
-        reply: Some(reply.clone()),
-        host: Some(host.clone()),
-    };
-    let of_mail_system = reply.code() == 421 || reply.status().is_some_and(|status| status.subject() == 3);
-    if !permanent && of_mail_system { Fate::Elsewhere(outcome) } else { Fate::Settled(outcome) }
+/// "Too many recipients" is 452, and was 552 in RFC 821. Both have other meanings, too: then the enhanced code says so, or,
+/// of a bare 552, the words do not.
+fn is_too_many(reply: &Reply, said: Option<(u16, u16)>) -> bool {
+    match (reply.code(), said) {
+        (452 | 552, Some(said)) => said == (5, 3),
+        (452, None) => true,
+        (552, None) => reply.lines().iter().any(|line| line.to_ascii_lowercase().contains("too many")),
+        _ => false,
+    }
 }
 
-fn of_loss(host: &Host, lost: Option<&Trouble>) -> Fate {
-    Fate::Elsewhere(Outcome {
-        verdict: Verdict::Deferred,
-        status: CONNECTION_LOST,
-        reason: format!("{} while the message was being sent", describe(lost)),
-        reply: None,
-        host: Some(host.clone()),
-    })
+/// The enhanced status code, with the class of the basic code: that one decides.
+fn said_status(reply: &Reply) -> Option<EnhancedStatus> {
+    let class = (reply.code() / 100) as u8;
+    let first: EnhancedStatus = reply.lines().first()?.split(' ').next()?.parse().ok()?;
+    matches!(class, 2 | 4 | 5).then(|| first.with_class(class))
 }
 
-fn describe(lost: Option<&Trouble>) -> String {
-    lost.map_or_else(|| "the connection ended".to_owned(), Trouble::to_string)
+impl Trouble {
+    /// Which cause it is, in the table's words.
+    fn cause(&self, stage: Stage) -> Cause {
+        match self {
+            Self::Io(_) | Self::Closed | Self::Silent(_) => Cause::Lost,
+            Self::Protocol(_) => Cause::Nonsense,
+            Self::Auth(trouble) => trouble.reply().map_or(Cause::Lacking, |reply| cause(stage, reply)),
+            Self::Tls(_) | Self::NoTls(_) => Cause::Lacking,
+            Self::Refused(reply) => cause(stage, reply),
+        }
+    }
 }
 
-/// A message that this host cannot take, known before it is offered: another host may be able to.
-pub(super) fn unfit(host: &Host, why: Unfit) -> Outcome {
+/// A message that this host cannot take, known before it is offered.
+pub(super) fn unfit(host: &Host, why: Unfit, others: Others) -> Fate {
+    let outcome = unfit_outcome(host, why);
+    match rule(Stage::Offer, Scope::of(Stage::Offer, Cause::Lacking, false), Cause::Lacking, others).lot {
+        Lot::NextHost => Fate::Elsewhere(outcome),
+        Lot::Bounced => Fate::Settled(outcome),
+        _ => Fate::Settled(Outcome {
+            verdict: Verdict::Deferred,
+            status: outcome.status.with_class(4),
+            ..outcome
+        }),
+    }
+}
+
+fn unfit_outcome(host: &Host, why: Unfit) -> Outcome {
     let (status, reason) = match why {
-        Unfit::EightBit => {
-            (CONVERSION_NEEDED, "the message needs 8BITMIME, which the host does not offer".to_owned())
+        Unfit::EightBit(why) => {
+            let reason = format!("the message needs 8BITMIME, which the host does not offer, and {why}");
+            (CONVERSION_NEEDED, reason)
         }
         Unfit::Binary => {
             let reason =
@@ -298,7 +350,7 @@ pub(super) fn unfit(host: &Host, why: Unfit) -> Outcome {
 /// Why a host cannot take a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unfit {
-    EightBit,
+    EightBit(Unconvertible),
     Binary,
     Utf8Address,
     Utf8Header,
@@ -326,21 +378,31 @@ mod tests {
         Reply::new(text[..3].parse().unwrap(), None, &text[4..])
     }
 
-    /// The fate of a single recipient, in short: verdict, status, and whether another host may try.
-    fn fate(mail: &str, rcpt: &str, data: &str, end: &str, dot_sent: bool) -> (&'static str, String, bool) {
+    /// The fate of a single recipient, in short: verdict, status, and what happens next.
+    fn fate(
+        mail: &str,
+        rcpt: &str,
+        data: &str,
+        end: &str,
+        dot_sent: bool,
+    ) -> (&'static str, String, &'static str) {
         let some = |text: &str| (!text.is_empty()).then(|| reply(text));
         let report = TransactionReport {
             mail: some(mail),
             recipients: vec![some(rcpt)],
             data: some(data),
-            chunked: false,
             end: some(end),
             dot_sent,
+            ..TransactionReport::default()
         };
         let lost = Trouble::Closed;
-        let (outcome, elsewhere) = match of_recipient(&host(), &report, 0, false, Some(&lost)) {
-            Fate::Settled(outcome) => (outcome, false),
-            Fate::Elsewhere(outcome) => (outcome, true),
+        let host = host();
+        let ended =
+            Ended { host: &host, report: &report, dsn: false, lost: Some(&lost), others: Others::Now };
+        let (outcome, next) = match ended.fate(0) {
+            Fate::Settled(outcome) => (outcome, ""),
+            Fate::Elsewhere(outcome) => (outcome, "next host"),
+            Fate::Again(outcome) => (outcome, "again"),
         };
         let verdict = match outcome.verdict {
             Verdict::Delivered { .. } => "delivered",
@@ -348,33 +410,47 @@ mod tests {
             Verdict::Bounced => "bounced",
             Verdict::Uncertain => "uncertain",
         };
-        (verdict, outcome.status.to_string(), elsewhere)
+        (verdict, outcome.status.to_string(), next)
     }
 
     #[test]
-    fn each_row_of_the_table_holds() {
+    fn replies_are_read_as_what_they_say() {
         const OK: &str = "250 2.1.0 ok";
         const GO: &str = "354 go";
         for (mail, rcpt, data, end, dot, expected) in [
-            (OK, OK, GO, "250 2.6.0 queued", true, ("delivered", "2.6.0", false)),
-            (OK, OK, GO, "250 queued", true, ("delivered", "2.0.0", false)),
-            ("451 4.7.1 later", "", "", "", false, ("deferred", "4.7.1", false)),
-            ("452 4.3.1 full", "", "", "", false, ("deferred", "4.3.1", true)),
-            ("550 5.7.1 no", "", "", "", false, ("bounced", "5.7.1", false)),
-            ("550 5.3.0 no", "", "", "", false, ("bounced", "5.3.0", false)),
-            (OK, "450 4.2.0 greylisted", "", "", false, ("deferred", "4.2.0", false)),
-            (OK, "421 4.7.0 too fast", "", "", false, ("deferred", "4.7.0", true)),
-            (OK, "550 unknown user", "", "", false, ("bounced", "5.0.0", false)),
-            (OK, "552 5.5.3 too many recipients", "", "", false, ("deferred", "4.5.3", false)),
-            (OK, "552 5.2.2 mailbox full", "", "", false, ("bounced", "5.2.2", false)),
-            (OK, OK, "451 wait", "", false, ("deferred", "4.0.0", false)),
-            (OK, OK, "554 no", "", false, ("bounced", "5.0.0", false)),
-            (OK, OK, GO, "451 4.3.0 disk", true, ("deferred", "4.3.0", true)),
-            (OK, OK, GO, "554 5.7.1 spam", true, ("bounced", "5.7.1", false)),
-            (OK, OK, GO, "", true, ("uncertain", "4.4.2", false)),
-            (OK, OK, GO, "", false, ("deferred", "4.4.2", true)),
-            (OK, "", "", "", false, ("deferred", "4.4.2", true)),
-            ("", "", "", "", false, ("deferred", "4.4.2", true)),
+            (OK, OK, GO, "250 2.6.0 queued", true, ("delivered", "2.6.0", "")),
+            (OK, OK, GO, "250 queued", true, ("delivered", "2.0.0", "")),
+            (OK, OK, GO, "250 5.6.0 queued", true, ("delivered", "2.6.0", "")),
+            ("451 4.7.1 later", "", "", "", false, ("deferred", "4.7.1", "")),
+            ("452 4.3.1 full", "", "", "", false, ("deferred", "4.3.1", "next host")),
+            ("550 5.7.1 no", "", "", "", false, ("bounced", "5.7.1", "")),
+            ("550 5.3.0 no", "", "", "", false, ("bounced", "5.3.0", "")),
+            ("550 4.2.1 no", "", "", "", false, ("bounced", "5.2.1", "")),
+            ("354 go", "", "", "", false, ("deferred", "4.5.0", "next host")),
+            ("421 4.3.2 shutting down", "", "", "", false, ("deferred", "4.3.2", "next host")),
+            (OK, "450 4.2.0 greylisted", "", "", false, ("deferred", "4.2.0", "")),
+            (OK, "450 5.1.1 later", "", "", false, ("deferred", "4.1.1", "")),
+            (OK, "421 4.7.0 too fast", "", "", false, ("deferred", "4.7.0", "next host")),
+            (OK, "550 unknown user", "", "", false, ("bounced", "5.0.0", "")),
+            (OK, "552 5.5.3 too many recipients", "", "", false, ("deferred", "4.5.3", "again")),
+            (OK, "552 Too many recipients", "", "", false, ("deferred", "4.0.0", "again")),
+            (OK, "452 4.5.3 enough", "", "", false, ("deferred", "4.5.3", "again")),
+            (OK, "452 enough", "", "", false, ("deferred", "4.0.0", "again")),
+            (OK, "452 4.2.2 mailbox full", "", "", false, ("deferred", "4.2.2", "")),
+            (OK, "452 4.3.1 disk full", "", "", false, ("deferred", "4.3.1", "next host")),
+            (OK, "552 5.2.2 mailbox full", "", "", false, ("bounced", "5.2.2", "")),
+            (OK, "552 mailbox full", "", "", false, ("bounced", "5.0.0", "")),
+            (OK, OK, "451 wait", "", false, ("deferred", "4.0.0", "")),
+            (OK, OK, "554 no", "", false, ("bounced", "5.0.0", "")),
+            (OK, OK, "250 what", "", false, ("deferred", "4.5.0", "next host")),
+            (OK, OK, GO, "451 4.3.0 disk", true, ("deferred", "4.3.0", "next host")),
+            (OK, OK, GO, "421 bye", true, ("deferred", "4.0.0", "next host")),
+            (OK, OK, GO, "554 5.7.1 spam", true, ("bounced", "5.7.1", "")),
+            (OK, OK, GO, "354 more", true, ("uncertain", "4.5.0", "")),
+            (OK, OK, GO, "", true, ("uncertain", "4.4.2", "")),
+            (OK, OK, GO, "", false, ("deferred", "4.4.2", "next host")),
+            (OK, "", "", "", false, ("deferred", "4.4.2", "next host")),
+            ("", "", "", "", false, ("deferred", "4.4.2", "next host")),
         ] {
             let got = fate(mail, rcpt, data, end, dot);
             assert_eq!((got.0, got.1.as_str(), got.2), expected, "{mail} / {rcpt} / {data} / {end} / {dot}");
@@ -384,19 +460,40 @@ mod tests {
     #[test]
     fn by_bdat_nothing_is_asked_before_the_content() {
         let some = |text: &str| Some(reply(text));
+        let host = host();
         let of = |end: Option<Reply>, dot_sent| {
             let mail = some("250 ok");
             let recipients = vec![some("250 ok")];
-            let report = TransactionReport { mail, recipients, data: None, chunked: true, end, dot_sent };
-            of_recipient(&host(), &report, 0, true, Some(&Trouble::Closed))
+            let report = TransactionReport {
+                mail,
+                recipients,
+                data: None,
+                chunked: true,
+                end,
+                dot_sent,
+                ends: Vec::new(),
+            };
+            let lost = Some(&Trouble::Closed);
+            Ended { host: &host, report: &report, dsn: true, lost, others: Others::None }.fate(0)
         };
         let verdict = |fate| match fate {
-            Fate::Settled(outcome) | Fate::Elsewhere(outcome) => outcome.verdict,
+            Fate::Settled(outcome) | Fate::Elsewhere(outcome) | Fate::Again(outcome) => outcome.verdict,
         };
         assert_eq!(verdict(of(some("250 ok"), true)), Verdict::Delivered { dsn: true });
         assert_eq!(verdict(of(some("554 no"), true)), Verdict::Bounced);
         assert_eq!(verdict(of(None, true)), Verdict::Uncertain);
         assert_eq!(verdict(of(None, false)), Verdict::Deferred);
+    }
+
+    #[test]
+    fn a_message_that_no_host_has_a_way_for_bounces_only_when_every_host_was_asked() {
+        let host = host();
+        let of = |others| unfit(&host, Unfit::TooLarge { size: 2, limit: 1 }, others);
+        let Fate::Settled(never) = of(Others::None) else { panic!("there is nobody else") };
+        assert_eq!((never.verdict, never.status.to_string().as_str()), (Verdict::Bounced, "5.3.4"));
+        let Fate::Settled(later) = of(Others::Later) else { panic!("there is nobody else now") };
+        assert_eq!((later.verdict, later.status.to_string().as_str()), (Verdict::Deferred, "4.3.4"));
+        assert!(matches!(of(Others::Now), Fate::Elsewhere(_)));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! Contract: [`Opener::open`] ends with a session that is ready for transactions, or with the stage and trouble
 //! that it ended in. [`Connection::send`] runs one transaction and always gives a report, with the trouble beside it
-//! when the connection did not survive.
+//! when the connection did not survive; [`Connection::begin`] and [`Connection::finish`] are its two halves, for those who
+//! have something to write down before the content goes out.
 //! Invariants: a password goes only over a connection that is as secure as the next hop demands.
 
 use std::io;
@@ -10,15 +11,19 @@ use std::pin::Pin;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::classify::{Stage, Trouble};
+use super::classify::Trouble;
+use super::login::{AuthTrouble, Plea};
+use super::ruling::Stage;
+use super::secret;
 use super::settings::Timeouts;
 use crate::net::{ClientTls, Network, Stream};
-use crate::route::{NextHop, Security};
+use crate::route::{Credentials, NextHop, Protocol, Security};
 use crate::smtp::client::{
-    Client, ClientSettings, Extensions, Step, Transaction, TransactionReport, Waiting,
+    Client, ClientSettings, Extensions, Hello, Step, Transaction, TransactionReport, Waiting,
 };
 
 pub(super) struct Connection {
@@ -28,7 +33,33 @@ pub(super) struct Connection {
     timeouts: Timeouts,
     /// Transactions so far.
     used: u32,
+    /// Real time, as all that concerns connections.
+    opened: Instant,
+    /// For the reply that is awaited.
+    reading: Option<Deadline>,
+    /// For the piece of output that is being written.
+    writing: Option<Deadline>,
+    /// Octets so far.
+    written: u64,
 }
+
+/// A transaction before its content.
+pub(super) enum Begun {
+    /// The content goes out next, for these recipients, by their places in the transaction.
+    Accepted(Vec<usize>),
+    /// It has ended without.
+    Over(TransactionReport, Option<Trouble>),
+}
+
+/// By when something must be done, in real time: a peer that does it octet by octet gains nothing.
+struct Deadline {
+    /// Which reply, or how much of the output, it is for.
+    of: u64,
+    at: Instant,
+}
+
+/// Octets of content that a server must take within one deadline.
+const BLOCK: u64 = 64 * 1024;
 
 /// What opening a connection needs besides the hop.
 pub(super) struct Opener<'a> {
@@ -44,30 +75,35 @@ impl Opener<'_> {
     /// Where TLS is only an opportunity, a failed handshake is no reason to keep the mail: a second connection goes
     /// without (RFC 7435).
     pub async fn open(&self, hop: &NextHop) -> Result<Connection, (Stage, Trouble)> {
-        match self.open_with(hop, true).await {
-            Err((Stage::StartTls, trouble)) if hop.security == Security::Opportunistic => {
-                tracing::info!(host = %hop.host, %trouble, "STARTTLS failed; going on without, since tls is opportunistic");
-                self.open_with(hop, false).await
+        let mut way = Way::of(hop);
+        loop {
+            match self.open_by(hop, &mut way).await {
+                Err((stage, trouble)) if way.has_another(hop, stage, &trouble) => {}
+                result => return result,
             }
-            result => result,
         }
     }
 
-    async fn open_with(&self, hop: &NextHop, tls_if_offered: bool) -> Result<Connection, (Stage, Trouble)> {
+    async fn open_by(&self, hop: &NextHop, way: &mut Way) -> Result<Connection, (Stage, Trouble)> {
         let source = hop.terms.source_towards(hop.address.ip());
         let connect = self.network.connect_from(hop.address, source, self.timeouts.connect);
         let mut stream = connect.await.map_err(|error| (Stage::Connect, Trouble::Io(error)))?;
         if let Security::Implicit { .. } = hop.security {
             stream = self.handshake(stream, hop).await?;
         }
-        let client = Client::new(ClientSettings { hostname: self.hostname.to_owned() });
-        let mut connection =
-            Connection { client, stream, hop: hop.clone(), timeouts: self.timeouts, used: 0 };
-        connection.until_ready(Stage::Greeting).await?;
+        let avoid_chunking = hop.terms.avoid_chunking;
+        let settings =
+            ClientSettings { hostname: self.hostname.to_owned(), hello: way.hello, avoid_chunking };
+        let mut connection = Connection::new(Client::new(settings), stream, hop.clone(), self.timeouts);
+        if let Err((stage, trouble)) = connection.until_ready(Stage::Greeting).await {
+            way.fell_back = connection.client.has_fallen_back();
+            let greeted = connection.client.is_greeted();
+            return Err((if greeted { Stage::Hello } else { stage }, trouble));
+        }
         let offered = connection.client.extensions().starttls;
         let wants_tls = match hop.security {
             Security::None | Security::Implicit { .. } => false,
-            Security::Opportunistic => tls_if_offered && offered,
+            Security::Opportunistic => way.tls_if_offered && offered,
             _ if offered => true,
             _ => return Err((Stage::StartTls, Trouble::NoTls(hop.security.demanded_by()))),
         };
@@ -75,7 +111,7 @@ impl Opener<'_> {
             connection = self.start_tls(connection).await?;
         }
         if let Some(credentials) = &hop.terms.credentials {
-            connection.authenticate(&credentials.username, &credentials.password).await?;
+            connection.authenticate(credentials, way).await?;
         }
         Ok(connection)
     }
@@ -87,9 +123,9 @@ impl Opener<'_> {
             Step::TlsRefused(reply) => return Err((Stage::StartTls, Trouble::Refused(reply))),
             other => return Err((Stage::StartTls, unexpected(other))),
         }
-        let Connection { client, stream, hop, timeouts, used } = connection;
+        let Connection { client, stream, hop, timeouts, .. } = connection;
         let stream = self.handshake(stream, &hop).await?;
-        let mut connection = Connection { client, stream, hop, timeouts, used };
+        let mut connection = Connection::new(client, stream, hop, timeouts);
         connection.client.tls_started();
         connection.until_ready(Stage::Hello).await?;
         Ok(connection)
@@ -103,7 +139,53 @@ impl Opener<'_> {
     }
 }
 
+/// How a connection is opened: a second time, perhaps, in a way that asks less or knows more. Each is tried once.
+struct Way {
+    tls_if_offered: bool,
+    hello: Hello,
+    /// EHLO was refused, and then the connection ended.
+    fell_back: bool,
+    /// A token from before was refused, and is forgotten.
+    token_refused: bool,
+    renewed: bool,
+}
+
+impl Way {
+    fn of(hop: &NextHop) -> Self {
+        let hello = match hop.protocol {
+            Protocol::Smtp => Hello::Extended,
+            Protocol::Lmtp => Hello::Lmtp,
+        };
+        Self { tls_if_offered: true, hello, fell_back: false, token_refused: false, renewed: false }
+    }
+
+    /// Whether to open the connection once more, after it failed.
+    fn has_another(&mut self, hop: &NextHop, stage: Stage, trouble: &Trouble) -> bool {
+        if std::mem::take(&mut self.fell_back) && matches!(trouble, Trouble::Closed | Trouble::Io(_)) {
+            tracing::info!(host = %hop.host, "closed after it refused EHLO; a new connection says HELO");
+            self.hello = Hello::Basic;
+            return true;
+        }
+        if std::mem::take(&mut self.token_refused) && !self.renewed {
+            self.renewed = true;
+            return true;
+        }
+        if stage == Stage::StartTls && hop.security == Security::Opportunistic && self.tls_if_offered {
+            tracing::info!(host = %hop.host, %trouble, "STARTTLS failed; going on without, since tls is opportunistic");
+            self.tls_if_offered = false;
+            return true;
+        }
+        false
+    }
+}
+
 impl Connection {
+    #[allow(clippy::disallowed_methods)] // connections live in real time
+    fn new(client: Client, stream: Stream, hop: NextHop, timeouts: Timeouts) -> Self {
+        let opened = Instant::now();
+        Self { client, stream, hop, timeouts, used: 0, opened, reading: None, writing: None, written: 0 }
+    }
+
     pub fn hop(&self) -> &NextHop {
         &self.hop
     }
@@ -116,11 +198,40 @@ impl Connection {
         self.used
     }
 
+    /// When it was opened, by real time.
+    pub fn opened(&self) -> Instant {
+        self.opened
+    }
+
     /// Runs one transaction. With trouble beside the report the connection is of no more use.
     pub async fn send(&mut self, transaction: Transaction) -> (TransactionReport, Option<Trouble>) {
+        match self.begin(transaction).await {
+            Begun::Accepted(_) => self.finish().await,
+            Begun::Over(report, trouble) => (report, trouble),
+        }
+    }
+
+    /// The commands of a transaction, up to where its content may go out: nothing of that is written yet.
+    pub async fn begin(&mut self, transaction: Transaction) -> Begun {
         self.used += 1;
         self.client.begin(transaction);
-        let trouble = match self.drive().await {
+        match self.drive_to(Until::Content).await {
+            Ok(Step::SendContent) => Begun::Accepted(self.client.accepted()),
+            ended => {
+                let (report, trouble) = self.ended(ended);
+                Begun::Over(report, trouble)
+            }
+        }
+    }
+
+    /// The content, and the reply to it.
+    pub async fn finish(&mut self) -> (TransactionReport, Option<Trouble>) {
+        let ended = self.drive().await;
+        self.ended(ended)
+    }
+
+    fn ended(&mut self, ended: Result<Step, Trouble>) -> (TransactionReport, Option<Trouble>) {
+        let trouble = match ended {
             Ok(Step::Done(report)) => return (report, None),
             Ok(other) => unexpected(other),
             Err(trouble) => trouble,
@@ -158,20 +269,46 @@ impl Connection {
         }
     }
 
-    async fn authenticate(&mut self, username: &str, password: &str) -> Result<(), (Stage, Trouble)> {
+    async fn authenticate(
+        &mut self,
+        credentials: &Credentials,
+        way: &mut Way,
+    ) -> Result<(), (Stage, Trouble)> {
         let fail = |trouble| (Stage::Auth, trouble);
-        self.client.authenticate(username, password).map_err(|_| fail(Trouble::NoAuth))?;
-        match self.drive().await.map_err(fail)? {
-            Step::Authenticated => self.until_ready(Stage::Auth).await,
-            Step::AuthenticationRefused(reply) => Err(fail(Trouble::Refused(reply))),
-            other => Err(fail(unexpected(other))),
+        let secured = self.stream.tls().is_some();
+        let plea = Plea::of(credentials, &self.hop, self.client.extensions(), secured).await;
+        let plea = plea.map_err(|trouble| fail(trouble.into()))?;
+        let begun = self.client.authenticate(&plea.authentication);
+        begun.map_err(|error| fail(AuthTrouble::from(error).into()))?;
+        loop {
+            match self.drive().await.map_err(fail)? {
+                Step::Compute(work) => {
+                    // Too long for a thread that has other connections to serve.
+                    let worked = tokio::task::spawn_blocking(move || work.run()).await;
+                    self.client.worked(&worked.expect("hashing does not panic"));
+                }
+                Step::Authenticated => return self.until_ready(Stage::Auth).await,
+                Step::AuthenticationRefused { reply, detail } => {
+                    if plea.kept {
+                        secret::forget(credentials, &plea.authentication.secret).await;
+                        way.token_refused = true;
+                    }
+                    return Err(fail(plea.refused(reply, detail).into()));
+                }
+                other => return Err(fail(unexpected(other))),
+            }
         }
     }
 
     /// Reads and writes until the machine has something to say.
     async fn drive(&mut self) -> Result<Step, Trouble> {
+        self.drive_to(Until::Answer).await
+    }
+
+    async fn drive_to(&mut self, until: Until) -> Result<Step, Trouble> {
         loop {
             match self.client.step() {
+                Step::SendContent if until == Until::Content => return Ok(Step::SendContent),
                 Step::NeedInput(waiting) => self.read(waiting).await?,
                 Step::Send => self.write(self.timeouts.command).await?,
                 Step::SendContent => self.write(self.timeouts.block).await?,
@@ -184,11 +321,13 @@ impl Connection {
         let limit = match waiting {
             Waiting::Greeting => self.timeouts.greeting,
             Waiting::Data => self.timeouts.data,
+            Waiting::Chunk => self.timeouts.block,
             Waiting::EndOfContent => self.timeouts.content,
             _ => self.timeouts.command,
         };
+        let at = due(&mut self.reading, self.client.replies_heard(), limit);
         let read = self.stream.read_buf(self.client.read_buffer());
-        match timeout(limit, read).await {
+        match timeout_at(at, read).await {
             Err(_) => Err(Trouble::Silent(limit)),
             Ok(Ok(0)) => Err(Trouble::Closed),
             // Under TLS, an end without a farewell; a reply that is whole has its CRLF, so nothing is cut unseen.
@@ -199,23 +338,46 @@ impl Connection {
 
     /// Writes what is ready. When the server has closed meanwhile, what it said before is read: it tells why.
     async fn write(&mut self, limit: Duration) -> Result<(), Trouble> {
-        let stream = &mut self.stream;
-        let output = self.client.output();
+        // The limit is for a block, not for the whole content.
+        let at = due(&mut self.writing, self.written / BLOCK, limit);
+        let (stream, output) = (&mut self.stream, self.client.output());
         let write = async {
-            // Piece by piece: the limit is for a block, not for the whole content.
             let written = stream.write_buf_vectored(output).await?;
             stream.flush().await?;
             Ok::<usize, io::Error>(written)
         };
-        match timeout(limit, write).await {
+        match timeout_at(at, write).await {
             Err(_) => Err(Trouble::Silent(limit)),
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(written)) => {
+                self.written += written as u64;
+                if !self.client.output().has_remaining() {
+                    self.writing = None;
+                }
+                Ok(())
+            }
             Ok(Err(error)) => {
                 let _ =
                     timeout(Duration::from_secs(1), self.stream.read_buf(self.client.read_buffer())).await;
                 Err(Trouble::Io(error))
             }
         }
+    }
+}
+
+/// How far the machine is driven.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// To where it has content to write.
+    Content,
+    Answer,
+}
+
+/// The deadline of this reply or block: the one that runs, or a new one.
+#[allow(clippy::disallowed_methods)] // connections live in real time
+fn due(running: &mut Option<Deadline>, of: u64, limit: Duration) -> Instant {
+    match running {
+        Some(deadline) if deadline.of == of => deadline.at,
+        _ => running.insert(Deadline { of, at: Instant::now() + limit }).at,
     }
 }
 

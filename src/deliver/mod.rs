@@ -1,13 +1,10 @@
 //! The way out: attempts, connections, and what a failure means.
 //!
 //! Contract: [`Courier::attempt`] tries the next hops of a destination in order and gives a [`Report`]: an outcome for
-//! each recipient, or that the destination could not be reached. How a failure on the way spreads:
-//! - to a host (connect, TLS, greeting, EHLO, AUTH, 421 to MAIL): the next host is tried; when none is left, the
-//!   destination is out of reach;
-//! - to a message or a recipient (any other reply): his outcome; a failure of the mail system itself (421, x.3.z)
-//!   lets the next host try;
-//! - a connection lost in a transaction: the next host, unless the final dot was out; then nobody knows, and no other
-//!   host is tried, since the message may have been delivered.
+//! each recipient, or that the destination could not be reached. What each failure on the way means is one table
+//! (`ruling`).
+//! Before the last octet of the content goes out the queue is told that it will ([`Delivery::intend`](crate::queue::Delivery::intend)),
+//! so that a relay which dies before the answer knows at its next start whom the message may have reached.
 //!
 //! Invariants: no recipient is offered to a second host once a first has taken the message for him; timeouts are real
 //! time.
@@ -17,11 +14,15 @@
 mod attempt;
 mod classify;
 mod connection;
+mod convert;
+mod login;
 mod offer;
 mod own_answer;
 mod pool;
 mod probe;
 mod redirected;
+mod ruling;
+mod secret;
 mod settings;
 mod submit;
 

@@ -9,8 +9,10 @@
 //! - SMTPUTF8, where the addresses of this transaction and the header section are of US-ASCII (RFC 6531 section 3.6).
 //! - 8BITMIME, where no octet has its eighth bit.
 //!
-//! Octets above 127 that nobody declared are declared where 8BITMIME is offered, and go as they came where it is not, as
-//! they always went: a message does not come back for the lack of an extension that its sender never asked for.
+//! Content of eight bits is converted for a host without 8BITMIME (RFC 6152 section 3), and its size is that of the
+//! converted form. Where it cannot be converted, the message is none for this host; unless nobody declared those octets:
+//! then they go as they came, as they always went, since a message does not come back for the lack of an extension that
+//! its sender never asked for. Where 8BITMIME is offered, they are declared.
 //! BY in mode R goes to no host without DELIVERBY, which could not keep the promise, and to none that wants more time
 //! than is left; in mode N it goes on without, and the sender is told that it did (RFC 2852 section 4.1.4.2).
 //! Not here: what an unfit host means for the recipient (`classify`), the commands (`smtp`).
@@ -20,6 +22,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::classify::Unfit;
+use super::convert::{Conversion, Facts, Unconvertible};
 use crate::mail::{BodyType, ByMode, Content, DeliverBy, Envelope, Recipient};
 use crate::smtp::client::{Extensions, Limits, Transaction};
 
@@ -34,24 +37,27 @@ pub(super) struct Offer {
     pub unfit: Vec<(u32, Unfit)>,
     /// The host takes over the notices that the sender asked for: it knows DSN, and the deadline that BY in mode N names.
     pub notifies: bool,
+    /// The content was converted for this host.
+    pub converted: Option<Facts>,
 }
 
 impl Offer {
-    /// `age`: since the message arrived here.
+    /// `age`: since the message arrived here. `conversion`: that of this content, for all hosts.
     pub fn of(
         envelope: &Envelope,
         content: &Content,
         recipients: &[u32],
         offered: &Extensions,
         age: Duration,
+        conversion: &Conversion,
     ) -> Self {
         let deliver_by = envelope.deliver_by.map(|by| by.remaining(age));
-        let body = body(envelope.body, content, offered);
+        let Form { content, body, converted, unfit } = form(envelope.body, content, offered, conversion);
         let size = content.len() as u64;
         let whole = too_large(size, offered)
-            .or_else(|| unfit_body(body, offered))
+            .or(unfit)
             .or_else(|| unfit_time(deliver_by, offered))
-            .or_else(|| unfit_utf8(envelope, content, offered));
+            .or_else(|| unfit_utf8(envelope, &content, offered));
         let of_one = |recipient: &Recipient| {
             let is_utf8 = !recipient.address.is_ascii() && !offered.smtputf8;
             whole.or_else(|| is_utf8.then_some(Unfit::Utf8Address))
@@ -62,15 +68,17 @@ impl Offer {
                 body,
                 smtputf8: envelope.smtputf8 || !sender_is_ascii(envelope),
                 deliver_by,
+                require_tls: envelope.require_tls,
                 ret: envelope.ret,
                 envid: envelope.envid.clone(),
                 size,
                 recipients: Vec::new(),
-                content: content.clone(),
+                content,
             },
             recipients: Vec::new(),
             unfit: Vec::new(),
             notifies: offered.dsn && (offered.deliver_by.is_some() || !tells_of_lateness(deliver_by)),
+            converted,
         };
         let mut room = Room::of(&offered.limits);
         for index in recipients.iter().copied() {
@@ -91,11 +99,10 @@ impl Offer {
 /// The body type that goes to this host: what was declared, or less where less is true; or more, where the host can be told
 /// what nobody declared.
 fn body(declared: BodyType, content: &Content, offered: &Extensions) -> BodyType {
-    let seven_bit = || content.chunks().iter().all(|chunk| chunk.is_ascii());
     match declared {
         BodyType::BinaryMime if offered.takes_binary() || !content.is_lines() => BodyType::BinaryMime,
         BodyType::SevenBit if !offered.eight_bit_mime => BodyType::SevenBit,
-        _ if seven_bit() => BodyType::SevenBit,
+        _ if is_ascii(content) => BodyType::SevenBit,
         _ => BodyType::EightBitMime,
     }
 }
@@ -104,12 +111,39 @@ fn too_large(size: u64, offered: &Extensions) -> Option<Unfit> {
     offered.size_limit.filter(|limit| size > *limit).map(|limit| Unfit::TooLarge { size, limit })
 }
 
-fn unfit_body(body: BodyType, offered: &Extensions) -> Option<Unfit> {
+/// The content as this host can take it.
+struct Form {
+    content: Content,
+    body: BodyType,
+    converted: Option<Facts>,
+    unfit: Option<Unfit>,
+}
+
+fn form(declared: BodyType, content: &Content, offered: &Extensions, conversion: &Conversion) -> Form {
+    let body = body(declared, content, offered);
+    let as_it_is = |unfit| Form { content: content.clone(), body, converted: None, unfit };
     match body {
-        BodyType::EightBitMime if !offered.eight_bit_mime => Some(Unfit::EightBit),
-        BodyType::BinaryMime if !offered.takes_binary() => Some(Unfit::Binary),
-        _ => None,
+        BodyType::BinaryMime if !offered.takes_binary() => return as_it_is(Some(Unfit::Binary)),
+        BodyType::EightBitMime | BodyType::SevenBit if offered.eight_bit_mime => return as_it_is(None),
+        BodyType::BinaryMime => return as_it_is(None),
+        BodyType::SevenBit if is_ascii(content) => return as_it_is(None),
+        BodyType::EightBitMime | BodyType::SevenBit => {}
     }
+    match conversion.of(content) {
+        Ok(made) => Form {
+            content: made.content.clone(),
+            body: BodyType::SevenBit,
+            converted: Some(made.facts),
+            unfit: None,
+        },
+        Err(_) if body == BodyType::SevenBit => as_it_is(None),
+        Err(Unconvertible::Header) => as_it_is(Some(Unfit::Utf8Header)),
+        Err(why) => as_it_is(Some(Unfit::EightBit(why))),
+    }
+}
+
+fn is_ascii(content: &Content) -> bool {
+    content.chunks().iter().all(|chunk| chunk.is_ascii())
 }
 
 fn unfit_time(deliver_by: Option<DeliverBy>, offered: &Extensions) -> Option<Unfit> {
@@ -187,7 +221,8 @@ mod tests {
 
     fn offer(envelope: &Envelope, content: &'static str, offered: &Extensions) -> Offer {
         let all: Vec<u32> = (0..envelope.recipients.len() as u32).collect();
-        Offer::of(envelope, &Content::from(content), &all, offered, Duration::from_secs(60))
+        let conversion = Conversion::default();
+        Offer::of(envelope, &Content::from(content), &all, offered, Duration::from_secs(60), &conversion)
     }
 
     fn unfit(envelope: &Envelope, content: &'static str, offered: &Extensions) -> Vec<Unfit> {
@@ -208,7 +243,8 @@ mod tests {
         assert_eq!(offer(&envelope, "a\r\n", &rich).transaction.body, BodyType::BinaryMime, "as declared");
         assert_eq!(offer(&envelope, "a\r\n", &bare).transaction.body, BodyType::SevenBit);
         assert_eq!(offer(&envelope, "\u{e9}\r\n", &eight).transaction.body, BodyType::EightBitMime);
-        assert_eq!(unfit(&envelope, "\u{e9}\r\n", &bare), [Unfit::EightBit]);
+        let no_mime = Unfit::EightBit(Unconvertible::NoMime);
+        assert_eq!(unfit(&envelope, "\r\n\u{e9}\r\n", &bare), [no_mime]);
     }
 
     #[test]
@@ -222,8 +258,33 @@ mod tests {
         assert_eq!(offer(&envelope, text, &new).transaction.body, BodyType::EightBitMime);
         assert_eq!(offer(&envelope, "a\r\n", &new).transaction.body, BodyType::SevenBit);
         envelope.body = BodyType::EightBitMime;
-        assert_eq!(unfit(&envelope, text, &old), [Unfit::EightBit], "RFC 6152 section 3 leaves no other way");
+        assert_eq!(
+            unfit(&envelope, text, &old),
+            [Unfit::Utf8Header],
+            "RFC 6152 section 3 leaves no other way"
+        );
         assert!(unfit(&envelope, "a\r\n", &old).is_empty());
+    }
+
+    #[test]
+    fn content_is_converted_for_a_host_of_seven_bits_and_measured_then() {
+        const TEXT: &str = "MIME-Version: 1.0\r\n\r\n\u{e9}\u{e9}\u{e9}\u{e9} xx\r\n";
+        let old =
+            Extensions { size: true, size_limit: Some(TEXT.len() as u64 + 100), ..Extensions::default() };
+        let mut envelope = envelope(&["b@example.com"]);
+        for declared in [BodyType::EightBitMime, BodyType::SevenBit] {
+            envelope.body = declared;
+            let offer = offer(&envelope, TEXT, &old);
+            assert!(offer.unfit.is_empty() && offer.converted.is_some());
+            let Transaction { content, body, size, .. } = offer.transaction;
+            assert!(is_ascii(&content) && body == BodyType::SevenBit && size == content.len() as u64);
+        }
+        let small = Extensions { size_limit: Some(TEXT.len() as u64), ..old };
+        assert!(
+            matches!(unfit(&envelope, TEXT, &small)[..], [Unfit::TooLarge { size, .. }] if size > TEXT.len() as u64)
+        );
+        let new = Extensions { eight_bit_mime: true, ..small };
+        assert!(offer(&envelope, TEXT, &new).converted.is_none());
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Connections that wait for the next message to the same host.
 //!
-//! Contract: a connection that has finished a transaction may be `park`ed; `take` gives one that is still good.
-//! Invariants: a parked connection is closed with QUIT when nobody has wanted it for a while. One task sees to that while
-//! there is anything to see to.
+//! Contract: a connection that has finished a transaction may be `park`ed; `take` gives one that is still good. Which hop
+//! it leads to includes the terms on which it was opened: nobody sends over another one's TLS or password.
+//! Invariants: a parked connection is closed with QUIT when nobody has wanted it for a while, when it is too old, and at
+//! once when enough are kept for its host. One task sees to that while there is anything to see to.
+//! Not here: how many are in use at once, which the windows of the destinations decide (`queue`).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -12,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::connection::Connection;
+use super::settings::Settings;
 use crate::route::NextHop;
 
 struct Parked {
@@ -22,6 +25,8 @@ struct Parked {
 
 pub(super) struct Pool {
     idle: Duration,
+    age: Duration,
+    per_host: usize,
     state: Mutex<State>,
 }
 
@@ -33,28 +38,40 @@ struct State {
 }
 
 impl Pool {
-    /// Connections are kept for `idle`, real time.
-    pub fn new(idle: Duration) -> Arc<Self> {
-        Arc::new(Self { idle, state: Mutex::default() })
+    pub fn new(settings: &Settings) -> Arc<Self> {
+        let Settings { idle_connection: idle, connection_age: age, idle_per_host: per_host, .. } = *settings;
+        Arc::new(Self { idle, age, per_host, state: Mutex::default() })
     }
 
+    /// Keeps it for the next message, unless that is not worth while.
     #[allow(clippy::disallowed_methods)] // connections live in real time
     pub fn park(self: &Arc<Self>, connection: Connection) {
-        let until = Instant::now() + self.idle;
+        let now = Instant::now();
+        let until = (now + self.idle).min(connection.opened() + self.age);
         let mut state = self.state.lock().expect("no holder panics");
-        state.parked.entry(connection.hop().clone()).or_default().push(Parked { connection, until });
+        let waiting = state.parked.entry(connection.hop().clone()).or_default();
+        if until <= now || waiting.len() >= self.per_host {
+            drop(state);
+            tokio::spawn(connection.quit());
+            return;
+        }
+        waiting.push(Parked { connection, until });
         if !std::mem::replace(&mut state.watched, true) {
             tokio::spawn(Arc::clone(self).watch());
         }
     }
 
     /// The connection that was used last, if it is still alive.
+    #[allow(clippy::disallowed_methods)] // connections live in real time
     pub fn take(&self, hop: &NextHop) -> Option<Connection> {
+        let now = Instant::now();
         let mut state = self.state.lock().expect("no holder panics");
         let waiting = state.parked.get_mut(hop)?;
         let mut found = None;
         while let Some(mut candidate) = waiting.pop() {
-            if candidate.connection.is_quiet() {
+            if candidate.until <= now {
+                tokio::spawn(candidate.connection.quit());
+            } else if candidate.connection.is_quiet() {
                 found = Some(candidate.connection);
                 break;
             }

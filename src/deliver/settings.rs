@@ -38,8 +38,12 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// Messages that go over one connection before it is closed; at least 1.
     pub messages_per_connection: u32,
+    /// How long a connection may be used (real time): beyond it, it is closed after the message that it carries.
+    pub connection_age: Duration,
     /// How long a connection is kept for the next message (real time).
     pub idle_connection: Duration,
+    /// Connections that are kept for one host, at most.
+    pub idle_per_host: usize,
 }
 
 impl Default for Settings {
@@ -47,7 +51,9 @@ impl Default for Settings {
         Self {
             timeouts: Timeouts::default(),
             messages_per_connection: 100,
+            connection_age: Duration::from_secs(5 * 60),
             idle_connection: Duration::from_secs(2),
+            idle_per_host: 20,
         }
     }
 }

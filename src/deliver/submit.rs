@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::classify::{self, Fate, Stage, Trouble};
+use super::classify::{self, Ended, Fate, Trouble};
 use super::connection::{Connection, Opener};
+use super::convert::Conversion;
 use super::offer::Offer;
+use super::ruling::{Others, Stage};
 use super::settings::Timeouts;
 use crate::mail::{Address, Content, Envelope, Host, Outcome};
 use crate::net::{ClientTls, Network};
@@ -41,18 +43,27 @@ async fn hand_over(
 ) -> Vec<Outcome> {
     let mut outcomes = vec![None; envelope.recipients.len()];
     let mut waiting: Vec<u32> = (0..outcomes.len() as u32).collect();
+    let conversion = Conversion::default();
     while !waiting.is_empty() && connection.is_ready().await {
-        let offer = Offer::of(envelope, content, &waiting, connection.extensions(), Duration::ZERO);
-        for (index, why) in &offer.unfit {
-            outcomes[*index as usize] = Some(classify::unfit(host, *why));
-        }
+        let extensions = connection.extensions();
+        let offer = Offer::of(envelope, content, &waiting, extensions, Duration::ZERO, &conversion);
+        let unfit =
+            offer.unfit.iter().map(|(index, why)| (*index, classify::unfit(host, *why, Others::None)));
+        let mut fates: Vec<(u32, Fate)> = unfit.collect();
         if !offer.recipients.is_empty() {
             let (report, trouble) = connection.send(offer.transaction).await;
-            let fates = classify::of_transaction(host, &report, offer.notifies, trouble.as_ref());
-            for (index, Fate::Settled(outcome) | Fate::Elsewhere(outcome)) in
-                offer.recipients.iter().zip(fates)
-            {
-                outcomes[*index as usize] = Some(outcome);
+            let lost = trouble.as_ref();
+            let ended = Ended { host, report: &report, dsn: offer.notifies, lost, others: Others::None };
+            fates.extend(offer.recipients.into_iter().zip(ended.fates()));
+        }
+        // Asked again only while somebody else gets an answer: else they would be asked about for ever.
+        let room = fates.iter().any(|(_, fate)| !matches!(fate, Fate::Again(_)));
+        for (index, fate) in fates {
+            match fate {
+                Fate::Again(_) if room => {}
+                Fate::Settled(outcome) | Fate::Elsewhere(outcome) | Fate::Again(outcome) => {
+                    outcomes[index as usize] = Some(outcome);
+                }
             }
         }
         waiting.retain(|index| outcomes[*index as usize].is_none());
@@ -60,7 +71,7 @@ async fn hand_over(
     if connection.is_ready().await {
         connection.quit().await;
     }
-    let unsaid = || classify::of_host(host, Stage::Transaction, &Trouble::Closed);
+    let unsaid = || classify::of_host(host, Stage::Mail, &Trouble::Closed);
     outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(unsaid)).collect()
 }
 

@@ -256,7 +256,7 @@ fn group(planned: &[&Planned], upstreams: &BTreeMap<String, Upstream>) -> Group 
         host
     };
     let username = planned.iter().find_map(|planned| planned.demands.username.clone());
-    let credentials = username.map(|username| Arc::new(Credentials { username, password: PASSWORD.into() }));
+    let credentials = username.map(|username| Arc::new(Credentials::password(username, PASSWORD)));
     // Their certificates are looked at in one case only, and take some time to make.
     let looks = planned.iter().any(|planned| planned.demands.tls == Some(UpstreamTls::Verified));
     let tls = looks.then(|| {

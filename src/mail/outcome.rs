@@ -73,15 +73,29 @@ impl Outcome {
         Self { verdict, status, reason: reason.into(), reply: None, host: None }
     }
 
+    /// What was heard, though something else came after it: the words that count are those of `heard`, and the reason
+    /// tells of both.
+    pub fn with_later(heard: &Self, later: &Self) -> Self {
+        let before = if heard.reply.is_some() { String::new() } else { format!("{}; ", heard.reason) };
+        Self { reason: format!("{before}{SINCE_THEN}{later}"), ..heard.clone() }
+    }
+
     pub fn is_final(&self) -> bool {
         matches!(self.verdict, Verdict::Delivered { .. } | Verdict::Bounced)
     }
 }
 
-/// The reply where there is one, our reason otherwise: what a person wants to read first.
+/// By this a reason says what came after the reply.
+const SINCE_THEN: &str = "since then: ";
+
+/// The reply where there is one, our reason otherwise: what a person wants to read first. And what came after the reply, where
+/// the reason tells of that.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.host, &self.reply) {
+            (Some(host), Some(reply)) if self.reason.starts_with(SINCE_THEN) => {
+                write!(f, "{host} said: {reply}; {}", self.reason)
+            }
             (Some(host), Some(reply)) => write!(f, "{host} said: {reply}"),
             (Some(host), None) => write!(f, "{host}: {}", self.reason),
             (None, _) => f.write_str(&self.reason),

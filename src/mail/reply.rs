@@ -28,6 +28,10 @@ impl EnhancedStatus {
         self.subject
     }
 
+    pub const fn detail(self) -> u16 {
+        self.detail
+    }
+
     /// The same subject and detail in another class: what was 4.7.1 while it was retried is 5.7.1 once given up.
     pub const fn with_class(self, class: u8) -> Self {
         Self::new(class, self.subject, self.detail)

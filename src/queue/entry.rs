@@ -121,6 +121,8 @@ pub(super) struct Entry {
     pub release: bool,
     /// A delay notice may still become due.
     pub may_owe_delay: bool,
+    /// Nobody knows whether some recipient has it, and a person is to decide.
+    pub uncertain: bool,
     /// Its log has said why it waits, or a former run of the relay has.
     pub told: bool,
 }

@@ -39,6 +39,9 @@ impl Ledger {
                 self.expiries.look_again(aged_from + expire_after, id);
                 continue;
             }
+            if entry.uncertain {
+                self.doubts.insert(id);
+            }
             // What is being delivered comes back to its line by itself.
             let lines: SmallVec<[LineId; 1]> = entry.waiting().map(|(line, _)| line).collect();
             for line in lines {
@@ -57,6 +60,7 @@ impl Ledger {
         }
         let report = self.reports.next(now).map(|id| Task::Report { id });
         let task = report
+            .or_else(|| self.doubts.pop_first().map(|id| Task::Doubt { id }))
             .or_else(|| self.next_ended(now))
             .or_else(|| self.next_late(now, looks))
             .or_else(|| self.next_delay(now, looks))?;
@@ -69,7 +73,8 @@ impl Ledger {
         if !self.has_room_by_age() {
             return None;
         }
-        let ready = (self.reports.is_ready(now) || self.lines.has_ending()).then_some(now);
+        let ready =
+            (self.reports.is_ready(now) || self.lines.has_ending() || !self.doubts.is_empty()).then_some(now);
         let delay = self.limits.delay_after().and_then(|after| self.delays.next(&self.entries, after));
         let late = self.deadlines.next();
         let moments = [ready, delay.map(|(at, _)| at), late.map(|(at, _)| at), self.reports.wakes_at()];
@@ -117,6 +122,9 @@ impl Ledger {
         let entry = self.entry(id);
         let Some((line, due)) = waiting else {
             let again_at = entry.is_delivering().then(|| now + ATTEMPT_UNDER_WAY);
+            if entry.uncertain && !entry.held {
+                self.doubts.insert(id);
+            }
             self.deadlines.look_again(id, again_at);
             return None;
         };
@@ -170,6 +178,11 @@ impl Ledger {
         }
     }
 
+    /// It could not be looked at whether its time is over: not before `at`.
+    pub(super) fn look_at_doubt_again(&mut self, id: QueueId, at: Timestamp) {
+        self.expiries.look_again(at, id);
+    }
+
     fn next_delay(&mut self, now: Timestamp, looks: &mut usize) -> Option<Task> {
         let delay_after = self.limits.delay_after()?;
         while *looks > 0 {
@@ -195,7 +208,8 @@ impl Ledger {
         // One that waits for nothing only owes a report; one that is held enters anew when it is released, and so does
         // one that a route holds.
         let is_tried = |share: &Share| !self.lines.get(share.line).is_held();
-        if !entry.may_owe_delay || entry.held || !entry.shares.as_slice().iter().any(is_tried) {
+        let waits = entry.uncertain || entry.shares.as_slice().iter().any(is_tried);
+        if !entry.may_owe_delay || entry.held || !waits {
             return Delay::Never;
         }
         let by_age = || self.limits.delay_after().map(|after| entry.aged_from + after);

@@ -13,10 +13,11 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+use super::budget::Budget;
 use super::deadlines::Asked;
 use super::ledger::{Entrant, Ledger};
 use super::limits::Limits;
-use super::progress::{aged_from, is_waiting, owes_report};
+use super::progress::{aged_from, is_open, is_uncertain, is_waiting, owes_report};
 use super::rules::destination_of;
 use super::{Dispatch, Inner, Queue, Rules, Settings, State};
 use crate::clock::{Clock, Timestamp};
@@ -68,6 +69,7 @@ pub struct Recovery {
     over: Vec<QueueId>,
     /// How many wait for each destination, and the earliest of their attempts.
     loaded: BTreeMap<Destination, (u64, Timestamp)>,
+    budget: Budget,
     rules: Arc<dyn Rules>,
     tracking: Tracking,
     clock: Clock,
@@ -75,8 +77,9 @@ pub struct Recovery {
 
 impl Recovery {
     pub fn new(settings: Settings, rules: Arc<dyn Rules>, tracking: Tracking, clock: Clock) -> Self {
+        let budget = Budget::new(settings.bytes_in_flight);
         let ledger = Ledger::new(limits(settings, &*rules));
-        Self { ledger, over: Vec::new(), loaded: BTreeMap::new(), rules, tracking, clock }
+        Self { ledger, over: Vec::new(), loaded: BTreeMap::new(), budget, rules, tracking, clock }
     }
 
     /// Takes in a message that the spool has kept.
@@ -121,9 +124,13 @@ impl Recovery {
             held: outline.held_since.is_some(),
             may_owe_delay,
             owes_report: outline.owes_report,
+            uncertain: outline.uncertain,
             asked: Asked::of(outline.arrived_at, outline.hold_for, outline.deliver_by),
         };
         self.ledger.enter(entrant, now);
+        if outline.cut_off {
+            self.ledger.is_cut_off(outline.id);
+        }
     }
 
     /// The queue, ready to hand out work.
@@ -145,6 +152,8 @@ impl Recovery {
             state: Mutex::new(state),
             changed: Notify::new(),
             closed: false.into(),
+            budget: self.budget,
+            uncertain: 0.into(),
         };
         Dispatch { queue: Queue { inner: Arc::new(inner) } }
     }
@@ -173,6 +182,9 @@ pub(super) fn entrant(stored: &Stored, progress: &Progress, rules: &dyn Rules, n
     let mut shares: BTreeMap<Destination, Timestamp> = BTreeMap::new();
     let mut may_owe_delay = false;
     for (recipient, state) in std::iter::zip(&stored.envelope.recipients, &progress.recipients) {
+        if is_open(state) {
+            may_owe_delay |= !progress.delay_told && rules.delay_owed(&stored.envelope, recipient);
+        }
         if !is_waiting(state) {
             continue;
         }
@@ -190,6 +202,7 @@ pub(super) fn entrant(stored: &Stored, progress: &Progress, rules: &dyn Rules, n
         held: progress.held_since.is_some(),
         may_owe_delay,
         owes_report: owes_report(progress),
+        uncertain: progress.recipients.iter().any(is_uncertain),
         asked: Asked::of(stored.arrived_at, stored.envelope.hold_for, stored.envelope.deliver_by),
     }
 }

@@ -15,6 +15,7 @@
 //! tried. If the destination answers before its turn to end has come, it is delivered. Only a deadline that the sender
 //! named himself ends without that (`deadlines`).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +53,8 @@ pub(super) struct Entrant {
     pub may_owe_delay: bool,
     /// A report is owed now.
     pub owes_report: bool,
+    /// A person is to decide about some recipient.
+    pub uncertain: bool,
     pub asked: Asked,
 }
 
@@ -63,6 +66,8 @@ pub(super) struct Ledger {
     pub(super) expiries: Aging,
     pub(super) deadlines: Deadlines,
     pub(super) reports: Reports,
+    /// Messages of which nobody knows whether they were delivered, and that are to be looked at.
+    pub(super) doubts: BTreeSet<QueueId>,
     pub(super) pace: Pace,
     /// Of all deliveries.
     deliveries: Option<Pace>,
@@ -79,6 +84,7 @@ impl Ledger {
             expiries: Aging::default(),
             deadlines: Deadlines::default(),
             reports: Reports::default(),
+            doubts: BTreeSet::new(),
             pace: Pace::new(limits.notices),
             deliveries: limits.deliveries.map(Pace::even),
             under_way: 0,
@@ -177,9 +183,10 @@ impl Ledger {
     }
 
     fn enter_as(&mut self, entrant: Entrant, told: bool, now: Timestamp) {
-        let Entrant { id, aged_from, shares, held, may_owe_delay, owes_report, asked } = entrant;
+        let Entrant { id, aged_from, shares, held, may_owe_delay, owes_report, uncertain, asked } = entrant;
         let release = asked.release;
-        let entry = Entry { aged_from, shares: Shares::default(), held, release, may_owe_delay, told };
+        let entry =
+            Entry { aged_from, shares: Shares::default(), held, release, may_owe_delay, uncertain, told };
         if let Some(known) = self.entries.insert(id, entry) {
             self.entry(id).shares = known.shares;
         }
@@ -411,6 +418,18 @@ impl Ledger {
         }
     }
 
+    /// Whether a person is to decide about some recipient.
+    pub fn set_uncertain(&mut self, id: QueueId, uncertain: bool) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.uncertain = uncertain;
+        }
+    }
+
+    /// A delivery of it was cut off: that is to be told.
+    pub fn is_cut_off(&mut self, id: QueueId) {
+        self.doubts.insert(id);
+    }
+
     /// Outcomes were recorded that the sender is owed a report of.
     pub fn owes_report(&mut self, id: QueueId) {
         self.reports.owe(id);
@@ -473,6 +492,7 @@ impl Ledger {
             self.entries.remove(&id);
             self.reports.forget(id);
             self.deadlines.forget(id);
+            self.doubts.remove(&id);
         }
     }
 

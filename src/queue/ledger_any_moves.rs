@@ -88,6 +88,7 @@ impl World {
             held: false,
             may_owe_delay: true,
             owes_report: false,
+            uncertain: false,
             asked: Asked::default(),
         }
     }
@@ -181,6 +182,7 @@ impl World {
                     ledger.owes_report(id);
                 }
             }
+            Task::Doubt { id } => ledger.look_at_doubt_again(id, now + HOUR),
             Task::Delay { id } => ledger.delay_ended(id, again_at),
             Task::Report { id } => ledger.report_ended(id, again_at),
             Task::Tell { id } => {

@@ -39,6 +39,7 @@ fn enter(ledger: &mut Ledger, n: u64, group: &str, now: Timestamp) -> QueueId {
         held: false,
         may_owe_delay: true,
         owes_report: false,
+        uncertain: false,
         asked: Asked::default(),
     };
     ledger.enter(entrant, now);
@@ -121,6 +122,7 @@ fn nothing_expires_without_an_attempt_that_failed_after_its_deadline() {
         held: false,
         may_owe_delay: false,
         owes_report: false,
+        uncertain: false,
         asked: Asked::default(),
     };
     ledger.enter(entrant, monday);
@@ -159,6 +161,7 @@ fn a_hold_during_an_attempt_lets_it_end_and_a_release_does_not_double_it() {
             held: false,
             may_owe_delay: false,
             owes_report: false,
+            uncertain: false,
             asked: Asked::default(),
         },
         T0,
@@ -234,6 +237,7 @@ fn an_expiry_that_comes_back_respects_a_hold_and_stands_in_line_once() {
                     held: false,
                     may_owe_delay: false,
                     owes_report: false,
+                    uncertain: false,
                     asked: Asked::default(),
                 },
                 monday,
@@ -274,6 +278,7 @@ fn an_expiry_is_asked_again_after_a_release() {
             held: false,
             may_owe_delay: false,
             owes_report: false,
+            uncertain: false,
             asked: Asked::default(),
         },
         monday,
@@ -298,6 +303,7 @@ fn now_for_one_destination_leaves_the_others_alone() {
             held: false,
             may_owe_delay: false,
             owes_report: false,
+            uncertain: false,
             asked: Asked::default(),
         },
         T0,
@@ -357,6 +363,7 @@ fn reports_go_before_expiries_and_expiries_before_delay_notices() {
         held: false,
         may_owe_delay: true,
         owes_report: false,
+        uncertain: false,
         asked: Asked::default(),
     };
     let young = entrant(2, monday - HOUR * 5, "other");
@@ -428,6 +435,7 @@ fn a_release_after_its_time_was_looked_at_is_not_missed() {
             held: false,
             may_owe_delay: true,
             owes_report: false,
+            uncertain: false,
             asked: Asked::default(),
         },
         released,

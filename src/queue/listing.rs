@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::deadlines::Deadline;
-use super::progress::{aged_from, is_waiting, last_outcome};
+use super::progress::{aged_from, is_uncertain, is_waiting, last_outcome};
 use super::rein::Slowed;
 use super::rules::destination_of;
 use super::schedule::Retry;
@@ -35,6 +35,8 @@ pub enum ListedState {
     HeldByRoute,
     /// Every recipient has his outcome; a notice is still to be written.
     Notice,
+    /// Nothing is tried: of those who are left nobody knows whether they have it, and a person is to decide.
+    Uncertain,
 }
 
 /// A message of the queue.
@@ -83,7 +85,8 @@ pub struct ListedRecipient {
 #[serde(rename_all = "lowercase")]
 pub enum RecipientStanding {
     Waiting,
-    /// He waits, and the last attempt ended after the final dot without an answer: he may have the message already.
+    /// The last attempt ended after the final dot without an answer: he may have the message already. He is tried again, or
+    /// waits for a person.
     Uncertain,
     Delivered,
     Bounced,
@@ -140,6 +143,8 @@ pub struct Matching {
     pub recipient: Option<String>,
     pub destination: Option<String>,
     pub held: bool,
+    /// Only those with a recipient of whom nobody knows whether he has it.
+    pub uncertain: bool,
     /// Only messages behind this one: the last row of a page gives the next page.
     pub after: Option<QueueId>,
     /// At most this many rows, the oldest first; 0 is no limit.
@@ -157,6 +162,7 @@ impl Matching {
             && (self.destination.is_none()
                 || row.recipients.iter().any(|r| Some(&r.destination) == self.destination.as_ref()))
             && (!self.held || matches!(row.state, ListedState::Held | ListedState::HeldByRoute))
+            && (!self.uncertain || row.recipients.iter().any(|r| r.state == RecipientStanding::Uncertain))
     }
 }
 
@@ -231,6 +237,8 @@ impl Queue {
             };
         let state_now = if held {
             ListedState::Held
+        } else if shares.is_empty() && stored.progress.recipients.iter().any(is_uncertain) {
+            ListedState::Uncertain
         } else if shares.is_empty() {
             ListedState::Notice
         } else if state.ledger.is_held_by_routes(stored.id) {

@@ -25,8 +25,10 @@
 
 mod aging;
 mod allowance;
+mod budget;
 mod complaint;
 mod deadlines;
+mod doubt;
 mod entry;
 mod fall_due;
 mod hasten;
@@ -55,7 +57,7 @@ mod write_down;
 
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -66,6 +68,7 @@ use crate::spool::{Progress, Spool, Stored};
 use crate::tracking::Tracking;
 
 pub use allowance::{Allowance, Allowances};
+pub use doubt::WhenUncertain;
 pub use intake::{AcceptError, Incoming, Intake, Recovery};
 pub use line::Sleep;
 pub use listing::{
@@ -80,6 +83,7 @@ pub use rules::{Rules, Settings};
 pub use settle::Slumber;
 pub use work::{Delivery, Expiry, Job, Work};
 
+use budget::Budget;
 use ledger::Ledger;
 
 /// The queue of one relay, for those who look at it or operate it. Cheap to clone; clones share everything.
@@ -111,6 +115,9 @@ struct Inner {
     /// Something happened that may give work.
     changed: Notify,
     closed: AtomicBool,
+    budget: Budget,
+    /// UNCERTAIN events since the start.
+    uncertain: AtomicU64,
 }
 
 struct State {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::intake::{addresses, entrant, limits, message};
 use super::ledger::Ledger;
-use super::progress::{aged_from, end_hold, is_waiting};
+use super::progress::{aged_from, end_hold, is_open, is_uncertain, is_waiting};
 use super::rules::destination_of;
 use super::task::Duty;
 use super::work::Lease;
@@ -40,6 +40,11 @@ pub enum OperateError {
     HeldByRoute(QueueId),
     #[error("message {0} waits for nothing: only a notice is owed")]
     NothingWaits(QueueId),
+    #[error(
+        "message {0} is not tried by itself: nobody knows whether it was delivered; `posthouse queue retry {0}` sends it \
+         again, `posthouse queue cancel {0}` ends it"
+    )]
+    Uncertain(QueueId),
     #[error(transparent)]
     Load(#[from] LoadError),
 }
@@ -97,7 +102,7 @@ impl Queue {
             let mut state = self.inner.state();
             let (ledger, open) = state.operated(id)?;
             let now = self.inner.clock.now();
-            let indexes = waiting(open)?;
+            let indexes = unended(open)?;
             for index in &indexes {
                 let recipient = &mut open.progress.recipients[*index as usize];
                 recipient.state = RecipientState::Cancelled;
@@ -143,10 +148,11 @@ impl Queue {
 /// These go together with acts on hosts, which the queue does not know.
 impl Dispatch {
     /// Tries one message now, whatever its schedule says, and its destination too; also one that its sender wants
-    /// released later, which waits for that again if the attempt fails.
+    /// released later, which waits for that again if the attempt fails; and one of which nobody knows whether it was
+    /// delivered, which goes again and may come twice.
     pub async fn retry(&self, id: QueueId) -> Result<(), OperateError> {
         let _lease = self.open_for_operator(id).await?;
-        let (stored, indexes) = {
+        let (written, stored, indexes) = {
             let mut state = self.inner.state();
             let (ledger, open) = state.operated(id)?;
             if ledger.is_held(id) {
@@ -156,10 +162,20 @@ impl Dispatch {
                 return Err(OperateError::HeldByRoute(id));
             }
             let now = self.inner.clock.now();
-            let indexes = waiting(open)?;
+            let indexes = unended(open)?;
+            let mut uncertain = open.progress.recipients.iter_mut().filter(|r| is_uncertain(r)).peekable();
+            let decided = uncertain.peek().is_some();
+            for recipient in uncertain {
+                recipient.state = RecipientState::Waiting;
+                recipient.next_attempt = Some(now);
+            }
+            let written = decided.then(|| self.write_durably(ledger, open, id, now));
             ledger.hasten(id, now);
-            (Arc::clone(&open.stored), indexes)
+            (written, Arc::clone(&open.stored), indexes)
         };
+        if let Some(written) = written {
+            written.wait().await;
+        }
         self.tell_operated(Tracking::retried, &stored, &indexes);
         Ok(())
     }
@@ -190,6 +206,7 @@ impl Dispatch {
     pub async fn reload(&self, settings: Settings) {
         let now = self.inner.clock.now();
         let end = {
+            self.inner.budget.set(settings.bytes_in_flight);
             let mut state = self.inner.state();
             state.ledger.set_limits(limits(settings, &*self.inner.rules), now);
             state.ledger.last_id()
@@ -272,5 +289,17 @@ impl Open {
 fn waiting(open: &Open) -> Result<Vec<u32>, OperateError> {
     let waiting = open.progress.recipients.iter().enumerate().filter(|(_, recipient)| is_waiting(recipient));
     let indexes: Vec<u32> = waiting.map(|(index, _)| index as u32).collect();
+    let id = open.stored.id;
+    match indexes.is_empty() {
+        false => Ok(indexes),
+        true if open.progress.recipients.iter().any(is_uncertain) => Err(OperateError::Uncertain(id)),
+        true => Err(OperateError::NothingWaits(id)),
+    }
+}
+
+/// The recipients that still wait, for an attempt or for a person.
+fn unended(open: &Open) -> Result<Vec<u32>, OperateError> {
+    let unended = open.progress.recipients.iter().enumerate().filter(|(_, recipient)| is_open(recipient));
+    let indexes: Vec<u32> = unended.map(|(index, _)| index as u32).collect();
     if indexes.is_empty() { Err(OperateError::NothingWaits(open.stored.id)) } else { Ok(indexes) }
 }

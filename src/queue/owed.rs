@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::intake::{addresses, message};
 use super::ledger::Ledger;
-use super::progress::{is_over, is_waiting, last_outcome};
+use super::progress::{is_open, is_over, is_waiting, last_outcome};
 use super::rules::destination_of;
 use super::work::Lease;
 use super::{Incoming, Open};
@@ -78,7 +78,7 @@ impl Debt {
         let of = |index: &u32| &progress.recipients[*index as usize];
         let recipients = self.recipients().iter().map(|(index, _)| of(index));
         match self {
-            Self::Delayed { .. } => !progress.delay_told && recipients.into_iter().any(is_waiting),
+            Self::Delayed { .. } => !progress.delay_told && recipients.into_iter().any(is_open),
             Self::Failed { .. } | Self::Relayed { .. } => {
                 recipients.into_iter().any(|recipient| recipient.owed)
             }
@@ -186,7 +186,7 @@ impl Owed {
         let mut recipients = Vec::new();
         for (index, recipient) in stored.envelope.recipients.iter().enumerate() {
             let state_of = &progress.recipients[index];
-            if !is_waiting(state_of) || !rules.delay_owed(&stored.envelope, recipient) {
+            if !is_open(state_of) || !rules.delay_owed(&stored.envelope, recipient) {
                 continue;
             }
             let destination = destination_of(&**rules, stored, progress, recipient);
@@ -194,7 +194,7 @@ impl Owed {
                 continue;
             }
             // While the destination sleeps, its failure is what holds the message up now.
-            let sleep = ledger.sleep_of(&destination);
+            let sleep = ledger.sleep_of(&destination).filter(|_| is_waiting(state_of));
             let outcome = sleep.map(|sleep| &sleep.outcome).or_else(|| last_outcome(progress, state_of));
             recipients.push((index as u32, outcome.cloned()));
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::allowance::Allowances;
+use super::doubt::WhenUncertain;
 use super::pace::Rate;
 use super::schedule::Retry;
 use crate::mail::{Address, Destination, Envelope, Recipient, Source};
@@ -21,10 +22,17 @@ pub struct Settings {
     /// How fast notices are written, and messages given up, together, whatever falls due at once. After a quiet time one
     /// second's worth goes at once.
     pub notices: Rate,
+    /// Octets of content that deliveries read at once; a larger one goes alone. Small ones are not counted.
+    pub bytes_in_flight: u64,
     /// Messages begun to all destinations together; `None`: as fast as it goes.
     pub rate: Option<Rate>,
     /// What is configured for single destinations.
     pub allowances: Arc<Allowances>,
+}
+
+impl Settings {
+    /// 256 MiB.
+    pub const BYTES_IN_FLIGHT: u64 = 256 << 20;
 }
 
 impl Default for Settings {
@@ -34,6 +42,7 @@ impl Default for Settings {
             total: 200,
             messages: 2_000_000,
             notices: Rate::per_second(100),
+            bytes_in_flight: Self::BYTES_IN_FLIGHT,
             rate: None,
             allowances: Arc::default(),
         }
@@ -50,6 +59,11 @@ pub trait Rules: Send + Sync {
     /// The one address that this mail goes to in place of its own; `None`: to its own.
     fn redirect(&self, _domain: &str, _source: &Source<'_>) -> Option<Address> {
         None
+    }
+
+    /// What becomes of those there of whom nobody knows whether they got their mail.
+    fn when_uncertain(&self, _destination: &Destination) -> WhenUncertain {
+        WhenUncertain::default()
     }
 
     /// The schedule.

@@ -5,17 +5,19 @@
 //! sender named is the last; and what he wants released later waits for that, if an operator had it tried before.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::complaint::speaks_of_pace;
 use super::deadlines::Deadline;
+use super::doubt::{Found, WhenUncertain, strike};
 use super::intake::{addresses, message};
 use super::lines::LineId;
-use super::progress::{self, aged_from, is_waiting, last_outcome, released_at};
+use super::progress::{self, aged_from, is_waiting, last_outcome, last_words, released_at};
 use super::rein::Slowed;
 use super::rules::destination_of;
 use super::schedule::Next;
-use super::work::{Expiry, Unread};
+use super::work::{EndOf, Expiry, Unread};
 use super::{Inner, Job, Open};
 use crate::clock::Timestamp;
 use crate::mail::{Content, Destination, EnhancedStatus, Outcome, QueueId, Verdict};
@@ -23,10 +25,10 @@ use crate::spool::{Durability, RecipientProgress, RecipientState, Stored};
 use crate::tracking::{Attempted, Slept, Throttled, Woke};
 
 /// What became of one recipient, for the log.
-struct Told {
-    index: u32,
-    kind: Kind,
-    outcome: Outcome,
+pub(super) struct Told {
+    pub index: u32,
+    pub kind: Kind,
+    pub outcome: Outcome,
 }
 
 /// How long a destination has slept, and how many messages behind it, when it is found asleep or awake.
@@ -37,10 +39,13 @@ pub struct Slumber {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Sent,
     Deferred,
+    /// Uncertain, and tried again.
     Unknown,
+    /// Uncertain, and a person decides.
+    InDoubt,
     Failed,
     Expired,
 }
@@ -69,8 +74,10 @@ impl Inner {
                 Next::GiveUp => Next::GiveUp,
             };
             for (index, outcome) in outcomes {
-                told.push(self.record(open, *index, outcome, &next, job.attempt));
+                told.push(self.record(open, *index, outcome, &job.destination, &next, job.attempt));
             }
+            strike(open, &job.recipients);
+            offer_at_once(open, job, outcomes, now);
             progress::tidy(&mut open.progress);
             let next_of_share = self.next_of(open, job).map(|next| next.unwrap_or(now));
             let (slept, learned) = match complaint {
@@ -101,7 +108,15 @@ impl Inner {
     }
 
     /// Writes one recipient's outcome into the progress.
-    fn record(&self, open: &mut Open, index: u32, outcome: &Outcome, next: &Next, attempts: u32) -> Told {
+    pub(super) fn record(
+        &self,
+        open: &mut Open,
+        index: u32,
+        outcome: &Outcome,
+        destination: &Destination,
+        next: &Next,
+        attempts: u32,
+    ) -> Told {
         let envelope = &open.stored.envelope;
         let recipient = &envelope.recipients[index as usize];
         let failure_owed = || self.rules.failure_owed(envelope, recipient);
@@ -116,7 +131,10 @@ impl Inner {
             (Verdict::Bounced, _) => (Kind::Failed, RecipientState::Bounced, !cancelled && failure_owed()),
             (_, _) if cancelled => (Kind::Deferred, RecipientState::Cancelled, false),
             (Verdict::Deferred, Next::At(_)) => (Kind::Deferred, RecipientState::Waiting, false),
-            (Verdict::Uncertain, Next::At(_)) => (Kind::Unknown, RecipientState::Waiting, false),
+            (Verdict::Uncertain, Next::At(_)) => match self.rules.when_uncertain(destination) {
+                WhenUncertain::Retry => (Kind::Unknown, RecipientState::Waiting, false),
+                WhenUncertain::Hold => (Kind::InDoubt, RecipientState::Uncertain, false),
+            },
             // Bounced with an outcome that is not final: that is an expiry, and the last words stay as they were said.
             (_, Next::GiveUp) => (Kind::Expired, RecipientState::Bounced, failure_owed()),
         };
@@ -124,13 +142,17 @@ impl Inner {
             Next::At(at) if state == RecipientState::Waiting => Some(*at),
             _ => None,
         };
-        let change = RecipientProgress { state, attempts, next_attempt, last: None, owed };
-        progress::record(&mut open.progress, index, change, outcome);
-        Told { index, kind, outcome: outcome.clone() }
+        let outcome = match kind {
+            Kind::Expired => last_words(&open.progress, &open.progress.recipients[index as usize], outcome),
+            _ => outcome.clone(),
+        };
+        let change = RecipientProgress { state, attempts, next_attempt, last: None, heard: None, owed };
+        progress::record(&mut open.progress, index, change, &outcome);
+        Told { index, kind, outcome }
     }
 
     /// One event for all recipients whose attempt ended alike.
-    fn tell(
+    pub(super) fn tell(
         &self,
         stored: &Stored,
         job: &Job,
@@ -144,14 +166,15 @@ impl Inner {
             let alike = |told: &mut Told| told.kind == kind && told.outcome == outcome;
             let indexes: Vec<u32> = told.extract_if(.., alike).map(|told| told.index).collect();
             let recipients = addresses(&stored.envelope, &indexes);
-            let goes_on = matches!(kind, Kind::Deferred | Kind::Unknown);
+            let goes_on = matches!(kind, Kind::Deferred | Kind::Unknown | Kind::InDoubt);
+            let is_retried = goes_on && kind != Kind::InDoubt;
             let facts = Attempted {
                 recipients: &recipients,
                 destination: &job.destination,
                 outcome: &outcome,
                 attempt: job.attempt,
                 duration: Some(taken),
-                next_attempt: next_attempt.filter(|_| goes_on),
+                next_attempt: next_attempt.filter(|_| is_retried),
                 expires: expires.filter(|_| goes_on),
             };
             let message = message(stored);
@@ -161,7 +184,10 @@ impl Inner {
                 }
                 Kind::Sent => self.tracking.sent(message, &facts),
                 Kind::Deferred => self.tracking.deferred(message, &facts),
-                Kind::Unknown => self.tracking.uncertain(message, &facts),
+                Kind::Unknown | Kind::InDoubt => {
+                    self.uncertain.fetch_add(1, Ordering::Relaxed);
+                    self.tracking.uncertain(message, &facts);
+                }
                 Kind::Failed => self.tracking.failed(message, &facts),
                 Kind::Expired => self.tracking.expired(message, &facts),
             }
@@ -262,6 +288,19 @@ pub(super) fn returns_at(stored: &Stored) -> Option<Timestamp> {
     Deadline::of(stored.arrived_at, stored.envelope.deliver_by).and_then(Deadline::returns_at)
 }
 
+/// Those of the attempt of whom nothing was said, since the host takes only so many at a time, are due at once.
+fn offer_at_once(open: &mut Open, job: &Job, outcomes: &[(u32, Outcome)], now: Timestamp) {
+    if outcomes.len() == job.recipients.len() {
+        return;
+    }
+    for index in job.recipients.iter().filter(|index| outcomes.iter().all(|(named, _)| named != *index)) {
+        let recipient = &mut open.progress.recipients[*index as usize];
+        if is_waiting(recipient) {
+            recipient.next_attempt = recipient.next_attempt.map(|at| at.min(now));
+        }
+    }
+}
+
 /// The outcome of one whose sender wanted it back by now; with the last words of his server, if he had any.
 fn late(last: Option<&Outcome>) -> Outcome {
     const LATE: EnhancedStatus = EnhancedStatus::new(4, 4, 7);
@@ -272,7 +311,8 @@ fn late(last: Option<&Outcome>) -> Outcome {
 
 impl Expiry {
     /// Ends the share: every recipient that still waits for this destination bounces. Nothing happens when somebody has
-    /// held the message meanwhile, or put it back in line.
+    /// held the message meanwhile, or put it back in line. Or looks at a message of which nobody knows whether it was
+    /// delivered, and ends it if its time is over.
     pub async fn expire(mut self) {
         let inner = Arc::clone(&self.lease.inner);
         match self.lease.open_or_tell().await {
@@ -284,44 +324,57 @@ impl Expiry {
             }
         }
         let now = inner.clock.now();
-        let mut told = Vec::new();
-        let (job, written) = {
+        let ended = {
             let mut guard = inner.state();
             let (ledger, open) = guard.open(self.lease.id);
             let open = open.expect("the lease keeps its message open");
             self.done = true;
-            if !ledger.may_expire(self.lease.id, &self.destination) {
-                return;
+            match &self.of {
+                EndOf::Uncertain => inner.end_uncertain(ledger, open, self.lease.id, now),
+                EndOf::Share { destination, .. } if !ledger.may_expire(self.lease.id, destination) => None,
+                EndOf::Share { destination, outcome } => {
+                    let mut told = Vec::new();
+                    let job = inner.end_recipients(open, destination, outcome.as_deref(), &mut told);
+                    let written = inner.write_down(ledger, open, self.lease.id, Durability::Soon, now);
+                    Some(Found::ended(&open.stored, vec![(job, told)], written))
+                }
             }
-            let job = self.end_recipients(open, &mut told);
-            (job, inner.write_down(ledger, open, self.lease.id, Durability::Soon, now))
         };
-        written.wait().await;
-        inner.tell(&job.message, &job, told, Duration::ZERO, None, None);
+        if let Some(ended) = ended {
+            ended.tell(&inner).await;
+        }
     }
+}
 
-    fn end_recipients(&self, open: &mut Open, told: &mut Vec<Told>) -> Job {
-        let inner = &self.lease.inner;
+impl Inner {
+    /// `outcome`: of the destination; `None`: the sender named the time.
+    fn end_recipients(
+        &self,
+        open: &mut Open,
+        destination: &Destination,
+        outcome: Option<&Outcome>,
+        told: &mut Vec<Told>,
+    ) -> Job {
         let stored = Arc::clone(&open.stored);
         let mut attempt = 0;
         for (index, recipient) in stored.envelope.recipients.iter().enumerate() {
             let state = &open.progress.recipients[index];
             if !is_waiting(state)
-                || destination_of(&*inner.rules, &stored, &open.progress, recipient) != self.destination
+                || destination_of(&*self.rules, &stored, &open.progress, recipient) != *destination
             {
                 continue;
             }
             let attempts = state.attempts;
             attempt = attempt.max(attempts);
-            let outcome = match &self.outcome {
-                Some(outcome) => Outcome::clone(outcome),
+            let outcome = match outcome {
+                Some(outcome) => outcome.clone(),
                 None => late(last_outcome(&open.progress, state)),
             };
-            told.push(inner.record(open, index as u32, &outcome, &Next::GiveUp, attempts));
+            told.push(self.record(open, index as u32, &outcome, destination, &Next::GiveUp, attempts));
         }
         progress::tidy(&mut open.progress);
         Job {
-            destination: self.destination.clone(),
+            destination: destination.clone(),
             message: stored,
             recipients: Vec::new(),
             redirect: None,

@@ -16,6 +16,9 @@ pub(super) enum Task {
     /// The share's time is up, and its destination failed after that with this outcome; `None`: its sender named that
     /// time, and no failure is waited for.
     Expire { id: QueueId, destination: Destination, outcome: Option<Box<Outcome>> },
+    /// Nobody knows whether it was delivered: a delivery was cut off by the end of the relay, or its time is over while it
+    /// waits for a person.
+    Doubt { id: QueueId },
     /// A delay notice falls due.
     Delay { id: QueueId },
     /// Outcomes have been recorded that the sender is owed a report of.
@@ -38,6 +41,7 @@ impl Task {
         match self {
             Self::Deliver { id, .. }
             | Self::Expire { id, .. }
+            | Self::Doubt { id }
             | Self::Delay { id }
             | Self::Report { id }
             | Self::Tell { id } => *id,
@@ -47,7 +51,11 @@ impl Task {
     pub fn duty(&self) -> Duty {
         match self {
             Self::Deliver { .. } => Duty::Plain,
-            Self::Expire { .. } | Self::Delay { .. } | Self::Report { .. } | Self::Tell { .. } => Duty::ByAge,
+            Self::Expire { .. }
+            | Self::Doubt { .. }
+            | Self::Delay { .. }
+            | Self::Report { .. }
+            | Self::Tell { .. } => Duty::ByAge,
         }
     }
 }

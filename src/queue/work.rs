@@ -9,6 +9,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::budget::Share;
 use super::intake::message;
 use super::lines::LineId;
 use super::owed::Owed;
@@ -33,7 +34,7 @@ const RECIPIENTS_OF_ONE_TRANSACTION: usize = 100;
 pub enum Work {
     /// A message to deliver to one destination.
     Deliver(Delivery),
-    /// A share whose time is up while its destination sleeps.
+    /// A share whose time is up while its destination sleeps; or a message of which nobody knows whether it was delivered.
     Expire(Expiry),
     /// A notice to write.
     Notify(Owed),
@@ -77,12 +78,20 @@ impl Lease {
             return Ok(());
         }
         let stored = self.inner.spool.load(self.id).await?;
-        let mut state = self.inner.state();
-        let leased = state.leased.entry(self.id).or_default();
-        leased.open.get_or_insert_with(|| {
+        let cut_off = {
+            let mut state = self.inner.state();
+            let leased = state.leased.entry(self.id).or_default();
+            if leased.open.is_some() {
+                return Ok(());
+            }
             let progress = stored.progress.clone();
-            Open { stored: Arc::new(stored), progress, paying: 0 }
-        });
+            leased.open = Some(Open { stored: Arc::new(stored), progress, paying: 0 });
+            // Nobody had it open: what is under way by its record is not any more.
+            self.inner.find_cut_off(&mut state, self.id, self.inner.clock.now())
+        };
+        if let Some(cut_off) = cut_off {
+            cut_off.tell(&self.inner).await;
+        }
         Ok(())
     }
 
@@ -130,6 +139,8 @@ pub struct Delivery {
     /// To all its recipients, also those whose own time has not come.
     hastened: bool,
     settled: bool,
+    /// For its content, while it runs.
+    memory: Option<Share>,
 }
 
 /// What a delivery needs to know.
@@ -167,7 +178,7 @@ impl Delivery {
     /// Reads envelope and content. `None`: there is nothing to deliver (any more), and the queue has seen to it.
     pub async fn open(&mut self) -> Option<Job> {
         let opened = match self.lease.open().await {
-            Ok(()) => self.lease.inner.spool.content(self.lease.id).await,
+            Ok(()) => self.read_content().await,
             Err(error) => Err(error),
         };
         let content = match opened {
@@ -188,6 +199,14 @@ impl Delivery {
             self.settle_nothing().await;
         }
         job
+    }
+
+    /// Reads the content, once there is room for it.
+    async fn read_content(&mut self) -> Result<Content, LoadError> {
+        let inner = &self.lease.inner;
+        let size = inner.state().open(self.lease.id).1.map_or(0, |open| open.stored.size);
+        self.memory = Some(inner.budget.take(size).await);
+        inner.spool.content(self.lease.id).await
     }
 
     fn job(&self, content: Content) -> Option<Job> {
@@ -300,13 +319,20 @@ impl Drop for Delivery {
     }
 }
 
-/// A share whose time is up: by the schedule, and then its destination failed with this outcome, or by the sender's wish.
-/// Dropping it unfinished puts the share back in line.
+/// A message, or a share of one, whose time may be up. Dropping it unfinished puts it back.
 pub struct Expiry {
     pub(super) lease: Lease,
-    pub(super) destination: Destination,
-    pub(super) outcome: Option<Box<Outcome>>,
+    pub(super) of: EndOf,
     pub(super) done: bool,
+}
+
+/// What an [`Expiry`] ends.
+pub(super) enum EndOf {
+    /// A share whose time is up: by the schedule, and then its destination failed with this outcome, or by the sender's
+    /// wish.
+    Share { destination: Destination, outcome: Option<Box<Outcome>> },
+    /// Those recipients of whom nobody knows whether they got the message.
+    Uncertain,
 }
 
 impl Drop for Expiry {
@@ -315,7 +341,13 @@ impl Drop for Expiry {
             let inner = &self.lease.inner;
             let now = inner.clock.now();
             let due = now + TROUBLED_FOR;
-            inner.state().ledger.put_back_expired(self.lease.id, &self.destination, due, now);
+            let mut state = inner.state();
+            match &self.of {
+                EndOf::Share { destination, .. } => {
+                    state.ledger.put_back_expired(self.lease.id, destination, due, now);
+                }
+                EndOf::Uncertain => state.ledger.look_at_doubt_again(self.lease.id, due),
+            }
         }
     }
 }
@@ -354,11 +386,12 @@ impl Dispatch {
         let lease = Lease::new(&self.inner, state, task.id(), task.duty());
         match task {
             Task::Deliver { id: _, line, destination, hastened } => {
-                Work::Deliver(Delivery { lease, line, destination, hastened, settled: false })
+                Work::Deliver(Delivery { lease, line, destination, hastened, settled: false, memory: None })
             }
             Task::Expire { id: _, destination, outcome } => {
-                Work::Expire(Expiry { lease, destination, outcome, done: false })
+                Work::Expire(Expiry { lease, of: EndOf::Share { destination, outcome }, done: false })
             }
+            Task::Doubt { .. } => Work::Expire(Expiry { lease, of: EndOf::Uncertain, done: false }),
             Task::Delay { .. } => Work::Notify(Owed::delay(lease)),
             Task::Report { .. } => Work::Notify(Owed::report(lease)),
             Task::Tell { .. } => Work::Tell(Parked { lease }),

@@ -49,6 +49,7 @@ impl Inner {
             ledger.forget(id, now);
             return Written(commit);
         }
+        ledger.set_uncertain(id, open.progress.recipients.iter().any(progress::is_uncertain));
         if progress::owes_report(&open.progress) {
             ledger.owes_report(id);
         }

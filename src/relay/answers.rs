@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, RwLock};
 
+use super::Uncertainty;
 use crate::mail::{Address, Destination, Envelope, Recipient, RouteTable, Source};
 use crate::notice;
-use crate::queue::Rules;
 use crate::queue::schedule::Retry;
+use crate::queue::{Rules, WhenUncertain};
 
 /// The destination of a recipient that no route is for: no group can have this name, so that the router says what is
 /// wrong and the message waits, visibly, for a better table. New mail of this kind is refused at RCPT.
@@ -19,16 +20,18 @@ pub(super) struct Answers {
 struct Current {
     routes: Arc<RouteTable>,
     retry: Arc<Retry>,
+    uncertain: Uncertainty,
 }
 
 impl Answers {
-    pub fn new(routes: RouteTable, retry: Retry) -> Self {
-        Self { current: RwLock::new(Current { routes: Arc::new(routes), retry: Arc::new(retry) }) }
+    pub fn new(routes: RouteTable, retry: Retry, uncertain: Uncertainty) -> Self {
+        let current = Current { routes: Arc::new(routes), retry: Arc::new(retry), uncertain };
+        Self { current: RwLock::new(current) }
     }
 
-    pub fn replace(&self, routes: RouteTable, retry: Retry) {
+    pub fn replace(&self, routes: RouteTable, retry: Retry, uncertain: Uncertainty) {
         let mut current = self.current.write().expect("no holder panics");
-        *current = Current { routes: Arc::new(routes), retry: Arc::new(retry) };
+        *current = Current { routes: Arc::new(routes), retry: Arc::new(retry), uncertain };
     }
 
     pub fn routes(&self) -> Arc<RouteTable> {
@@ -45,6 +48,10 @@ impl Rules for Answers {
 
     fn redirect(&self, domain: &str, source: &Source<'_>) -> Option<Address> {
         self.routes().redirect(domain, source).cloned()
+    }
+
+    fn when_uncertain(&self, destination: &Destination) -> WhenUncertain {
+        self.current.read().expect("no holder panics").uncertain.of(destination)
     }
 
     fn retry(&self) -> Arc<Retry> {

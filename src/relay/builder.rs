@@ -93,7 +93,7 @@ impl Builder {
             Track::Subscribers => (Tracking::in_memory(clock.clone()), None),
             Track::Channel(channel) => (Tracking::to_channel(channel, clock.clone()), None),
         };
-        let answers = Arc::new(Answers::new(settings.routes, settings.retry));
+        let answers = Arc::new(Answers::new(settings.routes, settings.retry, settings.uncertain));
         let rules: Arc<dyn Rules> = answers.clone();
         let mut recovery = Recovery::new(settings.queue, rules, tracking.clone(), clock.clone());
         let spool: Arc<dyn Spool> = match settings.keep {

@@ -207,7 +207,7 @@ impl Relay {
             return Err(ReloadError::NeedsRestart("hostname"));
         }
         inner.router.reload(settings.route);
-        inner.answers.replace(settings.routes, settings.retry);
+        inner.answers.replace(settings.routes, settings.retry, settings.uncertain);
         *inner.notices.write().expect("no holder panics") = settings.notices;
         inner.front.reload(settings.accept);
         inner.front.reload_certificates(&settings.listeners);

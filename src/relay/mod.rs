@@ -38,4 +38,4 @@ pub use crate::accept::SubmitError;
 pub use builder::{Builder, StartError};
 pub use explanation::{Explanation, Fate, Hop, HostLine, Question};
 pub use handle::{Relay, ReloadError, ShutdownError};
-pub use settings::{Keep, Settings, Track};
+pub use settings::{Keep, Settings, Track, Uncertainty};

@@ -1,12 +1,14 @@
 //! Everything that a relay can be told, as the modules declare it for themselves.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::mail::RouteTable;
+use crate::mail::{Destination, RouteTable};
+use crate::queue::WhenUncertain;
 use crate::queue::schedule::{Preset, Retry};
 use crate::tracking::Event;
 use crate::{accept, deliver, notice, queue, route, spool};
@@ -35,6 +37,25 @@ pub enum Track {
     Channel(UnboundedSender<Arc<Event>>),
 }
 
+/// What becomes of a message when the connection dies between its end and the answer to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Uncertainty {
+    pub otherwise: WhenUncertain,
+    /// Of upstream groups that have a policy of their own.
+    pub groups: BTreeMap<String, WhenUncertain>,
+}
+
+impl Uncertainty {
+    /// The policy for a destination.
+    pub fn of(&self, destination: &Destination) -> WhenUncertain {
+        let own = match destination {
+            Destination::Upstream(group) => self.groups.get(group).copied(),
+            _ => None,
+        };
+        own.unwrap_or(self.otherwise)
+    }
+}
+
 /// The settings of one relay.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -50,6 +71,7 @@ pub struct Settings {
     /// The upstream groups, and what MX routing must know.
     pub route: route::Settings,
     pub retry: Retry,
+    pub uncertain: Uncertainty,
     pub queue: queue::Settings,
     pub deliver: deliver::Settings,
     pub notices: notice::Settings,
@@ -71,6 +93,7 @@ impl Settings {
             routes: RouteTable::default(),
             route: route::Settings::new(&hostname),
             retry: Preset::Default.retry(),
+            uncertain: Uncertainty::default(),
             queue: queue::Settings::default(),
             deliver: deliver::Settings::default(),
             notices: notice::Settings::new(&hostname),

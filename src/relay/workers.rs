@@ -61,7 +61,7 @@ impl Workers {
     async fn deliver(&self, mut delivery: Delivery) {
         let Some(job) = delivery.open().await else { return };
         let began = self.clock.now();
-        let report = self.courier.attempt(&job).await;
+        let report = self.courier.attempt(&delivery, &job).await;
         let taken = self.clock.now().since(began);
         let arrived = job.message.arrived_at;
         let asleep = |Slumber { since, waiting }| Asleep { since, waiting, arrived };

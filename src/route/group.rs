@@ -1,7 +1,6 @@
 //! What routing is told: upstream groups, and what MX routing must keep away from.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -14,20 +13,6 @@ use super::security::Security;
 use super::upstream_url::{Scheme, UpstreamHost, UpstreamHostError, UpstreamTls};
 use super::weigh::Lookup;
 use crate::net::ClientTls;
-
-/// For AUTH (RFC 4954).
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Credentials {
-    pub username: String,
-    pub password: String,
-}
-
-/// Without the password.
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
-    }
-}
 
 /// Hosts that can stand in for each other, the preferred one first.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,16 +126,17 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Credentials;
     use super::*;
 
     #[test]
     fn a_password_goes_only_to_a_verified_host_unless_it_is_this_machine_or_told_otherwise() {
         let security = |url: &str, with_password: bool| {
-            let credentials = Credentials { username: "me".into(), password: "secret".into() };
+            let credentials = Credentials::password("me", "hush");
             let mut group: Group = url.parse().unwrap();
             let credentials = with_password.then(|| Arc::new(credentials));
             group.terms = Arc::new(Terms { credentials, ..Terms::default() });
-            assert!(!format!("{group:?}").contains("secret"));
+            assert!(!format!("{group:?}").contains("hush"));
             group.security(&group.hosts[0])
         };
         assert_eq!(security("smtp://a.example", false), Security::Opportunistic);

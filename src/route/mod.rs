@@ -10,6 +10,7 @@
 
 mod abreast;
 mod breaker;
+mod credentials;
 mod domain_tls;
 mod group;
 mod health;
@@ -31,7 +32,8 @@ mod upstream_url;
 mod weigh;
 mod zone;
 
-pub use group::{Credentials, Group, Settings};
+pub use credentials::{Credentials, KeptToken, SecretSource, Token};
+pub use group::{Group, Settings};
 pub use health::{HostCondition, HostState, UpstreamState};
 pub use memory::Memory;
 pub use mx_tls::{MxTlsRule, MxTlsRules};

@@ -25,6 +25,8 @@ pub struct Terms {
     /// The group's name; none for MX hosts.
     pub group: Option<String>,
     pub credentials: Option<Arc<Credentials>>,
+    /// DATA is used even where a host offers CHUNKING, unless the content is binary: some offer what they break.
+    pub avoid_chunking: bool,
     /// Authorities of its own, and what we show of ourselves; the relay's own side of TLS where nothing is said.
     pub tls: Option<ClientTls>,
     /// Where connections come from, one address of each family; the system chooses for a family that has none.

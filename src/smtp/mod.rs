@@ -8,7 +8,8 @@
 //! Not here: sockets and TLS (`net`), deadlines, policy and the trace field (`accept`), what a reply means for a
 //! message (`deliver`). There is no clock, no tokio and no I/O below this module.
 //! RFC 5321; RFC 1870 (SIZE), 2034 (enhanced status codes), 2920 (pipelining), 3207 (STARTTLS), 3461 (DSN),
-//! 4954 (AUTH, client only), 6152 (8BITMIME).
+//! 4954 (AUTH), 6152 (8BITMIME), 2033 (LMTP, client only).
 
 pub mod client;
+pub(crate) mod scram;
 pub mod server;

@@ -10,12 +10,22 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::message::{self, RecipientProgress};
+use super::message::{self, RecipientState};
 use super::record::{self, AcceptedBody, MovedBody, decode};
 use crate::clock::Timestamp;
 use crate::mail::{
     BodyType, DeliverBy, Envelope, Origin, Outcome, QueueId, Recipient, Ret, ReversePath, SessionId,
 };
+
+/// Of versions 1 and 2.
+#[derive(Deserialize)]
+struct RecipientProgress {
+    state: RecipientState,
+    attempts: u32,
+    next_attempt: Option<Timestamp>,
+    last: Option<u16>,
+    owed: bool,
+}
 
 /// Of versions 1 and 2.
 #[derive(Deserialize)]
@@ -93,6 +103,13 @@ pub(super) fn moved_2(body: &[u8]) -> Option<MovedBody> {
     Some(MovedBody { accepted: accepted.today(), progress: progress.map(Progress::today) })
 }
 
+impl RecipientProgress {
+    fn today(self) -> message::RecipientProgress {
+        let Self { state, attempts, next_attempt, last, owed } = self;
+        message::RecipientProgress { state, attempts, next_attempt, last, owed, heard: None }
+    }
+}
+
 impl Progress {
     fn today(self) -> message::Progress {
         let Self { held_since, held_for_ms, delay_told, outcomes, recipients } = self;
@@ -101,7 +118,7 @@ impl Progress {
             held_for_ms,
             delay_told,
             outcomes,
-            recipients,
+            recipients: recipients.into_iter().map(RecipientProgress::today).collect(),
             ..message::Progress::default()
         }
     }

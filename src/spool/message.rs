@@ -86,6 +86,9 @@ pub struct RecipientProgress {
     pub next_attempt: Option<Timestamp>,
     /// The last outcome, as an index into [`Progress::outcomes`].
     pub last: Option<u16>,
+    /// An earlier outcome that is worth more to the sender than the last one, as an index likewise: what his server really
+    /// said, where the last attempt heard nothing; or one that may have delivered the message.
+    pub heard: Option<u16>,
     /// A notice about its final outcome is still owed.
     pub owed: bool,
 }

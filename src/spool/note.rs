@@ -69,6 +69,8 @@ pub(super) struct States {
     pub held_for_ms: u64,
     pub delay_told: bool,
     pub owes_report: bool,
+    pub uncertain: bool,
+    pub cut_off: bool,
     pub recipients: SmallVec<[Standing; 1]>,
 }
 
@@ -100,6 +102,8 @@ impl States {
             held_for_ms: progress.held_for_ms,
             delay_told: progress.delay_told,
             owes_report: progress.recipients.iter().any(|recipient| recipient.owed),
+            uncertain: progress.recipients.iter().any(|r| r.state == RecipientState::Uncertain),
+            cut_off: !progress.intents.is_empty(),
             recipients: progress.recipients.iter().map(standing).collect(),
         }
     }

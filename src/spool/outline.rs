@@ -27,6 +27,10 @@ pub struct Outline {
     pub delay_told: bool,
     /// A notice about a final outcome is still owed.
     pub owes_report: bool,
+    /// Of a recipient nobody knows whether he has it, and a person is to decide.
+    pub uncertain: bool,
+    /// A delivery was cut off when its content may have been out.
+    pub cut_off: bool,
     /// As in the envelope: until then nothing is tried, and the message does not age.
     pub hold_for: Option<Duration>,
     /// As in the envelope.
@@ -70,6 +74,8 @@ impl Outline {
             held_for_ms: progress.held_for_ms,
             delay_told: progress.delay_told,
             owes_report: progress.recipients.iter().any(|recipient| recipient.owed),
+            uncertain: progress.recipients.iter().any(|r| r.state == RecipientState::Uncertain),
+            cut_off: !progress.intents.is_empty(),
             hold_for: stored.envelope.hold_for,
             deliver_by: stored.envelope.deliver_by,
             source: Arc::new(Source::of(&stored.envelope, &stored.origin).into_owned()),
@@ -79,6 +85,6 @@ impl Outline {
 
     /// Nothing is left to do for this message: no attempt, no notice, no hold.
     pub fn is_over(&self) -> bool {
-        self.waiting.is_empty() && !self.owes_report
+        self.waiting.is_empty() && !self.owes_report && !self.uncertain
     }
 }

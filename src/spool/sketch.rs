@@ -64,6 +64,8 @@ impl Sketch {
             held_for_ms: 0,
             delay_told: false,
             owes_report: false,
+            uncertain: false,
+            cut_off: false,
             hold_for: times.as_ref().and_then(|times| times.hold_for),
             deliver_by: times.as_ref().and_then(|times| times.deliver_by),
             source: Arc::clone(interned.source(source)),
@@ -74,6 +76,8 @@ impl Sketch {
             outline.held_for_ms = states.held_for_ms;
             outline.delay_told = states.delay_told;
             outline.owes_report = states.owes_report;
+            outline.uncertain = states.uncertain;
+            outline.cut_off = states.cut_off;
         }
         let mut known: SmallVec<[DomainId; 1]> = SmallVec::new();
         for (at, domain) in domains.into_iter().enumerate() {

@@ -8,12 +8,12 @@
 
 use bytes::Buf;
 use posthouse::mail::{Address, Content, Envelope};
-use posthouse::smtp::client::{Client, ClientSettings, Step, Transaction};
+use posthouse::smtp::client::{Authentication, Client, ClientSettings, Hello, Mechanism, Step, Transaction};
 
 use super::{Input, pieces};
 
 /// RFC 5321 allows reply lines of 512 octets; the machine bears longer ones, but not any.
-const KEPT_MAX: usize = 4096;
+const KEPT_MAX: usize = 16 * 1024;
 
 pub fn run(octets: &[u8]) {
     let mut input = Input(octets);
@@ -39,7 +39,10 @@ struct Talk {
 }
 
 fn talk(wish: u8, pieces: &[&[u8]]) -> Talk {
-    let mut client = Client::new(ClientSettings { hostname: "relay.example.org".into() });
+    let hello = if wish & 4 != 0 { Hello::Lmtp } else { Hello::Extended };
+    let avoid_chunking = wish & 8 != 0;
+    let mut client =
+        Client::new(ClientSettings { hello, avoid_chunking, ..ClientSettings::new("relay.example.org") });
     let mut talk = Talk::default();
     for piece in [&b""[..]].iter().chain(pieces) {
         client.receive(piece);
@@ -71,6 +74,9 @@ fn go_on(client: &mut Client, wish: u8, talk: &mut Talk) -> bool {
             client.tls_started();
         }
         Step::Ready => choose(client, wish, talk),
+        // As much hashing as the server wants would be as slow.
+        Step::Compute(work) if work.iterations() > 4096 => return false,
+        Step::Compute(work) => client.worked(&work.run()),
         step => {
             talk.reports += usize::from(matches!(step, Step::Done(_)));
             talk.heard.push(format!("{step:?}"));
@@ -84,12 +90,27 @@ fn choose(client: &mut Client, wish: u8, talk: &mut Talk) {
     talk.heard.push("Ready".into());
     match times {
         0 if wish & 1 != 0 && client.extensions().starttls && !talk.secured => client.start_tls(),
-        0 if wish & 2 != 0 && client.authenticate("alice", "secret").is_ok() => {}
+        0 if wish & 2 != 0 => {
+            client.authenticate(&authentication(client, wish)).expect("the name is permitted")
+        }
         0..=3 => {
             talk.begun += 1;
             client.begin(transaction());
         }
         _ => client.quit(),
+    }
+}
+
+/// The mechanism is the server's if it offers one, else any.
+fn authentication(client: &Client, wish: u8) -> Authentication {
+    let offered = Mechanism::ALL.into_iter().find(|mechanism| client.extensions().auth.has(*mechanism));
+    Authentication {
+        mechanism: offered.unwrap_or(Mechanism::ALL[usize::from(wish >> 4) % Mechanism::ALL.len()]),
+        username: "alice".into(),
+        secret: "secret".into(),
+        host: "mx.example.org".into(),
+        port: 25,
+        nonce: "abc".into(),
     }
 }
 

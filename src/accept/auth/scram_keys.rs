@@ -3,7 +3,7 @@
 //! Contract: made from a password once, kept, and asked whether a proof is right. As text it is RFC 5803's:
 //! `SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY`, in base64.
 //! Invariants: comparisons take a time that tells nothing; `Debug` shows no key.
-//! Not here: the exchange (`mechanism`). RFC 5802 section 3, RFC 7677.
+//! Not here: the exchange (`mechanism`), its arithmetic (`smtp`). RFC 5802 section 3, RFC 7677.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -11,11 +11,11 @@ use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ring::{digest, hmac, pbkdf2};
 use subtle::ConstantTimeEq;
 
-/// Octets of SHA-256.
-pub(super) const KEY: usize = digest::SHA256_OUTPUT_LEN;
+pub(super) use crate::smtp::scram::{KEY, sha256, sign};
+use crate::smtp::scram::{Keys, masked};
+
 /// What a client computes at each login; RFC 7677 section 4 asks for at least 4096, better 15000.
 pub(super) const ITERATIONS: u32 = 15_000;
 /// Octets of the salt of new keys.
@@ -36,12 +36,9 @@ impl ScramKeys {
     /// (RFC 4013) does not permit, and for no iterations.
     pub fn derive(password: &str, salt: &[u8], iterations: u32) -> Option<Self> {
         let password = super::prepared::password(password)?;
-        let mut salted = [0; KEY];
-        let rounds = NonZeroU32::new(iterations)?;
-        pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, rounds, salt, password.as_bytes(), &mut salted);
-        let client_key = sign(&salted, b"Client Key");
-        let stored_key = sha256(&client_key);
-        Some(Self { salt: salt.to_vec(), iterations, stored_key, server_key: sign(&salted, b"Server Key") })
+        let keys = Keys::derive(&password, salt, NonZeroU32::new(iterations)?);
+        let Keys { stored_key, server_key, .. } = keys;
+        Some(Self { salt: salt.to_vec(), iterations, stored_key, server_key })
     }
 
     /// With a salt by chance. `None` as in [`ScramKeys::derive`].
@@ -72,26 +69,13 @@ impl ScramKeys {
     /// Whether the client knows the password (RFC 5802 section 3, ClientProof).
     pub(super) fn is_proven(&self, message: &[u8], proof: &[u8]) -> bool {
         let Ok(proof) = <[u8; KEY]>::try_from(proof) else { return false };
-        let signature = sign(&self.stored_key, message);
-        let mut client_key = proof;
-        client_key.iter_mut().zip(signature).for_each(|(octet, other)| *octet ^= other);
-        sha256(&client_key).ct_eq(&self.stored_key).into()
+        sha256(&masked(proof, &self.stored_key, message)).ct_eq(&self.stored_key).into()
     }
 
     /// Our proof that we know the user (ServerSignature).
     pub(super) fn server_signature(&self, message: &[u8]) -> [u8; KEY] {
         sign(&self.server_key, message)
     }
-}
-
-/// HMAC-SHA-256.
-pub(super) fn sign(key: &[u8], message: &[u8]) -> [u8; KEY] {
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message);
-    tag.as_ref().try_into().expect("SHA-256 has this length")
-}
-
-pub(super) fn sha256(octets: &[u8]) -> [u8; KEY] {
-    digest::digest(&digest::SHA256, octets).as_ref().try_into().expect("SHA-256 has this length")
 }
 
 impl fmt::Display for ScramKeys {

@@ -23,6 +23,7 @@ use crate::print;
   posthouse queue list --recipient @example.com --format json
   posthouse queue list --most 0 --format json > all.json
   posthouse queue list --quarantined
+  posthouse queue list --uncertain
   posthouse queue show 3A0S3EDZ1T00
   posthouse queue retry 3A0S3EDZ1T00
   posthouse queue retry --destination main
@@ -34,14 +35,14 @@ pub enum Queue {
     List(list::List),
     /// Show one message: each recipient, what was said last, when it is tried next
     Show(One),
-    /// Try now: one message, one destination, or everything. Messages that their senders want released later (FUTURERELEASE)
-    /// go only by their id
+    /// Try now: one message, one destination, or everything. Messages that their senders want released later (FUTURERELEASE),
+    /// and those that may have been delivered already and wait for a person, go only by their id
     Retry(Retry),
     /// Take a message out of the schedule; it does not age until it is released
     Hold(One),
     /// Put a held message back into the schedule, due now or at the release that its sender asked for
     Release(One),
-    /// Give a message up, without a notice to its sender
+    /// Give a message up, without a notice to its sender; also one that has turned out to be delivered
     Cancel(One),
 }
 
@@ -191,7 +192,7 @@ fn standing(message: ListedState, recipient: RecipientStanding) -> &'static str 
         (_, ListedState::HeldByRoute) => "held by route",
         (RecipientStanding::Uncertain, _) => "uncertain",
         (RecipientStanding::Waiting, ListedState::Waiting) => "waiting",
-        (RecipientStanding::Waiting, ListedState::Notice) => "notice",
+        (RecipientStanding::Waiting, ListedState::Notice | ListedState::Uncertain) => "notice",
     }
 }
 
@@ -203,6 +204,9 @@ fn state_in_words(state: ListedState) -> &'static str {
         ListedState::Held => "held by the operator; it does not age",
         ListedState::HeldByRoute => "held by a route until the routes change; its age begins anew then",
         ListedState::Notice => "done, but for a notice to its sender",
+        ListedState::Uncertain => {
+            "it may have been delivered; a person decides (queue retry, or queue cancel)"
+        }
     }
 }
 

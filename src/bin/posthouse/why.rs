@@ -88,6 +88,13 @@ fn screen(why: &admin::Why) -> String {
                 );
             }
             (ListedState::Active, _) => text.push_str("  the attempt that is under way ends\n"),
+            (ListedState::Uncertain, _) => {
+                let _ = writeln!(
+                    text,
+                    "  a person decides: posthouse queue retry {0} sends it again, posthouse queue cancel {0} ends it",
+                    why.id
+                );
+            }
             (ListedState::Notice, _) => text.push_str("  a notice to the sender is written\n"),
             (ListedState::Asleep, Some(next)) => {
                 let _ = writeln!(

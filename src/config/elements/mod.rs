@@ -8,6 +8,7 @@ mod admin;
 mod auth;
 mod configuration;
 mod content;
+mod credentials;
 mod delivery;
 mod destination;
 mod dns;

@@ -1,18 +1,19 @@
 //! `[upstream.NAME]`: a group of hosts that mail is handed to, in order of preference.
 //!
-//! Contract: a group has hosts; credentials are whole, and the password's file can be read. With credentials a host
+//! Contract: a group has hosts. With credentials a host
 //! that is not this machine must prove who it is (tls=verified), unless its URL says otherwise, which is a warning.
-//! Not here: the URL's grammar (`upstream_url`), connecting (`deliver`). The password itself is not kept here.
+//! Not here: the URL's grammar (`upstream_url`), who we are there (`credentials`), connecting (`deliver`).
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::credentials;
+use super::delivery::UNCERTAIN;
 use super::destination;
-use super::spool::under;
 use crate::config::quantity::Mismatch;
-use crate::config::section::{At, Section};
+use crate::config::section::Section;
 use crate::config::tree::Value;
-use crate::queue::Allowance;
+use crate::queue::{Allowance, WhenUncertain};
 use crate::route::{Credentials, UpstreamHost, UpstreamHostError, UpstreamTls};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +21,12 @@ pub struct Upstream {
     /// The first is preferred. `tls` is always set here.
     pub hosts: Vec<UpstreamHost>,
     pub credentials: Option<Credentials>,
+    /// Content goes by BDAT where a host offers CHUNKING.
+    pub chunking: bool,
     /// How much it gets at once, and how fast.
     pub allowance: Allowance,
+    /// As `[delivery] uncertain`, which holds where this is not written.
+    pub uncertain: Option<WhenUncertain>,
 }
 
 /// All groups by name.
@@ -41,7 +46,9 @@ pub(super) fn read(top: &mut Section<'_>, folder: &Path, total: u32) -> BTreeMap
             let hint = format!("write hosts = {example}");
             section.report.fault(section.place_of("hosts"), problem, None, Some(hint));
         }
-        let credentials = credentials(&mut section, folder);
+        let credentials = credentials::read(&mut section, folder);
+        let chunking = section.flag("chunking").unwrap_or(true);
+        let uncertain = section.word("uncertain", &UNCERTAIN);
         let with_password = section.has("username");
         for host in &mut hosts {
             warn_of_open_password(&section, host, with_password);
@@ -49,7 +56,7 @@ pub(super) fn read(top: &mut Section<'_>, folder: &Path, total: u32) -> BTreeMap
         }
         let allowance = destination::allowance(&mut section, total);
         section.done();
-        groups.insert(name.to_owned(), Upstream { hosts, credentials, allowance });
+        groups.insert(name.to_owned(), Upstream { hosts, credentials, chunking, allowance, uncertain });
     }
     groups
 }
@@ -62,32 +69,6 @@ fn warn_of_open_password(section: &Section<'_>, host: &UpstreamHost, with_passwo
             format!("the password for {host} may be read, or asked for, by whoever stands in between");
         section.report.warn(section.place_of("hosts"), problem, "write tls=verified, or leave tls out");
     }
-}
-
-fn credentials(section: &mut Section<'_>, folder: &Path) -> Option<Credentials> {
-    let username = section.text("username");
-    let password_file = section.text("password_file");
-    if !section.has("username") && !section.has("password_file") {
-        return None;
-    }
-    let username = section.require("username", username, "\"me\"");
-    let password_file = section.require("password_file", password_file, "\"/run/secrets/upstream\"");
-    let password = password_file.and_then(|at| password(section, folder, &at));
-    Some(Credentials { username: username?.value, password: password? })
-}
-
-fn password(section: &Section<'_>, folder: &Path, at: &At<'_, String>) -> Option<String> {
-    let path = under(folder, &at.value, at.place);
-    let problem = match std::fs::read_to_string(&path) {
-        Err(error) => format!("the password file {} cannot be read: {error}", path.display()),
-        Ok(text) => match text.lines().next().filter(|line| !line.is_empty()) {
-            Some(password) => return Some(password.to_owned()),
-            None => format!("the password file {} has nothing on its first line", path.display()),
-        },
-    };
-    let hint = "name a file that this user may read, with the password on its first line";
-    section.report.fault(at.place, problem, None, Some(hint.into()));
-    None
 }
 
 fn host(value: &Value) -> Result<UpstreamHost, Mismatch> {

@@ -67,6 +67,7 @@ impl Story {
     }
 
     async fn begin(&mut self, heals: bool) -> Result<Option<Life>, String> {
+        self.began = self.now;
         let clock = Clock::simulated(self.now, self.chance.u64(..));
         let memory = MemoryNetwork::new();
         let network = Network::Memory(memory.clone());

@@ -37,6 +37,7 @@ const LINES_SHOWN: usize = 120;
 const ONCE_FAILED: &[u64] = &[
     12,  // the judges' fault: a message refused by a failing disk may live on after a stop that found it full
     28,  // the judges' fault: a cut while the relay starts leaves unsure what the end before had left so
+    27,  // the judges' fault: what a kill left unsynced stays so while the next life's disk is full
     65,  // the judges' fault: as 12, for a message that was delivered meanwhile
     188, // the judges' fault: an operator's cancel that was cut off before it was told
 ];

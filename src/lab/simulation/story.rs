@@ -41,6 +41,8 @@ pub(super) struct Story {
     pub events: Option<mpsc::UnboundedReceiver<Arc<Event>>>,
     endings: Vec<Ending>,
     pub now: Timestamp,
+    /// When this life of the relay began.
+    pub began: Timestamp,
     pub steps: usize,
     pub full: bool,
     /// A domain was gone at some time, so that mail for it may have bounced.
@@ -113,6 +115,7 @@ impl Story {
             events: None,
             endings: Vec::new(),
             now: FRIDAY_NOON,
+            began: FRIDAY_NOON,
             steps: 0,
             full: false,
             names_gone: false,
@@ -159,6 +162,13 @@ impl Story {
             None if kind == Kind::Stop => self.now,
             None => self.now - slack,
         };
+        let former = self.endings.last().filter(|former| former.kind == Kind::Kill);
+        if let (Some(since), Some(former)) = (unsure, former)
+            && since <= self.began + UNTOLD
+        {
+            // What a kill had left to the system's cache was never synced in this life.
+            unsure_since = unsure_since.min(former.unsure_since);
+        }
         if !self.resumed {
             // It ended before it had begun: what was unsure still is.
             let former = self.endings.last().map_or(self.now, |former| former.unsure_since);

@@ -4,8 +4,9 @@
 //! passed over. [`Extensions::default`] is a server that knows only HELO.
 //! Not here: what is done with an extension (`session`, `transaction`).
 //! RFC 5321 section 4.1.1.1, RFC 1870 section 4, RFC 2852 section 4, RFC 3030, RFC 4954 section 3, RFC 6531 section 3.1,
-//! RFC 9422 section 3.
+//! RFC 8689 section 2, RFC 9422 section 3.
 
+use super::mechanism::Mechanisms;
 use crate::mail::Reply;
 
 /// The extensions that matter to us.
@@ -30,8 +31,10 @@ pub struct Extensions {
     pub enhanced_status_codes: bool,
     pub dsn: bool,
     pub starttls: bool,
-    pub auth_plain: bool,
-    pub auth_login: bool,
+    /// REQUIRETLS is offered (RFC 8689); of worth only within TLS.
+    pub require_tls: bool,
+    /// The mechanisms behind AUTH, as far as we know them.
+    pub auth: Mechanisms,
 }
 
 /// What LIMITS says about sessions (RFC 9422); `None` where it says nothing. Values of 0 are passed over: nothing could be
@@ -99,12 +102,8 @@ impl Extensions {
                 Some("ENHANCEDSTATUSCODES") => extensions.enhanced_status_codes = true,
                 Some("DSN") => extensions.dsn = true,
                 Some("STARTTLS") => extensions.starttls = true,
-                Some("AUTH") => {
-                    for mechanism in words {
-                        extensions.auth_plain |= mechanism == "PLAIN";
-                        extensions.auth_login |= mechanism == "LOGIN";
-                    }
-                }
+                Some("REQUIRETLS") => extensions.require_tls = true,
+                Some("AUTH") => words.for_each(|word| extensions.auth.add(word)),
                 _ => {}
             }
         }
@@ -114,6 +113,7 @@ impl Extensions {
 
 #[cfg(test)]
 mod tests {
+    use super::super::mechanism::Mechanism;
     use super::*;
 
     #[test]
@@ -125,8 +125,7 @@ mod tests {
             size: true,
             size_limit: Some(1000),
             dsn: true,
-            auth_plain: true,
-            auth_login: true,
+            auth: [Mechanism::Plain, Mechanism::Login].into_iter().collect(),
             ..Extensions::default()
         };
         assert_eq!(extensions, expected);

@@ -4,13 +4,17 @@
 //! again until [`Step::Closed`]. At [`Step::Ready`] the driver chooses: `start_tls`, `authenticate`, `begin`, `quit`.
 //! A transaction ends with one [`TransactionReport`]; when the connection dies in the middle of one,
 //! [`Client::report_of_broken_transaction`] tells what is known.
+//! The same machine speaks LMTP (RFC 2033): after the content each recipient has a reply of his own.
 //! Invariants: a reply is counted for the command it answers, and 421 for the one that was waiting; nothing that
 //! came in the clear is believed after a TLS handshake; content is written from its own chunks, without a copy.
 //! Not here: what an outcome is (`deliver`), which host (`route`), deadlines and sockets (`deliver`, `net`).
 
+mod authentication;
 mod content;
 mod extensions;
+mod mechanism;
 mod reply;
+mod scram;
 mod session;
 mod step;
 mod transaction;
@@ -18,9 +22,12 @@ mod transaction;
 #[cfg(test)]
 mod tests;
 
+pub use authentication::Authentication;
 pub use content::Output;
 pub use extensions::{Extensions, Limits};
+pub use mechanism::{Mechanism, MechanismError, Mechanisms, NoMechanismError, SecretKind, choose};
 pub use reply::ProtocolError;
-pub use session::{Client, ClientSettings};
-pub use step::{NoMechanismError, Step, Waiting};
+pub use scram::{ScramError, Work, Worked};
+pub use session::{Client, ClientSettings, Hello};
+pub use step::{Step, Waiting};
 pub use transaction::{Transaction, TransactionReport};

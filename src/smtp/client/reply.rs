@@ -2,7 +2,7 @@
 //!
 //! Contract: [`ReplyReader::read`] takes lines from the front of the input and gives a reply when its last line has
 //! come. An error is the server's fault and final: nothing after it can be trusted to answer what we think it does.
-//! Invariants: at most [`LINES_MAX`] lines of at most [`LINE_MAX`] octets; texts come out as UTF-8 without control
+//! Invariants: at most [`LINES_MAX`] lines of at most [`LINE_MAX`] octets, and [`REPLY_MAX`] octets in all; texts come out as UTF-8 without control
 //! characters, other octets replaced, so that they are safe in a log and in a notice.
 //! Leniency: a line may end with a bare LF, and the code may stand alone. Both do no harm in a reply, and real
 //! servers do them.
@@ -14,11 +14,14 @@ use memchr::memchr;
 
 use crate::mail::Reply;
 
+use super::scram::ScramError;
 use super::step::Waiting;
 
 /// RFC 5321 says 512; servers that explain themselves write more.
-pub(super) const LINE_MAX: usize = 2048;
-pub(super) const LINES_MAX: usize = 100;
+pub(super) const LINE_MAX: usize = 8 * 1024;
+pub(super) const LINES_MAX: usize = 1000;
+/// All lines of a reply: what is kept of it, and goes into records and notices.
+const REPLY_MAX: usize = 64 * 1024;
 
 /// The server does not speak SMTP as it must. The connection is of no further use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,6 +32,8 @@ pub enum ProtocolError {
     LineTooLong,
     #[error("the server sent a reply of more than {LINES_MAX} lines")]
     TooManyLines,
+    #[error("the server sent a reply of more than {REPLY_MAX} octets")]
+    ReplyTooLong,
     #[error("the server changed the reply code from {first} to {then} within one reply")]
     MixedCodes { first: u16, then: u16 },
     #[error("the server sent a reply to nothing: {reply}")]
@@ -37,12 +42,18 @@ pub enum ProtocolError {
     Unexpected { waiting: Waiting, reply: Reply },
     #[error("the server sent more in the clear after its go-ahead for TLS; somebody may have put it there")]
     InjectedBeforeTls,
+    #[error("AUTH SCRAM-SHA-256 with the server failed: {0}")]
+    Scram(#[from] ScramError),
+    #[error("the server said yes to AUTH SCRAM-SHA-256 without proving that it knows the password")]
+    Unproven,
 }
 
 #[derive(Default)]
 pub(super) struct ReplyReader {
     code: Option<u16>,
     lines: Vec<String>,
+    /// Octets of these lines, as they came.
+    length: usize,
 }
 
 impl ReplyReader {
@@ -57,7 +68,7 @@ impl ReplyReader {
             let last = self.take_line(line)?;
             input.advance(end + 1);
             if let Some(code) = last {
-                self.code = None;
+                (self.code, self.length) = (None, 0);
                 return Ok(Some(Reply::with_lines(code, std::mem::take(&mut self.lines))));
             }
         }
@@ -91,12 +102,17 @@ impl ReplyReader {
         if self.lines.len() == LINES_MAX {
             return Err(ProtocolError::TooManyLines);
         }
+        self.length += line.len();
+        if self.length > REPLY_MAX {
+            return Err(ProtocolError::ReplyTooLong);
+        }
         self.lines.push(clean(text));
         Ok((!more).then_some(code))
     }
 }
 
-fn clean(text: &[u8]) -> String {
+/// As it may stand in a log, a notice or on a terminal.
+pub(super) fn clean(text: &[u8]) -> String {
     let visible = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
     String::from_utf8_lossy(text.trim_ascii_end()).chars().map(visible).collect()
 }
@@ -153,5 +169,8 @@ mod tests {
         assert!(read(&line(LINE_MAX)).unwrap().is_some());
         assert_eq!(read(&line(LINE_MAX + 1)), Err(ProtocolError::LineTooLong));
         assert_eq!(read(&b"250-x\r\n".repeat(LINES_MAX + 1)), Err(ProtocolError::TooManyLines));
+        let long = [b"250-", &vec![b'x'; 1018][..], b"\r\n"].concat();
+        assert!(read(&long.repeat(64)).unwrap().is_none());
+        assert_eq!(read(&long.repeat(65)), Err(ProtocolError::ReplyTooLong));
     }
 }

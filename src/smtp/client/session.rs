@@ -2,32 +2,55 @@
 //!
 //! Contract: see the module. Replies are read one at a time, and each leads to the next command or to a step.
 //! Invariants: something is begun only when nothing is under way; a QUIT follows a refusal that is not 421.
-//! Not here: how a transaction goes (`exchange`), its commands and their parameters (`transaction`), pieces of
-//! content (`content`), the form of replies (`reply`).
-//! RFC 5321 sections 3.1, 3.8 and 4.1.4, RFC 3207, RFC 4954, RFC 4616 (PLAIN).
+//! Not here: how a transaction goes (`exchange`), its commands and their parameters (`transaction`), what
+//! AUTH says (`authentication`), pieces of content (`content`), the form of replies (`reply`).
+//! RFC 5321 sections 3.1, 3.8 and 4.1.4, RFC 2033, RFC 3207, RFC 4954.
 
 mod exchange;
 
-use std::collections::VecDeque;
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::{Buf, BytesMut};
 
 use crate::mail::{Reply, ReplyClass};
 
+use super::authentication::{Authentication, Exchange, Turn};
 use super::content::Output;
 use super::extensions::Extensions;
-use super::reply::{LINE_MAX, ProtocolError, ReplyReader};
-use super::step::{NoMechanismError, Step, Waiting};
+use super::reply::{ProtocolError, ReplyReader};
+use super::scram::{ScramError, Worked};
+use super::step::{Step, Waiting};
 use super::transaction::{Transaction, TransactionReport};
 use exchange::{Running, Sent};
+
+/// Octets that there is room for in one read: replies are short.
+const READ: usize = 2048;
 
 /// How this client presents itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientSettings {
     /// The name in EHLO: a domain name or an address literal.
     pub hostname: String,
+    pub hello: Hello,
+    /// DATA is used even where CHUNKING is offered, unless the content is binary.
+    pub avoid_chunking: bool,
+}
+
+impl ClientSettings {
+    /// ESMTP, with all that a server offers.
+    pub fn new(hostname: impl Into<String>) -> Self {
+        Self { hostname: hostname.into(), hello: Hello::default(), avoid_chunking: false }
+    }
+}
+
+/// How a session begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hello {
+    /// EHLO, and HELO to a server that does not know it (RFC 5321 section 3.2).
+    #[default]
+    Extended,
+    /// HELO at once: for a server that is known to hang up on EHLO.
+    Basic,
+    /// LHLO, and no less (RFC 2033 section 4.1).
+    Lmtp,
 }
 
 /// One connection to a server.
@@ -40,18 +63,21 @@ pub struct Client {
     state: State,
     /// The server may think that a transaction is open.
     reset_owed: bool,
+    /// Replies so far.
+    heard: u64,
+    greeted: bool,
 }
 
 enum State {
     Greeting,
-    Hello {
-        extended: bool,
-    },
+    Hello(Hello),
     Ready,
     StartTls,
     Handshake,
-    /// AUTH is out; what is left to answer to each 334, last first.
-    Authentication(Vec<String>),
+    /// AUTH is out.
+    Authentication(Exchange),
+    /// The driver computes.
+    Computing(Exchange),
     Transaction(Box<Running>),
     Quit,
     /// With what was under way when the server broke the protocol.
@@ -68,12 +94,14 @@ impl Client {
             extensions: Extensions::default(),
             state: State::Greeting,
             reset_owed: false,
+            heard: 0,
+            greeted: false,
         }
     }
 
     /// Where the driver reads into, appending; there is room for a read.
     pub fn read_buffer(&mut self) -> &mut BytesMut {
-        self.input.reserve(LINE_MAX);
+        self.input.reserve(READ);
         &mut self.input
     }
 
@@ -90,6 +118,22 @@ impl Client {
     /// What the server offered in its last answer to EHLO; nothing before it, and after HELO.
     pub fn extensions(&self) -> &Extensions {
         &self.extensions
+    }
+
+    /// How many replies have come. As long as it stays the same, the same reply is awaited.
+    pub fn replies_heard(&self) -> u64 {
+        self.heard
+    }
+
+    /// The server has greeted us, and we have begun to introduce ourselves.
+    pub fn is_greeted(&self) -> bool {
+        self.greeted
+    }
+
+    /// EHLO was refused, and the reply to HELO is awaited. Where the server hangs up now, a new connection with
+    /// [`Hello::Basic`] may do.
+    pub fn has_fallen_back(&self) -> bool {
+        self.settings.hello == Hello::Extended && matches!(self.state, State::Hello(Hello::Basic))
     }
 
     /// The next thing to do. Ask again after doing it.
@@ -122,27 +166,34 @@ impl Client {
         if matches!(self.state, State::Handshake) {
             self.input.clear();
             self.extensions = Extensions::default();
-            self.hello(true);
+            self.hello(self.settings.hello);
         }
     }
 
-    /// Sends AUTH PLAIN, or AUTH LOGIN to a server that offers nothing better.
+    /// Sends AUTH. [`Step::Authenticated`] or [`Step::AuthenticationRefused`] follows, perhaps after [`Step::Compute`].
+    ///
+    /// # Errors
+    /// When SCRAM does not permit the name or password; nothing is sent then.
     ///
     /// # Panics
     /// When the last step was not [`Step::Ready`].
-    pub fn authenticate(&mut self, username: &str, password: &str) -> Result<(), NoMechanismError> {
-        let (command, answers) = if self.extensions.auth_plain {
-            let response = STANDARD.encode(format!("\0{username}\0{password}"));
-            // A server that overlooks the initial response asks for it once more.
-            (format!("AUTH PLAIN {response}\r\n"), vec![response])
-        } else if self.extensions.auth_login {
-            ("AUTH LOGIN\r\n".to_owned(), vec![STANDARD.encode(password), STANDARD.encode(username)])
-        } else {
-            return Err(NoMechanismError);
-        };
-        self.leave_ready(State::Authentication(answers));
+    pub fn authenticate(&mut self, authentication: &Authentication) -> Result<(), ScramError> {
+        let (exchange, command) = Exchange::begin(authentication)?;
+        self.leave_ready(State::Authentication(exchange));
         self.output.push(command);
         Ok(())
+    }
+
+    /// What [`Step::Compute`] asked for; passed over at any other time.
+    pub fn worked(&mut self, worked: &Worked) {
+        match std::mem::replace(&mut self.state, State::Closed(None)) {
+            State::Computing(mut exchange) => {
+                let line = exchange.worked(worked).expect("the exchange asked for it");
+                self.state = State::Authentication(exchange);
+                self.output.push(line + "\r\n");
+            }
+            state => self.state = state,
+        }
     }
 
     /// Begins a transaction, which ends with [`Step::Done`].
@@ -150,10 +201,17 @@ impl Client {
     /// # Panics
     /// When the last step was not [`Step::Ready`].
     pub fn begin(&mut self, transaction: Transaction) {
-        let chunked = transaction.is_chunked(&self.extensions);
-        let report = TransactionReport { chunked, ..TransactionReport::of(&transaction) };
-        let running = Running { transaction, report, out: VecDeque::new(), next: 0, sending: false };
-        self.leave_ready(State::Transaction(Box::new(running)));
+        let chunked = transaction.is_chunked(&self.extensions, self.settings.avoid_chunking);
+        let lmtp = self.settings.hello == Hello::Lmtp;
+        self.leave_ready(State::Transaction(Box::new(Running::new(transaction, chunked, lmtp))));
+    }
+
+    /// Whom the server has accepted in the transaction that is under way, by their places in it.
+    pub fn accepted(&self) -> Vec<usize> {
+        let State::Transaction(running) = &self.state else { return Vec::new() };
+        (0..running.report.recipients.len())
+            .filter(|index| running.report.recipient_accepted(*index))
+            .collect()
     }
 
     /// Sends QUIT; [`Step::Closed`] follows its reply.
@@ -173,13 +231,14 @@ impl Client {
         let state = std::mem::replace(&mut self.state, State::Closed(None));
         let (State::Transaction(mut running) | State::Closed(Some(mut running))) = state else { return None };
         if running.sending {
-            running.report.dot_sent = !self.output.has_remaining();
-            running.out.push_back(Sent::End);
+            running.content_out(!self.output.has_remaining());
         }
         while let Ok(Some(reply)) = self.reader.read(&mut self.input) {
             match running.out.pop_front() {
                 // Only a refusal can come before the final dot, and then nothing is uncertain.
-                Some(Sent::End) if !running.report.dot_sent && reply.class() == ReplyClass::Completed => {
+                Some(Sent::Chunk | Sent::End(_))
+                    if !running.report.dot_sent && reply.class() == ReplyClass::Completed =>
+                {
                     break;
                 }
                 Some(sent) => running.note(sent, reply),
@@ -208,13 +267,19 @@ impl Client {
                 self.content_sent();
                 return Ok(None);
             }
-            State::Transaction(running) if running.out.is_empty() => return Ok(self.send_commands()),
+            // Before the next command nothing may have come: it would be taken for the answer to it.
+            State::Transaction(running)
+                if running.out.is_empty() && self.input.is_empty() && !self.reader.is_amid() =>
+            {
+                return self.send_next();
+            }
             _ => {}
         }
         let waiting = self.waiting();
         let Some(reply) = self.reader.read(&mut self.input)? else {
             return Ok(Some(Step::NeedInput(waiting)));
         };
+        self.heard += 1;
         if matches!(self.state, State::Transaction(_)) {
             return self.transaction_reply(reply);
         }
@@ -224,14 +289,14 @@ impl Client {
     fn waiting(&self) -> Waiting {
         match &self.state {
             State::Greeting => Waiting::Greeting,
-            State::Hello { .. } => Waiting::Hello,
+            State::Hello(_) => Waiting::Hello,
             State::StartTls => Waiting::StartTls,
             State::Authentication(_) => Waiting::Authentication,
             State::Quit => Waiting::Quit,
             State::Transaction(running) => {
                 running.out.front().map_or(Waiting::Nothing, |sent| sent.waiting())
             }
-            State::Ready | State::Handshake | State::Closed(_) => Waiting::Nothing,
+            State::Ready | State::Handshake | State::Computing(_) | State::Closed(_) => Waiting::Nothing,
         }
     }
 
@@ -241,13 +306,17 @@ impl Client {
         let refused = matches!(class, ReplyClass::TransientFailure | ReplyClass::PermanentFailure);
         let closing = reply.code() == 421;
         match &mut self.state {
-            State::Greeting if class == ReplyClass::Completed => self.hello(true),
-            State::Hello { extended } if class == ReplyClass::Completed => {
-                self.extensions = if *extended { Extensions::read(&reply) } else { Extensions::default() };
+            State::Greeting if class == ReplyClass::Completed => self.hello(self.settings.hello),
+            State::Hello(hello) if class == ReplyClass::Completed => {
+                let extended = *hello != Hello::Basic;
+                self.extensions = if extended { Extensions::read(&reply) } else { Extensions::default() };
                 self.state = State::Ready;
             }
-            State::Hello { extended: true } if class == ReplyClass::PermanentFailure => self.hello(false),
-            State::Greeting | State::Hello { .. } if refused => {
+            // It does not know EHLO, or will not have it. Other refusals are of us (RFC 5321 section 3.2).
+            State::Hello(Hello::Extended) if matches!(reply.code(), 500 | 501 | 502 | 504 | 550) => {
+                self.hello(Hello::Basic);
+            }
+            State::Greeting | State::Hello(_) if refused => {
                 self.state = State::Quit;
                 self.close_if(closing);
                 if !closing {
@@ -266,19 +335,7 @@ impl Client {
                 self.close_if(closing);
                 return Ok(Some(Step::TlsRefused(reply)));
             }
-            State::Authentication(answers) if reply.code() == 334 => match answers.pop() {
-                Some(answer) => self.output.push(answer + "\r\n"),
-                None => return Err(ProtocolError::Unexpected { waiting, reply }),
-            },
-            State::Authentication(_) if class == ReplyClass::Completed => {
-                self.state = State::Ready;
-                return Ok(Some(Step::Authenticated));
-            }
-            State::Authentication(_) if refused => {
-                self.state = State::Ready;
-                self.close_if(closing);
-                return Ok(Some(Step::AuthenticationRefused(reply)));
-            }
+            State::Authentication(_) => return self.authentication_reply(reply),
             State::Ready if closing => {
                 self.close_if(true);
                 return Ok(Some(Step::Refused(reply)));
@@ -290,10 +347,47 @@ impl Client {
         Ok(None)
     }
 
-    fn hello(&mut self, extended: bool) {
-        let verb = if extended { "EHLO" } else { "HELO" };
+    fn authentication_reply(&mut self, reply: Reply) -> Result<Option<Step>, ProtocolError> {
+        let State::Authentication(mut exchange) = std::mem::replace(&mut self.state, State::Ready) else {
+            unreachable!("called while AUTH is out")
+        };
+        match reply.class() {
+            ReplyClass::Intermediate if reply.code() == 334 => {
+                match exchange.hear(reply.lines().first().map_or("", String::as_str)) {
+                    Turn::Respond(line) => self.output.push(line + "\r\n"),
+                    Turn::Compute(work) => {
+                        self.state = State::Computing(exchange);
+                        return Ok(Some(Step::Compute(work)));
+                    }
+                    Turn::Senseless => {
+                        return Err(ProtocolError::Unexpected { waiting: Waiting::Authentication, reply });
+                    }
+                    Turn::Fault(error) => return Err(error.into()),
+                }
+                self.state = State::Authentication(exchange);
+                Ok(None)
+            }
+            ReplyClass::Intermediate => {
+                Err(ProtocolError::Unexpected { waiting: Waiting::Authentication, reply })
+            }
+            ReplyClass::Completed if !exchange.may_end() => Err(ProtocolError::Unproven),
+            ReplyClass::Completed => Ok(Some(Step::Authenticated)),
+            ReplyClass::TransientFailure | ReplyClass::PermanentFailure => {
+                self.close_if(reply.code() == 421);
+                Ok(Some(Step::AuthenticationRefused { reply, detail: exchange.take_detail() }))
+            }
+        }
+    }
+
+    fn hello(&mut self, hello: Hello) {
+        let verb = match hello {
+            Hello::Extended => "EHLO",
+            Hello::Basic => "HELO",
+            Hello::Lmtp => "LHLO",
+        };
         self.output.push(format!("{verb} {}\r\n", self.settings.hostname));
-        self.state = State::Hello { extended };
+        self.state = State::Hello(hello);
+        self.greeted = true;
     }
 
     fn close_if(&mut self, closing: bool) {

@@ -9,6 +9,7 @@ use std::fmt;
 use crate::mail::Reply;
 
 use super::reply::ProtocolError;
+use super::scram::Work;
 use super::transaction::TransactionReport;
 
 /// What the driver does next.
@@ -30,8 +31,15 @@ pub enum Step {
     StartTls,
     /// The server offers STARTTLS and does not do it now. The connection goes on in the clear if the driver wants.
     TlsRefused(Reply),
+    /// AUTH needs some hashing, too much for a machine: run it elsewhere, then call
+    /// [`Client::worked`](super::Client::worked).
+    Compute(Work),
     Authenticated,
-    AuthenticationRefused(Reply),
+    /// With what the server said of a token besides, where it did (RFC 7628 section 3.2.2).
+    AuthenticationRefused {
+        reply: Reply,
+        detail: Option<String>,
+    },
     /// The transaction is over. After a 421 in it [`Step::Closed`] follows.
     Done(TransactionReport),
     /// The server does not keep to the protocol; [`Step::Closed`] follows.
@@ -52,6 +60,8 @@ pub enum Waiting {
     Mail,
     Recipient,
     Data,
+    /// A chunk is sent, and more are to come.
+    Chunk,
     /// The final dot is sent: from here on the message may have been delivered.
     EndOfContent,
     Quit,
@@ -71,14 +81,10 @@ impl fmt::Display for Waiting {
             Self::Mail => "MAIL",
             Self::Recipient => "RCPT",
             Self::Data => "DATA",
+            Self::Chunk => "BDAT",
             Self::EndOfContent => "the end of content",
             Self::Quit => "QUIT",
             Self::Nothing => "nothing",
         })
     }
 }
-
-/// The server offers no mechanism that we know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the server offers neither AUTH PLAIN nor AUTH LOGIN")]
-pub struct NoMechanismError;

@@ -6,10 +6,13 @@
 //! Not here: the order of commands (`session`), whether a message may go to a server without an extension that it
 //! would need (`deliver`).
 //! RFC 5321 section 3.3, RFC 1870 section 5, RFC 2852 section 4, RFC 3030 section 3, RFC 3461 section 4, RFC 6152
-//! section 2, RFC 6531 section 3.4.
+//! section 2, RFC 6531 section 3.4, RFC 8689 section 2.
+
+use bytes::Bytes;
 
 use crate::mail::{
-    BodyType, Content, DeliverBy, Envelope, Recipient, Reply, ReplyClass, Ret, ReversePath, encode_xtext,
+    BodyType, Content, DeliverBy, EnhancedStatus, Envelope, Recipient, Reply, ReplyClass, Ret, ReversePath,
+    encode_xtext,
 };
 
 use super::extensions::Extensions;
@@ -23,6 +26,8 @@ pub struct Transaction {
     pub smtputf8: bool,
     /// BY is said where it is offered; its seconds count from now.
     pub deliver_by: Option<DeliverBy>,
+    /// REQUIRETLS is said where it is offered.
+    pub require_tls: bool,
     pub ret: Option<Ret>,
     pub envid: Option<String>,
     /// Octets of content, told by SIZE.
@@ -34,9 +39,11 @@ pub struct Transaction {
 impl Transaction {
     /// The whole envelope with its content.
     pub fn new(envelope: Envelope, content: Content) -> Self {
-        let Envelope { reverse_path, body, ret, envid, recipients, smtputf8, deliver_by, .. } = envelope;
+        let Envelope {
+            reverse_path, body, ret, envid, recipients, smtputf8, deliver_by, require_tls, ..
+        } = envelope;
         let size = content.len() as u64;
-        Self { reverse_path, body, smtputf8, deliver_by, ret, envid, size, recipients, content }
+        Self { reverse_path, body, smtputf8, deliver_by, require_tls, ret, envid, size, recipients, content }
     }
 
     pub(super) fn mail(&self, offered: &Extensions) -> String {
@@ -58,6 +65,9 @@ impl Transaction {
         if let Some(by) = self.deliver_by.filter(|_| offered.deliver_by.is_some()) {
             line += &format!(" BY={by}");
         }
+        if offered.require_tls && self.require_tls {
+            line += " REQUIRETLS";
+        }
         if offered.dsn {
             match self.ret {
                 Some(Ret::Full) => line += " RET=FULL",
@@ -71,9 +81,20 @@ impl Transaction {
         line + "\r\n"
     }
 
-    /// Whether the content goes by BDAT: DATA can't carry octets of any kind.
-    pub(super) fn is_chunked(&self, offered: &Extensions) -> bool {
-        offered.takes_binary() && self.body == BodyType::BinaryMime
+    /// Whether the content goes by BDAT: wherever it is offered, for it spares both sides the search for dots; and for
+    /// content of any octets there is no other way.
+    pub(super) fn is_chunked(&self, offered: &Extensions, avoid: bool) -> bool {
+        let binary = self.body == BodyType::BinaryMime && offered.takes_binary();
+        offered.chunking && (binary || !avoid)
+    }
+
+    /// Content by BDAT ends as DATA would have it end: with a line's end, unless any octets are declared.
+    pub(super) fn take_content(&mut self) -> Content {
+        let mut content = std::mem::take(&mut self.content);
+        if self.body != BodyType::BinaryMime && !ends_line(&content) {
+            content.push(Bytes::from_static(b"\r\n"));
+        }
+        content
     }
 
     pub(super) fn rcpt(&self, index: usize, offered: &Extensions) -> String {
@@ -101,16 +122,22 @@ pub struct TransactionReport {
     pub data: Option<Reply>,
     /// The content goes by BDAT.
     pub chunked: bool,
-    /// The reply to the final dot, or to the last BDAT, for all recipients that were accepted.
+    /// The reply to the final dot, or to a BDAT, for all recipients that were accepted. A BDAT that was refused is the
+    /// end, though more chunks were to come.
     pub end: Option<Reply>,
-    /// Whether the whole content, with its final dot unless it went by BDAT, was written. With it and without `end`, nobody knows whether the
-    /// server has the message.
+    /// By LMTP: the reply to the final dot for each recipient, in the order of the transaction's recipients, and `end` is
+    /// empty (RFC 2033 section 4.2). By SMTP there are none.
+    pub ends: Vec<Option<Reply>>,
+    /// Whether the whole content, with its final dot unless it went by BDAT, was written. With it and without an end,
+    /// nobody knows whether the server has the message.
     pub dot_sent: bool,
 }
 
 impl TransactionReport {
-    pub(super) fn of(transaction: &Transaction) -> Self {
-        Self { recipients: vec![None; transaction.recipients.len()], ..Self::default() }
+    pub(super) fn of(transaction: &Transaction, lmtp: bool) -> Self {
+        let recipients = vec![None; transaction.recipients.len()];
+        let ends = if lmtp { recipients.clone() } else { Vec::new() };
+        Self { recipients, ends, ..Self::default() }
     }
 
     /// Whether the server accepted the reverse-path.
@@ -127,10 +154,65 @@ impl TransactionReport {
         self.recipients.iter().any(is_accepted)
     }
 
-    /// The outcome is unknown: the content went out whole, and no reply came.
-    pub fn is_uncertain(&self) -> bool {
-        self.dot_sent && self.end.is_none()
+    /// What the server said of the content to this recipient.
+    pub fn end_of(&self, index: usize) -> Option<&Reply> {
+        match self.ends.get(index) {
+            Some(end) => end.as_ref(),
+            None => self.end.as_ref(),
+        }
     }
+
+    /// The outcome is unknown for this recipient: he was accepted, the content went out whole, and no reply came.
+    pub fn is_uncertain_for(&self, index: usize) -> bool {
+        self.dot_sent && self.recipient_accepted(index) && self.end_of(index).is_none()
+    }
+
+    /// The outcome is unknown for somebody.
+    pub fn is_uncertain(&self) -> bool {
+        (0..self.recipients.len()).any(|index| self.is_uncertain_for(index))
+    }
+
+    /// This recipient was one too many for this transaction, and may be offered in the next one at once: it was refused
+    /// by 452, or by 552 (which older servers say, RFC 5321 section 4.5.3.1.10), after another had been accepted. An
+    /// enhanced status code tells such a refusal from that of a full disk.
+    pub fn is_one_too_many(&self, index: usize) -> bool {
+        let Some(reply) = self.recipients.get(index).and_then(Option::as_ref) else { return false };
+        let says_so = match reply.status() {
+            Some(status) => status.with_class(4) == EnhancedStatus::new(4, 5, 3),
+            None => reply.code() == 452,
+        };
+        says_so && matches!(reply.code(), 450..=452 | 550..=552) && self.any_recipient_accepted()
+    }
+
+    /// A reply to the content as a whole.
+    pub(super) fn end_for_all(&mut self, reply: Reply) {
+        if self.ends.is_empty() {
+            self.end = Some(reply);
+            return;
+        }
+        for index in 0..self.ends.len() {
+            if self.recipient_accepted(index) {
+                self.ends[index] = Some(reply.clone());
+            }
+        }
+    }
+
+    /// Recipients that the server took in this transaction, where it had no room for more.
+    pub(super) fn room(&self) -> Option<u32> {
+        let full = (0..self.recipients.len()).any(|index| self.is_one_too_many(index));
+        full.then(|| self.recipients.iter().filter(|reply| is_accepted(reply)).count() as u32)
+    }
+
+    /// The server offers CHUNKING and does not know BDAT: something between us and it changes what is said. The octets of
+    /// the content may have been read as commands.
+    pub fn is_chunking_broken(&self) -> bool {
+        self.chunked && self.end.as_ref().is_some_and(|reply| matches!(reply.code(), 500 | 502))
+    }
+}
+
+fn ends_line(content: &Content) -> bool {
+    let mut backwards = content.chunks().iter().rev().flat_map(|chunk| chunk.iter().rev());
+    content.is_empty() || (backwards.next() == Some(&b'\n') && backwards.next() == Some(&b'\r'))
 }
 
 fn is_accepted(reply: &Option<Reply>) -> bool {

@@ -5,7 +5,7 @@
 //! Invariants: the nonce is the client's with ours behind it, which is never used twice.
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 
 use super::super::prepared;
 use super::super::scram_keys::ScramKeys;
@@ -14,12 +14,7 @@ use super::{Turn, himself};
 /// Octets of a client's nonce: far more than one needs, and few enough for the challenge that repeats it.
 const NONCE_MAX: usize = 4096;
 
-/// Our part of a nonce: printable, without a comma.
-pub(super) fn nonce() -> String {
-    let mut octets = [0; 24];
-    getrandom::fill(&mut octets).expect("the system gives chance");
-    URL_SAFE_NO_PAD.encode(octets)
-}
+pub(super) use crate::smtp::scram::nonce;
 
 #[derive(Debug)]
 pub(super) struct Scram {

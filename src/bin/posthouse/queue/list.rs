@@ -38,11 +38,14 @@ pub struct List {
     /// Only messages that are held
     #[arg(long)]
     held: bool,
+    /// Only messages of which nobody knows whether a recipient has got them
+    #[arg(long)]
+    uncertain: bool,
     /// At most so many messages; 0 for all, which are printed as they come
     #[arg(long, value_name = "N", default_value_t = 100)]
     most: usize,
     /// What was found damaged and set aside, in place of the queue
-    #[arg(long, conflicts_with_all = ["sender", "recipient", "destination", "held", "most"])]
+    #[arg(long, conflicts_with_all = ["sender", "recipient", "destination", "held", "uncertain", "most"])]
     quarantined: bool,
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -105,7 +108,7 @@ impl List {
     }
 
     fn query(&self) -> String {
-        let mut query = format!("/v1/queue?held={}", self.held);
+        let mut query = format!("/v1/queue?held={}&uncertain={}", self.held, self.uncertain);
         for (key, value) in
             [("sender", &self.sender), ("recipient", &self.recipient), ("destination", &self.destination)]
         {
@@ -266,6 +269,7 @@ mod tests {
             sessions: 0,
             accepting: true,
             not_accepting: None,
+            uncertain: 0,
             quarantined,
             live_bytes: 0,
             written_bytes: 0,

@@ -1,0 +1,223 @@
+//! Uncertain outcomes: nobody knows whether a message was delivered.
+//!
+//! Contract: [`Delivery::intend`] writes down, before the last octet of a content goes out, to which host and for whom it
+//! does; the settle that follows strikes that. A message that is read with such an intent in it has lost its delivery: to
+//! a crash, or to a worker that panicked. Whoever reads it first tells so ([`Lease::open`](super::work::Lease::open)); after a start the ledger has
+//! those looked at by themselves.
+//! Not here: what makes an outcome uncertain (`deliver`), the listing of them (`listing`).
+//!
+//! What becomes of the recipient says the policy, [`WhenUncertain`]:
+//! - `retry`: he is tried again, by the schedule, or at once when the relay has started anew. He may get the message twice.
+//!   The intent is written and nobody waits for it: a `kill -9` leaves it, a power cut may not.
+//! - `hold`: a person decides. `queue retry` sends it again, `queue cancel` ends it (he has it). The intent is synced before
+//!   the content goes out; when it can't be, nothing is sent. He ages as all do: his sender gets the delay notice, and when
+//!   his time is up the message comes back with the words that it may have arrived. For nobody may be left guessing, not
+//!   even by a person who never looks; and unlike what was never tried, this was.
+//!
+//! Each such outcome is an UNCERTAIN event, and counted.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::ledger::Ledger;
+use super::progress::{self, is_uncertain, is_waiting, last_outcome};
+use super::rules::destination_of;
+use super::schedule::Next;
+use super::settle::{Kind, Told, returns_at};
+use super::work::Delivery;
+use super::write_down::Written;
+use super::{Inner, Job, Open, Queue, State};
+use crate::clock::Timestamp;
+use crate::mail::{Content, Destination, EnhancedStatus, Host, Outcome, QueueId, Verdict};
+use crate::spool::{CommitError, Durability, Intent, RecipientProgress, RecipientState, Stored};
+
+/// What becomes of a recipient of whom nobody knows whether he got the message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenUncertain {
+    /// He is tried again, and may get it twice.
+    #[default]
+    Retry,
+    /// He waits for a person to decide.
+    Hold,
+}
+
+/// Bad connection.
+const CUT_OFF: EnhancedStatus = EnhancedStatus::new(4, 4, 2);
+
+impl Delivery {
+    /// The content is about to go out to `host`, for these recipients. Under `hold` it must not when this fails.
+    pub async fn intend(&self, host: &Host, recipients: Vec<u32>) -> Result<(), CommitError> {
+        let inner = &self.lease.inner;
+        let policy = inner.rules.when_uncertain(self.destination());
+        let durability = match policy {
+            WhenUncertain::Retry => Durability::Soon,
+            WhenUncertain::Hold => Durability::Synced,
+        };
+        let commit = {
+            let mut state = inner.state();
+            let (_, open) = state.open(self.lease.id);
+            let open = open.expect("a delivery keeps its message open");
+            // Whoever comes to a second host has been told by the first that it has not taken the message.
+            strike(open, &recipients);
+            open.progress.intents.push(Intent { at: inner.clock.now(), host: host.clone(), recipients });
+            inner.spool.settle(self.lease.id, &open.progress, durability)
+        };
+        match policy {
+            // Whoever waits for the write only waits: a relay that is killed before it has sent next to nothing.
+            WhenUncertain::Retry => Ok(()),
+            WhenUncertain::Hold => commit.await,
+        }
+    }
+}
+
+/// Something later is known of these recipients.
+pub(super) fn strike(open: &mut Open, recipients: &[u32]) {
+    let intents = &mut open.progress.intents;
+    intents.retain(|intent| !intent.recipients.iter().any(|recipient| recipients.contains(recipient)));
+}
+
+/// Outcomes of several destinations, to be told once they are written.
+#[must_use = "to be told"]
+pub(super) struct Found {
+    stored: Arc<Stored>,
+    told: Vec<(Job, Vec<Told>)>,
+    expires: Option<Timestamp>,
+    next_attempt: Option<Timestamp>,
+    written: Written,
+}
+
+impl Found {
+    /// What has come to its end.
+    pub fn ended(stored: &Arc<Stored>, told: Vec<(Job, Vec<Told>)>, written: Written) -> Self {
+        Self { stored: Arc::clone(stored), told, expires: None, next_attempt: None, written }
+    }
+
+    pub async fn tell(self, inner: &Inner) {
+        let Self { stored, told, expires, next_attempt, written } = self;
+        written.wait().await;
+        for (job, told) in told {
+            inner.tell(&stored, &job, told, Duration::ZERO, next_attempt, expires);
+        }
+    }
+}
+
+impl Inner {
+    /// Deliveries of this message were cut off: whoever may have got it is uncertain from now on. `None`: there were none.
+    pub(super) fn find_cut_off(&self, state: &mut State, id: QueueId, now: Timestamp) -> Option<Found> {
+        let (ledger, open) = state.open(id);
+        let open = open.expect("the lease keeps its message open");
+        let intents = std::mem::take(&mut open.progress.intents);
+        if intents.is_empty() || !ledger.contains(id) {
+            return None;
+        }
+        let mut told: Vec<(Job, Vec<Told>)> = Vec::new();
+        for Intent { at, host, recipients } in intents {
+            let reason = format!(
+                "the relay stopped at {at} or later, between the end of the message and the answer to it: it may have \
+                 been delivered"
+            );
+            let outcome = Outcome { host: Some(host), ..Outcome::local(Verdict::Uncertain, CUT_OFF, reason) };
+            for (destination, recipients) in self
+                .by_destination(open, |index, recipient| is_waiting(recipient) && recipients.contains(&index))
+            {
+                let cut_off =
+                    recipients.iter().map(|index| self.cut_off(open, *index, &destination, &outcome));
+                let of_destination: Vec<Told> = cut_off.collect();
+                told.push((job(open, destination, &recipients), of_destination));
+            }
+        }
+        progress::tidy(&mut open.progress);
+        let durability = match told.iter().flat_map(|(_, told)| told).any(|told| told.kind == Kind::InDoubt) {
+            true => Durability::Synced,
+            false => Durability::Soon,
+        };
+        Some(Found {
+            stored: Arc::clone(&open.stored),
+            told,
+            expires: ledger.deadline(id),
+            next_attempt: Some(now),
+            written: self.write_down(ledger, open, id, durability, now),
+        })
+    }
+
+    /// One recipient whose delivery was cut off.
+    fn cut_off(&self, open: &mut Open, index: u32, destination: &Destination, outcome: &Outcome) -> Told {
+        let former = &open.progress.recipients[index as usize];
+        let (kind, state, next_attempt) = match self.rules.when_uncertain(destination) {
+            WhenUncertain::Retry => (Kind::Unknown, RecipientState::Waiting, former.next_attempt),
+            WhenUncertain::Hold => (Kind::InDoubt, RecipientState::Uncertain, None),
+        };
+        let attempts = former.attempts + 1;
+        let change = RecipientProgress { state, attempts, next_attempt, ..former.clone() };
+        progress::record(&mut open.progress, index, change, outcome);
+        Told { index, kind, outcome: outcome.clone() }
+    }
+
+    /// Gives those up who waited for a person, if their time is over. `None`: it is not, or nobody does.
+    pub(super) fn end_uncertain(
+        &self,
+        ledger: &mut Ledger,
+        open: &mut Open,
+        id: QueueId,
+        now: Timestamp,
+    ) -> Option<Found> {
+        let by_schedule = ledger.deadline(id)?;
+        let deadline = returns_at(&open.stored).map_or(by_schedule, |at| at.min(by_schedule));
+        if deadline > now || ledger.is_held(id) {
+            return None;
+        }
+        let mut told = Vec::new();
+        for (destination, recipients) in self.by_destination(open, |_, recipient| is_uncertain(recipient)) {
+            let ended = recipients.iter().map(|index| {
+                let former = &open.progress.recipients[*index as usize];
+                let outcome = last_outcome(&open.progress, former).cloned();
+                let outcome = outcome.expect("an uncertain recipient has an outcome");
+                let attempts = former.attempts;
+                self.record(open, *index, &outcome, &destination, &Next::GiveUp, attempts)
+            });
+            let ended: Vec<Told> = ended.collect();
+            told.push((job(open, destination, &recipients), ended));
+        }
+        if told.is_empty() {
+            return None;
+        }
+        progress::tidy(&mut open.progress);
+        let written = self.write_down(ledger, open, id, Durability::Soon, now);
+        Some(Found::ended(&open.stored, told, written))
+    }
+
+    /// Those recipients of a message for whom something holds, each destination's together.
+    fn by_destination(
+        &self,
+        open: &Open,
+        holds: impl Fn(u32, &RecipientProgress) -> bool,
+    ) -> BTreeMap<Destination, Vec<u32>> {
+        let mut found: BTreeMap<Destination, Vec<u32>> = BTreeMap::new();
+        let recipients = std::iter::zip(&open.stored.envelope.recipients, &open.progress.recipients);
+        for (index, (recipient, progress)) in recipients.enumerate() {
+            if holds(index as u32, progress) {
+                let destination = destination_of(&*self.rules, &open.stored, &open.progress, recipient);
+                found.entry(destination).or_default().push(index as u32);
+            }
+        }
+        found
+    }
+}
+
+/// What an event needs to know of a delivery that is not under way any more.
+fn job(open: &Open, destination: Destination, recipients: &[u32]) -> Job {
+    let attempts = recipients.iter().map(|index| open.progress.recipients[*index as usize].attempts);
+    let attempt = attempts.max().unwrap_or_default();
+    let (message, content) = (Arc::clone(&open.stored), Content::new());
+    let recipients = recipients.to_vec();
+    Job { destination, message, recipients, redirect: None, attempt, content, permits: None }
+}
+
+impl Queue {
+    /// Attempts since the start of which nobody knows whether they delivered: as many as there were UNCERTAIN events.
+    pub fn uncertain(&self) -> u64 {
+        self.inner.uncertain.load(Ordering::Relaxed)
+    }
+}
