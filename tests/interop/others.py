@@ -186,6 +186,7 @@ host_lookup =
 rfc1413_hosts =
 message_size_limit = 50M
 smtp_accept_max_per_connection = 1000
+smtp_accept_queue_per_connection = 0
 dsn_advertise_hosts = *
 chunking_advertise_hosts = *
 pipelining_advertise_hosts = *
