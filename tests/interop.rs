@@ -59,7 +59,7 @@ macro_rules! scenarios {
 
 scenarios! {
     bad_input clients clients_auth commands crash delivery disk_failing disk_full endurance envelope failover flaky_upstream
-    lab outcomes relaying spool_folder stop tls
+    lab outcomes relaying spool_folder stop tls upstreams
 }
 
 #[test]

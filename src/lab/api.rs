@@ -57,7 +57,7 @@ impl From<&Received> for InboxRow {
             sender: message.envelope.reverse_path.to_string(),
             recipients: message.envelope.recipients.iter().map(|r| r.address.to_string()).collect(),
             subject: subject(&message.content),
-            size: message.content.len() as u64,
+            size: message.to_octets().len() as u64,
         }
     }
 }

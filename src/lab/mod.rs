@@ -16,5 +16,5 @@ mod world;
 
 pub use crate::route::Zone;
 pub use script::{Rule, Script};
-pub use upstream::{Asked, Offers, OnPortError, REMEMBERED_MAX, Received, Upstream};
+pub use upstream::{Asked, Offers, OnPortError, REMEMBERED_MAX, REMEMBERED_OCTETS_MAX, Received, Upstream};
 pub use world::{Demands, Ended, FRIDAY_NOON, SendError, Story, World, WorldBuilder};

@@ -40,7 +40,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::mail::{
     Address, AddressError, Content, DomainPattern, Envelope, QueueId, ReversePath, Route, Via,
 };
-use crate::net::{MemoryNetwork, Network};
+use crate::net::{ClientTls, MemoryNetwork, Network};
 use crate::queue::{Listed, Matching};
 use crate::relay::{Keep, Relay, Settings, StartError, SubmitError, Track};
 use crate::route::{Credentials, Group, Terms, UpstreamHost, UpstreamTls, Zone};
@@ -119,7 +119,8 @@ struct Planned {
 /// What the relay demands of an upstream, and how it logs in there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Demands {
-    /// Without it STARTTLS is used where the upstream offers it.
+    /// Without it STARTTLS is used where the upstream offers it. Of certificates that are looked at, those of the
+    /// upstreams' own authorities are trusted and no others.
     pub tls: Option<UpstreamTls>,
     /// The relay logs in as this user, with a password of the lab's. Of upstreams that stand in for each other the first
     /// one's holds for all.
@@ -202,20 +203,20 @@ impl WorldBuilder {
         let Self { seed, start, mut settings, zone, upstreams: planned } = self;
         let clock = Clock::simulated(start, seed);
         let network = Network::Memory(MemoryNetwork::new());
-        if settings.routes.routes.is_empty() {
-            route(&planned, &mut settings);
-        }
         let (sender, events) = mpsc::unbounded_channel();
         (settings.keep, settings.track, settings.memory) = (Keep::Memory, Track::Channel(sender), None);
         let mut upstreams = BTreeMap::new();
-        for (index, planned) in planned.into_iter().enumerate() {
+        for (index, planned) in planned.iter().enumerate() {
             let mut script = Script::new(start, seed.wrapping_add(index as u64 + 1));
-            for rule in planned.rules {
-                script.add(rule);
+            for rule in &planned.rules {
+                script.add(rule.clone());
             }
-            let upstream =
-                Upstream::start_with(&network, planned.address, &clock, script, planned.offers).await?;
-            upstreams.insert(planned.name, upstream);
+            let offers = planned.offers.clone();
+            let upstream = Upstream::start_with(&network, planned.address, &clock, script, offers).await?;
+            upstreams.insert(planned.name.clone(), upstream);
+        }
+        if settings.routes.routes.is_empty() {
+            route(&planned, &upstreams, &mut settings);
         }
         let builder = Relay::builder(settings).clock(clock.clone()).network(network.clone());
         let relay = builder.names(Arc::clone(&zone) as _).start().await?;
@@ -226,13 +227,13 @@ impl WorldBuilder {
 }
 
 /// A route for each upstream that has domains of its own, and one to all the others together.
-fn route(planned: &[Planned], settings: &mut Settings) {
+fn route(planned: &[Planned], upstreams: &BTreeMap<String, Upstream>, settings: &mut Settings) {
     let (own, shared): (Vec<&Planned>, Vec<&Planned>) =
         planned.iter().partition(|planned| !planned.domains.is_empty());
     for planned in own {
         let via = Via::Upstream(planned.name.clone());
         settings.routes.routes.push(Route::new(planned.domains.iter().cloned(), via));
-        settings.route.groups.insert(planned.name.clone(), group(&[planned]));
+        settings.route.groups.insert(planned.name.clone(), group(&[planned], upstreams));
     }
     if !shared.is_empty() {
         let mut name = GROUP.to_owned();
@@ -242,11 +243,11 @@ fn route(planned: &[Planned], settings: &mut Settings) {
         }
         let via = Via::Upstream(name.clone());
         settings.routes.routes.push(Route::new([DomainPattern::All], via));
-        settings.route.groups.insert(name, group(&shared));
+        settings.route.groups.insert(name, group(&shared, upstreams));
     }
 }
 
-fn group(planned: &[&Planned]) -> Group {
+fn group(planned: &[&Planned], upstreams: &BTreeMap<String, Upstream>) -> Group {
     let host = |planned: &&Planned| {
         let url = format!("smtp://{}", planned.address);
         let mut host: UpstreamHost = url.parse().expect("an address with a port makes a URL");
@@ -256,7 +257,13 @@ fn group(planned: &[&Planned]) -> Group {
     };
     let username = planned.iter().find_map(|planned| planned.demands.username.clone());
     let credentials = username.map(|username| Arc::new(Credentials::password(username, PASSWORD)));
-    Group::new(planned.iter().map(host).collect(), Terms { credentials, ..Terms::default() })
+    // Their certificates are looked at in one case only, and take some time to make.
+    let looks = planned.iter().any(|planned| planned.demands.tls == Some(UpstreamTls::Verified));
+    let tls = looks.then(|| {
+        let authorities = planned.iter().map(|planned| upstreams[&planned.name].authority().into());
+        ClientTls::trusting(authorities).expect("an upstream's authority is one")
+    });
+    Group::new(planned.iter().map(host).collect(), Terms { credentials, tls, ..Terms::default() })
 }
 
 /// A world under test.

@@ -257,7 +257,10 @@ impl Dialogue {
         let (good, permanent) = (reply.code() < 400, reply.code() >= 500);
         match asked {
             Asked::Greeting => self.farewell |= !good,
-            Asked::Hello { .. } | Asked::Reset => self.end_transaction(),
+            Asked::Hello { .. } | Asked::Reset => {
+                self.all_are_named();
+                self.end_transaction();
+            }
             Asked::Auth if reply.code() == 334 => self.in_auth = true,
             Asked::Auth if !good => self.note("AUTH was refused; a replay does not authenticate"),
             Asked::Mail { sender, size } => {
@@ -265,9 +268,13 @@ impl Dialogue {
             }
             Asked::Rcpt(recipient) => self.name_recipient(recipient, good, permanent),
             Asked::Data if reply.code() == 354 => {
+                self.all_are_named();
                 self.content = Some(Incoming { counter: Counter::new(), answered: false })
             }
-            Asked::Data => self.settle_accepted(permanent),
+            Asked::Data => {
+                self.all_are_named();
+                self.settle_accepted(permanent);
+            }
             Asked::Dot { size } => {
                 if let Some(open) = &mut self.open {
                     open.seen.size = Some(size);
@@ -275,7 +282,10 @@ impl Dialogue {
                 self.settle_accepted(good || permanent);
                 self.end_transaction();
             }
-            Asked::Quit => self.farewell = true,
+            Asked::Quit => {
+                self.all_are_named();
+                self.farewell = true;
+            }
             Asked::Blinding if good => {
                 self.go_blind("a client used STARTTLS or BDAT although they were not offered")
             }
@@ -284,8 +294,9 @@ impl Dialogue {
     }
 
     fn begin_transaction(&mut self, sender: String, size: Option<u64>, at: Timestamp, refused: Option<bool>) {
+        self.all_are_named();
         self.end_transaction();
-        let seen = Transaction { at, sender, recipients: Vec::new(), size, message: None };
+        let seen = Transaction { at, sender, recipients: Vec::new(), whole: false, size, message: None };
         self.open = Some(Open { seen, accepted: Vec::new(), refused });
     }
 
@@ -295,6 +306,13 @@ impl Dialogue {
             open.accepted.push(recipient.clone());
         }
         open.seen.recipients.push((recipient, open.refused.unwrap_or(permanent)));
+    }
+
+    /// The client has gone on: nobody else was to be named.
+    fn all_are_named(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.seen.whole = true;
+        }
     }
 
     fn settle_accepted(&mut self, settled: bool) {
@@ -348,6 +366,7 @@ impl Dialogue {
             match asked {
                 Asked::Mail { sender, size } => self.begin_transaction(sender, size, at, None),
                 Asked::Rcpt(recipient) => self.name_recipient(recipient, false, false),
+                Asked::Data => self.all_are_named(),
                 Asked::Dot { size } => {
                     if let Some(open) = &mut self.open {
                         open.seen.size = Some(size);

@@ -106,6 +106,7 @@ impl Reading {
             at: event.time,
             sender: sender(event),
             recipients: recipients.into_iter().map(|recipient| (recipient, false)).collect(),
+            whole: true,
             size: event.size,
             message: Some(id),
         });
@@ -158,6 +159,7 @@ impl Reading {
             at: event.time,
             sender: sender(event),
             recipients: recipients.iter().map(|recipient| (recipient.clone(), false)).collect(),
+            whole: true,
             size: event.size,
             message: Some(id),
         });

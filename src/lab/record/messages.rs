@@ -2,7 +2,8 @@
 //!
 //! Contract: tries that carry a message's own name are that message's. Without one, a try belongs to a message that is
 //! still under way when the sender is the same, all recipients of the try still wait, and the sizes don't speak against
-//! it; otherwise it is a new message. Two messages alike in all that, under way at the same time, are seen as one.
+//! it; otherwise it is a new message. A try that was cut off amid the recipients says not all of them: a later one may
+//! name more. Two messages alike in all that, under way at the same time, are seen as one.
 //! A notice, which goes with the null reverse-path to a sender seen before, is the relay's own work and no message.
 //! Not here: masks.
 
@@ -24,6 +25,8 @@ struct UnderWay {
     message: Message,
     /// The recipients that wait.
     waiting: Vec<String>,
+    /// All recipients are known.
+    whole: bool,
 }
 
 /// The messages in the order of their first tries, and how many notices were left out.
@@ -59,8 +62,9 @@ fn is_notice(transaction: &Transaction, all: &[UnderWay]) -> bool {
 }
 
 fn belongs(transaction: &Transaction, known: &UnderWay) -> bool {
-    // Whose recipients nobody has said yet: a client that does not pipeline stops at a refused MAIL.
-    let unnamed = known.message.recipients.is_empty();
+    // A client that does not pipeline may have been stopped at MAIL, or amid the recipients: it begins anew with those.
+    let is_named = |recipient: &String| transaction.recipients.iter().any(|(named, _)| named == recipient);
+    let goes_on = !known.whole && known.waiting.iter().all(is_named);
     let waits = |(recipient, _): &(String, bool)| known.waiting.contains(recipient);
     // The relay's own field makes small differences.
     let same_size = match (transaction.size, known.message.size) {
@@ -69,7 +73,7 @@ fn belongs(transaction: &Transaction, known: &UnderWay) -> bool {
     };
     known.message.sender == transaction.sender
         && same_size
-        && (unnamed || !known.waiting.is_empty() && transaction.recipients.iter().all(waits))
+        && (goes_on || !known.waiting.is_empty() && transaction.recipients.iter().all(waits))
 }
 
 fn begin(transaction: &Transaction) -> UnderWay {
@@ -79,7 +83,7 @@ fn begin(transaction: &Transaction) -> UnderWay {
         recipients: Vec::new(),
         size: transaction.size,
     };
-    UnderWay { message, waiting: Vec::new() }
+    UnderWay { message, waiting: Vec::new(), whole: false }
 }
 
 impl UnderWay {
@@ -93,6 +97,7 @@ impl UnderWay {
                 self.waiting.retain(|waiting| waiting != recipient);
             }
         }
+        self.whole |= transaction.whole;
         self.message.size = transaction.size.or(self.message.size);
     }
 }
@@ -104,7 +109,7 @@ mod tests {
     fn transaction(at: u64, sender: &str, recipients: &[(&str, bool)], size: Option<u64>) -> Transaction {
         let recipients = recipients.iter().map(|(name, settled)| ((*name).to_owned(), *settled)).collect();
         let at = Timestamp::from_millis(at);
-        Transaction { at, sender: sender.to_owned(), recipients, size, message: None }
+        Transaction { at, sender: sender.to_owned(), recipients, whole: true, size, message: None }
     }
 
     fn found(transactions: &[Transaction]) -> Vec<String> {
@@ -149,8 +154,26 @@ mod tests {
 
     #[test]
     fn a_message_whose_sender_was_refused_gets_its_recipients_later() {
-        let tries = [transaction(1, "a", &[], None), transaction(2, "a", &[("b", true)], Some(9))];
+        let stopped = Transaction { whole: false, ..transaction(1, "a", &[], None) };
+        let tries = [stopped, transaction(2, "a", &[("b", true)], Some(9))];
         assert_eq!(found(&tries), ["1 a b"]);
+    }
+
+    #[test]
+    fn a_message_that_was_cut_off_amid_its_recipients_gets_the_others_later() {
+        let cut_off = |at, recipients: &[(&str, bool)]| Transaction {
+            whole: false,
+            ..transaction(at, "a", recipients, None)
+        };
+        let tries = [
+            cut_off(1, &[("b", false)]),
+            cut_off(2, &[("b", true), ("c", false)]),
+            transaction(3, "a", &[("c", true), ("d", true)], Some(9)),
+            transaction(4, "a", &[("d", true)], Some(9)),
+        ];
+        assert_eq!(found(&tries), ["1 a b,c,d", "4 a d"]);
+        let other = [cut_off(1, &[("b", false)]), transaction(2, "a", &[("c", true)], None)];
+        assert_eq!(found(&other), ["1 a b", "2 a c"]);
     }
 
     #[test]

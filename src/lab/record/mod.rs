@@ -20,4 +20,4 @@ mod wire;
 
 pub use log::from_tracking;
 pub use observation::{Did, Observations, Observed, ObservedUpstream, Transaction};
-pub use proxy::{ForwardTo, Recorder};
+pub use proxy::{ForwardTo, Recorder, SoFar};

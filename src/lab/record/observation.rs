@@ -79,6 +79,8 @@ pub struct Transaction {
     pub sender: String,
     /// Everyone who was named, with whether no further try is to be expected: taken, or refused for good.
     pub recipients: Vec<(String, bool)>,
+    /// Whether nobody else would have been named: the client went on to DATA, or gave it up by itself.
+    pub whole: bool,
     /// Octets of content: as they came, or as MAIL declared them.
     pub size: Option<u64>,
     /// The message's own name where the source has one, so that its tries are known to be one message's.

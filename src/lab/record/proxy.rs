@@ -58,7 +58,7 @@ struct Session {
     seen: Arc<Mutex<Seen>>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Seen {
     connections: u64,
     names: Vec<String>,
@@ -66,6 +66,26 @@ struct Seen {
     transactions: Vec<Transaction>,
     /// Each with how often.
     notes: Vec<(&'static str, u64)>,
+}
+
+/// What a recording has so far, while it goes on. Cheap to clone.
+#[derive(Clone)]
+pub struct SoFar {
+    session: Session,
+    start: Timestamp,
+}
+
+impl SoFar {
+    /// How many answers there are; it changes whenever there is more to be written.
+    pub fn answers(&self) -> usize {
+        self.session.seen().questions.len()
+    }
+
+    /// All of it, as if the recording ended now.
+    pub fn observations(&self) -> Observations {
+        let seen = self.session.seen().clone();
+        self.session.observations(seen, self.start, 0)
+    }
 }
 
 /// Why an upstream's connection could not be had.
@@ -97,6 +117,11 @@ impl Recorder {
         self.listener.local_addr()
     }
 
+    /// What is recorded from now on, to be looked at while it goes on.
+    pub fn so_far(&self) -> SoFar {
+        SoFar { session: self.session.clone(), start: self.session.clock.now() }
+    }
+
     /// Records until `stop` is done, or until `sessions` sessions have ended where a number is given. Sessions that go
     /// on when it stops are cut off; what was seen of them is kept.
     pub async fn record(mut self, stop: impl Future<Output = ()>, sessions: Option<u64>) -> Observations {
@@ -126,14 +151,16 @@ impl Recorder {
         let cut_off = running.len();
         drop(over);
         while running.join_next().await.is_some() {}
-        self.observations(start, cut_off)
-    }
-
-    fn observations(&self, start: Timestamp, cut_off: usize) -> Observations {
         let seen = std::mem::take(&mut *self.session.seen());
+        self.session.observations(seen, start, cut_off)
+    }
+}
+
+impl Session {
+    fn observations(&self, seen: Seen, start: Timestamp, cut_off: usize) -> Observations {
         let mut questions = seen.questions;
         questions.sort_by_key(|question| question.at);
-        let mut names = vec![self.session.to.name.clone()];
+        let mut names = vec![self.to.name.clone()];
         names.extend(seen.names);
         let mut notes: Vec<String> = vec![
             "STARTTLS and CHUNKING were taken out of the upstream's EHLO reply, so that the dialogue could be seen"
@@ -147,7 +174,7 @@ impl Recorder {
         Observations {
             source: "between a relay and its upstream".to_owned(),
             start: first.unwrap_or(start),
-            end: self.session.clock.now(),
+            end: self.clock.now(),
             upstreams: vec![ObservedUpstream { names, questions }],
             transactions: seen.transactions,
             notes,

@@ -171,7 +171,7 @@ mod tests {
     fn an_upstream_that_has_forgotten_messages_is_told() {
         let story = |number| {
             let (at, envelope) = (Timestamp::from_millis(0), Envelope::new(ReversePath::NULL, []));
-            let received = Received { number, at, envelope, content: String::new() };
+            let received = Received { number, at, envelope, content: String::new(), octets: None };
             Story {
                 start: at,
                 end: at,

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::client::{self, Letter};
 use super::ending::Kind;
 use super::plan::BY_MX;
-use super::story::Story;
+use super::story::{Sabotage, Story};
 use super::weather::{self, Turn};
 use crate::clock::Clock;
 use crate::lab::Script;
@@ -32,11 +32,11 @@ const STOP_WITHIN: Duration = Duration::from_secs(30);
 const QUIET_WITHIN: Duration = Duration::from_secs(4 * 86_400);
 
 /// A running life.
-struct Life {
-    clock: Clock,
-    network: MemoryNetwork,
+pub(super) struct Life {
+    pub clock: Clock,
+    pub network: MemoryNetwork,
     relay: Relay,
-    upstreams: Vec<Upstream>,
+    pub upstreams: Vec<Upstream>,
 }
 
 /// How a chapter came to its end.
@@ -67,6 +67,7 @@ impl Story {
     }
 
     async fn begin(&mut self, heals: bool) -> Result<Option<Life>, String> {
+        self.began = self.now;
         let clock = Clock::simulated(self.now, self.chance.u64(..));
         let memory = MemoryNetwork::new();
         let network = Network::Memory(memory.clone());
@@ -81,6 +82,10 @@ impl Story {
                 for rule in customs {
                     script.add(rule.parse().map_err(|error| format!("{rule}: {error}"))?);
                 }
+            } else if let Some(rule) =
+                self.sabotage.and_then(|sabotage| sabotage.rule()).filter(|_| index == 0)
+            {
+                script.add(rule);
             }
             let upstream = Upstream::start(&network, self.plan.address(index), &clock, script).await;
             upstreams.push(upstream.map_err(|error| error.to_string())?);
@@ -93,7 +98,12 @@ impl Story {
         }
         let (sender, events) = mpsc::unbounded_channel();
         self.events = Some(events);
-        let settings = self.plan.settings(&self.site, sender);
+        let mut settings = self.plan.settings(&self.site, sender);
+        match self.sabotage {
+            Some(Sabotage::NoWindow) => settings.queue.per_destination = 20,
+            Some(Sabotage::NoRate) => settings.queue.allowances = Arc::default(),
+            _ => {}
+        }
         let builder = Relay::builder(settings).clock(clock.clone()).network(network);
         match builder.names(Arc::clone(&self.zone) as _).start().await {
             Ok(relay) => Ok(Some(Life { clock, network: memory, relay, upstreams })),
@@ -250,10 +260,18 @@ impl Story {
             // Most are not held.
             let _ = life.relay.queue().release(id).await;
         }
+        // A letter may be what tells that a host is well; it has to come to its end, too.
+        let mut asked = false;
         let limit = life.clock.now() + self.plan.retry.expire_after + QUIET_WITHIN;
         while life.clock.now() < limit {
             self.check(life).await?;
             if self.site.living()?.is_empty() && life.relay.queue().is_empty() {
+                // A host that loses mail has no witness of being used.
+                let can_be_asked = self.sabotage != Some(Sabotage::SecretLoss);
+                if can_be_asked && !std::mem::replace(&mut asked, true) {
+                    self.better_hosts_are_used_again(life).await?;
+                    continue;
+                }
                 return Ok(Turned::Quiet);
             }
             life.clock.wait(Duration::from_secs(20 * 60)).await;

@@ -77,6 +77,25 @@ impl Letter {
         }
     }
 
+    /// One that nothing is special about, to one recipient of this domain.
+    pub fn plain(number: usize, domain: &str) -> Self {
+        Self {
+            number,
+            sender: Some(format!("s{number}@{SENDERS}")),
+            recipients: vec![(format!("r{number}-0@{domain}"), None)],
+            body: format!("the letter of client {number}\r\n"),
+            hangs_up: false,
+            taken: Vec::new(),
+            heard: Heard::Nothing,
+            at: Timestamp::default(),
+        }
+    }
+
+    /// The number of the letter to such a recipient.
+    pub fn number_of_recipient(address: &str) -> Option<usize> {
+        address.strip_prefix('r')?.split_once('-')?.0.parse().ok()
+    }
+
     pub fn message_id(&self) -> String {
         format!("<letter{}@{SENDERS}>", self.number)
     }

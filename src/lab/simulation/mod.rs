@@ -7,6 +7,8 @@
 //!   sender knows, or an operator cancelled it;
 //! * no recipient gets a message twice, unless its upstream kept the answer to itself or an end of the relay lay between;
 //! * no attempt comes before its time, no expiry before its time;
+//! * no more goes to a destination at once than its window allows, and no more in a time than its rate;
+//! * once everything is well, the better host of a group is used again within the longest wait and one trial;
 //! * no notice goes to the null reverse-path, or to anybody but the sender, or about what nobody asked for;
 //! * the tracking log tells the same story as the spool, also over an end of the relay, but for what was under way then.
 //!
@@ -17,8 +19,10 @@ mod chapter;
 mod client;
 mod ending;
 mod plan;
+mod recovery;
 mod story;
 mod tale;
+mod traffic;
 mod weather;
 mod witness;
 
@@ -33,6 +37,7 @@ const LINES_SHOWN: usize = 120;
 const ONCE_FAILED: &[u64] = &[
     12,  // the judges' fault: a message refused by a failing disk may live on after a stop that found it full
     28,  // the judges' fault: a cut while the relay starts leaves unsure what the end before had left so
+    27,  // the judges' fault: what a kill left unsynced stays so while the next life's disk is full
     65,  // the judges' fault: as 12, for a message that was delivered meanwhile
     188, // the judges' fault: an operator's cancel that was cut off before it was told
 ];
@@ -85,6 +90,30 @@ fn a_disk_that_loses_what_was_synced_is_noticed() {
 fn a_disk_that_forgets_what_was_delivered_is_noticed() {
     let what = found(Sabotage::OlderDisk, 0..20);
     assert!(what.contains("after the Stop"), "{what}");
+}
+
+#[test]
+fn a_host_that_loses_what_it_took_in_secret_is_noticed() {
+    let what = found(Sabotage::SecretLoss, 0..20);
+    assert!(what.contains("has come to no good end"), "{what}");
+}
+
+#[test]
+fn a_relay_that_keeps_no_window_is_noticed() {
+    let what = found(Sabotage::NoWindow, 0..40);
+    assert!(what.contains("are allowed"), "{what}");
+}
+
+#[test]
+fn a_relay_that_keeps_no_rate_is_noticed() {
+    let what = found(Sabotage::NoRate, 0..60);
+    assert!(what.contains("and the rate is"), "{what}");
+}
+
+#[test]
+fn a_better_host_that_is_not_used_again_is_noticed() {
+    let what = found(Sabotage::BetterStaysAway, 0..5);
+    assert!(what.contains("does not go to host 0"), "{what}");
 }
 
 #[test]

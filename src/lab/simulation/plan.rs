@@ -4,15 +4,17 @@
 //! Not here: what happens then (`chapter`), what the upstreams do from hour to hour (`weather`).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::traffic::Allowed;
 use super::weather;
 use crate::accept::ListenerSettings;
 use crate::mail::{Route, RouteTable, Via};
-use crate::queue;
 use crate::queue::schedule::{Preset, Retry, Steps};
+use crate::queue::{self, Allowance, Allowances, Rate};
 use crate::relay::{Keep, Settings, Track};
 use crate::route::Zone;
 use crate::spool::{Site, Ways};
@@ -38,6 +40,8 @@ pub(super) struct Plan {
     pub ways: Ways,
     pub retry: Retry,
     pub queue: queue::Settings,
+    /// Of messages to the second group.
+    pub rate: Option<Rate>,
     /// For each upstream the rules that stand from beginning to end of the troubles.
     pub customs: Vec<Vec<String>>,
     /// How much happens before everything heals.
@@ -68,9 +72,10 @@ impl Plan {
             messages: pick(chance, &[8, 2_000_000, 2_000_000]) as usize,
             ..queue::Settings::default()
         };
-        let upstreams = chance.usize(2..=4);
+        let rate = chance.bool().then(|| Rate { count: pick(chance, &[1, 2, 10]) as u32, per: MINUTE });
+        let upstreams = chance.usize(3..=5);
         let customs = (0..upstreams).map(|_| weather::customs(chance)).collect();
-        Self { ways, retry, queue, customs, steps: chance.usize(15..60) }
+        Self { ways, retry, queue, rate, customs, steps: chance.usize(15..60) }
     }
 
     /// Where upstream number `index` listens.
@@ -85,6 +90,9 @@ impl Plan {
         settings.listeners = vec![ListenerSettings::new(FRONT_DOOR)];
         settings.retry = self.retry.clone();
         settings.queue = self.queue.clone();
+        let second = Allowance { messages: self.rate, ..Allowance::default() };
+        let groups = [("other".to_owned(), second)].into();
+        settings.queue.allowances = Arc::new(Allowances { groups, ..Allowances::default() });
         let route = |domain: &str, via| Route::new([domain.parse().expect("a domain")], via);
         let group = |name: &str| Via::Upstream(name.to_owned());
         settings.routes = RouteTable {
@@ -96,7 +104,7 @@ impl Plan {
             ],
         };
         let last = self.customs.len() - 1;
-        for (name, hosts) in [("main", vec![0, last]), ("other", vec![1])] {
+        for (name, hosts) in [("main", vec![0, last]), ("other", vec![1, last])] {
             let urls: Vec<String> =
                 hosts.iter().map(|host| format!("smtp://{}?tls=none", self.address(*host))).collect();
             settings.route.groups.insert(name.into(), urls.join(" ").parse().expect("URLs"));
@@ -104,10 +112,15 @@ impl Plan {
         settings
     }
 
+    /// What may go to a destination.
+    pub fn allowed(&self) -> Allowed {
+        Allowed { at_once: self.queue.per_destination, rate: self.rate }
+    }
+
     /// Sets the records of one MX domain right.
     pub fn heal_domain(&self, zone: &Zone, domain: &str) {
         let last = self.customs.len() - 1;
-        let hosts = if domain == BY_MX[0] { vec![last, 0] } else { vec![1] };
+        let hosts = if domain == BY_MX[0] { vec![last, 0] } else { vec![1, 2] };
         zone.set_failure(domain, None);
         let names: Vec<String> = hosts.iter().map(|host| format!("mx{host}.{domain}")).collect();
         zone.set_mx(domain, std::iter::zip([10, 20], names.iter().map(String::as_str)));

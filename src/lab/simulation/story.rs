@@ -18,7 +18,7 @@ use super::tale::{Tale, Told};
 use super::weather::Turn;
 use super::witness::Witness;
 use crate::clock::Timestamp;
-use crate::lab::FRIDAY_NOON;
+use crate::lab::{FRIDAY_NOON, Rule};
 use crate::mail::QueueId;
 use crate::route::Zone;
 use crate::spool::{RecipientState, Site};
@@ -41,6 +41,8 @@ pub(super) struct Story {
     pub events: Option<mpsc::UnboundedReceiver<Arc<Event>>>,
     endings: Vec<Ending>,
     pub now: Timestamp,
+    /// When this life of the relay began.
+    pub began: Timestamp,
     pub steps: usize,
     pub full: bool,
     /// A domain was gone at some time, so that mail for it may have bounced.
@@ -51,7 +53,7 @@ pub(super) struct Story {
     pub disturbed: bool,
     /// This life has begun, and all that was on the disk is known.
     resumed: bool,
-    sabotage: Option<Sabotage>,
+    pub sabotage: Option<Sabotage>,
     lines: Vec<String>,
 }
 
@@ -62,6 +64,26 @@ pub(super) enum Sabotage {
     EmptyDisk,
     /// After a stop in order an older disk is put in.
     OlderDisk,
+    /// When all seems well the first host loses what it takes, and nobody has seen it.
+    SecretLoss,
+    /// The relay does not hear of its window.
+    NoWindow,
+    /// The relay does not hear of its rate.
+    NoRate,
+    /// When everything else heals the first host stays away.
+    BetterStaysAway,
+}
+
+impl Sabotage {
+    /// What the first host does when all others are well.
+    pub fn rule(self) -> Option<Rule> {
+        let text = match self {
+            Self::SecretLoss => "dot *: lose",
+            Self::BetterStaysAway => "connect: refuse",
+            _ => return None,
+        };
+        Some(text.parse().expect("a rule"))
+    }
 }
 
 /// A story that went wrong.
@@ -79,7 +101,12 @@ impl Story {
     /// The same with a saboteur in it.
     pub fn with(seed: u64, sabotage: Option<Sabotage>) -> Result<Vec<String>, Wrong> {
         let mut chance = fastrand::Rng::with_seed(seed);
-        let plan = Plan::draw(&mut chance);
+        let mut plan = Plan::draw(&mut chance);
+        if sabotage == Some(Sabotage::NoWindow) {
+            // What takes no time can't be seen to happen at once.
+            plan.queue.per_destination = 1;
+            plan.customs.iter_mut().for_each(|customs| customs.insert(0, "rcpt *: delay 5s, accept".into()));
+        }
         let zone = Arc::new(Zone::new());
         BY_MX.iter().for_each(|domain| plan.heal_domain(&zone, domain));
         let mut story = Self {
@@ -88,11 +115,12 @@ impl Story {
             zone,
             letters: Letters::default(),
             tale: Tale::default(),
-            witness: Witness::default(),
+            witness: Witness::new(sabotage != Some(Sabotage::SecretLoss)),
             turns: Vec::new(),
             events: None,
             endings: Vec::new(),
             now: FRIDAY_NOON,
+            began: FRIDAY_NOON,
             steps: 0,
             full: false,
             names_gone: false,
@@ -139,6 +167,13 @@ impl Story {
             None if kind == Kind::Stop => self.now,
             None => self.now - slack,
         };
+        let former = self.endings.last().filter(|former| former.kind == Kind::Kill);
+        if let (Some(since), Some(former)) = (unsure, former)
+            && since <= self.began + UNTOLD
+        {
+            // What a kill had left to the system's cache was never synced in this life.
+            unsure_since = unsure_since.min(former.unsure_since);
+        }
         if !self.resumed {
             // It ended before it had begun: what was unsure still is.
             let former = self.endings.last().map_or(self.now, |former| former.unsure_since);
@@ -216,6 +251,7 @@ impl Story {
     pub fn judge(&mut self) -> Result<(), String> {
         let letters = self.letters.lock().unwrap();
         self.witness.judge(&self.tale, &letters, &self.endings)?;
+        self.witness.traffic.judge(self.plan.allowed())?;
         self.tale.compare(&self.site.living()?)?;
         self.nothing_promised_is_missing(&letters)
     }

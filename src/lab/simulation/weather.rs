@@ -1,7 +1,7 @@
 //! What the upstreams do, by chance: rules of the lab's scripts.
 //!
-//! Contract: [`customs`] are habits of a whole life, [`turn`] is trouble that passes by itself. Nothing here loses mail
-//! that it has answered, and no reply takes longer than the relay waits for one.
+//! Contract: [`customs`] are habits of a whole life, [`turn`] is trouble that passes by itself. Some lie: they answer 250
+//! and lose what they took. No reply takes longer than the relay waits for one.
 
 use std::time::Duration;
 
@@ -94,6 +94,16 @@ pub(super) fn turn(chance: &mut fastrand::Rng, upstreams: usize, now: Timestamp)
         "dot *: keep and close",
         "dot *: keep and silence",
         "dot *: delay 9s, accept",
+        "dot *: lose",
+        "dot *: closing, accept",
+        "dot *: closing, 451 4.3.0 try later",
+        "dot *: flood line",
+        "greeting: closing, accept",
+        "greeting: flood lines",
+        "ehlo: half-close",
+        "mail nth 3..: 421 4.7.0 enough on this connection",
+        "rcpt nth 2..: 452 4.5.3 too many recipients",
+        "content *: half-close",
         "quit: silence",
         "quit: close",
     ];

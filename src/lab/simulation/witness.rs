@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::client::{Heard, Letter};
 use super::ending::Ending;
 use super::tale::Tale;
+use super::traffic::Traffic;
 use crate::clock::Timestamp;
 use crate::lab::script::Stage;
 use crate::lab::upstream::{Asked, Received, Upstream};
@@ -36,6 +37,11 @@ pub(super) struct Witness {
     upstreams: Vec<Known>,
     /// Messages that are yet to be judged, and whether the relay was told that they are kept.
     unjudged: Vec<(Received, bool)>,
+    /// Recipients of what was answered and lost, and when.
+    lies: Vec<(String, Timestamp)>,
+    /// Whether it takes an upstream's word for what that has lost.
+    believes: bool,
+    pub traffic: Traffic,
     /// By Message-ID and recipient.
     copies: BTreeMap<(String, String), Vec<Copy>>,
     /// For each recipient, or sender at MAIL, when it was refused for good last.
@@ -45,6 +51,11 @@ pub(super) struct Witness {
 }
 
 impl Witness {
+    /// `believes`: it takes an upstream's word for what that has lost.
+    pub fn new(believes: bool) -> Self {
+        Self { believes, ..Self::default() }
+    }
+
     /// Other upstreams from now on.
     pub fn turn_to(&mut self, upstreams: &[Upstream]) {
         let known = |upstream: &Upstream| Known {
@@ -54,14 +65,20 @@ impl Witness {
             answers: VecDeque::new(),
         };
         self.upstreams = upstreams.iter().map(known).collect();
+        self.traffic = Traffic::default();
     }
 
     /// Takes in what is new, and gives the questions about recipients.
     pub fn look(&mut self) -> Result<Vec<Asked>, String> {
         let mut asked = Vec::new();
-        for known in &mut self.upstreams {
+        for (index, known) in self.upstreams.iter_mut().enumerate() {
             let (questions, new) = known.upstream.asked_since(known.questions);
             known.questions = questions;
+            new.iter().for_each(|asked| self.traffic.note(index, asked));
+            let lost = new.iter().filter(|asked| asked.stage == Stage::Dot && deed(&asked.did) == "lose");
+            for lost in lost {
+                self.lies.extend(lost.about.split(", ").map(|recipient| (recipient.to_owned(), lost.at)));
+            }
             let dots = new.iter().filter(|asked| asked.stage == Stage::Dot);
             known.answers.extend(dots.filter_map(|asked| answered(&asked.did)));
             asked.extend(new);
@@ -83,6 +100,13 @@ impl Witness {
 
     /// Judges every new copy.
     pub fn judge(&mut self, tale: &Tale, letters: &[Letter], endings: &[Ending]) -> Result<(), String> {
+        for (recipient, at) in std::mem::take(&mut self.lies) {
+            // A notice that was lost is nobody's letter.
+            let Some(number) = Letter::number_of_recipient(&recipient).filter(|_| self.believes) else {
+                continue;
+            };
+            self.note_copy(letters[number].message_id(), recipient, Copy { at, answered: true }, endings)?;
+        }
         let mut unjudged = std::mem::take(&mut self.unjudged);
         unjudged.sort_by_key(|(message, _)| message.at);
         for (message, answered) in unjudged {
@@ -105,21 +129,29 @@ impl Witness {
             None => self.judge_notice(message, tale, letters)?,
         }
         for recipient in &message.envelope.recipients {
-            let key = (message_id.to_owned(), recipient.address.to_string());
-            let copies = self.copies.entry(key).or_default();
             let copy = Copy { at: message.at, answered };
-            if let Some(former) = copies.last() {
-                let between = endings.iter().filter(|ending| ending.at <= copy.at);
-                if former.answered && !between.into_iter().any(|ending| ending.may_repeat(former.at)) {
-                    let address = &recipient.address;
-                    return Err(format!(
-                        "{address} got {message_id} at {} and again at {}",
-                        former.at, copy.at
-                    ));
-                }
-            }
-            copies.push(copy);
+            self.note_copy(message_id.to_owned(), recipient.address.to_string(), copy, endings)?;
         }
+        Ok(())
+    }
+
+    /// No second copy without a reason.
+    fn note_copy(
+        &mut self,
+        message_id: String,
+        recipient: String,
+        copy: Copy,
+        endings: &[Ending],
+    ) -> Result<(), String> {
+        let copies = self.copies.entry((message_id.clone(), recipient.clone())).or_default();
+        if let Some(former) = copies.last() {
+            let mut between = endings.iter().filter(|ending| ending.at <= copy.at);
+            if former.answered && !between.any(|ending| ending.may_repeat(former.at)) {
+                let (first, second) = (former.at, copy.at);
+                return Err(format!("{recipient} got {message_id} at {first} and again at {second}"));
+            }
+        }
+        copies.push(copy);
         Ok(())
     }
 
@@ -181,13 +213,21 @@ impl Witness {
 
 /// What became of a message after its dot: nothing when it was not taken, otherwise whether that was answered.
 fn answered(did: &str) -> Option<bool> {
-    let deed =
-        did.strip_prefix("delay ").and_then(|rest| rest.split_once(", ")).map_or(did, |(_, deed)| deed);
-    match deed {
+    match deed(did) {
         "accept" => Some(true),
-        _ if deed.starts_with('2') => Some(true),
-        _ if deed.starts_with("keep and") => Some(false),
+        deed if deed.starts_with('2') => Some(true),
+        deed if deed.starts_with("keep and") => Some(false),
         _ => None,
+    }
+}
+
+/// What was done, without how.
+fn deed(did: &str) -> &str {
+    match did.split_once(", ") {
+        Some((how, deed_behind)) if ["delay", "drip", "closing"].iter().any(|word| how.starts_with(word)) => {
+            deed(deed_behind)
+        }
+        _ => did,
     }
 }
 

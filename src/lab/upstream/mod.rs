@@ -4,7 +4,7 @@
 //! it takes every message and keeps it. What was asked and what was kept can be read at any time, and the script can be
 //! changed while it runs.
 //! Invariants: times of rules and of what is remembered are the clock's; delays and drips are network time. The last
-//! [`REMEMBERED_MAX`] questions and messages are remembered, older ones are forgotten. On a real port `refuse` and
+//! [`REMEMBERED_MAX`] questions and messages are remembered, of messages no more than [`REMEMBERED_OCTETS_MAX`]; older ones are forgotten. On a real port `refuse` and
 //! `unreachable` are a reset at once, since only the system refuses connections.
 //! Not here: the rules (`script`).
 //!
@@ -28,6 +28,7 @@ mod auth;
 mod certificates;
 mod deeds;
 mod door;
+mod octets;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -49,6 +50,9 @@ use certificates::Certificates;
 /// Questions, and messages, that an upstream remembers at most.
 pub const REMEMBERED_MAX: usize = 100_000;
 
+/// Octets of messages that an upstream remembers at most; one message more than that is remembered all the same.
+pub const REMEMBERED_OCTETS_MAX: usize = 512 << 20;
+
 /// A message that the upstream has kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Received {
@@ -58,6 +62,16 @@ pub struct Received {
     pub envelope: Envelope,
     /// As it came, without dot-stuffing; octets that are no UTF-8 are replaced.
     pub content: String,
+    /// The same octet for octet, where that is no UTF-8; in JSON as base64.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "octets")]
+    pub octets: Option<Vec<u8>>,
+}
+
+impl Received {
+    /// The content, octet for octet.
+    pub fn to_octets(&self) -> &[u8] {
+        self.octets.as_deref().unwrap_or(self.content.as_bytes())
+    }
 }
 
 /// One question of the dialogue and what was done about it.
@@ -125,12 +139,28 @@ struct State {
     script: Script,
     received: VecDeque<Received>,
     kept: u64,
+    /// Octets of all that is remembered.
+    kept_octets: usize,
     asked: VecDeque<Asked>,
     /// How many questions there were in all.
     questions: u64,
     sessions: u64,
     /// Answers that the gate of the network in memory has got, for connections that are about to arrive.
     at_the_gate: VecDeque<Answer>,
+}
+
+impl State {
+    /// Forgets the oldest where there is too much.
+    fn keep(&mut self, message: Received) {
+        self.kept_octets += message.to_octets().len();
+        self.received.push_back(message);
+        let is_too_much =
+            |state: &Self| state.received.len() > REMEMBERED_MAX || state.kept_octets > REMEMBERED_OCTETS_MAX;
+        while self.received.len() > 1 && is_too_much(self) {
+            let forgotten = self.received.pop_front().map_or(0, |message| message.to_octets().len());
+            self.kept_octets -= forgotten;
+        }
+    }
 }
 
 /// Ends the listening when the last handle goes.
@@ -167,6 +197,7 @@ impl Upstream {
             script,
             received: VecDeque::new(),
             kept: 0,
+            kept_octets: 0,
             asked: VecDeque::new(),
             questions: 0,
             sessions: 0,
@@ -307,11 +338,10 @@ impl Shared {
         if keep {
             state.kept += 1;
             let number = state.kept;
-            let content = String::from_utf8_lossy(&content.to_bytes()).into_owned();
-            if state.received.len() == REMEMBERED_MAX {
-                state.received.pop_front();
-            }
-            state.received.push_back(Received { number, at, envelope, content });
+            let octets = content.to_bytes();
+            let text = String::from_utf8_lossy(&octets).into_owned();
+            let octets = std::str::from_utf8(&octets).is_err().then(|| octets.to_vec());
+            state.keep(Received { number, at, envelope, content: text, octets });
         }
         drop(state);
         self.changes.send_modify(|count| *count += 1);

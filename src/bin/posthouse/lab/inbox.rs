@@ -67,7 +67,7 @@ impl Inbox {
         let asked = client.get::<Received>(&format!("/v1/lab/inbox/{number}")).await;
         let message = asked.map_err(|error| self.place.failed(error))?;
         match self.format {
-            _ if self.raw => print::text(&message.content),
+            _ if self.raw => print::octets(message.to_octets()).map(|_| ()),
             Format::Json => print::json(&message),
             Format::Table => print::text(&shown(&message)),
         }

@@ -12,6 +12,7 @@ mod meaning;
 mod narrate;
 mod notice_text;
 mod record;
+mod replace;
 mod report;
 mod rules;
 mod run;

@@ -2,8 +2,10 @@
 //!
 //! Contract: with --upstream it sits between a relay and that server until it is stopped; with --tracking it reads a
 //! tracking log. The scenario goes to --output or to standard output, and what was left out is said on standard error.
+//! With --output it is written while it is recorded, too, so that a recording that is killed is not lost.
 //! Not here: what is understood of either, and the masks (`posthouse::lab::record`).
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,11 +13,12 @@ use std::time::Duration;
 use clap::Args;
 use posthouse::clock::{Clock, Timestamp};
 use posthouse::config::Flags;
-use posthouse::lab::record::{ForwardTo, Observations, Recorder, from_tracking};
+use posthouse::lab::record::{ForwardTo, Observations, Recorder, SoFar, from_tracking};
 use posthouse::net::Network;
 use posthouse::tracking::{self, Filter};
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::replace::replace;
 use crate::failed::Failed;
 use crate::print;
 use crate::settings::ConfigFile;
@@ -63,6 +66,12 @@ pub struct Record {
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }
+
+/// How often the file is written anew while the recording goes on.
+const OFTEN: Duration = Duration::from_secs(3);
+const SELDOM: Duration = Duration::from_secs(60);
+/// From so many answers on it is a matter of time.
+const MANY_ANSWERS: usize = 10_000;
 
 /// Makes the file that will be written, so that nobody records for nothing; false if it is there and empty, or no file
 /// that could be lost, such as a pipe.
@@ -113,7 +122,7 @@ impl Record {
         match &self.output {
             None => print::text(&text),
             Some(output) => {
-                std::fs::write(output, text).map_err(|error| {
+                replace(output, &text).map_err(|error| {
                     Failed::Message(format!("cannot write {}: {error}", output.display()))
                 })?;
                 eprintln!("written: {}", output.display());
@@ -170,7 +179,29 @@ impl Record {
                 () = over => {}
             }
         };
-        Ok(recorder.record(stop, self.sessions).await)
+        let so_far = recorder.so_far();
+        tokio::select! {
+            seen = recorder.record(stop, self.sessions) => Ok(seen),
+            never = self.write_as_it_goes(so_far) => match never {},
+        }
+    }
+
+    /// What there is so far goes into the file every few seconds; of many answers, every minute.
+    async fn write_as_it_goes(&self, so_far: SoFar) -> Infallible {
+        let Some(output) = &self.output else { return std::future::pending().await };
+        let clock = Clock::system();
+        let mut written = 0;
+        loop {
+            let answers = so_far.answers();
+            clock.wait(if answers < MANY_ANSWERS { OFTEN } else { SELDOM }).await;
+            if answers != written {
+                written = answers;
+                let text = so_far.observations().scenario(&self.title);
+                if let Err(error) = replace(output, &text) {
+                    eprintln!("warning: cannot write {} for now: {error}", output.display());
+                }
+            }
+        }
     }
 
     fn read(&self, folder: &Path) -> Result<Observations, Failed> {

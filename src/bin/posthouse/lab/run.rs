@@ -16,7 +16,7 @@ use posthouse::clock::Clock;
 use posthouse::config::Faults;
 use posthouse::lab::scenario::{Failure, Played, Scenario, expect, play};
 
-use super::{junit, report};
+use super::{junit, replace, report};
 use crate::failed::Failed;
 use crate::print;
 
@@ -181,7 +181,7 @@ impl Run {
         }
         let written = std::fs::read_to_string(path).map_err(Failed::from).and_then(|text| {
             let new = expect::write(&text, &played.story)?;
-            Ok(replace(path, &new)?)
+            Ok(replace::replace(path, &new)?)
         });
         match written {
             Ok(()) => played.failures.clear(),
@@ -199,27 +199,6 @@ impl Outcome {
     pub fn failed(&self) -> bool {
         self.result.as_ref().is_ok_and(|told| !told.played.failures.is_empty())
     }
-}
-
-/// Puts the new text in the file's place: whoever reads it, also after a crash, finds the old text or the new one.
-fn replace(path: &Path, text: &str) -> std::io::Result<()> {
-    // Of a link, what it leads to is replaced.
-    let path = path.canonicalize()?;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let new = folder.join(format!(".{name}.{}.new", std::process::id()));
-    let written = (|| {
-        let mut file = std::fs::File::create_new(&new)?;
-        file.set_permissions(std::fs::metadata(&path)?.permissions())?;
-        std::io::Write::write_all(&mut file, text.as_bytes())?;
-        file.sync_all()?;
-        std::fs::rename(&new, &path)
-    })();
-    if written.is_err() {
-        // The name is ours, whatever came of it.
-        let _ = std::fs::remove_file(&new);
-    }
-    written
 }
 
 /// The file itself, or the scenarios in a folder by their names.

@@ -94,6 +94,7 @@ impl Teller {
             at: self.0.start + Duration::from_secs(second),
             envelope: Envelope::new(from, [address(to)]),
             content: content.to_owned(),
+            octets: None,
         });
     }
 
