@@ -223,7 +223,9 @@ impl Ended<'_> {
         let (cause, how) = match self.lost {
             Some(trouble) => (trouble.cause(stage), trouble.to_string()),
             // A 421 to an earlier command was the last word on this one, too.
-            None if self.closing().is_some() => (Cause::Closing, "the host closed the session".to_owned()),
+            None if stage != Stage::End && self.closing().is_some() => {
+                (Cause::Closing, "the host closed the session".to_owned())
+            }
             None => (Cause::Lost, "the connection ended".to_owned()),
         };
         let reason = match stage {
