@@ -250,7 +250,11 @@ async fn under_hold_a_sender_is_told_when_nobody_decides() {
     let mut bench = bench(cut_at_the_end(1), yes(), hold).await;
     bench.submit(&["bob"]).await;
     bench.clock.wait(47 * HOUR).await;
-    assert!(bench.notice().contains("Delivery is delayed"), "{}", bench.notice());
+    let notice = bench.notice();
+    assert!(
+        notice.contains("Delivery is delayed") && notice.contains("does not try again by itself"),
+        "{notice}"
+    );
     assert!(bench.told(EventName::Expire).is_empty());
     bench.clock.wait(2 * HOUR).await;
     assert_eq!((bench.told(EventName::Expire).len(), bench.ends_of_content()), (1, 1));

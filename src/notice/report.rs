@@ -110,6 +110,13 @@ impl Report<'_> {
         self.recipients.iter().any(|reported| verdict(reported) == Some(Verdict::Delivered { dsn: true }))
     }
 
+    /// Of a delay: nobody knows whether they have it, and nothing is tried before a person decides.
+    pub(super) fn is_undecided(&self) -> bool {
+        let verdict = |reported: &Reported<'_>| reported.outcome.map(|outcome| outcome.verdict);
+        matches!(self.kind, Kind::Delayed { next_attempt: None, .. })
+            && self.recipients.iter().all(|reported| verdict(reported) == Some(Verdict::Uncertain))
+    }
+
     /// The next hop will not tell when it is late, as the sender wanted.
     pub(super) fn lacks_deadline(&self) -> bool {
         self.envelope.deliver_by.is_some_and(|by| by.mode == ByMode::Notify)

@@ -101,6 +101,16 @@ impl Found {
             inner.tell(&stored, &job, told, Duration::ZERO, next_attempt, expires);
         }
     }
+
+    /// Tells what stands in the spool already, as an intent: under the lock, so that it stands before what happens to the
+    /// message next. After a crash before the write it is told again.
+    pub fn tell_first(self, inner: &Inner) -> Written {
+        let Self { stored, told, expires, next_attempt, written } = self;
+        for (job, told) in told {
+            inner.tell(&stored, &job, told, Duration::ZERO, next_attempt, expires);
+        }
+        written
+    }
 }
 
 impl Inner {

@@ -87,10 +87,11 @@ impl Lease {
             let progress = stored.progress.clone();
             leased.open = Some(Open { stored: Arc::new(stored), progress, paying: 0 });
             // Nobody had it open: what is under way by its record is not any more.
-            self.inner.find_cut_off(&mut state, self.id, self.inner.clock.now())
+            let found = self.inner.find_cut_off(&mut state, self.id, self.inner.clock.now());
+            found.map(|found| found.tell_first(&self.inner))
         };
         if let Some(cut_off) = cut_off {
-            cut_off.tell(&self.inner).await;
+            cut_off.wait().await;
         }
         Ok(())
     }

@@ -89,6 +89,20 @@ fn delayed(
     next_attempt: Option<Timestamp>,
 ) -> impl Iterator<Item = String> {
     let english = Language::English;
+    if report.is_undecided() {
+        return [
+            "It may have arrived all the same: the connection broke before the other server confirmed it. You don't need \
+             to send it again."
+                .to_owned(),
+            format!(
+                "So that it does not arrive twice, the server {} does not try again by itself. Its administrator decides \
+                 whether the message is sent once more.",
+                report.settings.hostname,
+            ),
+            format!("You will be told if that has not happened by {}.", english.moment(retry_until)),
+        ]
+        .into_iter();
+    }
     let next = match next_attempt {
         Some(at) if at > report.now => format!(" The next attempt is at {}.", english.moment(at)),
         Some(_) => " The next attempt is about to be made.".to_owned(),

@@ -94,6 +94,18 @@ fn delayed(
     next_attempt: Option<Timestamp>,
 ) -> impl Iterator<Item = String> {
     let japanese = Language::Japanese;
+    if report.is_undecided() {
+        return [
+            "相手のサーバーが受信を確認する前に接続が切れたため、届いている可能性もあります。再送していただく必要はありません。"
+                .to_owned(),
+            format!(
+                "二重に届くことを避けるため、サーバー {} は自動では再試行しません。もう一度送信するかどうかは管理者が判断します。",
+                report.settings.hostname,
+            ),
+            format!("{} までに判断されない場合は、あらためてお知らせします。", japanese.moment(retry_until)),
+        ]
+        .into_iter();
+    }
     let next = match next_attempt {
         Some(at) if at > report.now => format!("次回の試行は {} の予定です。", japanese.moment(at)),
         Some(_) => "次回の試行はまもなく行われます。".to_owned(),
