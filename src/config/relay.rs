@@ -178,7 +178,6 @@ fn group(name: &str, upstream: &Upstream) -> route::Group {
         avoid_chunking,
         tls: upstream.way.tls.clone(),
         source_addresses: upstream.way.source_addresses.clone(),
-        ..route::Terms::default()
     };
     let group = route::Group::new(upstream.hosts.clone(), terms);
     route::Group { fallback: upstream.fallback.clone(), ..group }
