@@ -299,7 +299,8 @@ mod tests {
         assert!(seen.steps[3].said.starts_with("TLSv1.3 TLS_"));
         let shown = seen.certificate.unwrap();
         assert_eq!((shown.names[0].as_str(), shown.verified), ("mx.example.org", false));
-        assert!(shown.fault.unwrap().contains("authority"));
+        let fault = shown.fault.unwrap();
+        assert!(fault.contains("authority"), "{fault}");
     }
 
     #[tokio::test]
