@@ -174,7 +174,7 @@ impl Explanation {
                 self.next_hops = hops.into_iter().map(Hop::of).collect();
                 candidates
             }
-            Err(Unroutable { outcome, retry_at, candidates }) => {
+            Err(Unroutable { outcome, retry_at, candidates, .. }) => {
                 self.fate = if outcome.verdict == Verdict::Bounced { Fate::Bounce } else { Fate::Defer };
                 self.status = Some(outcome.status.to_string());
                 self.reason = Some(outcome.reason.clone());
@@ -223,6 +223,7 @@ impl Hop {
             Security::Sts => "sts",
             Security::Dane(_) => "dane",
             Security::Implicit { .. } => "implicit",
+            Security::RequireTls { .. } => "requiretls",
         };
         Self { host: hop.host, address: hop.address, protocol: protocol.into(), tls: tls.into() }
     }

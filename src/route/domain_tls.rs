@@ -49,6 +49,11 @@ impl DomainTls {
         Self { domain, route, wish, secure, policy }
     }
 
+    /// Whether the recipient's side has a say in this demand, of which a message may free itself.
+    pub fn may_be_waived(&self, demand: &Demand) -> bool {
+        self.wish == TlsWish::None && !demand.is_as_the_route_says(self.route)
+    }
+
     /// What is demanded of one of its hosts, and whether that it is one came securely.
     pub async fn of_host(&self, router: &Router, host: &str, port: u16) -> (Demand, bool) {
         let dane = match &self.secure {
