@@ -54,6 +54,7 @@ impl Configuration {
                 groups: self.groups(),
                 refuse: self.dns.refuse.clone(),
                 mta_sts: self.dns.mta_sts,
+                dane: self.dns.dane,
                 mx_tls: self.mx_tls.clone(),
                 ..route::Settings::new(&self.hostname)
             },
@@ -67,6 +68,7 @@ impl Configuration {
             deliver: self.delivery.deliver(&self.timeouts),
             notices,
             dns_servers: self.dns.servers.clone(),
+            trust_anchor: self.dns.trust_anchor.clone(),
         }
     }
 
