@@ -52,7 +52,7 @@ impl Delivery {
         let inner = &self.lease.inner;
         let policy = inner.rules.when_uncertain(self.destination());
         let durability = match policy {
-            WhenUncertain::Retry => Durability::Soon,
+            WhenUncertain::Retry => Durability::Along,
             WhenUncertain::Hold => Durability::Synced,
         };
         let commit = {
@@ -69,6 +69,12 @@ impl Delivery {
             WhenUncertain::Retry => Ok(()),
             WhenUncertain::Hold => commit.await,
         }
+    }
+
+    /// The host takes its time with the answer: what was [intended](Delivery::intend) is written meanwhile. Most answer
+    /// before it is, and then it need not be.
+    pub fn hurry(&self) {
+        self.lease.inner.spool.hurry();
     }
 }
 
