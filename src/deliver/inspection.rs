@@ -241,10 +241,7 @@ mod tests {
     async fn look<F: Future<Output = ()> + Send + 'static>(
         within: Duration,
         server: impl FnOnce(Stream) -> F,
-    ) -> Inspection
-    where
-        F: Send,
-    {
+    ) -> Inspection {
         let mut listener = Network::System.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let target = Target {
             host: "mx.example.org".into(),
