@@ -175,7 +175,7 @@ impl Inner {
         let attempts = former.attempts + 1;
         let change = RecipientProgress { state, attempts, next_attempt, ..former.clone() };
         progress::record(&mut open.progress, index, change, outcome);
-        Told { index, kind, outcome: outcome.clone() }
+        Told { index, kind, cancelled: false, outcome: outcome.clone() }
     }
 
     /// Gives those up who waited for a person, if their time is over. `None`: it is not, or nobody does.

@@ -54,8 +54,8 @@ impl ClientTls {
         let name = name.strip_suffix('.').unwrap_or(name);
         let server = ServerName::try_from(name).map_err(|_| TlsError::Name { name: name.to_owned() })?;
         let verifier = WebPkiServerVerifier::builder_with_provider(self.roots(), provider());
-        let verifier =
-            verifier.build().map_err(|error| TlsError::Handshake { source: std::io::Error::other(error) })?;
+        // There is no verifier without any authority.
+        let verifier = verifier.build().map_err(|_| TlsError::UnknownIssuer)?;
         let verified = verifier.verify_server_cert(own, others, &server, &[], UnixTime::now());
         verified.map(|_| ()).map_err(|error| TlsError::new(std::io::Error::other(error), name))
     }
