@@ -386,7 +386,8 @@ impl Courier {
     }
 }
 
-/// Takes those who are settled out; who is left for the next host, and why.
+/// Takes those who are settled out; who is left for the next host, and why: if this one may take some of them later, in
+/// the words in which it said so.
 fn sort_out(fates: Vec<(u32, Fate)>, outcomes: &mut Vec<(u32, Outcome)>) -> (Vec<u32>, Option<Outcome>) {
     let (mut left, mut elsewhere) = (Vec::new(), None);
     for (recipient, fate) in fates {
@@ -394,7 +395,9 @@ fn sort_out(fates: Vec<(u32, Fate)>, outcomes: &mut Vec<(u32, Outcome)>) -> (Vec
             Fate::Settled(outcome) | Fate::Again(outcome) => outcomes.push((recipient, outcome)),
             Fate::Elsewhere(outcome) => {
                 left.push(recipient);
-                elsewhere = Some(outcome);
+                if elsewhere.as_ref().is_none_or(|known: &Outcome| known.verdict == Verdict::Bounced) {
+                    elsewhere = Some(outcome);
+                }
             }
         }
     }
@@ -460,4 +463,19 @@ fn host(hop: &NextHop) -> Host {
 
 fn for_all(recipients: &[u32], outcome: &Outcome) -> Vec<(u32, Outcome)> {
     recipients.iter().map(|recipient| (*recipient, outcome.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_may_take_some_later_is_remembered_whomever_else_it_can_never_take() {
+        let outcome = |verdict| Outcome::local(verdict, EnhancedStatus::new(4, 3, 0), "said");
+        for verdicts in [[Verdict::Deferred, Verdict::Bounced], [Verdict::Bounced, Verdict::Deferred]] {
+            let fates = verdicts.map(|verdict| (0, Fate::Elsewhere(outcome(verdict)))).to_vec();
+            let (left, why) = sort_out(fates, &mut Vec::new());
+            assert_eq!((left.len(), why.unwrap().verdict), (2, Verdict::Deferred));
+        }
+    }
 }

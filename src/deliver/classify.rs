@@ -84,8 +84,10 @@ pub(super) fn of_host(host: &Host, stage: Stage, trouble: &Trouble) -> Outcome {
     let doing = stage.doing();
     let reply = trouble.reply().cloned();
     let status = match (trouble, stage) {
-        (Trouble::Refused(reply), Stage::Auth) => said_status(reply).unwrap_or(NO_CREDENTIALS).with_class(4),
-        (Trouble::Refused(reply), _) => said_status(reply).unwrap_or(NO_ANSWER).with_class(4),
+        (Trouble::Refused(reply), Stage::Auth) => {
+            reply.status_by_code().unwrap_or(NO_CREDENTIALS).with_class(4)
+        }
+        (Trouble::Refused(reply), _) => reply.status_by_code().unwrap_or(NO_ANSWER).with_class(4),
         (Trouble::Tls(_) | Trouble::NoTls(_), _) => NO_SECURITY,
         (Trouble::Auth(_), _) => {
             reply.as_ref().and_then(Reply::status).map_or(NO_CREDENTIALS, |status| status.with_class(4))
@@ -187,7 +189,7 @@ impl Ended<'_> {
         let reply = end.expect("it was just found to be there");
         Fate::Settled(Outcome {
             verdict: Verdict::Delivered { dsn: self.dsn },
-            status: said_status(reply).unwrap_or(DELIVERED),
+            status: reply.status_by_code().unwrap_or(DELIVERED),
             reason: "delivered".into(),
             reply: Some(reply.clone()),
             host: Some(self.host.clone()),
@@ -218,7 +220,7 @@ impl Ended<'_> {
             Cause::TooMany => "the host takes no more recipients in one transaction".to_owned(),
             _ => format!("the host refused {what}"),
         };
-        let said = said_status(reply);
+        let said = reply.status_by_code();
         self.ruled(
             stage,
             cause,
@@ -280,33 +282,18 @@ impl Ended<'_> {
 
 /// Which cause a reply is that is not what was needed.
 fn cause(stage: Stage, reply: &Reply) -> Cause {
-    let said = said_status(reply).map(|status| (status.subject(), status.detail()));
     match (reply.class(), reply.code()) {
         (ReplyClass::Completed | ReplyClass::Intermediate, _) => Cause::Nonsense,
         (_, 421) => Cause::Closing,
-        _ if stage == Stage::Recipient && is_too_many(reply, said) => Cause::TooMany,
+        _ if stage == Stage::Recipient && reply.is_too_many_recipients() => Cause::TooMany,
         (ReplyClass::PermanentFailure, _) => Cause::Permanent,
-        (ReplyClass::TransientFailure, _) if said.is_some_and(|(subject, _)| subject == 3) => Cause::System,
+        (ReplyClass::TransientFailure, _)
+            if reply.status_by_code().is_some_and(|said| said.subject() == 3) =>
+        {
+            Cause::System
+        }
         (ReplyClass::TransientFailure, _) => Cause::Transient,
     }
-}
-
-/// "Too many recipients" is 452, and was 552 in RFC 821. Both have other meanings, too: then the enhanced code says so, or,
-/// of a bare 552, the words do not.
-fn is_too_many(reply: &Reply, said: Option<(u16, u16)>) -> bool {
-    match (reply.code(), said) {
-        (452 | 552, Some(said)) => said == (5, 3),
-        (452, None) => true,
-        (552, None) => reply.lines().iter().any(|line| line.to_ascii_lowercase().contains("too many")),
-        _ => false,
-    }
-}
-
-/// The enhanced status code, with the class of the basic code: that one decides.
-fn said_status(reply: &Reply) -> Option<EnhancedStatus> {
-    let class = (reply.code() / 100) as u8;
-    let first: EnhancedStatus = reply.lines().first()?.split(' ').next()?.parse().ok()?;
-    matches!(class, 2 | 4 | 5).then(|| first.with_class(class))
 }
 
 impl Trouble {

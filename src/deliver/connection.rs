@@ -312,7 +312,7 @@ impl Connection {
         let begun = self.client.authenticate(&plea.authentication);
         begun.map_err(|error| fail(AuthTrouble::from(error).into()))?;
         loop {
-            match self.drive().await.map_err(fail)? {
+            match self.drive().await.map_err(|trouble| fail(plea.broken_off(trouble)))? {
                 Step::Compute(work) => {
                     // Too long for a thread that has other connections to serve.
                     let worked = tokio::task::spawn_blocking(move || work.run()).await;
@@ -326,7 +326,7 @@ impl Connection {
                     }
                     return Err(fail(plea.refused(reply, detail).into()));
                 }
-                other => return Err(fail(unexpected(other))),
+                other => return Err(fail(plea.broken_off(unexpected(other)))),
             }
         }
     }

@@ -118,7 +118,8 @@ impl Explanation {
         domain: &str,
         source: &Source<'_>,
     ) -> Result<Self, NamesError> {
-        let names: Arc<dyn Names> = Arc::new(SystemNames::new(&settings.dns_servers)?);
+        let names: Arc<dyn Names> =
+            Arc::new(SystemNames::trusting(&settings.dns_servers, &settings.trust_anchor)?);
         let mut route = settings.route.clone();
         route.own_addresses.extend(settings.listeners.iter().map(|listener| listener.address));
         let router = Router::new(route, Clock::system(), Network::System, names, Memory::none());
@@ -146,7 +147,12 @@ impl Explanation {
                 .remarks
                 .push(format!("the route sends everything to <{address}> in place of its recipients"));
         }
+        // Where DNS itself gives no answer, there is nothing to say about its signatures.
+        let asks_for_dane = matches!(destination, Destination::Mx(_)) && survey.plan.is_ok();
         explanation.take(&destination, survey);
+        if asks_for_dane && let Some(why) = router.dane_trouble().await {
+            explanation.remarks.push(format!("DANE is unavailable, and mail goes as without it: {why}"));
+        }
         explanation
     }
 
