@@ -53,6 +53,9 @@ impl ClientTls {
     ) -> Result<(), TlsError> {
         let name = name.strip_suffix('.').unwrap_or(name);
         let server = ServerName::try_from(name).map_err(|_| TlsError::Name { name: name.to_owned() })?;
+        if self.roots().is_empty() {
+            return Err(TlsError::UnknownIssuer);
+        }
         let verifier = WebPkiServerVerifier::builder_with_provider(self.roots(), provider());
         // There is no verifier without any authority.
         let verifier = verifier.build().map_err(|_| TlsError::UnknownIssuer)?;
