@@ -1,6 +1,7 @@
 //! MX routing against a real name server: NSD and hosts that take mail, in a network namespace of their own.
 //!
-//! Contract: the cases stand in tests/mx/cases.toml; each is asked of `posthouse mx` and played through a running relay.
+//! Contract: the cases stand in tests/mx/cases.toml, those with signed zones (DANE) in tests/mx/dane.toml; each is asked of
+//! `posthouse mx` and played through a running relay.
 //! tests/mx/install must have been run (MX_PEERS moves where NSD is), and the machine must let us make a network
 //! namespace (`unshare -rn`: as root, or where user namespaces are allowed); without either the test fails and says so.
 //! MX_CASE names a single case.
@@ -12,6 +13,15 @@ use std::process::{Command, Stdio};
 
 #[test]
 fn what_dns_says_decides_where_mail_goes() {
+    play("run.py");
+}
+
+#[test]
+fn what_dnssec_vouches_for_decides_about_tls_and_nothing_else() {
+    play("dane.py");
+}
+
+fn play(script: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let peers = std::env::var_os("MX_PEERS").map_or_else(|| root.join("target/mx-peers"), PathBuf::from);
     assert!(peers.join("stamp").exists(), "no name server in {}: run tests/mx/install", peers.display());
@@ -38,7 +48,7 @@ fn what_dns_says_decides_where_mail_goes() {
          kernel.unprivileged_userns_clone=1): {}",
         String::from_utf8_lossy(&namespace.stderr)
     );
-    let output = unshare(&["python3", "run.py"])
+    let output = unshare(&["python3", script])
         .current_dir(root.join("tests/mx"))
         .env("MX_POSTHOUSE", env!("CARGO_BIN_EXE_posthouse"))
         .env("MX_PEERS", &peers)
@@ -47,6 +57,6 @@ fn what_dns_says_decides_where_mail_goes() {
         .expect("timeout has just run");
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8_lossy(&said);
-    assert!(output.status.success(), "tests/mx/run.py: {}\n{said}", output.status);
+    assert!(output.status.success(), "tests/mx/{script}: {}\n{said}", output.status);
     println!("{said}");
 }

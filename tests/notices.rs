@@ -75,7 +75,14 @@ fn replied(verdict: Verdict, code: u16, lines: &[&str]) -> Option<Outcome> {
     let reply = Reply::with_lines(code, lines.iter().map(|line| (*line).to_owned()).collect());
     let class = (code / 100) as u8;
     let status = reply.status().unwrap_or(EnhancedStatus::new(class, 0, 0));
-    Some(Outcome { verdict, status, reason: "RCPT refused".into(), reply: Some(reply), host: Some(host()) })
+    Some(Outcome {
+        verdict,
+        status,
+        reason: "RCPT refused".into(),
+        reply: Some(reply),
+        host: Some(host()),
+        tls: None,
+    })
 }
 
 fn greylisted() -> Option<Outcome> {
@@ -223,6 +230,7 @@ fn failures() -> Vec<Case> {
         reason: "the domain accepts no mail (null MX)".into(),
         reply: None,
         host: None,
+        tls: None,
     };
     mixed.outcomes = vec![
         replied(Verdict::Bounced, 550, &["5.1.1 No such user here"]),
@@ -260,6 +268,7 @@ fn failures() -> Vec<Case> {
             address: Some("192.0.2.25".parse().unwrap()),
             port: None,
         }),
+        tls: None,
     };
     uncertain.outcomes = vec![Some(broken)];
     uncertain.says = vec![

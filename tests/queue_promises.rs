@@ -18,6 +18,7 @@ struct Answers {
     moved: AtomicBool,
     retry: Mutex<Retry>,
     by_domain: bool,
+    when_uncertain: WhenUncertain,
 }
 impl Rules for Answers {
     fn destination(&self, domain: &str, _: &posthouse::mail::Source<'_>) -> Destination {
@@ -25,6 +26,9 @@ impl Rules for Answers {
             return Destination::Upstream("new".into());
         }
         Destination::Upstream(if self.by_domain { domain.into() } else { "old".into() })
+    }
+    fn when_uncertain(&self, _: &Destination) -> WhenUncertain {
+        self.when_uncertain
     }
     fn retry(&self) -> Arc<Retry> {
         Arc::new(self.retry.lock().unwrap().clone())
@@ -46,10 +50,14 @@ struct Bench {
     spool: Arc<Memory>,
 }
 fn bench(settings: Settings) -> Bench {
+    bench_under(WhenUncertain::Retry, settings)
+}
+fn bench_under(when_uncertain: WhenUncertain, settings: Settings) -> Bench {
     let clock = Clock::simulated(FRIDAY_NOON, 1);
     let mut retry = Preset::Default.retry();
     retry.jitter = 0.0;
-    let rules = Arc::new(Answers { moved: false.into(), retry: Mutex::new(retry), by_domain: true });
+    let retry = Mutex::new(retry);
+    let rules = Arc::new(Answers { moved: false.into(), retry, by_domain: true, when_uncertain });
     let spool = Arc::new(Memory::new());
     let recovery = Recovery::new(settings, rules.clone(), Tracking::in_memory(clock.clone()), clock.clone());
     Bench { q: recovery.start(spool.clone()), clock, rules, spool }
@@ -384,4 +392,79 @@ async fn notices_that_a_full_disk_keeps_back_do_not_fill_it_further() {
         let m = owed.open().await.unwrap();
         owed.pay(&m.debts[0], notice()).await.unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whom_one_delivery_has_in_hand_no_other_takes_by_a_new_route() {
+    let b = bench(Settings::default());
+    b.accept(&["bob@one.example", "busy@two.example"]).await;
+    let mut first = b.deliver().await;
+    let job = first.open().await.unwrap();
+    let mut second = b.deliver().await;
+    let other = second.open().await.unwrap();
+    b.rules.moved.store(true, Ordering::SeqCst);
+    // What is written down moves whoever waits into the lines of now.
+    second.settle(&other, &[(other.recipients[0], outcome(Verdict::Deferred))], Duration::ZERO).await;
+    let mut moved = b.deliver().await;
+    assert_eq!(moved.open().await.unwrap().recipients, other.recipients, "the first is still under way");
+    first.settle(&job, &[(job.recipients[0], outcome(Verdict::Deferred))], Duration::ZERO).await;
+    drop(moved);
+    let mut both = Vec::new();
+    for _ in 0..2 {
+        let mut delivery = b.deliver().await;
+        let job = delivery.open().await.unwrap();
+        assert_eq!(job.destination.to_string(), "new");
+        let delivered = outcome(Verdict::Delivered { dsn: false });
+        both.extend(job.recipients.iter().copied());
+        delivery.settle(&job, &[(job.recipients[0], delivered)], Duration::ZERO).await;
+    }
+    both.sort_unstable();
+    assert_eq!((both, b.q.len()), (vec![0, 1], 0));
+}
+
+fn upstream() -> Host {
+    Host { name: "mx.example.org".into(), address: None, port: None }
+}
+
+async fn panic_over(delivery: Delivery) {
+    let panicked = tokio::spawn(async move {
+        let _delivery = delivery;
+        panic!("as a worker might");
+    });
+    assert!(panicked.await.unwrap_err().is_panic());
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_hold_a_panic_amid_a_delivery_sends_nothing_again_though_another_has_the_message_open() {
+    let b = bench_under(WhenUncertain::Hold, Settings::default());
+    let id = b.accept(&["bob@one.example", "busy@two.example"]).await;
+    let mut first = b.deliver().await;
+    let job = first.open().await.unwrap();
+    let mut second = b.deliver().await;
+    let other = second.open().await.unwrap();
+    first.intend(&upstream(), job.recipients.clone()).await.unwrap();
+    panic_over(first).await;
+    let mut again = b.deliver().await;
+    assert!(again.open().await.is_none(), "a person is to decide");
+    let shown = b.q.show(id).await.unwrap();
+    assert_eq!(shown.recipients[job.recipients[0] as usize].state, RecipientStanding::Uncertain);
+    assert_eq!(b.q.uncertain(), 1);
+    let delivered = outcome(Verdict::Delivered { dsn: false });
+    second.settle(&other, &[(other.recipients[0], delivered)], Duration::ZERO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_have_it_from_the_first_host_stays_uncertain_while_a_second_has_the_others() {
+    let b = bench_under(WhenUncertain::Hold, Settings::default());
+    let id = b.accept(&["bob@one.example", "eve@one.example"]).await;
+    let mut delivery = b.deliver().await;
+    delivery.open().await.unwrap();
+    // By LMTP a host answers for each: the second host is asked for one of them only.
+    delivery.intend(&upstream(), vec![0, 1]).await.unwrap();
+    delivery.intend(&upstream(), vec![0]).await.unwrap();
+    panic_over(delivery).await;
+    assert!(b.deliver().await.open().await.is_none());
+    let shown = b.q.show(id).await.unwrap();
+    let states: Vec<RecipientStanding> = shown.recipients.iter().map(|r| r.state).collect();
+    assert_eq!(states, [RecipientStanding::Uncertain, RecipientStanding::Uncertain]);
 }

@@ -54,6 +54,7 @@ impl Configuration {
                 groups: self.groups(),
                 refuse: self.dns.refuse.clone(),
                 mta_sts: self.dns.mta_sts,
+                dane: self.dns.dane,
                 mx_tls: self.mx_tls.clone(),
                 ..route::Settings::new(&self.hostname)
             },
@@ -67,6 +68,7 @@ impl Configuration {
             deliver: self.delivery.deliver(&self.timeouts),
             notices,
             dns_servers: self.dns.servers.clone(),
+            trust_anchor: self.dns.trust_anchor.clone(),
         }
     }
 
@@ -178,7 +180,6 @@ fn group(name: &str, upstream: &Upstream) -> route::Group {
         avoid_chunking,
         tls: upstream.way.tls.clone(),
         source_addresses: upstream.way.source_addresses.clone(),
-        ..route::Terms::default()
     };
     let group = route::Group::new(upstream.hosts.clone(), terms);
     route::Group { fallback: upstream.fallback.clone(), ..group }

@@ -63,21 +63,21 @@ fn the_reference_file_has_every_key_and_no_other() {
         .collect();
     let text = uncommented.join("\n");
     assert!(text.contains("\nhostname = ") && text.contains("\n[tls]\n"), "settings are uncommented");
-    // Certificate, key, authorities, users, a password and three tokens can't be read here, and the secret of the upstream
-    // cannot come from all of its sources at once; nothing else may be wrong.
+    // Certificates, keys, authorities, users, the trust anchor, a password and tokens can't be read here, the secret of the
+    // upstream cannot come from all of its sources at once, and a route to a group has no tls; nothing else may be wrong.
     // What the group there falls back to.
     let spare = "\n[upstream.spare]\nhosts = [\"smtp://relay-c.example:25\"]\n";
     let (_dir, path) = write(&format!("{text}{spare}"));
     let found = load(Some(&path), [], &Flags::default()).expect_err("the files named there don't exist");
     for fault in &found.0 {
         assert!(
-            ["No such file", "there is no file", "two sources of one secret"]
+            ["No such file", "there is no file", "two sources of one secret", "is for via = \"mx\" only"]
                 .iter()
                 .any(|expected| fault.problem.contains(expected)),
             "{found}"
         );
     }
-    assert_eq!(found.0.len(), 9, "{found}");
+    assert_eq!(found.0.len(), 14, "{found}");
 
     // The other way round: what a section says it knows, asked by a key that it does not know.
     let headings: Vec<&str> = text.lines().filter(|line| line.starts_with('[')).collect();

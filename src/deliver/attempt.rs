@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use super::classify::{self, Broken, Ended, Fate};
+use super::classify::{self, Broken, Ended, Fate, Trouble};
 use super::connection::{Begun, Connection, Opener};
 use super::convert::{Conversion, Facts};
 use super::offer::Offer;
 use super::own_answer;
 use super::pool::Pool;
 use super::redirected::Redirected;
-use super::ruling::{Blame, Others};
+use super::ruling::{Blame, Others, Stage};
 use super::settings::Settings;
+use super::tls_wish;
 use crate::clock::{Clock, Timestamp};
-use crate::mail::{Destination, EnhancedStatus, Host, Outcome, Verdict};
+use crate::mail::{Destination, EnhancedStatus, Host, Outcome, TlsUsed, Verdict};
 use crate::net::{ClientTls, Network};
 use crate::queue::{Delivery, Job};
 use crate::route::{NextHop, Pass, Plan, Router, TlsWish, Unroutable};
@@ -97,8 +98,7 @@ impl Courier {
     /// `of`: the job as the queue knows it.
     async fn carry(&self, delivery: &Delivery, job: &Job, of: &Job) -> Report {
         let began = self.clock.now();
-        let wish = if job.message.envelope.require_tls { TlsWish::Require } else { TlsWish::None };
-        let plan = self.router.plan_for(&job.destination, wish).await;
+        let plan = self.plan(job).await;
         self.tell_route(job, &plan, began);
         let plan = match plan {
             Ok(plan) => plan,
@@ -110,6 +110,18 @@ impl Courier {
             }
         };
         self.try_hops(delivery, job, of, &plan).await
+    }
+
+    /// As the message wants it. Its header section is read only where that makes a difference.
+    async fn plan(&self, job: &Job) -> Result<Plan, Unroutable> {
+        let envelope = &job.message.envelope;
+        let wish = if tls_wish::is_demanded(envelope) { TlsWish::Require } else { TlsWish::None };
+        let plan = self.router.plan_for(&job.destination, wish).await;
+        let waivable = plan.as_ref().map_or_else(|none| none.waivable, |plan| plan.waivable);
+        if waivable && tls_wish::is_waived(envelope, &job.content) {
+            return self.router.plan_for(&job.destination, TlsWish::Waive).await;
+        }
+        plan
     }
 
     async fn try_hops(&self, delivery: &Delivery, job: &Job, of: &Job, plan: &Plan) -> Report {
@@ -194,11 +206,14 @@ impl Courier {
         }
         let may_be_brief = pass.is_trial() && matches!(turn.others, Others::Now);
         let timeouts = self.settings.timeouts;
+        let began = self.clock.now();
+        let in_clear = |trouble: &Trouble| self.tell_in_clear(turn.job, hop, trouble, began);
         let opener = Opener {
             network: &self.network,
             tls: &self.tls,
             hostname: &self.hostname,
             timeouts: if may_be_brief { timeouts.of_trial() } else { timeouts },
+            in_clear: &in_clear,
         };
         match opener.open(hop).await {
             Ok(connection) => {
@@ -207,7 +222,16 @@ impl Courier {
             }
             Err((stage, trouble)) => {
                 let outcome = classify::of_host(&host(hop), stage, &trouble);
-                pass.failed(stage.word(), &outcome);
+                let no_tls = stage == Stage::StartTls;
+                // What one message demands of its TLS makes the host no worse for all others.
+                if !(no_tls && hop.security.is_of_one_message()) {
+                    pass.failed(stage.word(), &outcome);
+                }
+                if no_tls && tls_wish::is_demanded(&turn.job.message.envelope) {
+                    let fate = classify::without_tls(outcome, &trouble, turn.others);
+                    let fate = in_earlier_words(fate, turn.before);
+                    return AtHost::Answered(turn.recipients.iter().map(|to| (*to, fate.clone())).collect());
+                }
                 AtHost::Failed(outcome)
             }
         }
@@ -225,8 +249,8 @@ impl Courier {
         let host = host(hop);
         let age = self.clock.now().since(job.message.counts_from());
         let envelope = &job.message.envelope;
-        let offered = connection.extensions();
-        let offer = Offer::of(envelope, &job.content, recipients, offered, age, turn.conversion);
+        let (offered, secured) = (connection.extensions(), connection.tls().is_some());
+        let offer = Offer::of(envelope, &job.content, recipients, offered, secured, age, turn.conversion);
         if let Some(facts) = &offer.converted {
             self.tell_converted(job, &host, facts);
         }
@@ -268,7 +292,8 @@ impl Courier {
         if let Some(broken) = broken.filter(|_| before_any && ended.closing().is_some()) {
             return Some(AtHost::Failed(broken.outcome));
         }
-        let fates = once_more(offer.recipients.into_iter().zip(ended.fates()).collect());
+        let fates = over(connection.tls(), ended.fates());
+        let fates = once_more(offer.recipients.into_iter().zip(fates).collect());
         if trouble.is_none() {
             self.finish(connection).await;
         }
@@ -314,6 +339,23 @@ impl Courier {
         );
     }
 
+    /// The same host once more, with less.
+    fn tell_in_clear(&self, job: &Job, hop: &NextHop, trouble: &Trouble, began: Timestamp) {
+        let host = host(hop);
+        let reason =
+            format!("STARTTLS failed ({trouble}): going on in clear text, since tls is opportunistic");
+        let facts = FailedOver {
+            destination: &job.destination,
+            from: &host,
+            reply: trouble.reply(),
+            reason: &reason,
+            to: &host,
+            candidates: &[],
+            duration: self.clock.now().since(began),
+        };
+        self.tracking.failed_over(Some(job.as_message()), &facts);
+    }
+
     /// What this host gets is not what came.
     fn tell_converted(&self, job: &Job, host: &Host, facts: &Facts) {
         let reason = format!("to seven bits, since {host} does not offer 8BITMIME: {facts}");
@@ -344,7 +386,8 @@ impl Courier {
     }
 }
 
-/// Takes those who are settled out; who is left for the next host, and why.
+/// Takes those who are settled out; who is left for the next host, and why: if this one may take some of them later, in
+/// the words in which it said so.
 fn sort_out(fates: Vec<(u32, Fate)>, outcomes: &mut Vec<(u32, Outcome)>) -> (Vec<u32>, Option<Outcome>) {
     let (mut left, mut elsewhere) = (Vec::new(), None);
     for (recipient, fate) in fates {
@@ -352,7 +395,9 @@ fn sort_out(fates: Vec<(u32, Fate)>, outcomes: &mut Vec<(u32, Outcome)>) -> (Vec
             Fate::Settled(outcome) | Fate::Again(outcome) => outcomes.push((recipient, outcome)),
             Fate::Elsewhere(outcome) => {
                 left.push(recipient);
-                elsewhere = Some(outcome);
+                if elsewhere.as_ref().is_none_or(|known: &Outcome| known.verdict == Verdict::Bounced) {
+                    elsewhere = Some(outcome);
+                }
             }
         }
     }
@@ -381,12 +426,28 @@ fn once_more(mut fates: Vec<(u32, Fate)>) -> Vec<(u32, Fate)> {
 
 /// What a message means that this host has no way for; where another host may take it later, in that one's words.
 fn unfit(host: &Host, why: classify::Unfit, others: Others, before: Option<&Outcome>) -> Fate {
-    match (classify::unfit(host, why, others), before) {
+    in_earlier_words(classify::unfit(host, why, others), before)
+}
+
+fn in_earlier_words(fate: Fate, before: Option<&Outcome>) -> Fate {
+    match (fate, before) {
         (Fate::Settled(outcome), Some(before)) if outcome.verdict == Verdict::Deferred => {
             Fate::Settled(before.clone())
         }
         (fate, _) => fate,
     }
+}
+
+/// Those who were delivered went over this TLS.
+fn over(tls: Option<&Arc<TlsUsed>>, mut fates: Vec<Fate>) -> Vec<Fate> {
+    for fate in &mut fates {
+        if let Fate::Settled(outcome) = fate
+            && matches!(outcome.verdict, Verdict::Delivered { .. })
+        {
+            outcome.tls = tls.cloned();
+        }
+    }
+    fates
 }
 
 /// Under `uncertain = "hold"` nothing goes out of which a crash would leave no trace.
@@ -402,4 +463,19 @@ fn host(hop: &NextHop) -> Host {
 
 fn for_all(recipients: &[u32], outcome: &Outcome) -> Vec<(u32, Outcome)> {
     recipients.iter().map(|recipient| (*recipient, outcome.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_may_take_some_later_is_remembered_whomever_else_it_can_never_take() {
+        let outcome = |verdict| Outcome::local(verdict, EnhancedStatus::new(4, 3, 0), "said");
+        for verdicts in [[Verdict::Deferred, Verdict::Bounced], [Verdict::Bounced, Verdict::Deferred]] {
+            let fates = verdicts.map(|verdict| (0, Fate::Elsewhere(outcome(verdict)))).to_vec();
+            let (left, why) = sort_out(fates, &mut Vec::new());
+            assert_eq!((left.len(), why.unwrap().verdict), (2, Verdict::Deferred));
+        }
+    }
 }

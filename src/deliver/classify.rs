@@ -17,6 +17,8 @@
 //! | SMTPUTF8: the sender's address or this recipient's | 5.6.7 |
 //! | SMTPUTF8: the header section | 5.6.9 |
 //! | REQUIRETLS: the sender demands it of every server on the way | 5.7.30 |
+//! | STARTTLS: the same | 5.7.30 |
+//! | TLS with a certificate that can be verified: the same | 5.7.10 |
 //! | DELIVERBY: BY in mode R | 5.3.3 |
 //! | DELIVERBY with a least time that is left: BY in mode R | 5.4.7 |
 //!
@@ -67,6 +69,8 @@ const CONVERSION_NEEDED: EnhancedStatus = EnhancedStatus::new(5, 6, 3);
 const UTF8_ADDRESS: EnhancedStatus = EnhancedStatus::new(5, 6, 7);
 /// REQUIRETLS support required (RFC 8689 section 8.3).
 const REQUIRETLS_NEEDED: EnhancedStatus = EnhancedStatus::new(5, 7, 30);
+/// Encryption needed (RFC 8689 section 8.3).
+const ENCRYPTION_NEEDED: EnhancedStatus = EnhancedStatus::new(5, 7, 10);
 const UTF8_HEADER: EnhancedStatus = EnhancedStatus::new(5, 6, 9);
 /// System not capable of selected features.
 const NOT_CAPABLE: EnhancedStatus = EnhancedStatus::new(5, 3, 3);
@@ -78,14 +82,12 @@ const TOO_LARGE: EnhancedStatus = EnhancedStatus::new(5, 3, 4);
 /// The outcome for all when a host could not be used.
 pub(super) fn of_host(host: &Host, stage: Stage, trouble: &Trouble) -> Outcome {
     let doing = stage.doing();
-    let reply = match trouble {
-        Trouble::Refused(reply) => Some(reply.clone()),
-        Trouble::Auth(trouble) => trouble.reply().cloned(),
-        _ => None,
-    };
+    let reply = trouble.reply().cloned();
     let status = match (trouble, stage) {
-        (Trouble::Refused(reply), Stage::Auth) => said_status(reply).unwrap_or(NO_CREDENTIALS).with_class(4),
-        (Trouble::Refused(reply), _) => said_status(reply).unwrap_or(NO_ANSWER).with_class(4),
+        (Trouble::Refused(reply), Stage::Auth) => {
+            reply.status_by_code().unwrap_or(NO_CREDENTIALS).with_class(4)
+        }
+        (Trouble::Refused(reply), _) => reply.status_by_code().unwrap_or(NO_ANSWER).with_class(4),
         (Trouble::Tls(_) | Trouble::NoTls(_), _) => NO_SECURITY,
         (Trouble::Auth(_), _) => {
             reply.as_ref().and_then(Reply::status).map_or(NO_CREDENTIALS, |status| status.with_class(4))
@@ -99,7 +101,7 @@ pub(super) fn of_host(host: &Host, stage: Stage, trouble: &Trouble) -> Outcome {
         (Trouble::Refused(_), _) => format!("the host refused the session while {doing}"),
         _ => format!("{doing}: {trouble}"),
     };
-    Outcome { verdict: Verdict::Deferred, status, reason, reply, host: Some(host.clone()) }
+    Outcome { verdict: Verdict::Deferred, status, reason, reply, host: Some(host.clone()), tls: None }
 }
 
 /// What became of one recipient at one host.
@@ -187,10 +189,11 @@ impl Ended<'_> {
         let reply = end.expect("it was just found to be there");
         Fate::Settled(Outcome {
             verdict: Verdict::Delivered { dsn: self.dsn },
-            status: said_status(reply).unwrap_or(DELIVERED),
+            status: reply.status_by_code().unwrap_or(DELIVERED),
             reason: "delivered".into(),
             reply: Some(reply.clone()),
             host: Some(self.host.clone()),
+            tls: None,
         })
     }
 
@@ -217,7 +220,7 @@ impl Ended<'_> {
             Cause::TooMany => "the host takes no more recipients in one transaction".to_owned(),
             _ => format!("the host refused {what}"),
         };
-        let said = said_status(reply);
+        let said = reply.status_by_code();
         self.ruled(
             stage,
             cause,
@@ -268,7 +271,7 @@ impl Ended<'_> {
             Lot::NextHost | Lot::NextTransaction | Lot::Deferred => (Verdict::Deferred, 4),
         };
         let (reply, host) = (reply.cloned(), Some(self.host.clone()));
-        let outcome = Outcome { verdict, status: status(class), reason, reply, host };
+        let outcome = Outcome { verdict, status: status(class), reason, reply, host, tls: None };
         match ruling.lot {
             Lot::NextHost => Fate::Elsewhere(outcome),
             Lot::NextTransaction => Fate::Again(outcome),
@@ -279,36 +282,30 @@ impl Ended<'_> {
 
 /// Which cause a reply is that is not what was needed.
 fn cause(stage: Stage, reply: &Reply) -> Cause {
-    let said = said_status(reply).map(|status| (status.subject(), status.detail()));
     match (reply.class(), reply.code()) {
         (ReplyClass::Completed | ReplyClass::Intermediate, _) => Cause::Nonsense,
         (_, 421) => Cause::Closing,
-        _ if stage == Stage::Recipient && is_too_many(reply, said) => Cause::TooMany,
+        _ if stage == Stage::Recipient && reply.is_too_many_recipients() => Cause::TooMany,
         (ReplyClass::PermanentFailure, _) => Cause::Permanent,
-        (ReplyClass::TransientFailure, _) if said.is_some_and(|(subject, _)| subject == 3) => Cause::System,
+        (ReplyClass::TransientFailure, _)
+            if reply.status_by_code().is_some_and(|said| said.subject() == 3) =>
+        {
+            Cause::System
+        }
         (ReplyClass::TransientFailure, _) => Cause::Transient,
     }
 }
 
-/// "Too many recipients" is 452, and was 552 in RFC 821. Both have other meanings, too: then the enhanced code says so, or,
-/// of a bare 552, the words do not.
-fn is_too_many(reply: &Reply, said: Option<(u16, u16)>) -> bool {
-    match (reply.code(), said) {
-        (452 | 552, Some(said)) => said == (5, 3),
-        (452, None) => true,
-        (552, None) => reply.lines().iter().any(|line| line.to_ascii_lowercase().contains("too many")),
-        _ => false,
-    }
-}
-
-/// The enhanced status code, with the class of the basic code: that one decides.
-fn said_status(reply: &Reply) -> Option<EnhancedStatus> {
-    let class = (reply.code() / 100) as u8;
-    let first: EnhancedStatus = reply.lines().first()?.split(' ').next()?.parse().ok()?;
-    matches!(class, 2 | 4 | 5).then(|| first.with_class(class))
-}
-
 impl Trouble {
+    /// What the host said, where it said anything.
+    pub fn reply(&self) -> Option<&Reply> {
+        match self {
+            Self::Refused(reply) => Some(reply),
+            Self::Auth(trouble) => trouble.reply(),
+            _ => None,
+        }
+    }
+
     /// Which cause it is, in the table's words.
     fn cause(&self, stage: Stage) -> Cause {
         match self {
@@ -324,7 +321,33 @@ impl Trouble {
 
 /// A message that this host cannot take, known before it is offered.
 pub(super) fn unfit(host: &Host, why: Unfit, others: Others) -> Fate {
-    let outcome = unfit_outcome(host, why);
+    lacking(unfit_outcome(host, why), others)
+}
+
+/// A message with REQUIRETLS, and a host with which there is no TLS that will do (RFC 8689 section 4.2.1). `outcome`: that of
+/// the host. What may be otherwise in a minute, as a handshake that did not end, is waited for.
+pub(super) fn without_tls(outcome: Outcome, trouble: &Trouble, others: Others) -> Fate {
+    const DEMANDED: &str = "the sender demands TLS all the way (REQUIRETLS)";
+    let (status, reason) = match trouble {
+        Trouble::NoTls(_) => (REQUIRETLS_NEEDED, format!("{DEMANDED}, and the host does not offer STARTTLS")),
+        Trouble::Tls(error) if !error.may_pass() => {
+            (ENCRYPTION_NEEDED, format!("{DEMANDED}, and {}", outcome.reason))
+        }
+        Trouble::Refused(reply) if reply.class() == ReplyClass::PermanentFailure => {
+            (ENCRYPTION_NEEDED, format!("{DEMANDED}, and the host refused STARTTLS"))
+        }
+        _ => {
+            let cause = trouble.cause(Stage::StartTls);
+            return match rule(Stage::StartTls, Scope::Host, cause, others).lot {
+                Lot::NextHost => Fate::Elsewhere(outcome),
+                _ => Fate::Settled(outcome),
+            };
+        }
+    };
+    lacking(Outcome { verdict: Verdict::Bounced, status, reason, ..outcome }, others)
+}
+
+fn lacking(outcome: Outcome, others: Others) -> Fate {
     match rule(Stage::Offer, Scope::of(Stage::Offer, Cause::Lacking, false), Cause::Lacking, others).lot {
         Lot::NextHost => Fate::Elsewhere(outcome),
         Lot::Bounced => Fate::Settled(outcome),
@@ -375,7 +398,7 @@ fn unfit_outcome(host: &Host, why: Unfit) -> Outcome {
             (TOO_LARGE, format!("the message has {size} octets, and the host takes at most {limit}"))
         }
     };
-    Outcome { verdict: Verdict::Bounced, status, reason, reply: None, host: Some(host.clone()) }
+    Outcome { verdict: Verdict::Bounced, status, reason, reply: None, host: Some(host.clone()), tls: None }
 }
 
 /// Why a host cannot take a message.

@@ -11,6 +11,7 @@ mod tests;
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use super::login::{AuthTrouble, Plea};
 use super::ruling::Stage;
 use super::secret;
 use super::settings::Timeouts;
+use crate::mail::TlsUsed;
 use crate::net::{ClientTls, Network, Stream};
 use crate::route::{Credentials, NextHop, Protocol, Security};
 use crate::smtp::client::{
@@ -33,6 +35,7 @@ pub(super) struct Connection {
     client: Client,
     stream: Stream,
     hop: NextHop,
+    tls: Option<Arc<TlsUsed>>,
     timeouts: Timeouts,
     /// Transactions so far.
     used: u32,
@@ -70,6 +73,8 @@ pub(super) struct Opener<'a> {
     pub tls: &'a ClientTls,
     pub hostname: &'a str,
     pub timeouts: Timeouts,
+    /// Hears of it when a connection goes on in the clear, because STARTTLS failed.
+    pub in_clear: &'a (dyn Fn(&Trouble) + Sync),
 }
 
 impl Opener<'_> {
@@ -81,7 +86,11 @@ impl Opener<'_> {
         let mut way = Way::of(hop);
         loop {
             match self.open_by(hop, &mut way).await {
-                Err((stage, trouble)) if way.has_another(hop, stage, &trouble) => {}
+                Err((stage, trouble)) if way.has_another(hop, stage, &trouble) => {
+                    if std::mem::take(&mut way.gave_tls_up) {
+                        (self.in_clear)(&trouble);
+                    }
+                }
                 result => return result,
             }
         }
@@ -91,7 +100,7 @@ impl Opener<'_> {
         let source = hop.terms.source_towards(hop.address.ip());
         let connect = self.network.connect_from(hop.address, source, self.timeouts.connect);
         let mut stream = connect.await.map_err(|error| (Stage::Connect, Trouble::Io(error)))?;
-        if let Security::Implicit { .. } = hop.security {
+        if hop.security.is_implicit() {
             stream = self.handshake(stream, hop).await?;
         }
         let avoid_chunking = hop.terms.avoid_chunking;
@@ -105,7 +114,8 @@ impl Opener<'_> {
         }
         let offered = connection.client.extensions().starttls;
         let wants_tls = match hop.security {
-            Security::None | Security::Implicit { .. } => false,
+            Security::None => false,
+            _ if hop.security.is_implicit() => false,
             Security::Opportunistic => way.tls_if_offered && offered,
             _ if offered => true,
             _ => return Err((Stage::StartTls, Trouble::NoTls(hop.security.demanded_by()))),
@@ -151,6 +161,8 @@ struct Way {
     /// A token from before was refused, and is forgotten.
     token_refused: bool,
     renewed: bool,
+    /// The next connection goes without TLS, and nobody has heard of it yet.
+    gave_tls_up: bool,
 }
 
 impl Way {
@@ -159,7 +171,14 @@ impl Way {
             Protocol::Smtp => Hello::Extended,
             Protocol::Lmtp => Hello::Lmtp,
         };
-        Self { tls_if_offered: true, hello, fell_back: false, token_refused: false, renewed: false }
+        Self {
+            tls_if_offered: true,
+            hello,
+            fell_back: false,
+            token_refused: false,
+            renewed: false,
+            gave_tls_up: false,
+        }
     }
 
     /// Whether to open the connection once more, after it failed.
@@ -175,7 +194,7 @@ impl Way {
         }
         if stage == Stage::StartTls && hop.security == Security::Opportunistic && self.tls_if_offered {
             tracing::info!(host = %hop.host, %trouble, "STARTTLS failed; going on without, since tls is opportunistic");
-            self.tls_if_offered = false;
+            (self.tls_if_offered, self.gave_tls_up) = (false, true);
             return true;
         }
         false
@@ -186,7 +205,16 @@ impl Connection {
     #[allow(clippy::disallowed_methods)] // connections live in real time
     fn new(client: Client, stream: Stream, hop: NextHop, timeouts: Timeouts) -> Self {
         let opened = Instant::now();
-        Self { client, stream, hop, timeouts, used: 0, opened, reading: None, writing: None, written: 0 }
+        let verified_by = hop.security.verified_by();
+        let tls = stream.tls().map(|facts| {
+            Arc::new(TlsUsed { version: facts.version, cipher: facts.cipher.clone(), verified_by })
+        });
+        Self { client, stream, hop, tls, timeouts, used: 0, opened, reading: None, writing: None, written: 0 }
+    }
+
+    /// What TLS there is.
+    pub fn tls(&self) -> Option<&Arc<TlsUsed>> {
+        self.tls.as_ref()
     }
 
     pub fn hop(&self) -> &NextHop {
@@ -284,7 +312,7 @@ impl Connection {
         let begun = self.client.authenticate(&plea.authentication);
         begun.map_err(|error| fail(AuthTrouble::from(error).into()))?;
         loop {
-            match self.drive().await.map_err(fail)? {
+            match self.drive().await.map_err(|trouble| fail(plea.broken_off(trouble)))? {
                 Step::Compute(work) => {
                     // Too long for a thread that has other connections to serve.
                     let worked = tokio::task::spawn_blocking(move || work.run()).await;
@@ -298,7 +326,7 @@ impl Connection {
                     }
                     return Err(fail(plea.refused(reply, detail).into()));
                 }
-                other => return Err(fail(unexpected(other))),
+                other => return Err(fail(plea.broken_off(unexpected(other)))),
             }
         }
     }

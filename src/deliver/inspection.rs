@@ -241,10 +241,7 @@ mod tests {
     async fn look<F: Future<Output = ()> + Send + 'static>(
         within: Duration,
         server: impl FnOnce(Stream) -> F,
-    ) -> Inspection
-    where
-        F: Send,
-    {
+    ) -> Inspection {
         let mut listener = Network::System.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let target = Target {
             host: "mx.example.org".into(),
@@ -302,7 +299,8 @@ mod tests {
         assert!(seen.steps[3].said.starts_with("TLSv1.3 TLS_"));
         let shown = seen.certificate.unwrap();
         assert_eq!((shown.names[0].as_str(), shown.verified), ("mx.example.org", false));
-        assert!(shown.fault.unwrap().contains("authority"));
+        let fault = shown.fault.unwrap();
+        assert!(fault.contains("authority"), "{fault}");
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 //! Not here: the exchange (`smtp`), reading the secret (`secret`), that a refusal concerns the host (`classify`).
 //! RFC 4954 sections 4 and 6, RFC 5248.
 
+use super::classify::Trouble;
 use super::secret::{Secret, SecretError};
 use crate::mail::Reply;
 use crate::route::{Credentials, NextHop, Security};
@@ -24,6 +25,8 @@ pub(super) enum AuthTrouble {
     Secret(#[from] SecretError),
     #[error(transparent)]
     Scram(#[from] ScramError),
+    #[error("the host answered AUTH with what is no answer to it, and repeated the secret")]
+    Repeated,
 }
 
 impl AuthTrouble {
@@ -91,8 +94,8 @@ impl Plea {
 
     /// A refusal, with what the host said beside it. A host that repeats the secret is not quoted.
     pub fn refused(&self, reply: Reply, detail: Option<String>) -> AuthTrouble {
-        let Authentication { mechanism, secret, .. } = &self.authentication;
-        let repeats = |text: &str| text.contains(secret.as_str());
+        let Authentication { mechanism, .. } = &self.authentication;
+        let repeats = |text: &str| self.authentication.is_repeated_in(text);
         let detail = detail.filter(|detail| !repeats(detail));
         let reply = match reply.lines().iter().any(|line| repeats(line)) {
             true => Reply::new(reply.code(), reply.status(), "(the host repeated the secret)"),
@@ -100,11 +103,20 @@ impl Plea {
         };
         AuthTrouble::Refused { mechanism: *mechanism, reply, detail }
     }
+
+    /// What came in place of an answer; its words are not kept where they repeat the secret.
+    pub fn broken_off(&self, trouble: Trouble) -> Trouble {
+        match self.authentication.is_repeated_in(&trouble.to_string()) {
+            true => AuthTrouble::Repeated.into(),
+            false => trouble,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::smtp::client::ProtocolError;
 
     fn plea(mechanism: Mechanism) -> Plea {
         let text = |text: &str| text.to_owned();
@@ -145,5 +157,15 @@ mod tests {
         let trouble = plea(Mechanism::XOAuth2).refused(reply, Some("token hush".into()));
         assert_eq!(trouble.reply().unwrap().to_string(), "535 5.7.8 (the host repeated the secret)");
         assert!(!trouble.to_string().contains("hush"));
+        // As it was sent, whole or cut short: "\0me\0hush".
+        for line in ["unknown command: \"AUTH PLAIN AG1lAGh1c2g=\"", "AUTH PLAIN AG1lAGh1c..."] {
+            let trouble = plea(Mechanism::Plain).refused(Reply::new(500, None, line), None);
+            assert!(!format!("{trouble} {:?}", trouble.reply()).contains("AG1lAGh"), "{line}");
+            let no_reply = Trouble::Protocol(ProtocolError::NotAReply { line: line.to_owned() });
+            let told = plea(Mechanism::Plain).broken_off(no_reply).to_string();
+            assert!(!told.contains("AG1lAGh") && told.contains("AUTH"), "{told}");
+        }
+        let other = plea(Mechanism::Plain).broken_off(Trouble::Closed);
+        assert!(matches!(other, Trouble::Closed));
     }
 }

@@ -26,6 +26,7 @@ mod ruling;
 mod secret;
 mod settings;
 mod submit;
+mod tls_wish;
 
 pub use attempt::{Courier, Report};
 pub use inspection::{Certificate, Inspection, Taken, Target, inspect};

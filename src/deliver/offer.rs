@@ -13,6 +13,7 @@
 //! converted form. Where it cannot be converted, the message is none for this host; unless nobody declared those octets:
 //! then they go as they came, as they always went, since a message does not come back for the lack of an extension that
 //! its sender never asked for. Where 8BITMIME is offered, they are declared.
+//! REQUIRETLS goes to no host without it; but a notice does, which would be lost otherwise (RFC 8689 section 5).
 //! BY in mode R goes to no host without DELIVERBY, which could not keep the promise, and to none that wants more time
 //! than is left; in mode N it goes on without, and the sender is told that it did (RFC 2852 section 4.1.4.2).
 //! Not here: what an unfit host means for the recipient (`classify`), the commands (`smtp`).
@@ -42,12 +43,14 @@ pub(super) struct Offer {
 }
 
 impl Offer {
-    /// `age`: since the message arrived here. `conversion`: that of this content, for all hosts.
+    /// `secured`: the connection has TLS. `age`: since the message arrived here. `conversion`: that of this content, for
+    /// all hosts.
     pub fn of(
         envelope: &Envelope,
         content: &Content,
         recipients: &[u32],
         offered: &Extensions,
+        secured: bool,
         age: Duration,
         conversion: &Conversion,
     ) -> Self {
@@ -56,7 +59,10 @@ impl Offer {
         let size = content.len() as u64;
         let whole = too_large(size, offered)
             .or(unfit)
-            .or_else(|| (envelope.require_tls && !offered.require_tls).then_some(Unfit::NoRequireTls))
+            .or_else(|| {
+                let demanded = envelope.require_tls && !envelope.reverse_path.is_null();
+                (demanded && !(secured && offered.require_tls)).then_some(Unfit::NoRequireTls)
+            })
             .or_else(|| unfit_time(deliver_by, offered))
             .or_else(|| unfit_utf8(envelope, &content, offered));
         let of_one = |recipient: &Recipient| {
@@ -69,7 +75,7 @@ impl Offer {
                 body,
                 smtputf8: envelope.smtputf8 || !sender_is_ascii(envelope),
                 deliver_by,
-                require_tls: envelope.require_tls,
+                require_tls: envelope.require_tls && secured,
                 ret: envelope.ret,
                 envid: envelope.envid.clone(),
                 size,
@@ -223,7 +229,15 @@ mod tests {
     fn offer(envelope: &Envelope, content: &'static str, offered: &Extensions) -> Offer {
         let all: Vec<u32> = (0..envelope.recipients.len() as u32).collect();
         let conversion = Conversion::default();
-        Offer::of(envelope, &Content::from(content), &all, offered, Duration::from_secs(60), &conversion)
+        Offer::of(
+            envelope,
+            &Content::from(content),
+            &all,
+            offered,
+            true,
+            Duration::from_secs(60),
+            &conversion,
+        )
     }
 
     fn unfit(envelope: &Envelope, content: &'static str, offered: &Extensions) -> Vec<Unfit> {

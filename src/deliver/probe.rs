@@ -35,7 +35,13 @@ pub async fn probe(address: SocketAddr, within: Duration) -> Result<(), ProbeErr
     let host = Host::at(address.ip().to_string(), address);
     // The deadline is for all steps together; none of these is shorter.
     let timeouts = Timeouts { connect: within, greeting: within, command: within, ..Timeouts::default() };
-    let opener = Opener { network: &Network::System, tls: &no_tls(), hostname: &literal(address), timeouts };
+    let opener = Opener {
+        network: &Network::System,
+        tls: &no_tls(),
+        hostname: &literal(address),
+        timeouts,
+        in_clear: &|_| {},
+    };
     match timeout_at(deadline, opener.open(&NextHop::in_the_clear(address))).await {
         Ok(Ok(connection)) => {
             // It has answered: a slow goodbye is no fault of it.

@@ -25,7 +25,13 @@ pub async fn submit(
     let host = Host::at(address.ip().to_string(), address);
     let hop = NextHop::in_the_clear(address);
     // An address literal is a good name for a client without one (RFC 5321 section 4.1.4).
-    let opener = Opener { network: &Network::System, tls: &no_tls(), hostname: &literal(address), timeouts };
+    let opener = Opener {
+        network: &Network::System,
+        tls: &no_tls(),
+        hostname: &literal(address),
+        timeouts,
+        in_clear: &|_| {},
+    };
     let outcomes: Vec<Outcome> = match opener.open(&hop).await {
         Err((stage, trouble)) => vec![classify::of_host(&host, stage, &trouble); recipients.len()],
         Ok(connection) => hand_over(connection, &host, &envelope, &content).await,
@@ -46,7 +52,7 @@ async fn hand_over(
     let conversion = Conversion::default();
     while !waiting.is_empty() && connection.is_ready().await {
         let extensions = connection.extensions();
-        let offer = Offer::of(envelope, content, &waiting, extensions, Duration::ZERO, &conversion);
+        let offer = Offer::of(envelope, content, &waiting, extensions, false, Duration::ZERO, &conversion);
         let unfit =
             offer.unfit.iter().map(|(index, why)| (*index, classify::unfit(host, *why, Others::None)));
         let mut fates: Vec<(u32, Fate)> = unfit.collect();

@@ -29,7 +29,7 @@ pub use envelope::{
 };
 pub use hidden::is_hidden;
 pub use id::{ParseIdError, QueueId, Receipt, SessionId};
-pub use outcome::{Host, Outcome, Verdict};
+pub use outcome::{Host, Outcome, TlsUsed, Verdict};
 pub use reply::{EnhancedStatus, EnhancedStatusError, Reply, ReplyClass, ReplyError};
 pub use route_table::{Route, RouteTable, SenderDomain, SenderDomainError, Via};
 pub use source::Source;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +55,17 @@ impl fmt::Display for Host {
     }
 }
 
+/// The TLS of the connection over which a message went.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TlsUsed {
+    /// `TLSv1.3` or `TLSv1.2`.
+    pub version: &'static str,
+    /// The IANA name: `TLS_AES_256_GCM_SHA384`.
+    pub cipher: String,
+    /// How the server's certificate was verified: `none` (any would have done), `ca`, `dane` or `sts`.
+    pub verified_by: &'static str,
+}
+
 /// The result of one attempt for one recipient.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
@@ -65,12 +77,15 @@ pub struct Outcome {
     pub reply: Option<Reply>,
     /// Who said it, or who could not be reached.
     pub host: Option<Host>,
+    /// Of one that was delivered over TLS. For the tracking log; no part of what is kept with the message.
+    #[serde(skip)]
+    pub tls: Option<Arc<TlsUsed>>,
 }
 
 impl Outcome {
     /// An outcome of our own making: nobody else said anything.
     pub fn local(verdict: Verdict, status: EnhancedStatus, reason: impl Into<String>) -> Self {
-        Self { verdict, status, reason: reason.into(), reply: None, host: None }
+        Self { verdict, status, reason: reason.into(), reply: None, host: None, tls: None }
     }
 
     /// What was heard, though something else came after it: the words that count are those of `heard`, and the reason

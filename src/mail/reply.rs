@@ -153,6 +153,26 @@ impl Reply {
         let status: EnhancedStatus = first.split(' ').next()?.parse().ok()?;
         (u16::from(status.class()) == self.code / 100).then_some(status)
     }
+
+    /// The enhanced status code at the start of the first line, whatever class it claims, in the class of the code: that one
+    /// decides where the two contradict each other.
+    pub fn status_by_code(&self) -> Option<EnhancedStatus> {
+        let class = (self.code / 100) as u8;
+        let first: EnhancedStatus = self.lines.first()?.split(' ').next()?.parse().ok()?;
+        matches!(class, 2 | 4 | 5).then(|| first.with_class(class))
+    }
+
+    /// As a reply to RCPT: there are too many recipients for one transaction, and he may be offered in the next one. That
+    /// is 452, and was 552 in RFC 821 (RFC 5321 section 4.5.3.1.10). Both have other meanings, too: then the enhanced code
+    /// says so, or, of a bare 552, the words do not.
+    pub fn is_too_many_recipients(&self) -> bool {
+        match (self.code, self.status_by_code()) {
+            (452 | 552, Some(said)) => (said.subject(), said.detail()) == (5, 3),
+            (452, None) => true,
+            (552, None) => self.lines.iter().any(|line| line.to_ascii_lowercase().contains("too many")),
+            _ => false,
+        }
+    }
 }
 
 /// A text that is no reply of one line.

@@ -64,7 +64,7 @@ impl Current {
 
 /// At least one, and no more than a semaphore holds.
 fn units(octets: u64) -> u32 {
-    let most = u32::MAX.min(u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
+    let most = u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX);
     u32::try_from(octets.div_ceil(UNIT)).unwrap_or(most).clamp(1, most)
 }
 

@@ -1,9 +1,9 @@
 //! Uncertain outcomes: nobody knows whether a message was delivered.
 //!
 //! Contract: [`Delivery::intend`] writes down, before the last octet of a content goes out, to which host and for whom it
-//! does; the settle that follows strikes that. A message that is read with such an intent in it has lost its delivery: to
-//! a crash, or to a worker that panicked. Whoever reads it first tells so ([`Lease::open`](super::work::Lease::open)); after a start the ledger has
-//! those looked at by themselves.
+//! does; the settle that follows strikes that. A message with such an intent of recipients whom no delivery has in hand
+//! has lost that delivery: to a crash, or to a worker that panicked. Whoever opens it next tells so
+//! ([`Lease::open`](super::work::Lease::open)); after a start the ledger has those looked at by themselves.
 //! Not here: what makes an outcome uncertain (`deliver`), the listing of them (`listing`).
 //!
 //! What becomes of the recipient says the policy, [`WhenUncertain`]:
@@ -16,7 +16,7 @@
 //!
 //! Each such outcome is an UNCERTAIN event, and counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -72,10 +72,14 @@ impl Delivery {
     }
 }
 
-/// Something later is known of these recipients.
+/// Something later is known of these recipients; of the others of an intent it is not.
 pub(super) fn strike(open: &mut Open, recipients: &[u32]) {
     let intents = &mut open.progress.intents;
-    intents.retain(|intent| !intent.recipients.iter().any(|recipient| recipients.contains(recipient)));
+    let known: BTreeSet<u32> = recipients.iter().copied().collect();
+    for intent in intents.iter_mut() {
+        intent.recipients.retain(|recipient| !known.contains(recipient));
+    }
+    intents.retain(|intent| !intent.recipients.is_empty());
 }
 
 /// Outcomes of several destinations, to be told once they are written.
@@ -118,7 +122,10 @@ impl Inner {
     pub(super) fn find_cut_off(&self, state: &mut State, id: QueueId, now: Timestamp) -> Option<Found> {
         let (ledger, open) = state.open(id);
         let open = open.expect("the lease keeps its message open");
-        let intents = std::mem::take(&mut open.progress.intents);
+        let Open { progress, in_hand, .. } = &mut *open;
+        // Who is in hand is being delivered just now.
+        let is_dead = |intent: &mut Intent| !intent.recipients.iter().any(|index| in_hand.contains(index));
+        let intents: Vec<Intent> = progress.intents.extract_if(.., is_dead).collect();
         if intents.is_empty() || !ledger.contains(id) {
             return None;
         }

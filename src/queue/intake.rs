@@ -4,7 +4,7 @@
 //! even when the caller goes away: a message that is durable is never left without a line. When as many messages wait
 //! as [`Settings::messages`] says, further ones are refused before the spool is asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -184,10 +184,18 @@ pub(super) fn message(stored: &Stored) -> Message<'_> {
 }
 
 /// A message as it enters the ledger: a share for each destination that still owes an outcome.
-pub(super) fn entrant(stored: &Stored, progress: &Progress, rules: &dyn Rules, now: Timestamp) -> Entrant {
+/// Those recipients `in_hand` have a share in the line of whoever has them.
+pub(super) fn entrant(
+    stored: &Stored,
+    progress: &Progress,
+    in_hand: &BTreeSet<u32>,
+    rules: &dyn Rules,
+    now: Timestamp,
+) -> Entrant {
     let mut shares: BTreeMap<Destination, Timestamp> = BTreeMap::new();
     let mut may_owe_delay = false;
-    for (recipient, state) in std::iter::zip(&stored.envelope.recipients, &progress.recipients) {
+    let recipients = std::iter::zip(&stored.envelope.recipients, &progress.recipients);
+    for (index, (recipient, state)) in recipients.enumerate() {
         if is_open(state) {
             may_owe_delay |= !progress.delay_told && rules.delay_owed(&stored.envelope, recipient);
         }
@@ -198,6 +206,9 @@ pub(super) fn entrant(stored: &Stored, progress: &Progress, rules: &dyn Rules, n
         let destination = destination_of(rules, stored, progress, recipient);
         may_owe_delay |=
             !progress.delay_told && destination.is_tried() && rules.delay_owed(&stored.envelope, recipient);
+        if in_hand.contains(&(index as u32)) {
+            continue;
+        }
         let share = shares.entry(destination).or_insert(due);
         *share = due.min(*share);
     }
@@ -290,7 +301,7 @@ impl Inner {
         let received = Received { recipients: &recipients, size: stored.size, duration: taken, reference };
         self.tracking.received(message(&stored), &received);
         let now = self.clock.now();
-        let entrant = entrant(&stored, &stored.progress, &*self.rules, now);
+        let entrant = entrant(&stored, &stored.progress, &BTreeSet::new(), &*self.rules, now);
         {
             let mut state = self.state();
             state.ledger.enter_new(entrant, now);

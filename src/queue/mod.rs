@@ -57,7 +57,7 @@ mod task;
 mod work;
 mod write_down;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -141,6 +141,8 @@ struct Leased {
 struct Open {
     stored: Arc<Stored>,
     progress: Progress,
+    /// The recipients that deliveries are for which are under way: nobody else takes them, wherever they go by now.
+    in_hand: BTreeSet<u32>,
     /// Notices whose commit is under way. The progress says already that they are paid.
     paying: u32,
 }
@@ -162,6 +164,15 @@ impl Dispatch {
         self.inner.closed.store(true, Ordering::SeqCst);
         self.inner.changed.notify_waiters();
         self.inner.changed.notify_one();
+    }
+}
+
+impl Open {
+    /// A delivery has ended: its recipients are nobody's.
+    fn let_go(&mut self, recipients: &[u32]) {
+        for recipient in recipients {
+            self.in_hand.remove(recipient);
+        }
     }
 }
 

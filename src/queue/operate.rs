@@ -90,7 +90,8 @@ impl Queue {
                 recipient.next_attempt = Some(now);
             }
             ledger.withdraw(id, false, now);
-            ledger.enter(entrant(&open.stored, &open.progress, &*self.inner.rules, now), now);
+            let entrant = entrant(&open.stored, &open.progress, &open.in_hand, &*self.inner.rules, now);
+            ledger.enter(entrant, now);
             let indexes = waiting(open).unwrap_or_default();
             (self.write_durably(ledger, open, id, now), Arc::clone(&open.stored), indexes)
         };
@@ -246,7 +247,7 @@ impl Dispatch {
                 let since = aged_from(stored.arrived_at, &stored.envelope, progress);
                 end_hold(stored.arrived_at, &stored.envelope, progress, since, now);
             }
-            let entrant = entrant(&open.stored, &open.progress, &*self.inner.rules, now);
+            let entrant = entrant(&open.stored, &open.progress, &open.in_hand, &*self.inner.rules, now);
             let may_owe_delay = entrant.may_owe_delay;
             if !ledger.is_delivering(id) && !ledger.stands_in(id, &entrant.shares) {
                 ledger.withdraw(id, false, now);

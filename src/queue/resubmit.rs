@@ -212,7 +212,8 @@ impl Dispatch {
             let indexes: Vec<u32> = meant.into_iter().map(|(index, ..)| index).collect();
             send_again(&mut open.progress, &indexes, now, via);
             open.stored = Arc::new(open.as_stored());
-            ledger.enter_new(entrant(&open.stored, &open.progress, &*inner.rules, now), now);
+            let entrant = entrant(&open.stored, &open.progress, &open.in_hand, &*inner.rules, now);
+            ledger.enter_new(entrant, now);
             reserved.is_back = true;
             let written = inner.write_down(ledger, open, id, Durability::Synced, now);
             (row, Arc::clone(&open.stored), indexes, written)

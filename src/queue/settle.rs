@@ -80,6 +80,7 @@ impl Inner {
                 told.push(self.record(open, *index, outcome, &job.destination, &next, job.attempt));
             }
             strike(open, &job.recipients);
+            open.let_go(&job.recipients);
             offer_at_once(open, job, outcomes, now);
             if ledger.kept.is_on() && job.destination != Destination::Discard {
                 let taken = outcomes.iter().filter(|(_, o)| matches!(o.verdict, Verdict::Delivered { .. }));
@@ -247,6 +248,7 @@ impl Inner {
             let mut state = self.state();
             let (ledger, open) = state.open(id);
             let open = open.expect("a delivery keeps its message open");
+            open.let_go(&job.recipients);
             // Cancelled, or routed elsewhere, while the attempt ran: nothing of it waits here any more.
             let waits = self.next_of(open, job).is_some();
             learned = speaks_of_pace(&outcome).then(|| ledger.slow_down(line, &outcome, now)).flatten();

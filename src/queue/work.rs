@@ -5,6 +5,7 @@
 //! Invariants: a message may be on lease to several (two destinations, a notice, the operator); while one lease lasts its
 //! envelope and progress stay open, and all see the same.
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,19 +75,16 @@ impl Lease {
     /// Reads the message, if nobody has it open already. While a lease lasts it stays open, and all who work on it see
     /// the same progress.
     pub async fn open(&self) -> Result<(), LoadError> {
-        if self.inner.state().open(self.id).1.is_some() {
-            return Ok(());
-        }
-        let stored = self.inner.spool.load(self.id).await?;
+        let is_open = self.inner.state().open(self.id).1.is_some();
+        let stored = if is_open { None } else { Some(self.inner.spool.load(self.id).await?) };
         let cut_off = {
             let mut state = self.inner.state();
             let leased = state.leased.entry(self.id).or_default();
-            if leased.open.is_some() {
-                return Ok(());
+            if let (None, Some(stored)) = (&leased.open, stored) {
+                let progress = stored.progress.clone();
+                let in_hand = BTreeSet::new();
+                leased.open = Some(Open { stored: Arc::new(stored), progress, in_hand, paying: 0 });
             }
-            let progress = stored.progress.clone();
-            leased.open = Some(Open { stored: Arc::new(stored), progress, paying: 0 });
-            // Nobody had it open: what is under way by its record is not any more.
             let found = self.inner.find_cut_off(&mut state, self.id, self.inner.clock.now());
             found.map(|found| found.tell_first(&self.inner))
         };
@@ -140,6 +138,8 @@ pub struct Delivery {
     /// To all its recipients, also those whose own time has not come.
     hastened: bool,
     settled: bool,
+    /// The recipients that it is for, while it runs.
+    in_hand: Vec<u32>,
     /// For its content, while it runs.
     memory: Option<Share>,
 }
@@ -210,16 +210,18 @@ impl Delivery {
         inner.spool.content(self.lease.id).await
     }
 
-    fn job(&self, content: Content) -> Option<Job> {
-        let inner = &self.lease.inner;
+    /// Takes its recipients in hand.
+    fn job(&mut self, content: Content) -> Option<Job> {
+        let inner = Arc::clone(&self.lease.inner);
         let now = inner.clock.now();
         let mut state = inner.state();
         let counted = state.ledger.lines.get(self.line).counts_connections();
         let open = state.open(self.lease.id).1?;
         let waiting = std::iter::zip(&open.stored.envelope.recipients, &open.progress.recipients).enumerate();
         let mut mine: Vec<(Option<Timestamp>, u32)> = waiting
-            .filter(|(_, (recipient, progress))| {
+            .filter(|(index, (recipient, progress))| {
                 is_waiting(progress)
+                    && !open.in_hand.contains(&(*index as u32))
                     && destination_of(&*inner.rules, &open.stored, &open.progress, recipient)
                         == self.destination
             })
@@ -242,6 +244,8 @@ impl Delivery {
         let alike = due.filter(|index| redirect_of(*index) == redirect);
         let recipients: Vec<u32> = std::iter::once(first).chain(alike).take(most).collect();
         let made = recipients.iter().map(|index| open.progress.recipients[*index as usize].attempts).max()?;
+        open.in_hand.extend(&recipients);
+        self.in_hand.clone_from(&recipients);
         Some(Job {
             destination: self.destination.clone(),
             message: Arc::clone(&open.stored),
@@ -249,7 +253,7 @@ impl Delivery {
             redirect,
             attempt: made + 1,
             content,
-            permits: counted.then(|| Permits::new(inner, self.line)),
+            permits: counted.then(|| Permits::new(&inner, self.line)),
         })
     }
 
@@ -284,7 +288,9 @@ impl Delivery {
     pub fn put_off(mut self, until: Timestamp) {
         self.settled = true;
         let now = self.lease.inner.clock.now();
-        self.lease.inner.state().ledger.put_off(self.lease.id, self.line, until, now);
+        let mut state = self.lease.inner.state();
+        self.let_go(&mut state);
+        state.ledger.put_off(self.lease.id, self.line, until, now);
     }
 
     /// Nothing of the message is for this destination any more: cancelled, or routed elsewhere meanwhile.
@@ -306,7 +312,16 @@ impl Delivery {
     fn put_back(&mut self, wait: Duration) {
         self.settled = true;
         let now = self.lease.inner.clock.now();
-        self.lease.inner.state().ledger.put_back(self.lease.id, self.line, Some(now + wait), now);
+        let mut state = self.lease.inner.state();
+        self.let_go(&mut state);
+        state.ledger.put_back(self.lease.id, self.line, Some(now + wait), now);
+    }
+
+    /// Its recipients are nobody's again, and wait as before.
+    fn let_go(&self, state: &mut State) {
+        if let (_, Some(open)) = state.open(self.lease.id) {
+            open.let_go(&self.in_hand);
+        }
     }
 }
 
@@ -387,9 +402,15 @@ impl Dispatch {
     fn work(&self, state: &mut State, task: Task) -> Work {
         let lease = Lease::new(&self.inner, state, task.id(), task.duty());
         match task {
-            Task::Deliver { id: _, line, destination, hastened } => {
-                Work::Deliver(Delivery { lease, line, destination, hastened, settled: false, memory: None })
-            }
+            Task::Deliver { id: _, line, destination, hastened } => Work::Deliver(Delivery {
+                lease,
+                line,
+                destination,
+                hastened,
+                settled: false,
+                in_hand: Vec::new(),
+                memory: None,
+            }),
             Task::Expire { id: _, destination, outcome } => {
                 Work::Expire(Expiry { lease, of: EndOf::Share { destination, outcome }, done: false })
             }

@@ -65,7 +65,7 @@ impl Inner {
 
     /// Puts the recipients who wait into the lines where they now belong, if one of them is not there.
     pub(super) fn reline(&self, ledger: &mut Ledger, open: &Open, id: QueueId, now: Timestamp) {
-        let entrant = entrant(&open.stored, &open.progress, &*self.rules, now);
+        let entrant = entrant(&open.stored, &open.progress, &open.in_hand, &*self.rules, now);
         let lines = ledger.shares(id);
         let in_line = |destination: &Destination| lines.iter().any(|(of, _)| of == destination);
         if !entrant.held && !entrant.shares.iter().all(|(destination, _)| in_line(destination)) {

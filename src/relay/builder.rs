@@ -109,7 +109,7 @@ impl Builder {
         };
         let names = match names {
             Some(names) => names,
-            None => Arc::new(SystemNames::new(&settings.dns_servers)?),
+            None => Arc::new(SystemNames::trusting(&settings.dns_servers, &settings.trust_anchor)?),
         };
         let stop = Stop::new();
         let mut listeners = Vec::new();

@@ -124,7 +124,8 @@ impl Explanation {
         domain: &str,
         source: &Source<'_>,
     ) -> Result<Self, NamesError> {
-        let names: Arc<dyn Names> = Arc::new(SystemNames::new(&settings.dns_servers)?);
+        let names: Arc<dyn Names> =
+            Arc::new(SystemNames::trusting(&settings.dns_servers, &settings.trust_anchor)?);
         let mut route = settings.route.clone();
         route.own_addresses.extend(settings.listeners.iter().map(|listener| listener.address));
         let router = Router::new(route, Clock::system(), Network::System, names, Memory::none());
@@ -156,7 +157,12 @@ impl Explanation {
             let asked = "no sender was named: this is the way of mail with the null reverse-path (<>), that of notices";
             explanation.remarks.push(format!("{asked}; ask with --from for a sender's"));
         }
+        // Where DNS itself gives no answer, there is nothing to say about its signatures.
+        let asks_for_dane = matches!(destination, Destination::Mx(_)) && survey.plan.is_ok();
         explanation.take(&destination, survey);
+        if asks_for_dane && let Some(why) = router.dane_trouble().await {
+            explanation.remarks.push(format!("DANE is unavailable, and mail goes as without it: {why}"));
+        }
         explanation
     }
 
@@ -184,7 +190,7 @@ impl Explanation {
                 self.next_hops = hops.into_iter().map(Hop::of).collect();
                 candidates
             }
-            Err(Unroutable { outcome, retry_at, candidates }) => {
+            Err(Unroutable { outcome, retry_at, candidates, .. }) => {
                 self.fate = if outcome.verdict == Verdict::Bounced { Fate::Bounce } else { Fate::Defer };
                 self.status = Some(outcome.status.to_string());
                 self.reason = Some(outcome.reason.clone());
@@ -233,6 +239,7 @@ impl Hop {
             Security::Sts => "sts",
             Security::Dane(_) => "dane",
             Security::Implicit { .. } => "implicit",
+            Security::RequireTls { .. } => "requiretls",
         };
         Self {
             verified: matches!(hop.security.check(), TlsCheck::Verified),

@@ -79,6 +79,8 @@ pub struct Settings {
     pub memory: Option<PathBuf>,
     /// DNS servers for `via = "mx"` and host names; none: those of the system.
     pub dns_servers: Vec<std::net::SocketAddr>,
+    /// By which keys DNSSEC is believed, for DANE.
+    pub trust_anchor: route::TrustAnchor,
 }
 
 impl Settings {
@@ -99,6 +101,7 @@ impl Settings {
             notices: notice::Settings::new(&hostname),
             memory: None,
             dns_servers: Vec::new(),
+            trust_anchor: route::TrustAnchor::default(),
             hostname,
         }
     }

@@ -4,7 +4,8 @@
 //! and the policy server only; what follows from the answers stands in `tls_policy`.
 //! Invariants: a host's TLSA records count only when its domain's MX records, its addresses and the records themselves
 //! are secure (RFC 7672 section 2.2); where addresses are insecure they are not even asked for, since some name servers
-//! don't answer such questions (section 2.1.2).
+//! don't answer such questions (section 2.1.2). Those of the name that a host stands for (CNAME) go before its own
+//! (section 2.2.3).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -49,6 +50,11 @@ impl DomainTls {
         Self { domain, route, wish, secure, policy }
     }
 
+    /// Whether the recipient's side has a say in this demand, of which a message may free itself.
+    pub fn may_be_waived(&self, demand: &Demand) -> bool {
+        self.wish == TlsWish::None && !demand.is_as_the_route_says(self.route)
+    }
+
     /// What is demanded of one of its hosts, and whether that it is one came securely.
     pub async fn of_host(&self, router: &Router, host: &str, port: u16) -> (Demand, bool) {
         let dane = match &self.secure {
@@ -69,13 +75,22 @@ impl DomainTls {
             Ok(false) => return Dane::Absent,
             Ok(true) => {}
         }
-        match names.tlsa(&format!("_{port}._tcp.{host}")).await {
-            Ok(records) if !records.is_empty() => {
-                Dane::Records(Arc::new(TlsaSet { records, names: vec![self.domain.clone()] }))
+        let base = match names.stands_for(host).await {
+            Ok(base) => base,
+            Err(error) => return Dane::Unanswered(error.to_string()),
+        };
+        let own = (base != host).then_some(host);
+        for base in [base.as_str()].into_iter().chain(own) {
+            match names.tlsa(&format!("_{port}._tcp.{base}")).await {
+                Ok(records) if !records.is_empty() => {
+                    let names = vec![self.domain.clone(), base.to_owned()];
+                    return Dane::Records(Arc::new(TlsaSet { records, names }));
+                }
+                Ok(_) | Err(NameError::NoRecords | NameError::NoSuchDomain) => {}
+                Err(error @ NameError::Unavailable(_)) => return Dane::Unanswered(error.to_string()),
             }
-            Ok(_) | Err(NameError::NoRecords | NameError::NoSuchDomain) => Dane::Absent,
-            Err(error @ NameError::Unavailable(_)) => Dane::Unanswered(error.to_string()),
         }
+        Dane::Absent
     }
 }
 

@@ -156,6 +156,7 @@ impl Router {
     ) -> Option<Lookup> {
         let Exchanger { preference, host, .. } = exchanger;
         let (demand, named_securely) = tls.of_host(self, &host, port).await;
+        weighed.waivable |= tls.may_be_waived(&demand);
         let (status, why) = match demand {
             Demand::Take { security, note } => {
                 let (protocol, terms) = (Protocol::Smtp, Arc::default());

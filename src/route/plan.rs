@@ -108,6 +108,9 @@ pub struct Plan {
     pub complete: bool,
     /// When the first of those that were left out may be tried, where that is known of all of them.
     pub retry_at: Option<Timestamp>,
+    /// The recipient's side (DANE, MTA-STS) demands something of TLS that the route does not: a message that says
+    /// `TLS-Required: No` need not heed it (RFC 8689 section 4.1).
+    pub waivable: bool,
     pub candidates: Vec<Candidate>,
 }
 
@@ -117,5 +120,8 @@ pub struct Unroutable {
     pub outcome: Box<Outcome>,
     /// When one of the hosts may be tried again, where that is known.
     pub retry_at: Option<Timestamp>,
+    /// The recipient's side (DANE, MTA-STS) demands something of TLS that the route does not: a message that says
+    /// `TLS-Required: No` need not heed it (RFC 8689 section 4.1).
+    pub waivable: bool,
     pub candidates: Vec<Candidate>,
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use super::group::Settings;
 use super::health::{Health, HostKey};
 use super::memory::Memory;
-use super::names::Names;
+use super::names::{NameError, Names};
 use super::outage::Chronicle;
 use super::plan::{Plan, Unroutable};
 use super::sts::Policies;
@@ -140,6 +140,17 @@ impl Router {
         weighed.into_survey(destination)
     }
 
+    /// Why DANE (RFC 7672) is out of reach, where it is asked for: mail to MX hosts goes as without it.
+    pub async fn dane_trouble(&self) -> Option<String> {
+        if !self.settings().dane {
+            return None;
+        }
+        self.names.dnssec().await.err().map(|error| match error {
+            NameError::Unavailable(why) => why,
+            other => other.to_string(),
+        })
+    }
+
     /// The operator's "now": the hosts of this destination may be tried at once. For `mx` that is every MX host.
     pub fn wake(&self, destination: &Destination) {
         let settings = self.settings();
@@ -175,7 +186,7 @@ fn no_such_group(name: &str) -> Outcome {
 mod tests {
     use std::time::Duration;
 
-    use super::super::{Decision, HostCondition, NameError, NextHop, Terms, Zone};
+    use super::super::{Decision, HostCondition, NextHop, Terms, Zone};
     use super::*;
     use crate::clock::Timestamp;
     use std::net::IpAddr;

@@ -27,18 +27,42 @@ pub enum Security {
     Implicit {
         verified: bool,
     },
+    /// A certificate from a trusted authority for the host's name, because a message demands it and nothing else does
+    /// (RFC 8689). A host that has none is no worse for other mail.
+    RequireTls {
+        implicit: bool,
+    },
 }
 
 impl Security {
     /// Whether nothing may be sent without STARTTLS.
     pub fn demands_starttls(&self) -> bool {
-        matches!(self, Self::Required | Self::Verified | Self::Sts | Self::Dane(_))
+        matches!(
+            self,
+            Self::Required
+                | Self::Verified
+                | Self::Sts
+                | Self::Dane(_)
+                | Self::RequireTls { implicit: false }
+        )
+    }
+
+    /// Whether TLS begins with the first octet.
+    pub fn is_implicit(&self) -> bool {
+        matches!(self, Self::Implicit { .. } | Self::RequireTls { implicit: true })
+    }
+
+    /// Whether it is what one message demands, and other mail for the host does not.
+    pub fn is_of_one_message(&self) -> bool {
+        matches!(self, Self::RequireTls { .. })
     }
 
     /// How the certificate is looked at, once there is TLS.
     pub fn check(&self) -> TlsCheck {
         match self {
-            Self::Verified | Self::Sts | Self::Implicit { verified: true } => TlsCheck::Verified,
+            Self::Verified | Self::Sts | Self::Implicit { verified: true } | Self::RequireTls { .. } => {
+                TlsCheck::Verified
+            }
             Self::Dane(records) => TlsCheck::Dane(Arc::clone(records)),
             Self::None | Self::Opportunistic | Self::Required | Self::Implicit { verified: false } => {
                 TlsCheck::Opportunistic
@@ -49,7 +73,7 @@ impl Security {
     /// By what the certificate is verified: `none`, `ca`, `dane` or `sts`.
     pub fn verified_by(&self) -> &'static str {
         match self {
-            Self::Verified | Self::Implicit { verified: true } => "ca",
+            Self::Verified | Self::Implicit { verified: true } | Self::RequireTls { .. } => "ca",
             Self::Sts => "sts",
             Self::Dane(_) => "dane",
             Self::None | Self::Opportunistic | Self::Required | Self::Implicit { verified: false } => "none",
@@ -61,6 +85,7 @@ impl Security {
         match self {
             Self::Sts => "the domain's MTA-STS policy demands it",
             Self::Dane(_) => "the host's TLSA records (DANE) demand it",
+            Self::RequireTls { .. } => "the sender demands TLS all the way (REQUIRETLS)",
             _ => "tls = \"required\" or \"verified\" is configured for it",
         }
     }
@@ -68,9 +93,10 @@ impl Security {
     /// What a message with REQUIRETLS makes of it (RFC 8689 section 4.2.1): a certificate that is verified.
     pub fn with_require_tls(self) -> Self {
         match self {
-            Self::Sts | Self::Dane(_) => self,
-            Self::Implicit { .. } => Self::Implicit { verified: true },
-            Self::None | Self::Opportunistic | Self::Required | Self::Verified => Self::Verified,
+            Self::Verified | Self::Sts | Self::Dane(_) | Self::Implicit { verified: true } => self,
+            Self::Implicit { verified: false } => Self::RequireTls { implicit: true },
+            Self::None | Self::Opportunistic | Self::Required => Self::RequireTls { implicit: false },
+            Self::RequireTls { .. } => self,
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Contract: the servers are asked one after the other, beginning with the one that answered last, until one has an answer: records, or that
 //! there are none. A server that says anything else (SERVFAIL, REFUSED, a referral) is as good as one that says nothing: the next is asked.
-//! Answers are kept for as long as they are good, failures are not.
+//! Answers are kept for as long as they are good, failures are not. Whether DNSSEC vouches for them is asked of a second,
+//! validating resolver at the same servers (`validating_names`), and only by whoever wants to know.
 //! Invariants: names are asked as fully qualified, so that no search domain of this machine applies to other people's
 //! domains. "There are no such records" is said only on a server's word.
 //! Not here: what an answer means for mail (`mx`).
@@ -19,7 +20,10 @@ use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
 
-use super::names::{Answer, Found, NameError, Names};
+use super::names::{Answer, Found, NameError, Names, Vouched};
+use super::trust_anchor::TrustAnchor;
+use super::validating_names::ValidatingNames;
+use crate::net::Tlsa;
 
 /// A server that gives no answer within this time, in which the question is repeated, is followed by the next one. The
 /// only one is asked twice.
@@ -28,20 +32,21 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// "There is no such name" is believed for so long at least, since some servers don't say how long it is good (and are
 /// asked for the IPv6 address of the same host with every message), and for so long at most: who has just set up a
 /// domain should not see its mail bounced for a day.
-const NEGATIVE_TTL_MIN: Duration = Duration::from_secs(5);
-const NEGATIVE_TTL_MAX: Duration = Duration::from_secs(15 * 60);
+pub(super) const NEGATIVE_TTL_MIN: Duration = Duration::from_secs(5);
+pub(super) const NEGATIVE_TTL_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// Answers that each server's resolver keeps.
-const CACHED_MAX: u64 = 8192;
+pub(super) const CACHED_MAX: u64 = 8192;
 
 /// Aliases that are followed to tell a circle from an end.
-const ALIASES_MAX: usize = 16;
+pub(super) const ALIASES_MAX: usize = 16;
 
 /// The system's DNS, or that of the servers named.
 pub struct SystemNames {
     servers: Vec<Server>,
     /// The one that answered last.
     first: AtomicUsize,
+    validating: ValidatingNames,
 }
 
 /// One name server, and what it has said.
@@ -61,11 +66,21 @@ pub enum NamesError {
 
 impl SystemNames {
     /// Asks `servers`, over UDP, and over TCP where an answer is too long for it; without any, those of the system.
+    /// Signatures are believed by the built-in keys of the root.
     pub fn new(servers: &[SocketAddr]) -> Result<Self, NamesError> {
-        Self::with_timeout(servers, TIMEOUT)
+        Self::trusting(servers, &TrustAnchor::default())
     }
 
-    fn with_timeout(servers: &[SocketAddr], timeout: Duration) -> Result<Self, NamesError> {
+    /// The same by other keys.
+    pub fn trusting(servers: &[SocketAddr], anchor: &TrustAnchor) -> Result<Self, NamesError> {
+        Self::with_timeout(servers, anchor, TIMEOUT)
+    }
+
+    fn with_timeout(
+        servers: &[SocketAddr],
+        anchor: &TrustAnchor,
+        timeout: Duration,
+    ) -> Result<Self, NamesError> {
         let (configured, mut options) = if servers.is_empty() {
             let (config, options) = read_system_conf().map_err(NamesError::System)?;
             (config.name_servers, options)
@@ -77,9 +92,10 @@ impl SystemNames {
         options.cache_size = CACHED_MAX;
         options.negative_min_ttl = Some(NEGATIVE_TTL_MIN);
         options.negative_max_ttl = Some(NEGATIVE_TTL_MAX);
+        let validating = ValidatingNames::new(&configured, &options, anchor).map_err(NamesError::Resolver)?;
         let server = |config| Server::new(config, options.clone()).map_err(NamesError::Resolver);
         let servers = configured.into_iter().map(server).collect::<Result<_, _>>()?;
-        Ok(Self { servers, first: AtomicUsize::new(0) })
+        Ok(Self { servers, first: AtomicUsize::new(0), validating })
     }
 
     /// The records of one type of `name`, with the aliases (CNAME) that lead to them.
@@ -120,11 +136,7 @@ enum Trouble {
 
 impl Server {
     fn new(config: NameServerConfig, options: ResolverOpts) -> Result<Self, NetError> {
-        let port = config.connections.first().map_or(53, |connection| connection.port);
-        let address = match port {
-            53 => config.ip.to_string(),
-            port => SocketAddr::new(config.ip, port).to_string(),
-        };
+        let address = address_of(&config);
         let config = ResolverConfig::from_parts(None, Vec::new(), vec![config]);
         let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         *builder.options_mut() = options;
@@ -176,13 +188,21 @@ impl Server {
     }
 }
 
+/// As people write it: without the port, where it is the usual one.
+pub(super) fn address_of(config: &NameServerConfig) -> String {
+    match config.connections.first().map_or(53, |connection| connection.port) {
+        53 => config.ip.to_string(),
+        port => SocketAddr::new(config.ip, port).to_string(),
+    }
+}
+
 /// "Ask them" is no answer (a lame delegation, or a server that does not resolve for us).
 fn error_is_referral(none: &NoRecords) -> bool {
     none.response_code == ResponseCode::NoError && none.soa.is_none() && none.ns.is_some()
 }
 
 /// What a server did in place of an answer, to stand behind its address.
-fn told(error: &NetError) -> String {
+pub(super) fn told(error: &NetError) -> String {
     match error {
         NetError::Timeout => "timed out".into(),
         NetError::NoConnections => "cannot be reached".into(),
@@ -228,7 +248,7 @@ fn name_server(address: SocketAddr) -> NameServerConfig {
 }
 
 /// A name of DNS, from the root; `None` for what can't be one.
-fn qualified(name: &str) -> Option<Name> {
+pub(super) fn qualified(name: &str) -> Option<Name> {
     let parsed = if name.is_ascii() { Name::from_ascii(name) } else { Name::from_utf8(name) };
     let mut name = parsed.ok()?;
     name.set_fqdn(true);
@@ -278,6 +298,41 @@ impl Names for SystemNames {
             all.ok_or_else(|| worst.unwrap_or(NameError::NoRecords))
         })
     }
+
+    fn is_secure<'a>(&'a self, name: &'a str, records: Vouched) -> Answer<'a, bool> {
+        Box::pin(async move {
+            match records {
+                Vouched::Mx => Ok(self.validating.ask(name, RecordType::MX).await?.is_secure),
+                Vouched::Addresses => {
+                    let ask = |kind| self.validating.ask(name, kind);
+                    let (v4, v6) = tokio::try_join!(ask(RecordType::A), ask(RecordType::AAAA))?;
+                    Ok(v4.is_secure && v6.is_secure)
+                }
+            }
+        })
+    }
+
+    fn stands_for<'a>(&'a self, host: &'a str) -> Answer<'a, String> {
+        Box::pin(async move {
+            let said = self.validating.ask(host, RecordType::A).await?;
+            Ok(said.target().filter(|_| said.is_secure).unwrap_or_else(|| host.to_owned()))
+        })
+    }
+
+    fn tlsa<'a>(&'a self, name: &'a str) -> Answer<'a, Vec<Tlsa>> {
+        Box::pin(async move {
+            let said = self.validating.ask(name, RecordType::TLSA).await?;
+            match said.none {
+                Some(none) => Err(none),
+                None if !said.is_secure => Err(NameError::NoRecords),
+                None => Ok(said.tlsa()),
+            }
+        })
+    }
+
+    fn dnssec<'a>(&'a self) -> Answer<'a, ()> {
+        Box::pin(self.validating.reach())
+    }
 }
 
 impl Found<Record> {
@@ -308,7 +363,7 @@ fn worse(one: Option<NameError>, other: NameError) -> Option<NameError> {
 }
 
 /// Without the dot at its end, but for the root, which is the null MX.
-fn host(name: &str) -> String {
+pub(super) fn host(name: &str) -> String {
     match name.strip_suffix('.') {
         Some("") | None => name.to_owned(),
         Some(host) => host.to_ascii_lowercase(),

@@ -104,6 +104,13 @@ pub(super) fn demand(route: MxTls, wish: TlsWish, dane: &Dane, sts: Says, by_dns
     }
 }
 
+impl Demand {
+    /// Whether it is what the route says: the recipient's side has changed nothing.
+    pub fn is_as_the_route_says(&self, route: MxTls) -> bool {
+        matches!(self, Self::Take { security, .. } if *security == route.security())
+    }
+}
+
 fn by_policies(route: MxTls, dane: &Dane, sts: Says) -> Demand {
     let take = |security, note: Option<&str>| Demand::Take { security, note: note.map(str::to_owned) };
     match (dane, sts) {
@@ -184,14 +191,18 @@ mod tests {
             let of = |dane: &Dane, sts, by_dnssec| demand(route, require, dane, sts, by_dnssec);
             assert!(matches!(of(&Dane::Absent, Says::Nothing, false), Demand::Unfit(_)));
             let take = |security| Demand::Take { security, note: None };
-            assert_eq!(of(&Dane::Absent, Says::Nothing, true), take(Security::Verified));
+            let verified = match route {
+                MxTls::Verified => Security::Verified,
+                _ => Security::RequireTls { implicit: false },
+            };
+            assert_eq!(of(&Dane::Absent, Says::Nothing, true), take(verified.clone()));
             let by_testing = taken(route, require, &Dane::Absent, TESTING[0], false);
-            assert_eq!(by_testing, Some(Security::Verified));
+            assert_eq!(by_testing, Some(verified.clone()));
             assert!(matches!(of(&Dane::Absent, TESTING[1], false), Demand::Unfit(_)));
             assert_eq!(taken(route, require, &Dane::Absent, NAMED, false), Some(Security::Sts));
             let (usable, unusable) = (Dane::Records(records(2)), Dane::Records(records(0)));
             assert_eq!(taken(route, require, &usable, Says::Nothing, true), Some(Security::Dane(records(2))));
-            assert_eq!(taken(route, require, &unusable, Says::Nothing, true), Some(Security::Verified));
+            assert_eq!(taken(route, require, &unusable, Says::Nothing, true), Some(verified));
             assert!(matches!(of(&Dane::Absent, UNNAMED, true), Demand::PassOver(_)));
         }
     }

@@ -58,6 +58,8 @@ pub(super) struct Weighed {
     pub trouble: Option<Outcome>,
     /// Why there will never be a hop, unless something else is the trouble.
     pub for_good: Option<Outcome>,
+    /// As [`Plan::waivable`].
+    pub waivable: bool,
     pub asked: Vec<Asked>,
     pub remarks: Vec<String>,
 }
@@ -241,14 +243,15 @@ impl Weighed {
 
     pub fn into_survey(self, destination: &Destination) -> Survey {
         let Self { hops, candidates, retry_at, left_out, unknown, passed_over, trouble, for_good, .. } = self;
+        let waivable = self.waivable;
         let retry_at = retry_at.filter(|_| !unknown);
         let plan = if hops.is_empty() {
             let outcome = trouble.or(for_good).unwrap_or_else(|| {
                 Outcome::local(Verdict::Deferred, NO_ROUTE, format!("{destination} has no host"))
             });
-            Err(Unroutable { outcome: outcome.into(), retry_at, candidates })
+            Err(Unroutable { outcome: outcome.into(), retry_at, waivable, candidates })
         } else {
-            Ok(Plan { hops, complete: !left_out, retry_at, candidates })
+            Ok(Plan { hops, complete: !left_out, retry_at, waivable, candidates })
         };
         Survey { asked: self.asked, remarks: self.remarks, passed_over, plan }
     }
@@ -256,7 +259,8 @@ impl Weighed {
     /// The same for an outcome that stands whatever was found.
     pub fn into_end(self, outcome: Outcome) -> Survey {
         let Self { candidates, asked, remarks, passed_over, .. } = self;
-        let plan = Err(Unroutable { outcome: outcome.into(), retry_at: None, candidates });
+        let waivable = false;
+        let plan = Err(Unroutable { outcome: outcome.into(), retry_at: None, waivable, candidates });
         Survey { asked, remarks, passed_over, plan }
     }
 }

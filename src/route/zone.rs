@@ -186,6 +186,11 @@ impl Names for Zone {
         Box::pin(async { answer })
     }
 
+    fn stands_for<'a>(&'a self, host: &'a str) -> Answer<'a, String> {
+        let answer = self.ask(host, |entry| entry.addresses).map(|found| found.aliases.last().cloned());
+        Box::pin(async { answer.map(|target| target.unwrap_or_else(|| host.to_owned())) })
+    }
+
     fn tlsa<'a>(&'a self, name: &'a str) -> Answer<'a, Vec<Tlsa>> {
         let answer = self.signed(name).and_then(|signed| match signed {
             Signed::Secure => self.ask(name, |entry| entry.tlsa).map(|found| found.records),

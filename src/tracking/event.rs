@@ -63,7 +63,8 @@ event_names! {
     Load = "LOAD",
     /// Next hops were looked up: every candidate, and what was decided about it.
     Route = "ROUTE",
-    /// One host failed and the next was turned to, within one attempt.
+    /// One host failed and the next was turned to, within one attempt. Or the same host once more, in the clear, where
+    /// STARTTLS failed and TLS is only an opportunity.
     Failover = "FAILOVER",
     /// A route says that it goes nowhere.
     Discard = "DISCARD",
@@ -254,6 +255,12 @@ event_fields! {
     user: Option<String>, "Option::is_none";
     /// Of an AUTHFAIL event: the SASL mechanism.
     mechanism: Option<String>, "Option::is_none";
+    /// Of a SEND event, where the message went over TLS: TLSv1.3 or TLSv1.2.
+    tls_version: Option<String>, "Option::is_none";
+    /// The same: the cipher suite by its IANA name.
+    tls_cipher: Option<String>, "Option::is_none";
+    /// The same: how the server's certificate was verified: none (any would have done), ca, dane, sts.
+    tls_verified_by: Option<String>, "Option::is_none";
 }
 
 impl Event {

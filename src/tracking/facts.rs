@@ -584,6 +584,11 @@ fn ended(event: &mut Event, outcome: &Outcome) {
     event.reply = outcome.reply.clone();
     event.status = Some(outcome.status);
     event.reason = Some(outcome.reason.clone());
+    if let Some(tls) = &outcome.tls {
+        event.tls_version = Some(tls.version.to_owned());
+        event.tls_cipher = Some(tls.cipher.clone());
+        event.tls_verified_by = Some(tls.verified_by.to_owned());
+    }
 }
 
 fn texts(recipients: &[&Address]) -> Vec<String> {

@@ -46,6 +46,7 @@ impl Sample {
                 reason: "RCPT was refused for now".into(),
                 reply: Some(Reply::new(451, Some(EnhancedStatus::new(4, 7, 1)), "try later")),
                 host: Some(host),
+                tls: None,
             },
         }
     }

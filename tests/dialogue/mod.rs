@@ -211,6 +211,9 @@ impl Dialogue {
         if self.starttls && !in_tls {
             offers.push("STARTTLS".into());
         }
+        if in_tls {
+            offers.push("REQUIRETLS".into());
+        }
         if !self.auth.mechanisms.is_empty() && (in_tls || self.auth.in_clear) {
             offers.push(format!("AUTH {}", self.auth.mechanisms.join(" ")));
         }

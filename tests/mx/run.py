@@ -257,7 +257,9 @@ async def main():
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        nsd, sink = Nsd(folder, zone_of([*cases, outages])), Sink()
+        (folder / "test.zone").write_text(zone_of([*cases, outages]))
+        # Without data it answers SERVFAIL.
+        nsd, sink = Nsd(folder, {"test": "test.zone", "servfail": "there-is-no-such-file"}), Sink()
         nsd.start()
         await reached(nsd)
         await start_name_servers()

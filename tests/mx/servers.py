@@ -21,14 +21,13 @@ HOSTS = [f"192.0.2.{number}" for number in range(1, 10)] + [f"2001:db8::{number}
 
 
 class Nsd:
-    """NSD with the zones `test` and, without data, `servfail`; everything else it refuses."""
+    """NSD with these zones, by their names and files in this folder; everything else it refuses."""
 
-    def __init__(self, folder, zone):
+    def __init__(self, folder, zones):
         peers = pathlib.Path(os.environ["MX_PEERS"])
         libraries = ":".join(str(path) for path in peers.glob("usr/lib/*-linux-gnu*"))
         self.environment = {**os.environ, "LD_LIBRARY_PATH": libraries}
         self.program, self.config, self.out = peers / "usr/sbin/nsd", folder / "nsd.conf", folder / "nsd.out"
-        (folder / "test.zone").write_text(zone)
         self.config.write_text(f"""\
 server:
     ip-address: {NSD}
@@ -44,13 +43,7 @@ server:
     rrl-ratelimit: 0
 remote-control:
     control-enable: no
-zone:
-    name: "test"
-    zonefile: "test.zone"
-zone:
-    name: "servfail"
-    zonefile: "there-is-no-such-file"
-""")
+""" + "".join(f'zone:\n    name: "{name}"\n    zonefile: "{file}"\n' for name, file in zones.items()))
         self.process = None
 
     def start(self):

@@ -265,6 +265,7 @@ fn details(event: &Event) -> Vec<String> {
     say("", event.host().map(|host| host.to_string()));
     say("", event.reason.clone());
     say("said:", event.reply.as_ref().map(ToString::to_string));
+    say("over", over(event));
     say("then", event.next_host.clone());
     for candidate in &event.candidates {
         say("", Some(candidate.to_string()));
@@ -277,6 +278,15 @@ fn details(event: &Event) -> Vec<String> {
     say("size", event.size.map(|size| size.to_string()));
     say("see", event.reference.map(|reference| reference.to_string()));
     details
+}
+
+/// `TLSv1.3 TLS_AES_256_GCM_SHA384, verified by ca`
+pub(crate) fn over(event: &Event) -> Option<String> {
+    let (version, cipher) = (event.tls_version.as_ref()?, event.tls_cipher.as_deref().unwrap_or_default());
+    Some(match event.tls_verified_by.as_deref() {
+        Some("none") | None => format!("{version} {cipher}, certificate not verified"),
+        Some(by) => format!("{version} {cipher}, verified by {by}"),
+    })
 }
 
 pub(crate) fn moment(text: &str) -> Result<Timestamp, String> {

@@ -14,6 +14,7 @@ use crate::harmless::harmless;
 use crate::place::{Format, Place};
 use crate::print;
 use crate::queue::{rough, shown, until};
+use crate::track::over;
 
 /// Say where a message is, why, what comes next and when it ends
 #[derive(Args, Debug)]
@@ -235,6 +236,10 @@ fn told(event: &Event) -> String {
         }
         EventName::Wake => {
             let _ = write!(text, "{destination} answers again");
+        }
+        EventName::Send if event.tls_version.is_some() => {
+            let tls = over(event).unwrap_or_default();
+            let _ = write!(text, "{who} at {host}: {said} (over {tls})");
         }
         _ if host.is_empty() => {
             let _ = write!(text, "{who}: {said}");

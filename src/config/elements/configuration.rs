@@ -89,7 +89,7 @@ impl Configuration {
         let retry = Retry::read(retry_section);
         let notices = Notices::read(notices_section, &retry);
         let tracking = Tracking::read(top.section("tracking"), &spool.path);
-        let dns = Dns::read(top.section("dns"));
+        let dns = Dns::read(top.section("dns"), folder);
         let timeouts = Timeouts::read(top.section("timeouts"));
         let destinations = destination::read(&mut top, delivery.total);
         let safety_net = safety_net::read(top.section("safety_net"));

@@ -38,8 +38,13 @@ async fn server(scripts: &'static [&'static [&'static str]]) -> (Network, JoinHa
 }
 
 async fn open(network: &Network, hop: &NextHop) -> Result<Connection, (Stage, Trouble)> {
-    let opener =
-        Opener { network, tls: &no_tls(), hostname: "relay.example.org", timeouts: Timeouts::default() };
+    let opener = Opener {
+        network,
+        tls: &no_tls(),
+        hostname: "relay.example.org",
+        timeouts: Timeouts::default(),
+        in_clear: &|_| {},
+    };
     opener.open(hop).await
 }
 

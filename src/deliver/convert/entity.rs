@@ -8,6 +8,9 @@ use std::ops::Range;
 
 use super::Unconvertible;
 
+/// Octets of a field that is read word for word; nobody has use for more.
+const VALUE_MAX: usize = 16 * 1024;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Text,
@@ -78,7 +81,10 @@ impl Entity {
                 "dkim-signature" => entity.is_signed = true,
                 "content-type" => {
                     types += 1;
-                    (entity.kind, entity.boundary) = content_type(value);
+                    (entity.kind, entity.boundary) = match value.len() > VALUE_MAX {
+                        true => (Kind::Unencodable, None),
+                        false => content_type(value),
+                    };
                 }
                 "content-transfer-encoding" => {
                     labels += 1;
@@ -99,7 +105,8 @@ impl Entity {
     }
 
     fn take_label(&mut self, value: &str) {
-        match tokens(value).as_slice() {
+        let words = if value.len() > VALUE_MAX { Vec::new() } else { tokens(value) };
+        match words.as_slice() {
             [word] => match word.to_ascii_lowercase().as_str() {
                 "7bit" => {}
                 "8bit" | "binary" => self.says_eight_bit = true,

@@ -3,7 +3,8 @@
 //! Contract: [`Conversion::of`] gives the message with each of its eight-bit parts in quoted-printable or base64,
 //! or says why it has no such form. It is computed once for a message, however many hosts ask.
 //! Invariants: decoded, every part is octet for octet what it was; parts that are of seven bits keep all their octets but
-//! the word `8bit` of their label; header fields are not touched but for Content-Transfer-Encoding.
+//! the word `8bit` of their label; header fields are not touched but for Content-Transfer-Encoding. Whatever a stranger has
+//! written, it takes time and memory in proportion to the content: depth, parts and fields that matter have limits.
 //! What is not converted, since it would be another message then: a header section of eight bits; multipart/signed and
 //! multipart/encrypted; what is no MIME; a part whose label or structure is not what MIME says. A DKIM signature is no
 //! obstacle (RFC 6376 section 5.3 tells signers to convert first), but does not fit any more, and that is told.
@@ -29,6 +30,8 @@ use entity::{Entity, Kind};
 
 /// Entities within entities.
 const DEPTH_MAX: usize = 50;
+/// Entities of one message: each costs some memory, however short it is.
+const ENTITIES_MAX: usize = 10_000;
 
 /// The one conversion of a message.
 #[derive(Debug, Default)]
@@ -86,7 +89,8 @@ pub(super) enum Unconvertible {
 
 fn convert(content: &Content) -> Result<Converted, Unconvertible> {
     let octets = content.to_bytes();
-    let mut walk = Walk { octets: &octets, content: Content::new(), kept: 0, facts: Facts::default() };
+    let mut walk =
+        Walk { octets: &octets, content: Content::new(), kept: 0, entities: 0, facts: Facts::default() };
     let top = Entity::read(&octets, 0..octets.len(), Kind::Text)?;
     if !top.is_mime {
         return Err(Unconvertible::NoMime);
@@ -104,6 +108,8 @@ struct Walk<'a> {
     content: Content,
     /// So much of the octets is in it.
     kept: usize,
+    /// So many have been looked at.
+    entities: usize,
     facts: Facts,
 }
 
@@ -176,12 +182,14 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// The parts of a multipart, without the delimiters. `None`: there are none, or octets of eight bits stand where
-    /// nobody reads.
-    fn parts(&self, entity: &Entity) -> Option<Vec<Range<usize>>> {
+    /// The parts of a multipart, without the delimiters. `None`: there are none, or too many, or octets of eight bits stand
+    /// where nobody reads.
+    fn parts(&mut self, entity: &Entity) -> Option<Vec<Range<usize>>> {
         let boundary = entity.boundary.as_ref()?;
         let (body, start) = (&self.octets[entity.body.clone()], entity.body.start);
-        let delimiters = delimiters(body, boundary);
+        self.entities += 1;
+        let delimiters = delimiters(body, boundary, ENTITIES_MAX.checked_sub(self.entities)?)?;
+        self.entities += delimiters.len();
         let (first, last) = (delimiters.first()?, delimiters.last()?);
         let outside_end = if last.closes { last.line.start } else { body.len() };
         if !body[..first.line.start].is_ascii() || !body[outside_end..].is_ascii() {
@@ -219,12 +227,15 @@ struct Delimiter {
     closes: bool,
 }
 
-/// All up to the one that closes.
-fn delimiters(body: &[u8], boundary: &[u8]) -> Vec<Delimiter> {
+/// All up to the one that closes; `None`: more than `most`.
+fn delimiters(body: &[u8], boundary: &[u8], most: usize) -> Option<Vec<Delimiter>> {
     let dashed = [b"--", boundary].concat();
     let mut found = Vec::new();
     for at in memmem::find_iter(body, &dashed) {
-        let begins = at == 0 || body[..at].ends_with(b"\r\n");
+        // First of all: a line may have any number of these in it, and is looked through once.
+        if at != 0 && !body[..at].ends_with(b"\r\n") {
+            continue;
+        }
         let rest = &body[at + dashed.len()..];
         let (line, end) = match memmem::find(rest, b"\r\n") {
             Some(end) => (&rest[..end], at + dashed.len() + end + 2),
@@ -234,13 +245,16 @@ fn delimiters(body: &[u8], boundary: &[u8]) -> Vec<Delimiter> {
             Some(padding) => (true, padding),
             None => (false, line),
         };
-        if !begins || !padding.iter().all(|octet| matches!(octet, b' ' | b'\t')) {
+        if !padding.iter().all(|octet| matches!(octet, b' ' | b'\t')) {
             continue;
+        }
+        if found.len() == most {
+            return None;
         }
         found.push(Delimiter { line: at.saturating_sub(2)..end, closes });
         if closes {
             break;
         }
     }
-    found
+    Some(found)
 }

@@ -149,3 +149,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_a_stranger_writes_takes_time_and_memory_in_proportion() {
+    use Unconvertible::Structure;
+    let of = |boundary: &str, body: &str| {
+        let head = format!("MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary={boundary}\r\n\r\n");
+        converted(&(head + body))
+    };
+    // Looked through once for each of a million, this line would take minutes.
+    let line = "--b".repeat(1 << 20);
+    let (_, told) = of("b", &format!("--b\r\n\r\n\u{e9}{line}\r\n--b--\r\n")).unwrap();
+    assert_eq!(told, "1 part as quoted-printable");
+    assert_eq!(of("b", &"--b\r\n\r\n\u{e9}\r\n".repeat(100_000)), Err(Structure), "too many parts");
+    let (_, told) = of("b", &"--b\r\n\r\n\u{e9}e\u{e9}\r\n".repeat(1000)).unwrap();
+    assert!(told.starts_with("1000 parts"), "{told}");
+    assert_eq!(of(&format!("b{}", "; /=".repeat(1 << 16)), "--b\r\n\r\n\u{e9}\r\n--b--\r\n"), Err(Structure));
+    let deep: String = (0..200)
+        .map(|n| format!("--b{n}\r\nContent-Type: multipart/mixed; boundary=b{}\r\n\r\n", n + 1))
+        .collect();
+    assert_eq!(of("b0", &format!("{deep}--b200\r\n\r\n\u{e9}\r\n")), Err(Structure), "too deep");
+}

@@ -4,6 +4,7 @@
 //! given is the default that it has there. Sections that have no meaning without sockets and disks are faults.
 //! Not here: upstreams and routes, which are the scenario's own (`upstream`).
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::config::section::Section;
@@ -32,12 +33,14 @@ impl Settings {
         let timeouts = Timeouts::read(section.section("timeouts"));
         let limits = Limits::read(section.section("limits"));
         let dns_section = section.section("dns");
-        if dns_section.has("servers") {
-            let problem = "the DNS of a scenario is its zone";
-            let hint = "take servers out, and write what it shall answer into zone";
-            section.report.fault(dns_section.place_of("servers"), problem, None, Some(hint.into()));
+        for key in ["servers", "trust_anchor"] {
+            if dns_section.has(key) {
+                let problem = "the DNS of a scenario is its zone";
+                let hint = format!("take {key} out, and write what it shall answer into zone");
+                section.report.fault(dns_section.place_of(key), problem, None, Some(hint));
+            }
         }
-        let dns = Dns::read(dns_section);
+        let dns = Dns::read(dns_section, Path::new(""));
         section.done();
         Self { hostname, retry, notices, delivery, timeouts, limits, dns }
     }
@@ -59,5 +62,6 @@ impl Settings {
         settings.deliver = self.delivery.deliver(&self.timeouts);
         settings.accept.limits = self.limits.accept();
         settings.route.refuse = self.dns.refuse.clone();
+        settings.route.dane = self.dns.dane;
     }
 }

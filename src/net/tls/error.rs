@@ -108,6 +108,11 @@ impl TlsError {
         }
     }
 
+    /// Whether it says nothing about what the other side is able to: the same may succeed in a minute.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::TimedOut(_) | Self::Closed { .. })
+    }
+
     /// The same of a client that had not yet said a whole ClientHello.
     pub(super) fn before_hello(source: io::Error) -> Self {
         match Self::new(source, "") {

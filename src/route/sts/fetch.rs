@@ -122,13 +122,15 @@ async fn get(stream: Stream, host: &str) -> Result<String, FetchError> {
         String::from_utf8(octets.to_vec()).map_err(|_| FetchError::Body)
     };
     // The connection ends with what it was made for: nothing of it is left behind.
+    let mut connection = Box::pin(connection);
     tokio::pin!(talk);
-    tokio::pin!(connection);
     tokio::select! {
+        biased;
         answer = &mut talk => answer,
-        ended = &mut connection => match ended {
-            Ok(()) => talk.await,
-            Err(error) => Err(error.into()),
-        },
+        // A server that has answered may hang up in any way it likes. Where it has not, the talk knows by now.
+        _ = &mut connection => {
+            drop(connection);
+            talk.await
+        }
     }
 }

@@ -78,7 +78,9 @@ fn answer(asked: &Message) -> Option<Message> {
 
 #[tokio::test]
 async fn tells_apart_what_does_not_exist_from_what_gives_no_answer() {
-    let names = SystemNames::with_timeout(&[server().await], Duration::from_millis(200)).unwrap();
+    let names =
+        SystemNames::with_timeout(&[server().await], &TrustAnchor::default(), Duration::from_millis(200))
+            .unwrap();
     let mut two = names.mx("two.example").await.unwrap();
     two.records.sort();
     assert_eq!((two.ttl, two.aliases.len()), (60, 0));
@@ -98,7 +100,9 @@ async fn tells_apart_what_does_not_exist_from_what_gives_no_answer() {
 
 #[tokio::test]
 async fn what_is_no_answer_is_never_read_as_no_records() {
-    let names = SystemNames::with_timeout(&[server().await], Duration::from_millis(200)).unwrap();
+    let names =
+        SystemNames::with_timeout(&[server().await], &TrustAnchor::default(), Duration::from_millis(200))
+            .unwrap();
     let unavailable = async |name: &str| match names.mx(name).await {
         Err(NameError::Unavailable(why)) => why,
         other => panic!("{name}: {other:?}"),
@@ -117,7 +121,8 @@ async fn what_is_no_answer_is_never_read_as_no_records() {
 async fn a_server_that_fails_is_followed_by_the_next_which_then_stays_the_first() {
     let nobody = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let servers = [nobody.local_addr().unwrap(), server().await];
-    let names = SystemNames::with_timeout(&servers, Duration::from_millis(100)).unwrap();
+    let names =
+        SystemNames::with_timeout(&servers, &TrustAnchor::default(), Duration::from_millis(100)).unwrap();
     assert_eq!(names.mx("two.example").await.unwrap().records.len(), 2);
     assert_eq!(names.first.load(Ordering::Relaxed), 1);
     match names.mx("broken.example").await {

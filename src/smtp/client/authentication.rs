@@ -36,6 +36,37 @@ pub struct Authentication {
     pub nonce: String,
 }
 
+impl Authentication {
+    /// Whether a text of the server's repeats the secret: as it is, or as it was sent, or a part of that. Many servers quote
+    /// the line that they do not understand.
+    pub fn is_repeated_in(&self, text: &str) -> bool {
+        /// Of what was sent; fewer characters tell nothing.
+        const PART: usize = 8;
+        let sent = self.responses();
+        let word_ends = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '='));
+        let is_part = |word: &str| word.len() >= PART && sent.iter().any(|sent| sent.contains(word));
+        (!self.secret.is_empty() && text.contains(&self.secret))
+            || sent.iter().any(|sent| text.contains(sent))
+            || text.split(word_ends).any(is_part)
+    }
+
+    /// What says the secret, in base64, in the order in which it is sent. SCRAM never says it.
+    fn responses(&self) -> Vec<String> {
+        let Self { mechanism, username, secret, host, port, .. } = self;
+        let texts = match mechanism {
+            Mechanism::Plain => vec![format!("\0{username}\0{secret}")],
+            Mechanism::Login => vec![username.clone(), secret.clone()],
+            Mechanism::XOAuth2 => vec![format!("user={username}\x01auth=Bearer {secret}\x01\x01")],
+            Mechanism::OAuthBearer => {
+                let name = username.replace('=', "=3D").replace(',', "=2C");
+                vec![format!("n,a={name},\x01host={host}\x01port={port}\x01auth=Bearer {secret}\x01\x01")]
+            }
+            Mechanism::ScramSha256 => Vec::new(),
+        };
+        texts.iter().map(|text| STANDARD.encode(text)).collect()
+    }
+}
+
 /// Without the secret.
 impl fmt::Debug for Authentication {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,26 +123,22 @@ enum Stage {
 impl Exchange {
     /// The command, with its initial response where there is one and it fits.
     pub fn begin(authentication: &Authentication) -> Result<(Self, String), ScramError> {
-        let Authentication { mechanism, username, secret, host, port, nonce } = authentication;
+        let Authentication { mechanism, username, secret, nonce, .. } = authentication;
+        let mut responses = authentication.responses();
         let (mut state, initial) = match mechanism {
             Mechanism::Plain => {
-                let response = STANDARD.encode(format!("\0{username}\0{secret}"));
-                (State::Answers(vec![response.clone()]), Some(response))
+                let initial = responses.first().cloned();
+                (State::Answers(responses), initial)
             }
             Mechanism::Login => {
-                (State::Answers(vec![STANDARD.encode(secret), STANDARD.encode(username)]), None)
+                responses.reverse();
+                (State::Answers(responses), None)
             }
-            Mechanism::XOAuth2 => {
-                let message = STANDARD.encode(format!("user={username}\x01auth=Bearer {secret}\x01\x01"));
-                (State::Bearer { message: message.clone(), sent: 0, farewell: "" }, Some(message))
-            }
-            Mechanism::OAuthBearer => {
-                let name = username.replace('=', "=3D").replace(',', "=2C");
-                let message =
-                    format!("n,a={name},\x01host={host}\x01port={port}\x01auth=Bearer {secret}\x01\x01");
-                let message = STANDARD.encode(message);
+            Mechanism::XOAuth2 | Mechanism::OAuthBearer => {
+                let message = responses.pop().expect("they have one");
                 // A lone octet 1 (RFC 7628 section 3.2.3).
-                (State::Bearer { message: message.clone(), sent: 0, farewell: "AQ==" }, Some(message))
+                let farewell = if *mechanism == Mechanism::OAuthBearer { "AQ==" } else { "" };
+                (State::Bearer { message: message.clone(), sent: 0, farewell }, Some(message))
             }
             Mechanism::ScramSha256 => {
                 let scram = Scram::new(username, secret, nonce.clone())?;

@@ -11,8 +11,7 @@
 use bytes::Bytes;
 
 use crate::mail::{
-    BodyType, Content, DeliverBy, EnhancedStatus, Envelope, Recipient, Reply, ReplyClass, Ret, ReversePath,
-    encode_xtext,
+    BodyType, Content, DeliverBy, Envelope, Recipient, Reply, ReplyClass, Ret, ReversePath, encode_xtext,
 };
 
 use super::extensions::Extensions;
@@ -172,16 +171,11 @@ impl TransactionReport {
         (0..self.recipients.len()).any(|index| self.is_uncertain_for(index))
     }
 
-    /// This recipient was one too many for this transaction, and may be offered in the next one at once: it was refused
-    /// by 452, or by 552 (which older servers say, RFC 5321 section 4.5.3.1.10), after another had been accepted. An
-    /// enhanced status code tells such a refusal from that of a full disk.
+    /// This recipient was one too many for this transaction, and may be offered in the next one at once: another had been
+    /// accepted.
     pub fn is_one_too_many(&self, index: usize) -> bool {
-        let Some(reply) = self.recipients.get(index).and_then(Option::as_ref) else { return false };
-        let says_so = match reply.status() {
-            Some(status) => status.with_class(4) == EnhancedStatus::new(4, 5, 3),
-            None => reply.code() == 452,
-        };
-        says_so && matches!(reply.code(), 450..=452 | 550..=552) && self.any_recipient_accepted()
+        let reply = self.recipients.get(index).and_then(Option::as_ref);
+        reply.is_some_and(Reply::is_too_many_recipients) && self.any_recipient_accepted()
     }
 
     /// A reply to the content as a whole.
