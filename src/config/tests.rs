@@ -402,6 +402,26 @@ fn warns_of_what_works_but_is_probably_not_meant() {
 }
 
 #[test]
+fn a_group_for_resubmission_alone_is_told_as_one() {
+    let file = "
+        [[route]]
+        domains = [\"*\"]
+        via = \"main\"
+        [upstream.main]
+        hosts = [\"smtp://192.0.2.1\"]
+        [upstream.spare]
+        hosts = [\"smtp://192.0.2.2\"]
+        [safety_net]
+        hold = \"2h\"
+    ";
+    let (_dir, path) = write(file);
+    let loaded = load(Some(&path), [], &Flags::default()).unwrap();
+    let warnings: Vec<String> = loaded.warnings.iter().map(Warning::to_string).collect();
+    assert_eq!(warnings.len(), 1, "{}", warnings.join(""));
+    assert!(warnings[0].contains("only by `posthouse resubmit --via spare`"), "{}", warnings[0]);
+}
+
+#[test]
 fn routes_are_read_with_all_that_they_can_say() {
     let file = r#"
 [[listener]]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::Settings;
 use crate::clock::{Clock, Timestamp};
 use crate::mail::{Destination, Route, RouteTable, Source, Verdict};
-use crate::net::Network;
+use crate::net::{Network, TlsCheck};
 use crate::route::{
     Candidate, Decision, Found, Memory, NameError, Names, NamesError, NextHop, Plan, Protocol, Router, Said,
     Security, Survey, SystemNames, TlsWish, Unroutable,
@@ -107,6 +107,12 @@ pub struct Hop {
     pub protocol: String,
     /// What is demanded of TLS: `none`, `opportunistic`, `required`, `verified`, `sts`, `dane`, `implicit`.
     pub tls: String,
+    /// Whether nothing is sent without a certificate from a trusted authority for the host's name.
+    #[serde(default)]
+    pub verified: bool,
+    /// The upstream group that it is of; none for MX hosts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
 }
 
 impl Explanation {
@@ -146,6 +152,10 @@ impl Explanation {
             explanation
                 .remarks
                 .push(format!("the route sends everything to <{address}> in place of its recipients"));
+        }
+        if source.sender.is_none() && !route.senders.is_empty() {
+            let asked = "no sender was named: this is the way of mail with the null reverse-path (<>), that of notices";
+            explanation.remarks.push(format!("{asked}; ask with --from for a sender's"));
         }
         // Where DNS itself gives no answer, there is nothing to say about its signatures.
         let asks_for_dane = matches!(destination, Destination::Mx(_)) && survey.plan.is_ok();
@@ -231,7 +241,14 @@ impl Hop {
             Security::Implicit { .. } => "implicit",
             Security::RequireTls { .. } => "requiretls",
         };
-        Self { host: hop.host, address: hop.address, protocol: protocol.into(), tls: tls.into() }
+        Self {
+            verified: matches!(hop.security.check(), TlsCheck::Verified),
+            group: hop.terms.group.clone(),
+            host: hop.host,
+            address: hop.address,
+            protocol: protocol.into(),
+            tls: tls.into(),
+        }
     }
 }
 
@@ -314,4 +331,29 @@ fn advice(destination: &Destination, survey: &Survey) -> Vec<String> {
         _ => return Vec::new(),
     };
     vec![said]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::{DomainPattern, Via};
+
+    #[tokio::test]
+    async fn without_a_sender_it_says_that_the_way_is_that_of_notices() {
+        let mut settings = Settings::new("relay.example.org");
+        settings.dns_servers = vec![([127, 0, 0, 1], 53).into()];
+        let of_notices = Route { senders: vec!["<>".parse().unwrap()], ..Route::new([], Via::Discard) };
+        let others = Route::new([DomainPattern::All], Via::Hold);
+        settings.routes = RouteTable { routes: vec![of_notices, others] };
+        let nobody = Source::default();
+        let told = Explanation::by_settings(&settings, "example.com", &nobody).await.unwrap();
+        assert_eq!(told.fate, Fate::Discard);
+        assert!(told.remarks[0].contains("null reverse-path (<>)"), "{:?}", told.remarks);
+        let alice = Source { sender: Some("example.org".into()), ..Source::default() };
+        let told = Explanation::by_settings(&settings, "example.com", &alice).await.unwrap();
+        assert_eq!((told.fate, told.remarks.as_slice()), (Fate::Hold, [].as_slice()));
+        settings.routes.routes.remove(0);
+        let told = Explanation::by_settings(&settings, "example.com", &nobody).await.unwrap();
+        assert_eq!(told.remarks, Vec::<String>::new(), "no route looks at senders");
+    }
 }

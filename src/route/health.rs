@@ -84,6 +84,9 @@ pub enum HostCondition {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostState {
     pub host: String,
+    /// The one that is configured, or that of MX hosts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
     /// Absent while it was not used: names are looked up when there is mail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<SocketAddr>,
@@ -150,6 +153,7 @@ impl Record {
         let said = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
         HostState {
             host: self.host.clone(),
+            port: Some(address.port()),
             address: Some(address),
             condition,
             down_since: open.map(|open| open.since),
@@ -165,9 +169,10 @@ impl Record {
 
 impl HostState {
     /// A host of a group that has had no mail yet.
-    pub(super) fn unused(host: String) -> Self {
+    pub(super) fn unused(host: String, port: u16) -> Self {
         Self {
             host,
+            port: Some(port),
             address: None,
             condition: HostCondition::Unused,
             down_since: None,

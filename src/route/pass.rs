@@ -119,7 +119,7 @@ impl Router {
             for host in group.in_tiers() {
                 let used = health.of_host(name, &host.host, host.port);
                 if used.is_empty() {
-                    hosts.push(HostState::unused(host.host.clone()));
+                    hosts.push(HostState::unused(host.host.clone(), host.port));
                 } else {
                     hosts.extend(used);
                 }

@@ -11,6 +11,7 @@ use posthouse::accept::{ListenerAuth, UsersFile};
 use posthouse::config::{Configuration, Flags, Listener, ListenerTls, Upstream};
 use posthouse::mail::{Route, Via};
 use posthouse::net::AskForCertificate;
+use posthouse::queue::Allowance;
 
 use crate::run::descriptors;
 use crate::settings::ConfigFile;
@@ -144,7 +145,7 @@ fn route_text(route: &Route) -> String {
     format!("{}: {via}{redirect}", whose.join(", "))
 }
 
-/// `smtp://a.example:25, then smtp://b.example:25; if none can be used, upstream spare`
+/// `smtp://a.example:25, then smtp://b.example:25; at most 10/s; if none can be used, upstream spare`
 fn upstream_text(upstream: &Upstream) -> String {
     let hosts: Vec<String> = upstream.hosts.iter().map(ToString::to_string).collect();
     // In tiers the numbers tell who shares and who comes later.
@@ -152,7 +153,18 @@ fn upstream_text(upstream: &Upstream) -> String {
     let user = upstream.credentials.as_ref().map(|c| format!(", as {}", c.username)).unwrap_or_default();
     let fallback = upstream.fallback.as_ref();
     let fallback = fallback.map(|name| format!("; if none can be used, upstream {name}")).unwrap_or_default();
-    format!("{}{user}{fallback}", hosts.join(joint))
+    let Allowance { at_once, messages, connections } = upstream.allowance;
+    let limits = [
+        at_once.map(|count| format!("{count} connections at one time")),
+        messages.map(|rate| rate.to_string()),
+        connections.map(|rate| format!("{rate} connections")),
+    ];
+    let limits: Vec<String> = limits.into_iter().flatten().collect();
+    let limits = match limits.is_empty() {
+        true => String::new(),
+        false => format!("; at most {}", limits.join(", ")),
+    };
+    format!("{}{user}{limits}{fallback}", hosts.join(joint))
 }
 
 fn texts(values: &[impl ToString]) -> Vec<String> {

@@ -6,6 +6,7 @@
 //! Not here: the decisions (`posthouse::route`), what a probe looks at (`posthouse::deliver`).
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
@@ -17,7 +18,7 @@ use posthouse::config::Flags;
 use posthouse::deliver::{Certificate, Inspection, Target, inspect};
 use posthouse::mail::{Address, DomainPattern, Route, RouteTable, Source, Via};
 use posthouse::net::ClientTls;
-use posthouse::relay::{Explanation, Fate, HostLine, Question, Settings};
+use posthouse::relay::{Explanation, Fate, Hop, HostLine, Question, Settings};
 use serde::Serialize;
 
 use crate::failed::Failed;
@@ -86,7 +87,7 @@ fn name_server(text: &str) -> Result<SocketAddr, String> {
 impl Mx {
     pub async fn run(self) -> Result<(), Failed> {
         let (by_relay, explanation) = self.explain().await?;
-        let probes = if self.probe { Some(probes(&explanation).await) } else { None };
+        let probes = if self.probe { Some(self.probes(&explanation).await?) } else { None };
         let somebody_answers = probes.as_ref().is_none_or(|probes| probes.iter().any(|probe| probe.answers));
         let is_deliverable = explanation.fate == Fate::Deliver && somebody_answers;
         let told = Told { by_relay, explanation, probes };
@@ -118,6 +119,29 @@ impl Mx {
             listener: self.listener.as_deref().map(Cow::Borrowed),
         };
         Ok((false, Explanation::by_settings(&self.settings()?, &domain, &source).await?))
+    }
+
+    /// All of them side by side. A group's own authorities stand in the configuration, where one is named.
+    async fn probes(&self, explanation: &Explanation) -> Result<Vec<Inspection>, Failed> {
+        let groups = match self.place.config().path() {
+            Some(_) => self.place.config().load(&Flags::default()).map_err(Failed::Said)?.settings.upstreams,
+            None => BTreeMap::new(),
+        };
+        let system = ClientTls::system();
+        let looks = explanation.next_hops.iter().map(|hop| {
+            let (host, address) = (hop.host.clone(), hop.address);
+            let target =
+                Target { host, address, implicit_tls: hop.tls == "implicit", lmtp: hop.protocol == "lmtp" };
+            let group = hop.group.as_ref().and_then(|name| groups.get(name));
+            let tls = group.and_then(|group| group.way.tls.as_ref()).unwrap_or(&system).clone();
+            tokio::spawn(async move { inspect(&target, &tls, PROBE_LIMIT).await })
+        });
+        let looks: Vec<_> = looks.collect();
+        let mut seen = Vec::with_capacity(looks.len());
+        for (look, hop) in looks.into_iter().zip(&explanation.next_hops) {
+            seen.push(judged(look.await.expect("a look does not panic"), hop));
+        }
+        Ok(seen)
     }
 
     /// In A-labels.
@@ -160,22 +184,24 @@ impl Mx {
     }
 }
 
-/// All of them side by side.
-async fn probes(explanation: &Explanation) -> Vec<Inspection> {
-    let tls = ClientTls::system();
-    let looks = explanation.next_hops.iter().map(|hop| {
-        let (host, address) = (hop.host.clone(), hop.address);
-        let target =
-            Target { host, address, implicit_tls: hop.tls == "implicit", lmtp: hop.protocol == "lmtp" };
-        let tls = tls.clone();
-        tokio::spawn(async move { inspect(&target, &tls, PROBE_LIMIT).await })
-    });
-    let looks: Vec<_> = looks.collect();
-    let mut seen = Vec::with_capacity(looks.len());
-    for look in looks {
-        seen.push(look.await.expect("a look does not panic"));
+/// What the route demands of TLS counts for whether a host answers as it should.
+fn judged(mut probe: Inspection, hop: &Hop) -> Inspection {
+    if !probe.answers {
+        return probe;
     }
-    seen
+    let demands = matches!(hop.tls.as_str(), "required" | "verified" | "sts" | "dane" | "implicit");
+    let fault = probe.certificate.as_ref().and_then(|certificate| certificate.fault.as_ref());
+    probe.trouble = match (&probe.certificate, fault) {
+        (None, _) if demands => {
+            Some(format!("no STARTTLS is offered, and nothing is sent without (tls = {})", hop.tls))
+        }
+        (Some(_), Some(fault)) if hop.verified => {
+            Some(format!("nothing is sent under this certificate: {fault}"))
+        }
+        _ => None,
+    };
+    probe.answers = probe.trouble.is_none();
+    probe
 }
 
 fn screen(told: &Told) -> String {
@@ -235,10 +261,13 @@ fn hosts(explanation: &Explanation) -> String {
     let mut table = Table::new(["try", "pref", "host", "address", "tls", "decision"]);
     let preference = |host: &HostLine| host.preference.map(|p| p.to_string()).unwrap_or_default();
     for (turn, hop) in explanation.next_hops.iter().enumerate() {
-        let line = explanation
-            .hosts
-            .iter()
-            .find(|line| line.chosen && line.host == hop.host && line.addresses.contains(&hop.address.ip()));
+        let is_of = |line: &&HostLine| {
+            line.chosen && line.host == hop.host && line.addresses.contains(&hop.address.ip())
+        };
+        // Hosts of a group may differ by their ports alone: then the hops stand in the order of the lines.
+        let twins = |other: &&Hop| other.host == hop.host && other.address.ip() == hop.address.ip();
+        let before = explanation.next_hops[..turn].iter().filter(twins).count();
+        let line = explanation.hosts.iter().filter(is_of).nth(before);
         let decision = line.map(|line| line.decision.clone()).unwrap_or_default();
         let preference = line.map(preference).unwrap_or_default();
         let address = hop.address.to_string();
@@ -253,10 +282,15 @@ fn hosts(explanation: &Explanation) -> String {
 }
 
 fn probed(probe: &Inspection) -> String {
-    let mut text = format!("{} [{}]\n", harmless(&probe.host), probe.address);
+    let (ip, port) = (probe.address.ip(), probe.address.port());
+    let mut text = match probe.host.parse() == Ok(ip) {
+        true => format!("[{ip}]:{port}\n"),
+        false => format!("{} [{ip}]:{port}\n", harmless(&probe.host)),
+    };
     for taken in &probe.steps {
         let (step, time) = (taken.step, taken.milliseconds);
-        let _ = writeln!(text, "  {step:<14} {time:>6} ms  {}", harmless(&taken.said));
+        let line = format!("  {step:<14} {time:>6} ms  {}", harmless(&taken.said));
+        let _ = writeln!(text, "{}", line.trim_end());
         if let (Some(certificate), "tls") = (&probe.certificate, step) {
             let _ = writeln!(text, "  {:<14} {:>6}     {}", "certificate", "", harmless(&shown(certificate)));
         }
@@ -277,20 +311,100 @@ fn shown(certificate: &Certificate) -> String {
 }
 
 fn fate(explanation: &Explanation) -> String {
-    let status = explanation.status.as_deref().unwrap_or_default();
-    let reason = harmless(explanation.reason.as_deref().unwrap_or_default());
+    let reason = explanation.reason.as_deref().unwrap_or_default();
+    // A route's own reply says its status itself.
+    let status = explanation.status.as_deref().filter(|status| !reason.contains(status));
+    let why = harmless(&status.into_iter().chain([reason]).collect::<Vec<_>>().join(" "));
     match explanation.fate {
         Fate::Deliver => match explanation.next_hops.len() {
             1 => "be delivered there".to_owned(),
             hops => format!("be delivered to the first of these {hops} that takes it"),
         },
-        Fate::Bounce => format!("bounce at once: {status} {reason}"),
+        Fate::Bounce => format!("bounce at once: {why}"),
         Fate::Defer => {
             let next = explanation.retry_at.map(|at| format!("; next try at {at}")).unwrap_or_default();
-            format!("wait and be tried again: {status} {reason}{next}")
+            format!("wait and be tried again: {why}{next}")
         }
         Fate::Hold => "be kept until the routes say otherwise".to_owned(),
         Fate::Discard => "be discarded, without a word to anybody".to_owned(),
         Fate::Refuse => "be refused at RCPT".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hop(tls: &str, verified: bool) -> Hop {
+        let address = "192.0.2.1:25".parse().unwrap();
+        let (host, protocol) = ("mx.example.org".into(), "smtp".into());
+        Hop { host, address, protocol, tls: tls.into(), verified, group: None }
+    }
+
+    fn certificate(fault: Option<&str>) -> Certificate {
+        let at = posthouse::clock::Timestamp::from_millis(0);
+        let (names, issuer, fingerprint) = (vec!["mx.example.org".into()], String::new(), String::new());
+        let (verified, fault) = (fault.is_none(), fault.map(str::to_owned));
+        Certificate { names, issuer, valid_from: at, valid_until: at, fingerprint, verified, fault }
+    }
+
+    fn seen(certificate: Option<Certificate>) -> Inspection {
+        let (host, address) = ("mx.example.org".into(), "192.0.2.1:25".parse().unwrap());
+        Inspection { host, address, answers: true, steps: Vec::new(), certificate, trouble: None }
+    }
+
+    #[test]
+    fn a_host_without_the_tls_that_its_route_demands_does_not_answer_as_it_should() {
+        let expired = || Some(certificate(Some("the certificate has expired")));
+        for (certificate, tls, verified, answers) in [
+            (None, "opportunistic", false, true),
+            (None, "required", false, false),
+            (None, "sts", true, false),
+            (None, "dane", false, false),
+            (expired(), "opportunistic", false, true),
+            (expired(), "required", false, true),
+            (expired(), "verified", true, false),
+            (expired(), "implicit", true, false),
+            (expired(), "implicit", false, true),
+            (Some(certificate(None)), "verified", true, true),
+        ] {
+            let probe = judged(seen(certificate), &hop(tls, verified));
+            assert_eq!(probe.answers, answers, "{tls}: {:?}", probe.trouble);
+            assert_eq!(probe.trouble.is_some(), !answers, "{tls}");
+        }
+        let far = Inspection { address: "[2001:db8::1]:25".parse().unwrap(), ..seen(None) };
+        assert_eq!(probed(&far), "mx.example.org [2001:db8::1]:25\n");
+        let silent = Inspection { answers: false, trouble: Some("no answer".into()), ..seen(None) };
+        let trouble = judged(silent, &hop("required", false)).trouble;
+        assert_eq!(trouble.as_deref(), Some("no answer"), "what was seen first stands");
+    }
+
+    fn line(preference: u16) -> HostLine {
+        let (host, addresses) = ("127.0.0.1".into(), vec!["127.0.0.1".parse().unwrap()]);
+        HostLine { host, preference: Some(preference), addresses, chosen: true, decision: "chosen".into() }
+    }
+
+    #[test]
+    fn hosts_that_differ_by_their_ports_alone_keep_their_own_preference() {
+        let at = |port: u16| Hop {
+            host: "127.0.0.1".into(),
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            ..hop("none", false)
+        };
+        let text = r#"{"domain":"example.org","route":"","questions":[],"hosts":[],"next_hops":[],"remarks":[],"fate":"defer"}"#;
+        let explanation = Explanation {
+            hosts: vec![line(0), line(1)],
+            next_hops: vec![at(2525), at(2526)],
+            status: Some("4.2.1".into()),
+            reason: Some("450 4.2.1 Mailbox busy".into()),
+            ..serde_json::from_str(text).unwrap()
+        };
+        let table = hosts(&explanation);
+        let lines: Vec<&str> = table.lines().collect();
+        assert!(lines[1].starts_with("1    0     127.0.0.1  127.0.0.1:2525"), "{table}");
+        assert!(lines[2].starts_with("2    1     127.0.0.1  127.0.0.1:2526"), "{table}");
+        assert_eq!(fate(&explanation), "wait and be tried again: 450 4.2.1 Mailbox busy", "one status");
+        let lost = Explanation { reason: Some("no answer".into()), ..explanation };
+        assert_eq!(fate(&lost), "wait and be tried again: 4.2.1 no answer");
     }
 }

@@ -1,6 +1,7 @@
 //! `posthouse queue`: what waits, and the operator's acts on it.
 
 mod list;
+pub mod restraint;
 
 use std::fmt::Write;
 

@@ -15,6 +15,7 @@ use posthouse::queue::KeptMessage;
 use posthouse::relay::{Resubmission, SentAgain};
 
 use crate::failed::Failed;
+use crate::harmless::harmless;
 use crate::place::{Format, Place};
 use crate::print;
 use crate::queue::{plural, rough};
@@ -32,10 +33,11 @@ const AT_ONCE: usize = 500;
   posthouse resubmit --upstream main --since 1d --message-id a1@example.org
   posthouse resubmit --upstream mx:example.com --since 30m --yes --format json
 
-Messages keep their queue ids, and RESUBMIT in the tracking log tells of each. What waits again is not found a second
-time; what was sent again and delivered before is shown, and passed over without --again.")]
+Messages keep their queue ids, and RESUBMIT in the tracking log tells of each. What waits again is
+not found a second time, and what was delivered by another group meanwhile counts as that group's;
+what was sent again by the same one is shown, and passed over without --again.")]
 pub struct Resubmit {
-    /// The upstream group that took them; \"mx:DOMAIN\" for a domain by its MX records, \"mx\" for all of these
+    /// The upstream group that took them; "mx:DOMAIN" for a domain by its MX records, "mx" for all of these
     #[arg(long, value_name = "NAME")]
     upstream: String,
     /// Delivered since then: a time, or how long ago
@@ -82,7 +84,7 @@ impl Resubmit {
             found.messages.iter().filter(|row| row.selected).map(|row| row.id).collect();
         if self.format == Format::Table {
             let status: Status = client.get("/v1/status").await?;
-            print::text(&shown(&found, status.now))?;
+            print::text(&shown(&found, &self.upstream, status.now))?;
         }
         if self.dry_run || selected.is_empty() {
             return if self.format == Format::Json { print::json(&found) } else { Ok(()) };
@@ -129,9 +131,13 @@ async fn send(
 }
 
 /// What was found, one line for each recipient.
-fn shown(found: &SentAgain, now: Timestamp) -> String {
+fn shown(found: &SentAgain, upstream: &str, now: Timestamp) -> String {
     if found.messages.is_empty() {
-        return "Nothing that is kept matches.\n".to_owned();
+        return format!(
+            "Nothing that is kept matches: --upstream is the group that took it ({}), --via the one that it goes by now.\n\
+             What is kept, and who took it: posthouse queue list --kept\n",
+            harmless(upstream)
+        );
     }
     let mut table = Table::new(["id", "delivered", "by", "recipient", "message-id", ""]);
     for row in &found.messages {
@@ -209,7 +215,7 @@ mod tests {
         };
         let before = KeptMessage { sent_again: Some(at), selected: false, ..row.clone() };
         let minute = std::time::Duration::from_secs(60);
-        let said = shown(&SentAgain { messages: vec![row, before], more: false }, at + minute);
+        let said = shown(&SentAgain { messages: vec![row, before], more: false }, "main", at + minute);
         let lines: Vec<&str> = said.lines().collect();
         assert_eq!(
             lines,
@@ -222,9 +228,8 @@ mod tests {
                 "1 was sent again before, and is not selected; --again to insist",
             ]
         );
-        assert_eq!(
-            shown(&SentAgain { messages: Vec::new(), more: false }, at),
-            "Nothing that is kept matches.\n"
-        );
+        let nothing = shown(&SentAgain { messages: Vec::new(), more: false }, "main", at);
+        let first = "Nothing that is kept matches: --upstream is the group that took it (main), --via the one that it goes by now.";
+        assert_eq!(nothing.lines().next(), Some(first));
     }
 }

@@ -5,18 +5,20 @@
 
 use std::fmt::Write;
 use std::io::{self, IsTerminal};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use clap::Args;
 use posthouse::admin::{Status, Upstream};
 use posthouse::clock::Timestamp;
+use posthouse::queue::DestinationState;
 use posthouse::route::{HostCondition, HostState, Outage, OutageKind};
 
 use crate::failed::Failed;
 use crate::harmless::harmless;
 use crate::place::{Format, Place};
 use crate::print;
-use crate::queue::{encoded, plural, rough, until};
+use crate::queue::{encoded, plural, restraint, rough, until};
 use crate::table::Table;
 
 /// Show the hosts that mail goes to: well, down or on trial, and what went there
@@ -54,17 +56,31 @@ impl Upstreams {
         } else {
             None
         };
-        print::text(&shown(&upstreams, day.as_deref(), status.now))
+        let mut held_up: Vec<DestinationState> = client.get("/v1/destinations").await?;
+        held_up.retain(|line| {
+            line.destination.starts_with(MX) && (line.asleep_since.is_some() || line.slowed.is_some())
+        });
+        print::text(&shown(&upstreams, &held_up, day.as_deref(), status.now))
     }
 }
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// `day`: the outages of the last day, where they are to be seen.
-fn shown(upstreams: &[Upstream], day: Option<&[Outage]>, now: Timestamp) -> String {
-    if upstreams.is_empty() {
-        return "No upstream is configured, and no MX host is down.\n".to_owned();
+/// How listings write what goes by MX records: `mx:example.com`.
+const MX: &str = "mx:";
+/// Domains that are told of.
+const MOST: usize = 20;
+
+/// `held_up`: the domains whose mail cannot go now. `day`: the outages of the last day, where they are to be seen.
+fn shown(
+    upstreams: &[Upstream],
+    held_up: &[DestinationState],
+    day: Option<&[Outage]>,
+    now: Timestamp,
+) -> String {
+    if upstreams.is_empty() && held_up.is_empty() {
+        return "No upstream is configured, and no MX host or domain is down.\n".to_owned();
     }
     let mut table = Table::new([
         "upstream",
@@ -93,25 +109,40 @@ fn shown(upstreams: &[Upstream], day: Option<&[Outage]>, now: Timestamp) -> Stri
             ]);
         }
     }
-    let mut text = table.to_string();
-    for line in upstreams.iter().filter_map(|upstream| upstream.queue.as_ref()) {
-        let messages = plural(line.waiting, "message waits", "messages wait");
-        let (name, waiting) = (harmless(&line.destination), line.waiting);
-        let _ = match (line.asleep_since, line.next_probe) {
-            (Some(since), Some(next)) => write!(
-                text,
-                "\n{name} cannot be reached since {since}: {waiting} {messages}; next probe {}; now: posthouse queue retry \
-                 --destination {name}\n",
-                until(now, next)
-            ),
-            _ => write!(
-                text,
-                "\n{name}: {waiting} {messages}, {} under way of {} that may be\n",
-                line.delivering, line.window
-            ),
-        };
+    let mut text = if upstreams.is_empty() { String::new() } else { table.to_string() };
+    let of_groups = upstreams.iter().filter_map(|upstream| upstream.queue.as_ref());
+    for line in of_groups.chain(held_up.iter().take(MOST)) {
+        let _ = write!(text, "\n{}", waiting(line, now));
+    }
+    if held_up.len() > MOST {
+        let _ = writeln!(text, "\nand {} more domains; see posthouse queue list", held_up.len() - MOST);
     }
     text
+}
+
+/// What waits for a destination, and why it does.
+fn waiting(line: &DestinationState, now: Timestamp) -> String {
+    let messages = plural(line.waiting, "message waits", "messages wait");
+    let (name, waiting) = (harmless(&line.destination), line.waiting);
+    let (Some(since), Some(next)) = (line.asleep_since, line.next_probe) else {
+        let restraint = restraint::told(line, now).map(|told| format!("{told}\n"));
+        return format!(
+            "{name}: {waiting} {messages}, {} under way of {} that may be\n{}",
+            line.delivering,
+            line.window,
+            restraint.unwrap_or_default()
+        );
+    };
+    // The hosts of a group stand above with what each of them said.
+    let is_group = !line.destination.starts_with(MX);
+    let reason =
+        line.reason.as_deref().filter(|_| !is_group).map(|reason| format!(" ({})", harmless(reason)));
+    format!(
+        "{name} cannot be reached since {since}{}: {waiting} {messages}; next probe {}; now: posthouse queue retry \
+         --destination {name}\n",
+        reason.unwrap_or_default(),
+        until(now, next)
+    )
 }
 
 fn name(host: &HostState) -> String {
@@ -120,7 +151,11 @@ fn name(host: &HostState) -> String {
             format!("[{}]:{}", address.ip(), address.port())
         }
         Some(address) => format!("{} [{}]:{}", host.host, address.ip(), address.port()),
-        None => host.host.clone(),
+        None => match (host.host.parse::<IpAddr>(), host.port) {
+            (Ok(ip), Some(port)) => format!("[{ip}]:{port}"),
+            (Err(_), Some(port)) => format!("{}:{port}", host.host),
+            (_, None) => host.host.clone(),
+        },
     }
 }
 
@@ -166,7 +201,6 @@ fn picture(outages: &[Outage], group: Option<&str>, host: &HostState, now: Times
 
 #[cfg(test)]
 mod tests {
-    use posthouse::queue::DestinationState;
     use posthouse::route::UpstreamState;
 
     use super::*;
@@ -177,6 +211,7 @@ mod tests {
         let is_down = matches!(condition, HostCondition::Down | HostCondition::OnTrial);
         HostState {
             host: name.into(),
+            port: Some(25),
             address: (condition != HostCondition::Unused).then(|| "192.0.2.1:25".parse().unwrap()),
             condition,
             down_since: is_down.then_some(NOW - HOUR),
@@ -217,7 +252,7 @@ mod tests {
         };
         let main =
             Upstream { hosts: UpstreamState { group: Some("main".into()), hosts }, queue: Some(queue) };
-        let text = shown(&[main], None, NOW);
+        let text = shown(std::slice::from_ref(&main), &[], None, NOW);
         let lines: Vec<&str> = text.lines().collect();
         assert!(
             lines[1].starts_with("main      mx.example.org [192.0.2.1]:25  down for 1 hour  in "),
@@ -225,9 +260,34 @@ mod tests {
         );
         assert!(lines[1].ends_with("connect: connecting: ?refused"), "{text}");
         assert!(lines[2].starts_with("          [192.0.2.1]:25                 well"), "{text}");
-        assert!(lines[3].contains("spare.example.org") && lines[3].contains("not used yet"), "{text}");
+        assert!(lines[3].contains("spare.example.org:25  ") && lines[3].contains("not used yet"), "{text}");
         assert_eq!(lines[5], "main: 3 messages wait, 1 under way of 20 that may be");
-        assert_eq!(shown(&[], None, NOW), "No upstream is configured, and no MX host is down.\n");
+        let rated = DestinationState { rate: Some("10/s".into()), ..main.queue.clone().unwrap() };
+        let text = shown(&[Upstream { queue: Some(rated), ..main }], &[], None, NOW);
+        let said = "main gets at most 10/s, as configured; 3 messages wait for it";
+        assert_eq!(text.lines().last(), Some(said), "a rate is no stall");
+        assert_eq!(
+            shown(&[], &[], None, NOW),
+            "No upstream is configured, and no MX host or domain is down.\n"
+        );
+    }
+
+    #[test]
+    fn a_domain_that_dns_says_nothing_of_is_told_though_it_has_no_hosts() {
+        let text = format!(
+            r#"{{"destination":"mx:example.com","waiting":1,"delivering":0,"window":1,"asleep_since":"{NOW}","next_probe":"{}",
+            "reason":"DNS gives no answer"}}"#,
+            NOW + Duration::from_secs(10)
+        );
+        let asleep: DestinationState = serde_json::from_str(&text).unwrap();
+        let said = shown(&[], std::slice::from_ref(&asleep), None, NOW);
+        assert!(
+            said.contains("mx:example.com cannot be reached since 2026-11-18T11:06:40.000Z (DNS gives no answer): 1 message waits"),
+            "{said}"
+        );
+        assert!(!said.contains("no MX host"), "{said}");
+        let many = vec![asleep; MOST + 3];
+        assert!(shown(&[], &many, None, NOW).ends_with("\nand 3 more domains; see posthouse queue list\n"));
     }
 
     #[test]

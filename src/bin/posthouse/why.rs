@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use posthouse::admin;
 use posthouse::mail::QueueId;
-use posthouse::queue::ListedState;
+use posthouse::queue::{Listed, ListedState};
 use posthouse::tracking::{Event, EventName};
 
 use crate::failed::Failed;
@@ -97,6 +97,11 @@ fn screen(why: &admin::Why) -> String {
                     why.id
                 );
             }
+            (ListedState::Kept, _) => {
+                if let Some(end) = message.kept_until {
+                    let _ = writeln!(text, "  {end}  the safety net lets it go ({})", until(why.now, end));
+                }
+            }
             (ListedState::Notice, _) => text.push_str("  a notice to the sender is written\n"),
             (ListedState::Asleep, Some(next)) => {
                 let _ = writeln!(
@@ -118,7 +123,7 @@ fn screen(why: &admin::Why) -> String {
                 until(why.now, expires)
             );
         }
-        let _ = writeln!(text, "\nTo try it now: posthouse queue retry {}", why.id);
+        text.push_str(&act(why, message));
     }
     if let Some(session) = why.events.iter().find_map(|event| event.session) {
         let _ = writeln!(text, "\nThe session in which it came: posthouse track --session {session}");
@@ -126,11 +131,30 @@ fn screen(why: &admin::Why) -> String {
     text
 }
 
+/// What a person can do about it now.
+fn act(why: &admin::Why, message: &Listed) -> String {
+    match message.state {
+        // What to do stands among what comes next.
+        ListedState::Held | ListedState::HeldByRoute | ListedState::Uncertain => String::new(),
+        ListedState::Kept => {
+            let by = message.recipients.first().map_or("NAME", |recipient| &recipient.destination);
+            let since = message.arrived;
+            format!(
+                "\nTo send it again: posthouse resubmit --upstream {} --since {since} --id {}\n",
+                harmless(by),
+                why.id
+            )
+        }
+        _ => format!("\nTo try it now: posthouse queue retry {}\n", why.id),
+    }
+}
+
 /// How it ended, from its events: one word for each way in which it ended for somebody.
 fn end(events: &[Event]) -> String {
     let word = |event: &Event| match event.event {
         EventName::Send => Some("delivered"),
         EventName::Fail => Some("bounced"),
+        EventName::Discard => Some("discarded by a route"),
         EventName::Expire => Some("given up, since its time was over"),
         EventName::Cancel => Some("cancelled by the operator"),
         _ => None,
@@ -187,8 +211,13 @@ fn told(event: &Event) -> String {
         }
         EventName::HostDown => {
             let stage = event.host_stage.as_deref().unwrap_or_default();
-            let _ =
-                write!(text, "{host} is down ({stage}): {said}; mail passes it over until a trial succeeds");
+            // Where it has answered, what we make of that: which setting to look at.
+            let hint = event.reply.as_ref().and(event.reason.as_ref());
+            let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+            let _ = write!(
+                text,
+                "{host} is down ({stage}): {said}{hint}; mail passes it over until a trial succeeds"
+            );
         }
         EventName::HostUp => {
             let cost = event.duration_ms.map(|ms| format!(" after {}", rough(Duration::from_millis(ms))));
@@ -223,4 +252,64 @@ fn told(event: &Event) -> String {
         let _ = write!(text, "; next {next}");
     }
     harmless(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use posthouse::clock::Timestamp;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_795_000_000_000);
+
+    fn why(message: &str, events: &str) -> String {
+        let text =
+            format!(r#"{{"id":"38G1V25TJ000","now":"{NOW}","message":{message},"events":[{events}]}}"#);
+        screen(&serde_json::from_str(&text).unwrap())
+    }
+
+    fn message(state: &str, recipient: &str, more: &str) -> String {
+        format!(
+            r#"{{"id":"38G1V25TJ000","state":"{state}","arrived":"{NOW}","size":1,"sender":"a@example.org"{more},"recipients":[
+            {{"address":"b@example.com","state":"{recipient}","destination":"main","attempts":1}}]}}"#
+        )
+    }
+
+    #[test]
+    fn what_a_person_can_do_suits_the_state() {
+        let said = why(&message("waiting", "waiting", ""), "");
+        assert!(said.ends_with("\nTo try it now: posthouse queue retry 38G1V25TJ000\n"), "{said}");
+        let until = NOW + Duration::from_secs(3600);
+        let said = why(&message("kept", "delivered", &format!(r#","kept_until":"{until}""#)), "");
+        assert!(said.contains(&format!("\n  {until}  the safety net lets it go (in 1 hour)\n")), "{said}");
+        let act = format!(
+            "\nTo send it again: posthouse resubmit --upstream main --since {NOW} --id 38G1V25TJ000\n"
+        );
+        assert!(said.ends_with(&act), "{said}");
+        for state in ["held", "held-by-route", "uncertain"] {
+            let said = why(&message(state, "waiting", ""), "");
+            assert!(!said.contains("To try it now"), "what to do stands above: {said}");
+        }
+    }
+
+    #[test]
+    fn what_a_route_discarded_has_left_so() {
+        let event = format!(
+            r#"{{"time":"{NOW}","event":"DISCARD","id":"38G1V25TJ000","recipients":["b@example.com"],"reason":"discarded by a route"}}"#
+        );
+        let said = why("null", &event);
+        assert!(said.contains("it has left the queue: discarded by a route for b@example.com"), "{said}");
+    }
+
+    #[test]
+    fn a_refused_password_is_told_with_the_setting_to_look_at() {
+        let event = format!(
+            r#"{{"time":"{NOW}","event":"HOSTDOWN","host":"192.0.2.1","host_stage":"auth","reply":"535 5.7.8 no","reason":"check password_file"}}"#
+        );
+        let said = why(&message("asleep", "waiting", ""), &event);
+        assert!(
+            said.contains(" is down (auth): 535 5.7.8 no (check password_file); mail passes it over"),
+            "{said}"
+        );
+    }
 }

@@ -195,7 +195,12 @@ fn warn_of_unused_groups(top: &Section<'_>, groups: &BTreeMap<String, Upstream>,
         }
     }
     for name in groups.keys().filter(|name| !used.contains(name.as_str())) {
-        let hint = format!("write via = \"{name}\" in a [[route]], or take the group out");
+        let hint = match top.has("safety_net") {
+            true => format!(
+                "mail gets there only by `posthouse resubmit --via {name}`; write via = \"{name}\" in a [[route]] for more"
+            ),
+            false => format!("write via = \"{name}\" in a [[route]], or take the group out"),
+        };
         let place = top.place_at(&["upstream", name]);
         top.report.warn(place, format!("no route leads to [upstream.{name}]"), hint);
     }

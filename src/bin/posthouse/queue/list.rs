@@ -14,7 +14,7 @@ use posthouse::clock::Timestamp;
 use posthouse::queue::{DestinationState, Listed, ListedRecipient, RecipientStanding};
 use posthouse::spool::Quarantined;
 
-use super::{age, encoded, plural, size, standing, until};
+use super::{age, encoded, plural, restraint, size, standing, until};
 use crate::failed::Failed;
 use crate::place::{Format, Place};
 use crate::print;
@@ -204,19 +204,8 @@ fn closing(shown: usize, destinations: &[DestinationState], status: &Status) -> 
         // Those that came and went meanwhile are in one of the numbers only.
         _ => format!("\n{shown} of {} {}\n", all.max(shown as u64), plural(all, "message", "messages")),
     };
-    for (destination, slowed) in destinations.iter().filter_map(|of| Some((of, of.slowed.as_ref()?))) {
-        let _ = writeln!(
-            text,
-            "\n{} has asked for less since {}: {}\n  {}, then {}, {} at once; {} {} for it",
-            destination.destination,
-            slowed.since,
-            slowed.reason,
-            if slowed.until > now { format!("nothing before {}", slowed.until) } else { "it goes on".into() },
-            slowed.rate,
-            destination.window,
-            destination.waiting,
-            plural(destination.waiting, "message waits", "messages wait"),
-        );
+    for restraint in destinations.iter().filter_map(|destination| restraint::told(destination, now)) {
+        let _ = writeln!(text, "\n{restraint}");
     }
     for destination in destinations {
         let (Some(since), Some(next)) = (destination.asleep_since, destination.next_probe) else { continue };
