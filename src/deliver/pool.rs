@@ -49,13 +49,14 @@ impl Pool {
         let now = Instant::now();
         let until = (now + self.idle).min(connection.opened() + self.age);
         let mut state = self.state.lock().expect("no holder panics");
-        let waiting = state.parked.entry(connection.hop().clone()).or_default();
-        if until <= now || waiting.len() >= self.per_host {
+        let waiting = state.parked.get(connection.hop()).map_or(0, Vec::len);
+        if until <= now || waiting >= self.per_host {
+            // No trace of it stays: there may be any number of hosts.
             drop(state);
             tokio::spawn(connection.quit());
             return;
         }
-        waiting.push(Parked { connection, until });
+        state.parked.entry(connection.hop().clone()).or_default().push(Parked { connection, until });
         if !std::mem::replace(&mut state.watched, true) {
             tokio::spawn(Arc::clone(self).watch());
         }
@@ -114,5 +115,36 @@ impl Pool {
             !waiting.is_empty()
         });
         Some(expired)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::connection::Opener;
+    use super::super::settings::Timeouts;
+    use super::super::submit::no_tls;
+    use super::*;
+    use crate::net::{MemoryNetwork, Network};
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_connection_that_is_not_kept_nothing_is() {
+        let network = Network::Memory(MemoryNetwork::new());
+        let address = "192.0.2.25:25".parse().unwrap();
+        let mut listener = network.bind(address).await.unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for say in ["220 hi\r\n", "250 hello\r\n"] {
+                tokio::io::AsyncWriteExt::write_all(&mut stream, say.as_bytes()).await.unwrap();
+                tokio::io::AsyncReadExt::read_buf(&mut stream, &mut Vec::new()).await.unwrap();
+            }
+        });
+        let (tls, timeouts) = (no_tls(), Timeouts::default());
+        let in_clear = &|_: &super::super::classify::Trouble| {};
+        let opener =
+            Opener { network: &network, tls: &tls, hostname: "relay.example.org", timeouts, in_clear };
+        let connection = opener.open(&NextHop::in_the_clear(address)).await.unwrap();
+        let pool = Pool::new(&Settings { idle_connection: Duration::ZERO, ..Settings::default() });
+        pool.park(connection);
+        assert!(pool.state.lock().unwrap().parked.is_empty());
     }
 }
