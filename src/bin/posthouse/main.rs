@@ -138,10 +138,14 @@ fn block_on(level: Level, command: impl Future<Output = Result<(), Failed>>) -> 
 /// What the program itself has to say goes to standard error, by POSTHOUSE_LOG (such as `debug`, or
 /// `posthouse::spool=debug`; `level` by default).
 fn log(level: Level) -> Result<(), Failed> {
-    let filter = tracing_subscriber::EnvFilter::builder()
+    let mut filter = tracing_subscriber::EnvFilter::builder()
         .with_default_directive(level.into())
         .with_env_var("POSTHOUSE_LOG")
         .from_env()?;
+    if std::env::var_os("POSTHOUSE_LOG").is_none() {
+        // It shows whole answers with each signature that is wrong; the relay says itself what follows.
+        filter = filter.add_directive("hickory_net::dnssec=off".parse().expect("a directive"));
+    }
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
     Ok(())
