@@ -73,7 +73,9 @@ async fn a_message_cancelled_amid_its_delivery_is_not_tried_again() {
         relay.queue().cancel(id).await.unwrap();
         amid.say(reply).await;
         let told = if reply == DELIVERED { EventName::Send } else { EventName::Defer };
-        assert_eq!(until(&mut events, told).await.id, Some(id), "what the attempt brought is told");
+        let event = until(&mut events, told).await;
+        assert_eq!(event.id, Some(id), "what the attempt brought is told");
+        assert_eq!((event.next_attempt, event.expires), (None, None), "and nothing follows");
         is_empty(&relay).await;
         assert_eq!(relay.retry_all(None), 0);
         stop(&relay).await;
@@ -82,6 +84,18 @@ async fn a_message_cancelled_amid_its_delivery_is_not_tried_again() {
         stop(&relay).await;
         assert_eq!(bench.names(id), [EventName::Receive, EventName::Cancel, told]);
     }
+}
+
+#[tokio::test]
+async fn a_message_cancelled_amid_a_delivery_that_is_cut_off_is_told_to_be_uncertain() {
+    let (_bench, relay, mut events, id, amid) = amid_a_delivery().await;
+    relay.queue().cancel(id).await.unwrap();
+    drop(amid);
+    let event = until(&mut events, EventName::Uncertain).await;
+    assert_eq!((event.id, event.next_attempt, event.expires), (Some(id), None, None));
+    assert_eq!(relay.queue().uncertain(), 1);
+    is_empty(&relay).await;
+    stop(&relay).await;
 }
 
 /// example.com goes to `main`, all else to `second`, which is `main` of the bench.

@@ -321,6 +321,16 @@ fn a_password_makes_verified_tls_the_default_except_to_this_machine() {
 }
 
 #[test]
+fn the_tls_of_a_group_is_that_of_the_hosts_whose_urls_say_nothing() {
+    let text = "[upstream.main]\nhosts = [\"smtp://a.example\", \"smtps://b.example\", \"lmtp://c.example:24?tls=none\"]\n\
+                tls = \"verified\"\n";
+    let (_dir, path) = write(text);
+    let hosts = load(Some(&path), [], &Flags::default()).unwrap().settings.upstreams["main"].hosts.clone();
+    let tls: Vec<_> = hosts.iter().map(|host| host.tls.unwrap()).collect();
+    assert_eq!(tls, [UpstreamTls::Verified, UpstreamTls::Verified, UpstreamTls::None]);
+}
+
+#[test]
 fn a_certificate_and_its_key_load() {
     let dir = tempfile::tempdir().unwrap();
     let made = |name: &str| rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();

@@ -367,7 +367,8 @@ impl Connection {
         }
     }
 
-    /// Writes what is ready. When the server has closed meanwhile, what it said before is read: it tells why.
+    /// Writes what is ready. When the server has closed meanwhile, or takes no more, what it said before is read: it tells
+    /// why.
     async fn write(&mut self, limit: Duration) -> Result<(), Trouble> {
         // The limit is for a block, not for the whole content.
         let at = due(&mut self.writing, self.written / BLOCK, limit);
@@ -377,21 +378,19 @@ impl Connection {
             stream.flush().await?;
             Ok::<usize, io::Error>(written)
         };
-        match timeout_at(at, write).await {
-            Err(_) => Err(Trouble::Silent(limit)),
+        let trouble = match timeout_at(at, write).await {
+            Err(_) => Trouble::Silent(limit),
+            Ok(Err(error)) => Trouble::Io(error),
             Ok(Ok(written)) => {
                 self.written += written as u64;
                 if !self.client.output().has_remaining() {
                     self.writing = None;
                 }
-                Ok(())
+                return Ok(());
             }
-            Ok(Err(error)) => {
-                let _ =
-                    timeout(Duration::from_secs(1), self.stream.read_buf(self.client.read_buffer())).await;
-                Err(Trouble::Io(error))
-            }
-        }
+        };
+        let _ = timeout(Duration::from_secs(1), self.stream.read_buf(self.client.read_buffer())).await;
+        Err(trouble)
     }
 }
 

@@ -52,7 +52,7 @@ impl Delivery {
         let inner = &self.lease.inner;
         let policy = inner.rules.when_uncertain(self.destination());
         let durability = match policy {
-            WhenUncertain::Retry => Durability::Soon,
+            WhenUncertain::Retry => Durability::Along,
             WhenUncertain::Hold => Durability::Synced,
         };
         let commit = {
@@ -69,6 +69,12 @@ impl Delivery {
             WhenUncertain::Retry => Ok(()),
             WhenUncertain::Hold => commit.await,
         }
+    }
+
+    /// The host takes its time with the answer: what was [intended](Delivery::intend) is written meanwhile. Most answer
+    /// before it is, and then it need not be.
+    pub fn hurry(&self) {
+        self.lease.inner.spool.hurry();
     }
 }
 
@@ -169,7 +175,7 @@ impl Inner {
         let attempts = former.attempts + 1;
         let change = RecipientProgress { state, attempts, next_attempt, ..former.clone() };
         progress::record(&mut open.progress, index, change, outcome);
-        Told { index, kind, outcome: outcome.clone() }
+        Told { index, kind, cancelled: false, outcome: outcome.clone() }
     }
 
     /// Gives those up who waited for a person, if their time is over. `None`: it is not, or nobody does.

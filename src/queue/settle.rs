@@ -29,6 +29,8 @@ use crate::tracking::{Attempted, Slept, Throttled, Woke};
 pub(super) struct Told {
     pub index: u32,
     pub kind: Kind,
+    /// Nothing follows: he was cancelled while the attempt ran.
+    pub cancelled: bool,
     pub outcome: Outcome,
 }
 
@@ -138,6 +140,7 @@ impl Inner {
                 (Kind::Sent, RecipientState::Delivered, owed)
             }
             (Verdict::Bounced, _) => (Kind::Failed, RecipientState::Bounced, !cancelled && failure_owed()),
+            (Verdict::Uncertain, _) if cancelled => (Kind::InDoubt, RecipientState::Cancelled, false),
             (_, _) if cancelled => (Kind::Deferred, RecipientState::Cancelled, false),
             (Verdict::Deferred, Next::At(_)) => (Kind::Deferred, RecipientState::Waiting, false),
             (Verdict::Uncertain, Next::At(_)) => match self.rules.when_uncertain(destination) {
@@ -157,7 +160,7 @@ impl Inner {
         };
         let change = RecipientProgress { state, attempts, next_attempt, last: None, heard: None, owed };
         progress::record(&mut open.progress, index, change, &outcome);
-        Told { index, kind, outcome }
+        Told { index, kind, cancelled, outcome }
     }
 
     /// One event for all recipients whose attempt ended alike.
@@ -171,11 +174,12 @@ impl Inner {
         expires: Option<Timestamp>,
     ) {
         while let Some(first) = told.first() {
-            let (kind, outcome) = (first.kind, first.outcome.clone());
-            let alike = |told: &mut Told| told.kind == kind && told.outcome == outcome;
+            let (kind, cancelled, outcome) = (first.kind, first.cancelled, first.outcome.clone());
+            let alike =
+                |told: &mut Told| (told.kind, told.cancelled) == (kind, cancelled) && told.outcome == outcome;
             let indexes: Vec<u32> = told.extract_if(.., alike).map(|told| told.index).collect();
             let recipients = addresses(&stored.envelope, &indexes);
-            let goes_on = matches!(kind, Kind::Deferred | Kind::Unknown | Kind::InDoubt);
+            let goes_on = !cancelled && matches!(kind, Kind::Deferred | Kind::Unknown | Kind::InDoubt);
             let is_retried = goes_on && kind != Kind::InDoubt;
             let facts = Attempted {
                 recipients: &recipients,

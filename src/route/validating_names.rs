@@ -25,13 +25,14 @@ use hickory_resolver::proto::dnssec::Proof;
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::names::NameError;
 use super::system_names::{
     ALIASES_MAX, CACHED_MAX, NEGATIVE_TTL_MAX, NEGATIVE_TTL_MIN, address_of, host, qualified, told,
 };
 use super::trust_anchor::TrustAnchor;
+use crate::clock::{Clock, Timestamp};
 use crate::net::Tlsa;
 
 /// For all the questions that one answer takes, at one server: keys and delegations are asked for on the way.
@@ -49,6 +50,8 @@ const ENDLESS: &str = "tells of aliases (CNAME) without end";
 pub(super) struct ValidatingNames {
     servers: Vec<Server>,
     kept: Held<HashMap<(Name, RecordType), Kept>>,
+    /// The system's: the time of DNS is that of the world, whatever the relay's clock says.
+    clock: Clock,
 }
 
 /// An answer that stands.
@@ -65,7 +68,7 @@ pub(super) struct Vouching {
 
 struct Kept {
     said: Vouching,
-    until: Instant,
+    until: Timestamp,
 }
 
 struct Server {
@@ -78,7 +81,7 @@ struct Server {
 /// Whether signatures come through.
 struct Root {
     said: Result<(), String>,
-    until: Instant,
+    until: Timestamp,
 }
 
 impl ValidatingNames {
@@ -89,14 +92,14 @@ impl ValidatingNames {
     ) -> Result<Self, NetError> {
         let server = |config: &NameServerConfig| Server::new(config.clone(), options.clone(), anchor);
         let servers = servers.iter().map(server).collect::<Result<_, _>>()?;
-        Ok(Self { servers, kept: Held::default() })
+        Ok(Self { servers, kept: Held::default(), clock: Clock::system() })
     }
 
     /// Whether there is a server whose answers count; the error says of each why not.
     pub async fn reach(&self) -> Result<(), NameError> {
         let mut troubles = Vec::new();
         for server in &self.servers {
-            match server.reach().await {
+            match server.reach(&self.clock).await {
                 Ok(()) => return Ok(()),
                 Err(why) => troubles.push(format!("{} {why}", server.address)),
             }
@@ -113,7 +116,7 @@ impl ValidatingNames {
         }
         let mut troubles = Vec::new();
         for server in &self.servers {
-            if server.reach().await.is_err() {
+            if server.reach(&self.clock).await.is_err() {
                 continue;
             }
             let answer = timeout(LIMIT, server.ask(&key.0, kind));
@@ -133,11 +136,11 @@ impl ValidatingNames {
 
     fn known(&self, key: &(Name, RecordType)) -> Option<Vouching> {
         let kept = self.kept.lock().expect("no holder panics");
-        kept.get(key).filter(|kept| kept.until > Instant::now()).map(|kept| kept.said.clone())
+        kept.get(key).filter(|kept| kept.until > self.clock.now()).map(|kept| kept.said.clone())
     }
 
     fn keep(&self, key: (Name, RecordType), said: &Vouching, good_for: Duration) {
-        let now = Instant::now();
+        let now = self.clock.now();
         let mut kept = self.kept.lock().expect("no holder panics");
         if kept.len() >= CACHED_MAX as usize {
             kept.retain(|_, kept| kept.until > now);
@@ -193,9 +196,9 @@ impl Server {
     }
 
     /// Whether its answers count; the error says why not.
-    async fn reach(&self) -> Result<(), String> {
+    async fn reach(&self, clock: &Clock) -> Result<(), String> {
         let mut root = self.root.lock().await;
-        if let Some(known) = root.as_ref().filter(|known| known.until > Instant::now()) {
+        if let Some(known) = root.as_ref().filter(|known| known.until > clock.now()) {
             return known.said.clone();
         }
         let said = timeout(LIMIT, self.ask_root()).await.unwrap_or_else(|_| Err("timed out".to_owned()));
@@ -216,7 +219,7 @@ impl Server {
             _ => {}
         }
         let good_for = if said.is_ok() { ROOT_GOOD_FOR } else { ROOT_BAD_FOR };
-        *root = Some(Root { said: said.clone(), until: Instant::now() + good_for });
+        *root = Some(Root { said: said.clone(), until: clock.now() + good_for });
         said
     }
 
@@ -235,11 +238,36 @@ impl Server {
     }
 
     /// The answer, and for how long it is good. The error says what the server did, to stand behind its address.
+    async fn ask(&self, name: &Name, kind: RecordType) -> Result<(Vouching, Duration), String> {
+        match self.ask_to_the_end(name, kind).await {
+            Err(_) if self.is_below_an_unsigned_zone(name).await => {
+                Ok((Vouching::insecure(NameError::NoRecords), NEGATIVE_TTL_MIN))
+            }
+            said => said,
+        }
+    }
+
+    /// Whether a zone that the name lies in is not signed, by proof of its parents. The resolver below looks for zones
+    /// from the name upwards, and where a server fails for such questions it finds no proof: mail to those who never
+    /// heard of DNSSEC must not wait for that.
+    async fn is_below_an_unsigned_zone(&self, name: &Name) -> bool {
+        for labels in 1..=usize::from(name.num_labels()) {
+            let zone = name.trim_to(labels);
+            let Ok(lookup) = self.resolver.lookup(zone.clone(), RecordType::SOA).await else { continue };
+            let is_apex = |record: &Record| record.record_type() == RecordType::SOA && record.name == zone;
+            if lookup.answers().iter().any(|record| is_apex(record) && record.proof == Proof::Insecure) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The answer at the end of all aliases.
     ///
     /// The resolver below calls some answers bogus that are not: that the target of an alias has no such records, and
     /// records by a wildcard whose own NSEC record proves that nothing is nearer. So aliases and wildcards of what seems
     /// bogus are asked for by name.
-    async fn ask(&self, name: &Name, kind: RecordType) -> Result<(Vouching, Duration), String> {
+    async fn ask_to_the_end(&self, name: &Name, kind: RecordType) -> Result<(Vouching, Duration), String> {
         let (mut is_secure, mut good_for, mut aliases) = (true, Duration::MAX, Vec::new());
         while aliases.len() < ALIASES_MAX {
             let owner = aliases.last().unwrap_or(name).clone();

@@ -46,11 +46,17 @@ struct Inbox {
     requests: Vec<Request>,
     /// Those of them that need a sync.
     members: usize,
+    /// Those of them that are not to be written before there is anything else ([`Durability::Along`](super::Durability::Along)).
+    along: usize,
     /// The committer sleeps until there are so many members, or, at 0, until there is any request.
     wake_at: usize,
     closing: bool,
     /// The writer has something to look at, though nobody has asked for anything.
     nudged: bool,
+    /// What goes along goes now.
+    hurried: bool,
+    /// The committer sleeps until it is woken, however long that takes.
+    sleeps_on: bool,
     /// Called when all is written.
     closed: Vec<oneshot::Sender<()>>,
     ended: bool,
@@ -71,13 +77,26 @@ impl Door {
             drop(inbox);
             return request.decline(CommitError::Closed);
         }
+        let goes_along = request.goes_along();
         inbox.members += usize::from(request.needs_sync());
+        inbox.along += usize::from(goes_along);
         inbox.requests.push(request);
-        let wake = inbox.members >= inbox.wake_at;
+        let wake = inbox.members >= inbox.wake_at && (!goes_along || inbox.sleeps_on);
         drop(inbox);
         if wake {
             self.knock.notify_one();
         }
+    }
+
+    /// Has written now what goes along.
+    pub fn hurry(&self) {
+        let mut inbox = self.lock();
+        if inbox.along == 0 {
+            return;
+        }
+        inbox.hurried = true;
+        drop(inbox);
+        self.knock.notify_one();
     }
 
     /// Has the writer look around: something may be unlinked.
@@ -108,14 +127,20 @@ impl Door {
     fn take(&self, until: Option<Instant>) -> Option<Vec<Request>> {
         let mut inbox = self.lock();
         inbox.wake_at = 0;
-        while inbox.requests.is_empty() && !inbox.closing {
+        while inbox.requests.len() == inbox.along && !inbox.closing && !std::mem::take(&mut inbox.hurried) {
             if std::mem::take(&mut inbox.nudged) {
                 return Some(Vec::new());
             }
+            let until = until.or_else(|| (inbox.along > 0).then(|| now() + TICK));
             let Some(left) = until.map(left) else {
+                inbox.sleeps_on = true;
                 inbox = self.knock.wait(inbox).expect("no holder of the inbox panics");
+                inbox.sleeps_on = false;
                 continue;
             };
+            if left.is_zero() && inbox.along > 0 {
+                break;
+            }
             if left.is_zero() {
                 return Some(Vec::new());
             }
@@ -125,7 +150,7 @@ impl Door {
             return None;
         }
         inbox = self.await_company(inbox);
-        inbox.members = 0;
+        (inbox.members, inbox.along, inbox.hurried) = (0, 0, false);
         Some(std::mem::take(&mut inbox.requests))
     }
 

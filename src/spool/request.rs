@@ -3,6 +3,7 @@
 //! Contract: a request is made complete in the caller's thread (encoded, checksummed); the committer only places it.
 //! Not here: what becomes of it (`writer`).
 
+use std::collections::HashSet;
 use std::num::NonZeroU32;
 
 use super::Durability;
@@ -98,6 +99,16 @@ impl Request {
         }
     }
 
+    /// Nobody wakes the committer for it.
+    pub fn goes_along(&self) -> bool {
+        matches!(self.promise, Promise::Settle { durability: Durability::Along, .. })
+    }
+
+    /// Whether it says all that there is to say of its message's progress.
+    fn is_progress(&self) -> bool {
+        matches!(self.promise, Promise::Settle { .. } | Promise::Remove)
+    }
+
     /// Answers that nothing is promised.
     pub fn decline(self, why: CommitError) {
         // Who dropped the future has no use for the answer.
@@ -116,5 +127,47 @@ impl Request {
             Promise::Settle { reply, .. } | Promise::Again { reply, .. } => _ = reply.send(Ok(())),
             Promise::Remove | Promise::Time => {}
         }
+    }
+}
+
+/// Leaves out what goes along and is overtaken by something newer about its message. It is answered: what it said does not
+/// hold any more.
+pub(super) fn without_overtaken(batch: Vec<Request>) -> Vec<Request> {
+    if !batch.iter().any(Request::goes_along) {
+        return batch;
+    }
+    let mut newer = HashSet::new();
+    let mut kept = Vec::with_capacity(batch.len());
+    for request in batch.into_iter().rev() {
+        if request.goes_along() && newer.contains(&request.id()) {
+            request.confirm();
+            continue;
+        }
+        if request.is_progress() {
+            newer.insert(request.id());
+        }
+        kept.push(request);
+    }
+    kept.reverse();
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_along_is_left_out_only_for_something_newer_about_the_same_message() {
+        let settle =
+            |id, durability| Request::settle(QueueId::from_u64(id), &Progress::untried(1), durability);
+        let (first, overtaken) = settle(1, Durability::Along);
+        let (second, _kept) = settle(2, Durability::Along);
+        let (third, _later) = settle(3, Durability::Along);
+        let (soon, _written) = settle(3, Durability::Soon);
+        let batch = vec![soon, first, second, Request::remove(QueueId::from_u64(1)), third];
+        let kept = without_overtaken(batch);
+        let ids: Vec<u64> = kept.iter().map(|request| request.id().as_u64()).collect();
+        assert_eq!(ids, [3, 2, 1, 3], "the removal of 1, and all of 2 and 3, in their order");
+        overtaken.wait().expect("it is answered");
     }
 }

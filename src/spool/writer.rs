@@ -21,7 +21,7 @@ use super::disk::{Disk, File};
 use super::hint;
 use super::index::{Place, Segment, Unsynced};
 use super::record::Record;
-use super::request::{Again, Promise, Request};
+use super::request::{Again, Promise, Request, without_overtaken};
 use super::segment::{self, HEADER_LEN, Header, Marker};
 use super::shared::Shared;
 use super::staged::{Staged, write_records};
@@ -129,7 +129,7 @@ impl Writer {
             self.look_at_disk();
         }
         let mut staged = Staged::default();
-        for request in batch {
+        for request in without_overtaken(batch) {
             let mut next = Some(request);
             while let Some(request) = next.take().and_then(|request| self.admit(request, &mut staged)) {
                 if self.fits(&request, &staged) {

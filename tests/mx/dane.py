@@ -1,8 +1,8 @@
 """DANE against a real name server that serves signed zones, from a root of its own: `unshare -rn python3 tests/mx/dane.py`.
 
 Contract: each case of dane.toml is asked of `posthouse mx`, and a message is sent through a running relay; what both do must
-be what the case says. Then the same relay's decisions with a name server that strips signatures, and with one that gives
-no answer about TLSA records. Prints a line for each case; exit code 1 when one failed. MX_CASE names a single one.
+be what the case says. Then the same with a name server that strips signatures, and some of them with one that gives no
+answer about TLSA records and with one that gives none about the NS records of hosts. Prints a line for each case; exit code 1 when one failed. MX_CASE names a single one.
 Invariants: hosts take mail over STARTTLS with a certificate that no authority knows, and remember whether TLS was used.
 Not here: the way of mail without DANE (`run.py`), the servers of both (`servers.py`).
 """
@@ -27,7 +27,8 @@ from run import Failure, Relay, check, mx, reached
 
 HERE = pathlib.Path(__file__).resolve().parent
 PEERS = pathlib.Path(os.environ["MX_PEERS"])
-NO_PROOF, NO_TLSA = "192.0.2.62", "192.0.2.63"
+NO_PROOF, NO_TLSA, NO_NS = "192.0.2.62", "192.0.2.63", "192.0.2.64"
+BOXES = {servers.NSD: "", NO_PROOF: ", stripped", NO_TLSA: ", no TLSA", NO_NS: ", no NS"}
 # With STARTTLS: a certificate that is valid, and one that has expired; without STARTTLS.
 VALID, EXPIRED, CLEAR = "192.0.2.1", "192.0.2.2", "192.0.2.3"
 
@@ -162,7 +163,7 @@ def zones_of(cases, folder, digests):
 
 
 async def start_middle_boxes():
-    """Between the relay and the name server: one that knows nothing of EDNS, one that fails for TLSA records."""
+    """Between the relay and the name server: one that knows nothing of EDNS, two that fail for some records."""
     loop = asyncio.get_running_loop()
     end = lambda question: question.index(b"\0", 12) + 5
 
@@ -173,7 +174,11 @@ async def start_middle_boxes():
         is_tlsa = question[end(question) - 4:end(question) - 2] == b"\0\x34" and question[12] != 0
         reply(servers.with_code(question, 2) if is_tlsa else servers.ask_nsd(question))
 
-    for address, act in ((NO_PROOF, no_proof), (NO_TLSA, no_tlsa)):
+    def no_ns(question, reply):
+        is_of_host = question[end(question) - 4:end(question) - 2] == b"\0\2" and question[13:15].lower() == b"mx"
+        reply(servers.with_code(question, 2) if is_of_host else servers.ask_nsd(question))
+
+    for address, act in ((NO_PROOF, no_proof), (NO_TLSA, no_tlsa), (NO_NS, no_ns)):
         await loop.create_datagram_endpoint(lambda act=act: servers.Datagrams(act), local_addr=(address, 53))
 
 
@@ -219,7 +224,7 @@ async def of_case(case, config, relay, taken, stripped=False):
 async def main():
     cases = tomllib.loads((HERE / "dane.toml").read_text())["case"]
     single = os.environ.get("MX_CASE")
-    servers.SERVERS.update({"no-proof": NO_PROOF, "no-tlsa": NO_TLSA})
+    servers.SERVERS.update({"no-proof": NO_PROOF, "no-tlsa": NO_TLSA, "no-ns": NO_NS})
     run.set_up_network()
     failed, parts, taken = 0, [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -234,17 +239,18 @@ async def main():
         await reached(nsd)
         await start_middle_boxes()
         chosen = [case for case in cases if single in (None, case["name"])]
-        for turn, server in enumerate((servers.NSD, NO_PROOF, NO_TLSA)):
+        for turn, server in enumerate(BOXES):
             config = configure(folder, anchor, server)
             relay = Relay(config, None)
             relay.number = 1000 * turn
             await relay.start()
             for case in chosen:
-                if server == NO_TLSA:
-                    if "without_tlsa" not in case:
+                if server in (NO_TLSA, NO_NS):
+                    otherwise = case.get("without_tlsa" if server == NO_TLSA else "without_ns")
+                    if otherwise is None:
                         continue
-                    case = {**case, **case["without_tlsa"]}
-                name = case["name"] + {servers.NSD: "", NO_PROOF: ", stripped", NO_TLSA: ", no TLSA"}[server]
+                    case = {**case, **otherwise}
+                name = case["name"] + BOXES[server]
                 began = time.monotonic()
                 try:
                     await of_case(case, config, relay, taken, server == NO_PROOF)

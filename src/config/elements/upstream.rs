@@ -14,7 +14,7 @@ use crate::config::quantity::Mismatch;
 use crate::config::section::Section;
 use crate::config::tree::Value;
 use crate::queue::{Allowance, WhenUncertain};
-use crate::route::{Credentials, UpstreamHost, UpstreamHostError, UpstreamTls};
+use crate::route::{Credentials, Scheme, UpstreamHost, UpstreamHostError, UpstreamTls};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upstream {
@@ -53,7 +53,10 @@ pub(super) fn read(top: &mut Section<'_>, folder: &Path, total: u32) -> BTreeMap
         let chunking = section.flag("chunking").unwrap_or(true);
         let uncertain = section.word("uncertain", &UNCERTAIN);
         let with_password = section.has("username");
+        let tls = section.word("tls", &TLS);
         for host in &mut hosts {
+            check_tls(&section, host, tls);
+            host.tls = host.tls.or(tls);
             warn_of_open_password(&section, host, with_password);
             host.tls = host.tls.or(Some(host.default_tls(with_password)));
         }
@@ -65,6 +68,23 @@ pub(super) fn read(top: &mut Section<'_>, folder: &Path, total: u32) -> BTreeMap
     }
     group_row::check_fallbacks(top, &groups);
     groups
+}
+
+/// What a URL may say, for all hosts of a group whose URLs say nothing.
+const TLS: [(&str, UpstreamTls); 4] = [
+    ("none", UpstreamTls::None),
+    ("opportunistic", UpstreamTls::Opportunistic),
+    ("required", UpstreamTls::Required),
+    ("verified", UpstreamTls::Verified),
+];
+
+fn check_tls(section: &Section<'_>, host: &UpstreamHost, of_group: Option<UpstreamTls>) {
+    let is_less = matches!(of_group, Some(UpstreamTls::None | UpstreamTls::Opportunistic));
+    if is_less && host.tls.is_none() && host.scheme == Scheme::Smtps {
+        let problem = format!("{host} is TLS from the start, and this allows less for it");
+        let hint = "write smtp://, or ?tls=required or ?tls=verified into its URL".to_owned();
+        section.report.fault(section.place_of("tls"), problem, None, Some(hint));
+    }
 }
 
 fn warn_of_open_password(section: &Section<'_>, host: &UpstreamHost, with_password: bool) {

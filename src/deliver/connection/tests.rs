@@ -152,3 +152,43 @@ async fn by_lmtp_each_recipient_is_answered() {
     assert_eq!(report.end_of(0).unwrap().code(), 250);
     assert!(!report.is_uncertain_for(0) && report.is_uncertain_for(1));
 }
+
+/// Sends a large content to a server that says this instead of reading it, and then keeps still.
+async fn refused_amid_content(says: &'static str) -> (TransactionReport, Option<Trouble>) {
+    let network = Network::Memory(MemoryNetwork::new());
+    let mut listener = network.bind(ADDRESS.parse().unwrap()).await.unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut heard = Vec::new();
+        for (say, until) in [
+            ("220 hi\r\n", "EHLO relay.example.org\r\n"),
+            ("250-mx.example.org\r\n250 PIPELINING\r\n", "DATA\r\n"),
+        ] {
+            stream.write_all(say.as_bytes()).await.unwrap();
+            while !heard.ends_with(until.as_bytes()) {
+                stream.read_buf(&mut heard).await.unwrap();
+            }
+        }
+        stream.write_all(b"250 ok\r\n250 ok\r\n354 go\r\n").await.unwrap();
+        while !heard.ends_with(b"octets\r\n") {
+            stream.read_buf(&mut heard).await.unwrap();
+        }
+        stream.write_all(says.as_bytes()).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let mut connection = open(&network, &hop()).await.unwrap();
+    let envelope = Envelope::new(ReversePath::NULL, ["b@example.com".parse().unwrap()]);
+    let content = Content::from("octets\r\n".repeat(1 << 20));
+    connection.send(Transaction::new(envelope, content)).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_refuses_amid_content_and_takes_no_more_is_heard() {
+    let (report, trouble) = refused_amid_content("552 5.3.4 too large\r\n").await;
+    assert!(matches!(trouble, Some(Trouble::Silent(_))), "{trouble:?}");
+    assert_eq!(report.end_of(0).map(|reply| reply.code()), Some(552));
+    for senseless in ["", "250 thanks\r\n", "354 more\r\n"] {
+        let (report, _) = refused_amid_content(senseless).await;
+        assert!(report.end.is_none() && !report.dot_sent, "{senseless:?}: {report:?}");
+    }
+}

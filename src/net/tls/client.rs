@@ -88,7 +88,7 @@ impl ClientTls {
 
     /// Trusts the authorities in a file, one or more certificates in PEM, and no others. Blocks on the file system.
     pub fn trusting_file(file: &Path) -> Result<Self, CertificateError> {
-        let chain = pair::chain(file, "certificates of the authorities to trust")?;
+        let chain = pair::authorities(file, "certificates of the authorities to trust")?;
         Self::trusting(chain).map_err(|source| CertificateError::Authority { file: file.to_owned(), source })
     }
 

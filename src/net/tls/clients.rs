@@ -46,7 +46,7 @@ pub struct Authorities(Arc<dyn ClientCertVerifier>);
 impl Authorities {
     /// From a file with one or more certificates in PEM.
     pub fn load(file: &Path) -> Result<Self, CertificateError> {
-        let chain = pair::chain(file, "authorities of clients")?;
+        let chain = pair::authorities(file, "certificates of the authorities of clients")?;
         let unusable = |source| CertificateError::Authority { file: file.to_owned(), source };
         let mut roots = RootCertStore::empty();
         for authority in chain {

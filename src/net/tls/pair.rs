@@ -34,6 +34,8 @@ pub enum CertificateError {
         file = file.display()
     )]
     NoCertificate { file: PathBuf },
+    #[error("{file} holds no certificate: it must hold the {what}, in PEM form", file = file.display())]
+    NoAuthority { file: PathBuf, what: &'static str },
     #[error("{file} holds no private key: it must hold the certificate's key in PEM form", file = file.display())]
     NoKey { file: PathBuf },
     #[error(
@@ -77,6 +79,7 @@ impl CertificateError {
             | Self::Unreadable { file, .. }
             | Self::Damaged { file, .. }
             | Self::NoCertificate { file }
+            | Self::NoAuthority { file, .. }
             | Self::NoKey { file }
             | Self::Locked { file }
             | Self::Authority { file, .. }
@@ -110,10 +113,7 @@ pub(super) fn certified(
     CertifiedKey::from_der(chain, key, &provider()).map(Arc::new)
 }
 
-pub(super) fn chain(
-    file: &Path,
-    what: &'static str,
-) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+fn chain(file: &Path, what: &'static str) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let chain = CertificateDer::pem_slice_iter(&read(file, what)?)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|source| CertificateError::Damaged { file: file.to_owned(), source })?;
@@ -121,6 +121,17 @@ pub(super) fn chain(
         return Err(CertificateError::NoCertificate { file: file.to_owned() });
     }
     Ok(chain)
+}
+
+/// The same of others: whom to trust.
+pub(super) fn authorities(
+    file: &Path,
+    what: &'static str,
+) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    chain(file, what).map_err(|error| match error {
+        CertificateError::NoCertificate { file } => CertificateError::NoAuthority { file, what },
+        other => other,
+    })
 }
 
 pub(super) fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {

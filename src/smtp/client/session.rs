@@ -251,7 +251,8 @@ impl Client {
             match running.out.pop_front() {
                 // Only a refusal can come before the final dot, and then nothing is uncertain.
                 Some(Sent::Chunk | Sent::End(_))
-                    if !running.report.dot_sent && reply.class() == ReplyClass::Completed =>
+                    if !running.report.dot_sent
+                        && matches!(reply.class(), ReplyClass::Completed | ReplyClass::Intermediate) =>
                 {
                     break;
                 }
