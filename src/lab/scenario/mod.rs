@@ -27,8 +27,8 @@
 //! [upstream.main]
 //! address = "192.0.2.10:25"             # .10, .11 and so on
 //! tls = "starttls"                      # "none"
-//! # policy = "required"                 # of the relay, not with mx: "none", "opportunistic", "verified"
-//! # username = "me"                     # the relay logs in, not with mx; every password is right there
+//! ## policy = "required"                 # of the relay, not with mx: "none", "opportunistic", "verified"
+//! ## username = "me"                     # the relay logs in, not with mx; every password is right there
 //! script = ["rcpt * first 5m: 450 4.2.0 greylisted, come back later"]
 //!
 //! [[message]]
