@@ -196,6 +196,10 @@ fn judged(mut probe: Inspection, hop: &Hop) -> Inspection {
     if !probe.answers {
         return probe;
     }
+    if let ("dane", Some(certificate)) = (hop.tls.as_str(), &mut probe.certificate) {
+        const BY_TLSA: &str = "by DANE TLSA records decide, which a probe does not compare";
+        certificate.fault = certificate.fault.take().map(|fault| format!("{fault}; {BY_TLSA}"));
+    }
     let demands = matches!(hop.tls.as_str(), "required" | "verified" | "sts" | "dane" | "implicit");
     let fault = probe.certificate.as_ref().and_then(|certificate| certificate.fault.as_ref());
     probe.trouble = match (&probe.certificate, fault) {
@@ -251,8 +255,10 @@ fn but(told: &Told) -> String {
         return "but none of the hosts answers as it should\n".to_owned();
     }
     let (tried, left_alone) = probes.split_at(explanation.next_hops.len());
-    match left_alone.iter().find(|probe| probe.answers) {
-        Some(probe) if !tried.iter().any(answers) => {
+    // Of one with TLSA records a probe does not know whether its certificate will do.
+    let mut left_alone = left_alone.iter().zip(&explanation.left_alone);
+    match left_alone.find(|(probe, hop)| probe.answers && hop.tls != "dane") {
+        Some((probe, _)) if !tried.iter().any(answers) => {
             let to = explanation.destination.as_deref().unwrap_or_default();
             let (host, to) = (harmless(&probe.host), harmless(to));
             format!("but {host} answers now: posthouse queue retry --destination {to}\n")
@@ -423,6 +429,8 @@ mod tests {
         explanation.next_hops = vec![hop("opportunistic", false)];
         assert_eq!(told(&explanation, &[false, true]), now);
         assert_eq!(told(&explanation, &[true, true]), "", "mail goes to the other one");
+        explanation.left_alone = vec![hop("dane", false)];
+        assert_eq!(told(&explanation, &[false, true]), "", "its TLSA records may still not match");
     }
 
     #[test]
