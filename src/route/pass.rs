@@ -209,7 +209,8 @@ impl Pass<'_> {
                 group,
                 host = %Host::at(&self.hop.host, self.hop.address),
                 stage,
-                reason = %outcome,
+                reason = outcome.reason,
+                reply = outcome.reply.as_ref().map(tracing::field::display),
                 "a host is down; `posthouse outages` has more"
             );
         }
