@@ -1,10 +1,6 @@
 //! One attempt: the next hops in order, until every recipient has his outcome.
 
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::time::timeout;
 
 use super::classify::{self, Broken, Ended, Fate, Trouble};
 use super::connection::{Begun, Connection, Opener};
@@ -23,9 +19,6 @@ use crate::queue::{Delivery, Job};
 use crate::route::{NextHop, Pass, Plan, Router, TlsWish, Unroutable};
 use crate::spool::CommitError;
 use crate::tracking::{Altered, Candidate, FailedOver, Routed, Tracking};
-
-/// When a host has not answered the content by then (real time), what was intended goes to disk.
-const INTENT_WITHIN: Duration = Duration::from_millis(5);
 
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -280,14 +273,7 @@ impl Courier {
                         offer.recipients.into_iter().map(|index| (index, Fate::Settled(outcome.clone())));
                     return Some(AtHost::Answered(fates.chain(unfit).collect()));
                 }
-                let mut finish = pin!(connection.finish());
-                match timeout(INTENT_WITHIN, &mut finish).await {
-                    Ok(finished) => finished,
-                    Err(_) => {
-                        delivery.hurry();
-                        finish.await
-                    }
-                }
+                connection.finish().await
             }
         };
         let ended =
