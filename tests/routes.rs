@@ -177,6 +177,45 @@ async fn mail_goes_by_its_recipient_its_sender_its_user_and_its_listener() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_host_that_does_not_even_answer_costs_little_while_another_stands_ready() {
+    const DEAD: &str = "192.0.2.40:25";
+    const SECOND: Duration = Duration::from_secs(1);
+    let group = |urls: &[&str]| {
+        let hosts = urls.iter().map(|at| format!("smtp://{at}?tls=none").parse().unwrap()).collect();
+        Group::new(hosts, Terms::default())
+    };
+    for (weather, costs, at_last) in [(Some(Weather::Silent), 10, 30), (None, 30, 300)] {
+        let mut settings = settings(vec![to("example.com", upstream("main")), everything("other")]);
+        settings.route.groups.insert("main".into(), group(&[DEAD, HOSTS[0]]));
+        settings.route.groups.insert("other".into(), group(&[DEAD]));
+        let town = Town::built(settings).await;
+        // Where it can be connected to, it says nothing: its program is stopped.
+        let mut listener = town.network.bind(DEAD.parse().unwrap()).await.unwrap();
+        town.memory.set_weather(DEAD.parse().unwrap(), weather);
+        tokio::spawn(async move {
+            let mut streams = Vec::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                streams.push(stream);
+            }
+        });
+        let mut events = town.relay.events();
+        let alone = town.submit("alice@example.org", &["bob@example.net"]).await;
+        town.submit("alice@example.org", &["bob@example.com"]).await;
+        town.wait(SECOND * (costs - 1)).await;
+        assert_eq!(town.got(), [], "it is waited for");
+        town.wait(SECOND * 2).await;
+        assert_eq!(town.got(), [("main", vec!["bob@example.com".to_owned()])], "{weather:?}");
+        // The last one has the whole time.
+        town.wait(SECOND * (at_last - costs - 2)).await;
+        assert_eq!(story(&mut events, alone).await.len(), 1, "{weather:?}: received, and nothing else");
+        town.wait(SECOND * 2).await;
+        let told: Vec<_> = story(&mut events, alone).await.iter().map(|event| event.event).collect();
+        assert_eq!(told, [EventName::Defer], "{weather:?}");
+        stop(&town.relay).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn held_mail_is_not_tried_told_of_or_given_up_and_goes_with_its_whole_time_when_the_routes_change() {
     let town = Town::with(vec![to("example.com", Via::Hold), everything("main")]).await;
     let mut events = town.relay.events();

@@ -13,7 +13,7 @@
 //! - It then waits 10 s, doubling with every trial that fails to 5 min, each shorter by chance as the schedule's jitter
 //!   says, so that relays that were started together don't come together.
 //! - One delivery is the trial; others pass the host over until its verdict is known. One success closes it. Where
-//!   another host stands ready, the trial gives it 5 s to connect and 15 s to greet, so that the message does not suffer.
+//!   another host stands ready, the trial is brief (`deliver/settings.rs`), so that the message does not suffer.
 //! - No flapping: one that fails again before it has been well for 5 min goes on with the wait that it had.
 //!
 //! So a host that is well again gets mail at most one wait (5 min) and one trial later, if there is any mail.
