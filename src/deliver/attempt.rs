@@ -421,6 +421,7 @@ fn told(candidates: &[crate::route::Candidate]) -> Vec<Candidate> {
         host: candidate.host.clone(),
         group: candidate.group.clone(),
         addresses: candidate.addresses.clone(),
+        port: candidate.port,
         preference: candidate.preference,
         decision: candidate.decision.to_string(),
     });

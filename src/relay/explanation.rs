@@ -93,6 +93,9 @@ pub struct HostLine {
     pub preference: Option<u16>,
     /// None where it was passed over as a whole.
     pub addresses: Vec<IpAddr>,
+    /// Where it is not 25.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
     pub chosen: bool,
     /// `chosen`, or `skipped: ` and why.
     pub decision: String,
@@ -220,8 +223,8 @@ impl HostLine {
     fn of(candidate: Candidate) -> Self {
         let chosen = !matches!(candidate.decision, Decision::Skipped(_));
         let decision = candidate.decision.to_string();
-        let Candidate { host, preference, addresses, .. } = candidate;
-        Self { host, preference, addresses, chosen, decision }
+        let Candidate { host, preference, addresses, port, .. } = candidate;
+        Self { host, preference, addresses, port, chosen, decision }
     }
 }
 

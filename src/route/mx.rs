@@ -29,7 +29,7 @@ use super::abreast;
 use super::domain_tls::DomainTls;
 use super::group::Settings;
 use super::names::{Found, NameError, Names};
-use super::plan::{Candidate, Decision, Protocol};
+use super::plan::Protocol;
 use super::router::{NO_ANSWER, NO_ROUTE, NO_SECURITY, REQUIRETLS_NEEDED, Router};
 use super::survey::{Asked, Said};
 use super::tls_policy::{Demand, TlsWish};
@@ -277,13 +277,7 @@ fn literal(domain: &str) -> Option<IpAddr> {
 
 impl Weighed {
     fn pass_over(&mut self, exchanger: Exchanger, reason: &str) {
-        self.candidates.push(Candidate {
-            host: exchanger.host,
-            group: None,
-            addresses: Vec::new(),
-            preference: Some(exchanger.preference),
-            decision: Decision::Skipped(reason.to_owned()),
-        });
+        self.skip(exchanger.host, None, exchanger.preference, reason);
     }
 
     /// If no host is left, it is because there is nobody but us.
@@ -312,7 +306,7 @@ impl Weighed {
                 let reason = format!("the MX host {} has no address", exchanger.host);
                 self.pass_over(exchanger, &reason);
             }
-            NameError::Unavailable(_) => self.skip_host(exchanger.host, exchanger.preference, error),
+            NameError::Unavailable(_) => self.skip_host(exchanger.host, None, exchanger.preference, error),
         }
     }
 

@@ -77,7 +77,8 @@ impl Router {
                 match answer {
                     Ok(found) => found.records,
                     Err(error) => {
-                        weighed.skip_host(lookup.host, lookup.preference, &error);
+                        let port = not_25(lookup.port);
+                        weighed.skip_host(lookup.host, port, lookup.preference, &error);
                         return;
                     }
                 }
@@ -111,7 +112,7 @@ impl Router {
                     .then(|| "enough addresses come before it".to_owned())
             });
             match reason {
-                Some(reason) => weighed.skip_address(&host, ip, preference, reason),
+                Some(reason) => weighed.skip_address(&host, address, preference, reason),
                 None => {
                     let terms = Arc::clone(&terms);
                     let (host, security) = (host.clone(), security.clone());
@@ -123,7 +124,8 @@ impl Router {
         if !chosen.is_empty() {
             let preference = Some(preference);
             let decision = note.map_or(Decision::Chosen, Decision::ChosenBy);
-            weighed.candidates.push(Candidate { host, group: None, addresses: chosen, preference, decision });
+            let (group, addresses, port) = (None, chosen, not_25(port));
+            weighed.candidates.push(Candidate { host, group, addresses, port, preference, decision });
         }
     }
 
@@ -159,6 +161,10 @@ impl Router {
             Shut::OnTrial(_) => format!("down since {since} ({reason}); another delivery is on trial there"),
         })
     }
+}
+
+fn not_25(port: u16) -> Option<u16> {
+    Some(port).filter(|port| *port != 25)
 }
 
 /// It may come back: a link that is down is no fault of the host.
@@ -202,37 +208,38 @@ impl Weighed {
         }
         self.left_out |= !for_ever;
         self.unknown |= !for_ever;
-        let (preference, decision) = (Some(preference), Decision::Skipped(reason));
-        self.candidates.push(Candidate { host, group: None, addresses: Vec::new(), preference, decision });
+        self.skip(host, None, preference, reason);
     }
 
     /// A configured host that DNS does not know is no reason to bounce: names come back, and the network may be down.
-    pub fn skip_host(&mut self, host: String, preference: u16, error: &NameError) {
+    pub fn skip_host(&mut self, host: String, port: Option<u16>, preference: u16, error: &NameError) {
         let reason = format!("looking up {host}: {error}");
         (self.left_out, self.unknown) = (true, true);
         self.trouble = Some(Outcome::local(Verdict::Deferred, NO_ANSWER, &*reason));
-        let decision = Decision::Skipped(reason);
-        self.candidates.push(Candidate {
-            host,
-            group: None,
-            addresses: Vec::new(),
-            preference: Some(preference),
-            decision,
-        });
+        self.skip(host, port, preference, reason);
     }
 
-    fn skip_address(&mut self, host: &str, address: IpAddr, preference: u16, reason: String) {
+    fn skip_address(&mut self, host: &str, address: SocketAddr, preference: u16, reason: String) {
         self.trouble.get_or_insert_with(|| {
-            let reason = format!("{host} [{address}]: {reason}");
+            let reason = format!("{}: {reason}", Host::at(host, address));
             Outcome::local(Verdict::Deferred, NO_ROUTE, reason)
         });
-        self.candidates.push(Candidate {
-            host: host.to_owned(),
-            group: None,
-            addresses: vec![address],
-            preference: Some(preference),
-            decision: Decision::Skipped(reason),
-        });
+        let skipped = self.skip(host.to_owned(), not_25(address.port()), preference, reason);
+        skipped.addresses.push(address.ip());
+    }
+
+    /// A host is passed over as a whole.
+    pub fn skip(
+        &mut self,
+        host: String,
+        port: Option<u16>,
+        preference: u16,
+        reason: impl Into<String>,
+    ) -> &mut Candidate {
+        let (preference, decision) = (Some(preference), Decision::Skipped(reason.into()));
+        let addresses = Vec::new();
+        self.candidates.push(Candidate { host, group: None, addresses, port, preference, decision });
+        self.candidates.last_mut().expect("it was just put there")
     }
 
     /// Not now, but perhaps later.
