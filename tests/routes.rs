@@ -4,10 +4,14 @@
 mod bench;
 mod world;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bench::{HOUR, bench, deferred, is_empty, show, stop, submit, until};
+use hickory_resolver::proto::op::Message;
+use hickory_resolver::proto::rr::rdata::A;
+use hickory_resolver::proto::rr::{RData, Record, RecordType};
 use posthouse::accept::{Client, ListenerSettings};
 use posthouse::clock::Clock;
 use posthouse::mail::*;
@@ -17,6 +21,7 @@ use posthouse::relay::{Relay, Settings};
 use posthouse::route::{Group, Terms, Zone};
 use posthouse::tracking::{Event, EventName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UdpSocket;
 use world::{Asked, FRIDAY_NOON, Received, Say, Upstream, reply};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -153,7 +158,9 @@ async fn mail_goes_by_its_recipient_its_sender_its_user_and_its_listener() {
     let client = Client { user: Some("app".into()), ..Client::here() };
     town.relay.submit_from(&client, envelope("a@example.net", &["four@example.net"]), "\r\n").await.unwrap();
     let none = town.relay.submit(envelope("a@example.net", &["five@example.net"]), "\r\n").await.unwrap_err();
-    assert!(none.to_string().contains("550 5.4.4"), "{none}");
+    let said = "550 5.4.4 no route to this domain is configured here for mail from example.net without \
+                authentication by no listener (every [[route]] for the recipient's domain is for other senders, users or listeners)";
+    assert!(none.to_string().contains(said), "{none}");
     for (port, said) in [(25, "250"), (587, "550")] {
         let mut stream = town.network.connect(([192, 0, 2, 50], port).into(), MINUTE).await.unwrap();
         let dialogue = "EHLO c.example\r\nMAIL FROM:<a@example.net>\r\nRCPT TO:<six@example.net>\r\nDATA\r\n";
@@ -213,6 +220,44 @@ async fn a_host_that_does_not_even_answer_costs_little_while_another_stands_read
         assert_eq!(told, [EventName::Defer], "{weather:?}");
         stop(&town.relay).await;
     }
+}
+
+/// A name server that knows one address, for every name.
+async fn name_server(address: [u8; 4]) -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let at = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut octets = [0; 512];
+        while let Ok((length, client)) = socket.recv_from(&mut octets).await {
+            let asked = Message::from_vec(&octets[..length]).unwrap();
+            let mut answer = Message::response(asked.metadata.id, asked.metadata.op_code);
+            let query = asked.queries[0].clone();
+            if query.query_type() == RecordType::A {
+                let data = RData::A(A(address.into()));
+                answer.add_answer(Record::from_rdata(query.name().clone(), 3600, data));
+            }
+            answer.add_query(query);
+            socket.send_to(&answer.to_vec().unwrap(), client).await.unwrap();
+        }
+    });
+    at
+}
+
+#[tokio::test]
+async fn other_name_servers_are_asked_from_a_reload_on_and_what_the_former_said_is_forgotten() {
+    let mut settings = settings(vec![everything("main")]);
+    settings.route.groups.insert("main".into(), "smtp://smarthost.example?tls=none".parse().unwrap());
+    settings.dns_servers = vec![name_server([192, 0, 2, 10]).await];
+    let network = Network::Memory(MemoryNetwork::new());
+    let relay = Relay::builder(settings.clone()).network(network).start().await.unwrap();
+    let main = Destination::Upstream("main".into());
+    let first = async || relay.router().plan(&main).await.unwrap().hops[0].address.to_string();
+    assert_eq!(first().await, "192.0.2.10:25");
+    settings.dns_servers = vec![name_server([192, 0, 2, 20]).await];
+    assert_eq!(first().await, "192.0.2.10:25");
+    relay.reload(settings).await.unwrap();
+    assert_eq!(first().await, "192.0.2.20:25");
+    stop(&relay).await;
 }
 
 #[tokio::test(start_paused = true)]

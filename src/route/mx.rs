@@ -78,7 +78,8 @@ impl Router {
         settings: &Settings,
         weighed: &mut Weighed,
     ) -> Result<(), Outcome> {
-        let exchangers = exchangers(domain, &*self.names, &self.clock, &settings.hostname, weighed).await?;
+        let names = self.names();
+        let exchangers = exchangers(domain, &*names, &self.clock, &settings.hostname, weighed).await?;
         let tls = DomainTls::of(self, settings, domain, wish).await;
         let mut rest = exchangers.into_iter();
         let mut looked_up = 0;
@@ -180,12 +181,13 @@ impl Router {
 
     /// What DNS says about the addresses of each, asked side by side.
     async fn addresses(&self, batch: &[Exchanger]) -> Vec<Result<Found<IpAddr>, NameError>> {
+        let names = self.names();
         let ask = |exchanger: &Exchanger| {
-            let (by, host) = (exchanger.by, exchanger.host.clone());
+            let (by, host, names) = (exchanger.by, exchanger.host.clone(), Arc::clone(&names));
             async move {
                 match by {
                     By::Literal(ip) => Ok(Found { records: vec![ip], ttl: 0, aliases: Vec::new() }),
-                    _ => self.names.addresses(&host).await,
+                    _ => names.addresses(&host).await,
                 }
             }
         };

@@ -28,6 +28,10 @@ use crate::mail::{Destination, EnhancedStatus, Host, Outcome, Verdict};
 const HOPS_MAX: usize = 10;
 const HOPS_OF_HOST_MAX: usize = 5;
 
+/// Candidates that are told one by one, besides those that were chosen: a domain may have thousands of MX records, and
+/// each attempt would tell of all of them.
+const TOLD_MAX: usize = 200;
+
 /// A host on its way to become hops.
 pub(super) struct Lookup {
     pub host: String,
@@ -70,7 +74,7 @@ impl Router {
         let addresses = match lookup.host.parse::<IpAddr>() {
             Ok(address) => vec![address],
             Err(_) => {
-                let answer = self.names.addresses(&lookup.host).await;
+                let answer = self.names().addresses(&lookup.host).await;
                 weighed
                     .asked
                     .push(Asked { name: lookup.host.clone(), said: Said::Addresses(answer.clone()) });
@@ -163,6 +167,21 @@ impl Router {
     }
 }
 
+fn told(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
+    let mut skipped = 0;
+    candidates.retain(|candidate| {
+        let is_skipped = matches!(candidate.decision, Decision::Skipped(_));
+        skipped += usize::from(is_skipped);
+        !is_skipped || skipped <= TOLD_MAX
+    });
+    if let Some(more @ 1..) = skipped.checked_sub(TOLD_MAX) {
+        let (host, decision) = (format!("{more} more"), Decision::Skipped("not told one by one".into()));
+        let (group, addresses, port, preference) = (None, Vec::new(), None, None);
+        candidates.push(Candidate { host, group, addresses, port, preference, decision });
+    }
+    candidates
+}
+
 fn not_25(port: u16) -> Option<u16> {
     Some(port).filter(|port| *port != 25)
 }
@@ -250,6 +269,7 @@ impl Weighed {
 
     pub fn into_survey(self, destination: &Destination) -> Survey {
         let Self { hops, candidates, retry_at, left_out, unknown, passed_over, trouble, for_good, .. } = self;
+        let candidates = told(candidates);
         let waivable = self.waivable;
         let retry_at = retry_at.filter(|_| !unknown);
         let plan = if hops.is_empty() {
@@ -266,6 +286,7 @@ impl Weighed {
     /// The same for an outcome that stands whatever was found.
     pub fn into_end(self, outcome: Outcome) -> Survey {
         let Self { candidates, asked, remarks, passed_over, .. } = self;
+        let candidates = told(candidates);
         let waivable = false;
         let plan = Err(Unroutable { outcome: outcome.into(), retry_at: None, waivable, candidates });
         Survey { asked, remarks, passed_over, plan }
@@ -275,6 +296,21 @@ impl Weighed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_thousands_that_were_passed_over_some_are_told_and_of_those_chosen_all() {
+        let mut weighed = Weighed::default();
+        for number in 0..4_000_u16 {
+            let candidate = weighed.skip(format!("mx{number}.example"), None, number, "the same host");
+            if number % 1_000 == 999 {
+                candidate.decision = Decision::Chosen;
+            }
+        }
+        let survey = weighed.into_survey(&Destination::Mx("example".into()));
+        let told = survey.plan.unwrap_err().candidates;
+        assert_eq!(told.iter().filter(|told| told.decision == Decision::Chosen).count(), 4);
+        assert_eq!((told.len(), told[204].host.as_str()), (205, "3796 more"));
+    }
 
     #[test]
     fn the_families_take_turns_whichever_begins() {
