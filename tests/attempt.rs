@@ -12,10 +12,9 @@ use posthouse::mail::*;
 use posthouse::net::{MemoryNetwork, Network};
 use posthouse::queue::{Listed, ListedState, Matching, OperateError, RecipientStanding, WhenUncertain};
 use posthouse::relay::{Keep, Relay, Settings, Track};
-use posthouse::route::Zone;
 use posthouse::tracking::{Event, EventName};
 use tokio::sync::mpsc::UnboundedReceiver;
-use world::{Asked, FRIDAY_NOON, Say, Upstream, reply};
+use world::{Asked, FRIDAY_NOON, Say, Upstream, reply, route};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
@@ -36,13 +35,8 @@ struct Bench {
 }
 
 fn settings() -> (Settings, UnboundedReceiver<Arc<Event>>) {
-    let mut settings = Settings::new("relay.example.org");
-    let route =
-        |domain: &str, group: &str| Route::new([domain.parse().unwrap()], Via::Upstream(group.into()));
-    settings.routes = RouteTable { routes: vec![route("example.org", "back"), route("*", "main")] };
-    let hosts = format!("smtp://{FIRST}?tls=none smtp://{NEXT}?tls=none");
-    settings.route.groups.insert("main".into(), hosts.parse().unwrap());
-    settings.route.groups.insert("back".into(), format!("smtp://{BACK}?tls=none").parse().unwrap());
+    let mut settings = world::settings(&[("main", &format!("{FIRST} {NEXT}")), ("back", BACK)]);
+    settings.routes.routes.insert(0, route("example.org", "back"));
     let (sender, events) = tokio::sync::mpsc::unbounded_channel();
     settings.track = Track::Channel(sender);
     (settings, events)
@@ -66,8 +60,7 @@ async fn bench_by(clock: Clock, first: Script, next: Script, change: impl FnOnce
     let back = Upstream::start(&network, BACK, &clock, |_, _| Say::Yes).await;
     let (mut settings, events) = settings();
     change(&mut settings);
-    let builder = Relay::builder(settings).clock(clock.clone()).network(network);
-    let relay = builder.names(Arc::new(Zone::new())).start().await.unwrap();
+    let relay = world::start(settings, &network, &clock).await;
     Bench { relay, clock, first, next, back, events, told: Vec::new() }
 }
 

@@ -11,9 +11,8 @@ use posthouse::mail::*;
 use posthouse::net::{MemoryNetwork, Network};
 use posthouse::queue::{Allowance, Allowances, Rate};
 use posthouse::relay::{Relay, Settings};
-use posthouse::route::Zone;
 use posthouse::tracking::EventName;
-use world::{Asked, FRIDAY_NOON, Say, Upstream, reply};
+use world::{Asked, FRIDAY_NOON, Say, Upstream, reply, route};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -30,18 +29,15 @@ type Script = Box<dyn FnMut(&Asked, Timestamp) -> Say + Send>;
 async fn bench(scripts: Vec<Script>, change: impl FnOnce(&mut Settings)) -> Bench {
     let clock = Clock::simulated(FRIDAY_NOON, 1);
     let network = Network::Memory(MemoryNetwork::new());
-    let mut settings = Settings::new("relay.example.org");
+    let groups = [("a", "192.0.2.10:25"), ("b", "192.0.2.11:25")];
+    let mut settings = world::settings(&groups);
+    settings.routes.routes = vec![route("a.example", "a"), route("b.example", "b")];
     let mut upstreams = Vec::new();
-    for (name, script) in std::iter::zip(["a", "b"], scripts) {
-        let address = format!("192.0.2.{}:25", 10 + upstreams.len());
-        let route = Route::new([format!("{name}.example").parse().unwrap()], Via::Upstream(name.into()));
-        settings.routes.routes.push(route);
-        settings.route.groups.insert(name.into(), format!("smtp://{address}?tls=none").parse().unwrap());
-        upstreams.push(Upstream::start(&network, &address, &clock, script).await);
+    for ((_, address), script) in std::iter::zip(groups, scripts) {
+        upstreams.push(Upstream::start(&network, address, &clock, script).await);
     }
     change(&mut settings);
-    let relay = Relay::builder(settings).clock(clock.clone()).network(network).names(Arc::new(Zone::new()));
-    Bench { relay: relay.start().await.unwrap(), clock, upstreams }
+    Bench { relay: world::start(settings, &network, &clock).await, clock, upstreams }
 }
 
 fn yes() -> Script {

@@ -4,7 +4,6 @@
 mod bench;
 mod world;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bench::{HOUR, bench, deferred, is_empty, show, stop, submit, until};
@@ -14,7 +13,7 @@ use posthouse::mail::*;
 use posthouse::net::{MemoryNetwork, Network, Weather};
 use posthouse::queue::{ListedState, Matching, OperateError};
 use posthouse::relay::{Relay, Settings};
-use posthouse::route::{Group, Terms, Zone};
+use posthouse::route::{Group, Terms};
 use posthouse::tracking::{Event, EventName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use world::{Asked, FRIDAY_NOON, Received, Say, Upstream, reply};
@@ -61,13 +60,7 @@ impl Town {
             };
             upstreams.push(Upstream::start(&network, host, &clock, script).await);
         }
-        let relay = Relay::builder(settings)
-            .clock(clock.clone())
-            .network(network.clone())
-            .names(Arc::new(Zone::new()))
-            .start()
-            .await
-            .unwrap();
+        let relay = world::start(settings, &network, &clock).await;
         let upstreams = <[Upstream; 3]>::try_from(upstreams).ok().unwrap();
         Self { relay, clock, network, memory, upstreams }
     }
