@@ -121,6 +121,23 @@ async fn a_rate_of_connections_holds_back_only_those_that_need_a_new_one() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn connections_to_further_hosts_count_too() {
+    let rate = Rate { count: 6, per: MINUTE };
+    let bench = bench(vec![yes()], |settings| {
+        allow(settings, "a", Allowance { connections: Some(rate), ..Allowance::default() });
+        settings.deliver.messages_per_connection = 1;
+        let hosts = "smtp://192.0.2.99?tls=none smtp://192.0.2.10?tls=none";
+        settings.route.groups.insert("a".into(), hosts.parse().unwrap());
+    })
+    .await;
+    bench.submit(3, "a.example").await;
+    bench.run_dry().await;
+    let second_host: Vec<u64> = bench.received(0).iter().map(|at| at.since(FRIDAY_NOON).as_secs()).collect();
+    assert_eq!(second_host[0], 0);
+    assert!(second_host[1] >= 20, "the first message has opened two: {second_host:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_rate_of_the_whole_relay_is_shared_by_all_destinations() {
     let rate = Rate { count: 60, per: MINUTE };
     let bench = bench(vec![yes(), yes()], |settings| settings.queue.rate = Some(rate)).await;

@@ -204,6 +204,18 @@ async fn what_bounced_is_not_kept_and_what_a_notice_is_owed_for_is_kept_once_tha
     assert_eq!((bench.backup.received().len(), bench.main.received().len()), (1, 3), "and no notice twice");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_a_route_throws_away_is_not_kept() {
+    let bench = bench(FRIDAY_NOON, true, |settings| {
+        settings.routes.routes.insert(0, Route::new(["void.example".parse().unwrap()], Via::Discard));
+    })
+    .await;
+    bench.submit(&["a@void.example"]).await;
+    let kept = bench.submit(&["a@example.com"]).await;
+    bench.run_dry().await;
+    assert_eq!(bench.kept().await, [kept]);
+}
+
 fn on_disk(settings: &mut Settings, folder: &Path) {
     let mut spool = posthouse::spool::Settings::new(folder);
     spool.min_free = 0;
