@@ -135,6 +135,13 @@ fn certificate(authority: &CertifiedIssuer<'static, KeyPair>, name: &str) -> Ser
     ServerTls::from_der(vec![made.der().clone()], private).unwrap()
 }
 
+fn settings(authority: &CertifiedIssuer<'static, KeyPair>) -> Settings {
+    let mut settings = Settings::new("relay.example.org");
+    settings.sts_port = 8443;
+    settings.sts_tls = Some(ClientTls::trusting([authority.der().clone()]).unwrap());
+    settings
+}
+
 fn router(
     authority: &CertifiedIssuer<'static, KeyPair>,
     clock: &Clock,
@@ -142,9 +149,7 @@ fn router(
     zone: &Arc<Zone>,
     memory: Memory,
 ) -> Router {
-    let mut settings = Settings::new("relay.example.org");
-    settings.sts_port = 8443;
-    settings.sts_tls = Some(ClientTls::trusting([authority.der().clone()]).unwrap());
+    let settings = settings(authority);
     Router::new(settings, clock.clone(), network.clone(), Arc::clone(zone) as _, memory)
 }
 
@@ -218,6 +223,16 @@ async fn under_enforce_only_hosts_that_the_policy_names_are_used_and_verified() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_policy_server_is_no_way_to_where_mail_must_not_go() {
+    let town = Town::new(enforce()).await;
+    let mut settings = settings(&town.authority);
+    settings.refuse.push("192.0.2.80/32".parse().unwrap());
+    town.router.reload(settings);
+    assert_eq!(town.security().await, vec![Security::Opportunistic; 3]);
+    assert_eq!(town.requests(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn testing_and_none_change_nothing_and_testing_is_told() {
     let text = policy("testing", &["mx1.example.com"], 86_400);
     let town = Town::new(good(&text)).await;
@@ -254,7 +269,13 @@ async fn a_policy_in_force_stays_so_until_its_max_age_whatever_the_server_does_m
         assert_eq!(town.security().await, vec![Security::Sts; 2], "{which}");
         town.answers(answer);
         town.zone.set_txt("_mta-sts.example.com", ["v=STSv1; id=2;"]);
+        let began = tokio::time::Instant::now();
         assert_eq!(town.security().await, vec![Security::Sts; 2], "{which}");
+        assert!(
+            began.elapsed() < Duration::from_secs(6),
+            "{which}: mail need not wait, {:?}",
+            began.elapsed()
+        );
         assert_eq!(town.requests(), 2, "{which}");
         town.clock.wait(DAY * 3 - MINUTE * 10).await;
         assert_eq!(town.security().await, vec![Security::Sts; 2], "{which}");

@@ -10,14 +10,13 @@ use std::time::Duration;
 use posthouse::clock::{Clock, Timestamp};
 use posthouse::mail::*;
 use posthouse::net::{MemoryNetwork, Network, Stream};
-use posthouse::queue::schedule::{Preset, Retry};
-use posthouse::queue::{self, Dispatch, Incoming, RecipientStanding, Recovery, Rules, Work};
-use posthouse::relay::{Relay, Settings};
-use posthouse::route::Zone;
+use posthouse::queue::{self, Dispatch, Incoming, RecipientStanding, Recovery, Work};
+use posthouse::relay::Relay;
 use posthouse::spool::{Memory, Spool};
 use posthouse::tracking::Tracking;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use world::FRIDAY_NOON;
+use world::answers::Answers;
+use world::{FRIDAY_NOON, route};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -167,23 +166,9 @@ async fn bench_that_answers(
         });
         peers.push(peer);
     }
-    let mut settings = Settings::new("relay.example.org");
-    let route =
-        |domain: &str, group: &str| Route::new([domain.parse().unwrap()], Via::Upstream(group.into()));
-    settings.routes = RouteTable { routes: vec![route("example.org", "back"), route("*", "main")] };
-    let hosts = [FIRST, SECOND].map(|host| format!("smtp://{host}?tls=none").parse().unwrap());
-    settings.route.groups.insert(
-        "main".into(),
-        posthouse::route::Group::new(hosts.to_vec(), posthouse::route::Terms::default()),
-    );
-    settings.route.groups.insert("back".into(), format!("smtp://{BACK}?tls=none").parse().unwrap());
-    let relay = Relay::builder(settings)
-        .clock(clock.clone())
-        .network(network)
-        .names(Arc::new(Zone::new()))
-        .start()
-        .await
-        .unwrap();
+    let mut settings = world::settings(&[("main", &format!("{FIRST} {SECOND}")), ("back", BACK)]);
+    settings.routes.routes.insert(0, route("example.org", "back"));
+    let relay = world::start(settings, &network, &clock).await;
     let [first, second, back] = <[Peer; 3]>::try_from(peers).ok().unwrap();
     Bench { relay, clock, first, second, back }
 }
@@ -517,33 +502,10 @@ async fn what_a_host_has_no_room_for_goes_in_another_transaction() {
     );
 }
 
-struct Answers;
-
-impl Rules for Answers {
-    fn destination(&self, domain: &str, _: &posthouse::mail::Source<'_>) -> Destination {
-        Destination::Upstream(domain.into())
-    }
-
-    fn retry(&self) -> Arc<Retry> {
-        Arc::new(Preset::Default.retry())
-    }
-
-    fn failure_owed(&self, _: &Envelope, _: &Recipient) -> bool {
-        true
-    }
-
-    fn success_owed(&self, _: &Envelope, _: &Recipient, _: bool) -> bool {
-        false
-    }
-
-    fn delay_owed(&self, _: &Envelope, _: &Recipient) -> bool {
-        true
-    }
-}
-
 fn queue(clock: &Clock, spool: &Arc<Memory>) -> Dispatch {
     let tracking = Tracking::in_memory(clock.clone());
-    let mut recovery = Recovery::new(queue::Settings::default(), Arc::new(Answers), tracking, clock.clone());
+    let rules = Arc::new(Answers { owes: true, ..Answers::by_domain() });
+    let mut recovery = Recovery::new(queue::Settings::default(), rules, tracking, clock.clone());
     spool.recover(&mut |outline| recovery.found(&outline));
     recovery.start(spool.clone())
 }
