@@ -106,10 +106,10 @@ impl Router {
         let mut chosen = Vec::new();
         for ip in in_turn(addresses, turned) {
             let address = SocketAddr::new(ip, port);
-            let reason = limits.and_then(|limits| refused(limits, &self.network, address));
+            let reason = limits.and_then(|limits| refused(limits, &self.paths, address));
             let reason = reason.map(|refusal| refusal.to_string());
             let reason =
-                reason.or_else(|| (is_either && !self.network.has_route(ip)).then(|| no_route(ip, weighed)));
+                reason.or_else(|| (is_either && !self.paths.has_route(ip)).then(|| no_route(ip, weighed)));
             let reason = reason.or_else(|| self.down(&terms, &host, address, now, weighed));
             let reason = reason.or_else(|| {
                 (weighed.hops.len() >= HOPS_MAX || chosen.len() >= HOPS_OF_HOST_MAX)
@@ -136,7 +136,7 @@ impl Router {
     /// Whether mail to this address, on the port of MX hosts, would come back to us.
     pub(super) fn is_ourselves(&self, settings: &Settings, ip: IpAddr) -> bool {
         let address = SocketAddr::new(ip, settings.mx_port);
-        refused(settings, &self.network, address) == Some(Refusal::Ourselves)
+        refused(settings, &self.paths, address) == Some(Refusal::Ourselves)
     }
 
     /// Why a host is left alone now.
