@@ -9,14 +9,15 @@
 #[cfg(test)]
 mod tests;
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Buf;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::classify::Trouble;
@@ -341,8 +342,8 @@ impl Connection {
             match self.client.step() {
                 Step::SendContent if until == Until::Content => return Ok(Step::SendContent),
                 Step::NeedInput(waiting) => self.read(waiting).await?,
-                Step::Send => self.write(self.timeouts.command).await?,
-                Step::SendContent => self.write(self.timeouts.block).await?,
+                Step::Send => self.write(Piece::Commands).await?,
+                Step::SendContent => self.write(Piece::Content).await?,
                 step => return Ok(step),
             }
         }
@@ -367,14 +368,18 @@ impl Connection {
         }
     }
 
-    /// Writes what is ready. When the server has closed meanwhile, or takes no more, what it said before is read: it tells
-    /// why.
-    async fn write(&mut self, limit: Duration) -> Result<(), Trouble> {
-        // The limit is for a block, not for the whole content.
+    /// Writes what is ready. What the server says amid content is heard before more of it goes out: it is no answer to
+    /// all of it. When the server has closed meanwhile, or takes no more, what it said before is read: it tells why.
+    async fn write(&mut self, piece: Piece) -> Result<(), Trouble> {
+        let limit = match piece {
+            Piece::Commands => self.timeouts.command,
+            // For a block, not for the whole.
+            Piece::Content => self.timeouts.block,
+        };
         let at = due(&mut self.writing, self.written / BLOCK, limit);
-        let (stream, output) = (&mut self.stream, self.client.output());
+        let (stream, client) = (&mut self.stream, &mut self.client);
         let write = async {
-            let written = stream.write_buf_vectored(output).await?;
+            let written = poll_fn(|context| poll_write(stream, client, piece, context)).await?;
             stream.flush().await?;
             Ok::<usize, io::Error>(written)
         };
@@ -392,6 +397,13 @@ impl Connection {
         let _ = timeout(Duration::from_secs(1), self.stream.read_buf(self.client.read_buffer())).await;
         Err(trouble)
     }
+}
+
+/// What is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Piece {
+    Commands,
+    Content,
 }
 
 /// How far the machine is driven.
@@ -420,19 +432,30 @@ fn unexpected(step: Step) -> Trouble {
     }
 }
 
-/// One vectored write of what a buffer holds.
-trait WriteVectored: AsyncWriteExt + Unpin {
-    async fn write_buf_vectored<B: bytes::Buf>(&mut self, buffer: &mut B) -> io::Result<usize> {
-        const SLICES: usize = 64;
-        let mut slices = [io::IoSlice::new(&[]); SLICES];
-        let filled = buffer.chunks_vectored(&mut slices);
-        let written = self.write_vectored(&slices[..filled]).await?;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
+/// One vectored write of what there is to write; of content nothing, when something comes before it.
+fn poll_write(
+    stream: &mut Stream,
+    client: &mut Client,
+    piece: Piece,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    const SLICES: usize = 64;
+    if piece == Piece::Content && !client.has_input() {
+        let mut octets = [0; 512];
+        let mut heard = ReadBuf::new(&mut octets);
+        let read = Pin::new(&mut *stream).poll_read(context, &mut heard);
+        if read.is_ready() && !heard.filled().is_empty() {
+            client.receive(heard.filled());
+            return Poll::Ready(Ok(0));
         }
-        buffer.advance(written);
-        Ok(written)
     }
+    let output = client.output();
+    let mut slices = [io::IoSlice::new(&[]); SLICES];
+    let filled = output.chunks_vectored(&mut slices);
+    let written = ready!(Pin::new(stream).poll_write_vectored(context, &slices[..filled]))?;
+    if written == 0 {
+        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+    }
+    output.advance(written);
+    Poll::Ready(Ok(written))
 }
-
-impl WriteVectored for Stream {}

@@ -153,8 +153,8 @@ async fn by_lmtp_each_recipient_is_answered() {
     assert!(!report.is_uncertain_for(0) && report.is_uncertain_for(1));
 }
 
-/// Sends a large content to a server that says this instead of reading it, and then keeps still.
-async fn refused_amid_content(says: &'static str) -> (TransactionReport, Option<Trouble>) {
+/// Sends a large content to a server that says this amid it. Then it keeps still, or reads the rest and refuses it.
+async fn answered_amid_content(says: &'static str, reads_on: bool) -> (TransactionReport, Option<Trouble>) {
     let network = Network::Memory(MemoryNetwork::new());
     let mut listener = network.bind(ADDRESS.parse().unwrap()).await.unwrap();
     tokio::spawn(async move {
@@ -174,6 +174,10 @@ async fn refused_amid_content(says: &'static str) -> (TransactionReport, Option<
             stream.read_buf(&mut heard).await.unwrap();
         }
         stream.write_all(says.as_bytes()).await.unwrap();
+        while reads_on && !heard.ends_with(b"\r\n.\r\n") && stream.read_buf(&mut heard).await.unwrap() > 0 {}
+        if reads_on {
+            let _ = stream.write_all(b"452 4.3.1 no room\r\n").await;
+        }
         std::future::pending::<()>().await;
     });
     let mut connection = open(&network, &hop()).await.unwrap();
@@ -184,11 +188,20 @@ async fn refused_amid_content(says: &'static str) -> (TransactionReport, Option<
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_refuses_amid_content_and_takes_no_more_is_heard() {
-    let (report, trouble) = refused_amid_content("552 5.3.4 too large\r\n").await;
+    let (report, trouble) = answered_amid_content("552 5.3.4 too large\r\n", false).await;
     assert!(matches!(trouble, Some(Trouble::Silent(_))), "{trouble:?}");
     assert_eq!(report.end_of(0).map(|reply| reply.code()), Some(552));
     for senseless in ["", "250 thanks\r\n", "354 more\r\n"] {
-        let (report, _) = refused_amid_content(senseless).await;
+        let (report, _) = answered_amid_content(senseless, false).await;
         assert!(report.end.is_none() && !report.dot_sent, "{senseless:?}: {report:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_yes_amid_content_is_no_answer_to_all_of_it() {
+    let (report, trouble) = answered_amid_content("250 2.0.0 taken\r\n", true).await;
+    assert!(matches!(trouble, Some(Trouble::Protocol(_))), "{trouble:?}");
+    assert!(report.end.is_none() && !report.is_uncertain(), "{report:?}");
+    let (report, trouble) = answered_amid_content("552 5.3.4 too large\r\n", true).await;
+    assert_eq!(report.end_of(0).map(|reply| reply.code()), Some(552), "{trouble:?}");
 }
