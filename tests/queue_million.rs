@@ -100,8 +100,6 @@ impl Spool for Endless {
         self.accepted.settle(id, progress, durability)
     }
 
-    fn hurry(&self) {}
-
     fn remove(&self, id: QueueId) {
         self.accepted.remove(id);
     }

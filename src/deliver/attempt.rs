@@ -1,10 +1,6 @@
 //! One attempt: the next hops in order, until every recipient has his outcome.
 
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
-
-use tokio::time::timeout;
 
 use super::classify::{self, Broken, Ended, Fate, Trouble};
 use super::connection::{Begun, Connection, Opener};
@@ -23,9 +19,6 @@ use crate::queue::{Delivery, Job};
 use crate::route::{NextHop, Pass, Plan, Router, TlsWish, Unroutable};
 use crate::spool::CommitError;
 use crate::tracking::{Altered, Candidate, FailedOver, Routed, Tracking};
-
-/// When a host has not answered the content by then (real time), what was intended goes to disk.
-const INTENT_WITHIN: Duration = Duration::from_millis(5);
 
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -211,15 +204,13 @@ impl Courier {
             Some(permits) => permits.connects(),
             None => {}
         }
-        let may_be_brief = pass.is_trial() && matches!(turn.others, Others::Now);
-        let timeouts = self.settings.timeouts;
         let began = self.clock.now();
         let in_clear = |trouble: &Trouble| self.tell_in_clear(turn.job, hop, trouble, began);
         let opener = Opener {
             network: &self.network,
             tls: &self.tls,
             hostname: &self.hostname,
-            timeouts: if may_be_brief { timeouts.of_trial() } else { timeouts },
+            timeouts: self.settings.timeouts.of_turn(turn.others, pass.is_trial()),
             in_clear: &in_clear,
         };
         match opener.open(hop).await {
@@ -280,14 +271,7 @@ impl Courier {
                         offer.recipients.into_iter().map(|index| (index, Fate::Settled(outcome.clone())));
                     return Some(AtHost::Answered(fates.chain(unfit).collect()));
                 }
-                let mut finish = pin!(connection.finish());
-                match timeout(INTENT_WITHIN, &mut finish).await {
-                    Ok(finished) => finished,
-                    Err(_) => {
-                        delivery.hurry();
-                        finish.await
-                    }
-                }
+                connection.finish().await
             }
         };
         let ended =
@@ -423,6 +407,7 @@ fn told(candidates: &[crate::route::Candidate]) -> Vec<Candidate> {
         host: candidate.host.clone(),
         group: candidate.group.clone(),
         addresses: candidate.addresses.clone(),
+        port: candidate.port,
         preference: candidate.preference,
         decision: candidate.decision.to_string(),
     });

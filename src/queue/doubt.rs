@@ -8,7 +8,8 @@
 //!
 //! What becomes of the recipient says the policy, [`WhenUncertain`]:
 //! - `retry`: he is tried again, by the schedule, or at once when the relay has started anew. He may get the message twice.
-//!   The intent is written and nobody waits for it: a `kill -9` leaves it, a power cut may not.
+//!   The intent goes to the spool before the last octet, and nobody waits for the write: it is done at once, or with the next
+//!   batch (about a millisecond) while the spool is at work. A `kill -9` later than that leaves it, a power cut may not.
 //! - `hold`: a person decides. `queue retry` sends it again, `queue cancel` ends it (he has it). The intent is synced before
 //!   the content goes out; when it can't be, nothing is sent. He ages as all do: his sender gets the delay notice, and when
 //!   his time is up the message comes back with the words that it may have arrived. For nobody may be left guessing, not
@@ -69,12 +70,6 @@ impl Delivery {
             WhenUncertain::Retry => Ok(()),
             WhenUncertain::Hold => commit.await,
         }
-    }
-
-    /// The host takes its time with the answer: what was [intended](Delivery::intend) is written meanwhile. Most answer
-    /// before it is, and then it need not be.
-    pub fn hurry(&self) {
-        self.lease.inner.spool.hurry();
     }
 }
 

@@ -3,7 +3,7 @@
 //! Contract: takes all requests that wait, hands them to the writer as one batch, and begins again. While intakes are
 //! announced it waits up to [`COMPANY`] until the batch has enough members who need a sync ([`company`]); with few
 //! announced, or with nobody in need of a sync, it waits not at all. What was written without a sync is synced with
-//! the next batch, or after [`TICK`].
+//! the next batch, or after [`TICK`]. What only goes along is written with the next batch, or after [`ALONG`] without one.
 //! Time: these waits are those of a disk and not of the schedule, so they are real time and pass by `clock`.
 //! Invariants: after a close everything is answered; so it is when the thread ends in any other way.
 //! Not here: what is written how (`writer`).
@@ -24,6 +24,10 @@ use super::writer::Writer;
 
 /// How long a batch waits for company.
 const COMPANY: Duration = Duration::from_millis(8);
+
+/// For so long after a batch nobody is woken for what goes [along](super::Durability::Along): the next batch is likely to take
+/// it, and what overtakes it likelier still.
+const ALONG: Duration = Duration::from_millis(1);
 
 /// How often the writer looks after the disk while there is something to do.
 pub(super) const TICK: Duration = Duration::from_secs(1);
@@ -53,9 +57,7 @@ struct Inbox {
     closing: bool,
     /// The writer has something to look at, though nobody has asked for anything.
     nudged: bool,
-    /// What goes along goes now.
-    hurried: bool,
-    /// The committer sleeps until it is woken, however long that takes.
+    /// The committer sleeps until it is woken, also for what goes along.
     sleeps_on: bool,
     /// Called when all is written.
     closed: Vec<oneshot::Sender<()>>,
@@ -88,17 +90,6 @@ impl Door {
         }
     }
 
-    /// Has written now what goes along.
-    pub fn hurry(&self) {
-        let mut inbox = self.lock();
-        if inbox.along == 0 {
-            return;
-        }
-        inbox.hurried = true;
-        drop(inbox);
-        self.knock.notify_one();
-    }
-
     /// Has the writer look around: something may be unlinked.
     pub fn nudge(&self) {
         self.lock().nudged = true;
@@ -127,30 +118,32 @@ impl Door {
     fn take(&self, until: Option<Instant>) -> Option<Vec<Request>> {
         let mut inbox = self.lock();
         inbox.wake_at = 0;
-        while inbox.requests.len() == inbox.along && !inbox.closing && !std::mem::take(&mut inbox.hurried) {
+        let rested = now() + ALONG;
+        while inbox.requests.len() == inbox.along && !inbox.closing {
             if std::mem::take(&mut inbox.nudged) {
                 return Some(Vec::new());
             }
-            let until = until.or_else(|| (inbox.along > 0).then(|| now() + TICK));
-            let Some(left) = until.map(left) else {
-                inbox.sleeps_on = true;
-                inbox = self.knock.wait(inbox).expect("no holder of the inbox panics");
-                inbox.sleeps_on = false;
-                continue;
-            };
-            if left.is_zero() && inbox.along > 0 {
+            let rest = left(rested);
+            if inbox.along > 0 && rest.is_zero() {
                 break;
             }
-            if left.is_zero() {
+            let tick = until.map(left);
+            if tick.is_some_and(|tick| tick.is_zero()) {
                 return Some(Vec::new());
             }
-            inbox = self.wait(inbox, left);
+            inbox.sleeps_on = rest.is_zero();
+            let at_most = if inbox.sleeps_on { tick } else { Some(tick.map_or(rest, |tick| tick.min(rest))) };
+            inbox = match at_most {
+                Some(at_most) => self.wait(inbox, at_most),
+                None => self.knock.wait(inbox).expect("no holder of the inbox panics"),
+            };
+            inbox.sleeps_on = false;
         }
         if inbox.requests.is_empty() {
             return None;
         }
         inbox = self.await_company(inbox);
-        (inbox.members, inbox.along, inbox.hurried) = (0, 0, false);
+        (inbox.members, inbox.along) = (0, 0);
         Some(std::mem::take(&mut inbox.requests))
     }
 

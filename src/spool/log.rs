@@ -287,10 +287,6 @@ impl Spool for Log {
         commit
     }
 
-    fn hurry(&self) {
-        self.door.hurry();
-    }
-
     fn remove(&self, id: QueueId) {
         self.door.push(Request::remove(id));
     }

@@ -133,8 +133,6 @@ impl Spool for Memory {
         Commit::decided(self.lock().settle(id, progress, durability))
     }
 
-    fn hurry(&self) {}
-
     fn remove(&self, id: QueueId) {
         let mut kept = self.lock();
         if !kept.closed {

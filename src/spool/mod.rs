@@ -122,9 +122,8 @@ pub enum Durability {
     /// After the write; synced with the next batch or within about a second. It survives `kill -9`, but a power cut
     /// may bring the former progress back: for deferrals, where that costs an early retry.
     Soon,
-    /// Along with whatever is written next, at the latest within about a second or when somebody
-    /// [hurries](Spool::hurry); left out if something newer about the message comes before that. For what matters only
-    /// if nothing newer comes.
+    /// Written along with what is written next, and at once where nothing else has been for a millisecond; left out if
+    /// something newer about the message comes before that. For what matters only if nothing newer comes.
     Along,
 }
 
@@ -147,9 +146,6 @@ pub trait Spool: Send + Sync + 'static {
     /// Replaces the progress of a message. After `Full` or `Failing` it counts in memory all the same and is written
     /// by the spool itself once the disk works again; the caller need not repeat it.
     fn settle(&self, id: QueueId, progress: &Progress, durability: Durability) -> Commit<()>;
-
-    /// Has written now what waits to go [along](Durability::Along).
-    fn hurry(&self);
 
     /// Forgets a message. Written at once (it survives `kill -9`), synced with the next batch or within about a
     /// second: at worst a power cut brings a second delivery. Unknown names are ignored.

@@ -99,7 +99,7 @@ impl Request {
         }
     }
 
-    /// Nobody wakes the committer for it.
+    /// It need not be written before there is anything else.
     pub fn goes_along(&self) -> bool {
         matches!(self.promise, Promise::Settle { durability: Durability::Along, .. })
     }

@@ -64,6 +64,23 @@ async fn both_spools_keep_settle_strike_and_forget_alike() {
     lives_and_dies(&Memory::new()).await;
 }
 
+#[tokio::test]
+async fn what_goes_along_waits_for_nothing_else_when_the_spool_rests() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, ..) = open(&settings(&folder));
+    let id = log.next_id(Timestamp::from_millis(5_000));
+    let _ = log.accept(Accepted { id, ..message(1, None) }, Content::new()).await.unwrap();
+    let in_turn = async {
+        for attempts in 1..=20 {
+            log.settle(id, &progress(attempts), Durability::Along).await.unwrap();
+            assert_eq!(log.load(id).await.unwrap().progress, progress(attempts));
+        }
+    };
+    // Real time, the disk's: a few milliseconds, and twenty seconds if each had to wait for a tick.
+    tokio::time::timeout(10 * committer::TICK, in_turn).await.expect("each is written by itself");
+    log.close().await;
+}
+
 #[test]
 fn a_message_of_36_mib_and_its_progress_survive_a_restart() {
     let folder = tempfile::tempdir().unwrap();

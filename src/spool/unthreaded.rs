@@ -387,8 +387,6 @@ impl Spool for Unthreaded {
         commit
     }
 
-    fn hurry(&self) {}
-
     fn remove(&self, id: QueueId) {
         self.core.push(Request::remove(id));
     }
