@@ -326,6 +326,20 @@ mod tests {
     }
 
     #[test]
+    fn a_trial_that_has_told_its_verdict_gives_nobody_elses_back() {
+        let mut breaker = Breaker::default();
+        fail(&mut breaker, None, T0);
+        let first = trial(&mut breaker, T0 + FIRST_WAIT);
+        fail(&mut breaker, Some(first), T0 + FIRST_WAIT);
+        let now = breaker.open().unwrap().retry_at;
+        let second = trial(&mut breaker, now);
+        breaker.returned(first);
+        assert!(matches!(breaker.admit(now), Err(Shut::OnTrial(_))), "the second one is under way");
+        breaker.returned(second);
+        assert!(matches!(breaker.admit(now), Ok(Admission::Trial(_))));
+    }
+
+    #[test]
     fn a_clock_that_is_set_back_keeps_no_host_shut() {
         let mut breaker = Breaker::default();
         fail(&mut breaker, None, T0 + Duration::from_secs(3600));

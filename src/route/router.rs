@@ -262,8 +262,12 @@ mod tests {
             matches!(&skipped.decision, Decision::Skipped(why) if why.contains("on trial")),
             "{skipped:?}"
         );
+        let delivering =
+            || router.upstreams()[0].hosts.iter().map(|host| host.delivering).collect::<Vec<_>>();
+        assert_eq!(delivering(), [1, 0]);
         trial.succeeded();
         drop(trial);
+        assert_eq!(delivering(), [0, 0]);
         assert!(!router.admit(&plan.hops[0]).expect("it is well").is_trial());
         let conditions: Vec<_> = router.upstreams()[0].hosts.iter().map(|host| host.condition).collect();
         assert_eq!(conditions, [HostCondition::Well, HostCondition::Down]);
