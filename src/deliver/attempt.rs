@@ -128,7 +128,7 @@ impl Courier {
         let mut outcomes = Vec::with_capacity(job.recipients.len());
         let mut waiting = job.recipients.clone();
         let mut answered = false;
-        // The last reason why a host has not taken the message now, but may later.
+        // Why a host has not taken the message now, but may later: the last reason of one that we came to talk with.
         let mut deferred: Option<Outcome> = None;
         let conversion = Conversion::default();
         for (index, hop) in plan.hops.iter().enumerate() {
@@ -169,7 +169,7 @@ impl Courier {
                 self.router.diverted(hop);
                 self.tell_failover(job, plan, hop, &failure, next, began);
             }
-            if failure.verdict != Verdict::Bounced {
+            if failure.verdict != Verdict::Bounced && tells_more(&failure, deferred.as_ref()) {
                 deferred = Some(failure);
             }
         }
@@ -402,6 +402,12 @@ fn sort_out(fates: Vec<(u32, Fate)>, outcomes: &mut Vec<(u32, Outcome)>) -> (Vec
     (left, elsewhere)
 }
 
+/// Where one host was reached and another was not, what the first one did is the trouble to look at: an address that
+/// refuses connections, as that of localhost in the other family, would hide it.
+fn tells_more(failure: &Outcome, known: Option<&Outcome>) -> bool {
+    known.is_none_or(|known| classify::is_out_of_reach(known) || !classify::is_out_of_reach(failure))
+}
+
 fn told(candidates: &[crate::route::Candidate]) -> Vec<Candidate> {
     let told = candidates.iter().map(|candidate| Candidate {
         host: candidate.host.clone(),
@@ -467,6 +473,22 @@ fn for_all(recipients: &[u32], outcome: &Outcome) -> Vec<(u32, Outcome)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_that_is_out_of_reach_does_not_hide_what_another_did() {
+        let outcome = |reason: &str| Outcome::local(Verdict::Deferred, EnhancedStatus::new(4, 4, 1), reason);
+        let refused = outcome("connecting: Connection refused (os error 111)");
+        let silent = outcome("waiting for the greeting: no answer within 5m");
+        for (failure, known, more) in [
+            (&refused, &silent, false),
+            (&silent, &refused, true),
+            (&silent, &silent, true),
+            (&refused, &refused, true),
+        ] {
+            assert_eq!(tells_more(failure, Some(known)), more, "{failure} after {known}");
+        }
+        assert!(tells_more(&refused, None));
+    }
 
     #[test]
     fn a_host_that_may_take_some_later_is_remembered_whomever_else_it_can_never_take() {

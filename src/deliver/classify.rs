@@ -104,6 +104,11 @@ pub(super) fn of_host(host: &Host, stage: Stage, trouble: &Trouble) -> Outcome {
     Outcome { verdict: Verdict::Deferred, status, reason, reply, host: Some(host.clone()), tls: None }
 }
 
+/// Whether no connection came about.
+pub(super) fn is_out_of_reach(outcome: &Outcome) -> bool {
+    outcome.reply.is_none() && outcome.reason.starts_with(Stage::Connect.doing())
+}
+
 /// What became of one recipient at one host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fate {

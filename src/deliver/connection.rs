@@ -26,7 +26,7 @@ use super::ruling::Stage;
 use super::secret;
 use super::settings::Timeouts;
 use crate::mail::TlsUsed;
-use crate::net::{ClientTls, Network, Stream};
+use crate::net::{ClientTls, Network, Stream, TlsError};
 use crate::route::{Credentials, NextHop, Protocol, Security};
 use crate::smtp::client::{
     Client, ClientSettings, Extensions, Hello, Step, Transaction, TransactionReport, Waiting,
@@ -111,7 +111,7 @@ impl Opener<'_> {
         if let Err((stage, trouble)) = connection.until_ready(Stage::Greeting).await {
             way.fell_back = connection.client.has_fallen_back();
             let greeted = connection.client.is_greeted();
-            return Err((if greeted { Stage::Hello } else { stage }, trouble));
+            return Err(of_handshake((if greeted { Stage::Hello } else { stage }, trouble)));
         }
         let offered = connection.client.extensions().starttls;
         let wants_tls = match hop.security {
@@ -141,7 +141,7 @@ impl Opener<'_> {
         let stream = self.handshake(stream, &hop).await?;
         let mut connection = Connection::new(client, stream, hop, timeouts);
         connection.client.tls_started();
-        connection.until_ready(Stage::Hello).await?;
+        connection.until_ready(Stage::Hello).await.map_err(of_handshake)?;
         Ok(connection)
     }
 
@@ -150,6 +150,17 @@ impl Opener<'_> {
         let started =
             stream.start_tls_client(tls, hop.security.check(), &hop.host, self.timeouts.handshake).await;
         started.map_err(|error| (Stage::StartTls, Trouble::Tls(error)))
+    }
+}
+
+/// The first reply that fails to come may be the end of the handshake.
+fn of_handshake((stage, trouble): (Stage, Trouble)) -> (Stage, Trouble) {
+    match &trouble {
+        Trouble::Io(error) => match TlsError::of_alert(error) {
+            Some(refusal) => (Stage::StartTls, refusal.into()),
+            None => (stage, trouble),
+        },
+        _ => (stage, trouble),
     }
 }
 

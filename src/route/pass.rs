@@ -214,6 +214,19 @@ impl Pass<'_> {
             now,
         );
         router.keep_outage(changed);
+        // Hosts of strangers are down all the time.
+        if open.failures == 1
+            && let Some(group) = self.hop.terms.group.as_deref()
+        {
+            tracing::warn!(
+                group,
+                host = %Host::at(&self.hop.host, self.hop.address),
+                stage,
+                reason = outcome.reason,
+                reply = outcome.reply.as_ref().map(tracing::field::display),
+                "a host is down; `posthouse outages` has more"
+            );
+        }
         if let Some(tracking) = &router.tracking {
             tracking.host_down(&HostDown {
                 host: &Host::at(&self.hop.host, self.hop.address),
@@ -244,6 +257,10 @@ impl Pass<'_> {
         let diverted = outage.as_ref().map_or(0, |outage| outage.diverted);
         if let Some(outage) = outage {
             router.keep_outage((outage, None));
+        }
+        if let Some(group) = self.hop.terms.group.as_deref() {
+            let host = Host::at(&self.hop.host, self.hop.address);
+            tracing::info!(group, %host, since = %open.since, "a host is well again");
         }
         if let Some(tracking) = &router.tracking {
             tracking.host_up(&HostUp {

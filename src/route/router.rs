@@ -246,6 +246,9 @@ mod tests {
             matches!(&skipped.decision, Decision::Skipped(why) if why.contains("down since")),
             "{skipped:?}"
         );
+        let survey = router.survey(&main, TlsWish::None).await;
+        let left_alone: Vec<_> = survey.left_alone.iter().map(|hop| hop.address).collect();
+        assert_eq!(left_alone, [plan.hops[0].address], "whoever asks may look at it all the same");
         fail(&router, &plan.hops[1]);
         let none = router.plan(&main).await.unwrap_err();
         let retry_at = none.retry_at.expect("a time");

@@ -418,7 +418,7 @@ at = "2h"
         "hint: write \"RECEIVE\" in place of \"RECIEVE\"",
         "events: 1m behind 5m goes back in time",
         "hint: write \"30s\" for 30 seconds",
-        "expect.events is the bare number 7",
+        "expect.events is the number 7",
         "received names the upstream \"mian\", and there is none",
         "hint: write \"main\"",
         "hint: write \"4m..5m\"",
