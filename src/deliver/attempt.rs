@@ -261,6 +261,7 @@ impl Courier {
         let (report, trouble) = match connection.begin(offer.transaction).await {
             Begun::Over(report, trouble) => (report, trouble),
             Begun::Accepted(accepted) => {
+                pass.answered();
                 let concerned = match of.redirect {
                     Some(_) => of.recipients.clone(),
                     None => accepted.into_iter().map(|place| offer.recipients[place]).collect(),

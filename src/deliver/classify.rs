@@ -250,11 +250,7 @@ impl Ended<'_> {
             None => (Cause::Lost, "the connection ended".to_owned()),
         };
         let reason = match stage {
-            Stage::End => {
-                format!(
-                    "{how} after the whole message was sent: it may have been delivered, and may come twice"
-                )
-            }
+            Stage::End => format!("{how} after the whole message was sent: it may have been delivered"),
             _ => format!("{how} while the message was being sent"),
         };
         let reply = self.closing().filter(|_| cause == Cause::Closing);
