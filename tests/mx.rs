@@ -1,7 +1,7 @@
 //! MX routing against a real name server: NSD and hosts that take mail, in a network namespace of their own.
 //!
-//! Contract: the cases stand in tests/mx/cases.toml, those with signed zones (DANE) in tests/mx/dane.toml; each is asked of
-//! `posthouse mx` and played through a running relay.
+//! Contract: the cases stand in tests/mx/cases.toml, those with signed zones (DANE) in tests/mx/dane.toml, those of MTA-STS in
+//! tests/mx/sts.py; each is asked of `posthouse mx` and played through a running relay.
 //! tests/mx/install must have been run (MX_PEERS moves where NSD is), and the machine must let us make a network
 //! namespace (`unshare -rn`: as root, or where user namespaces are allowed); without either the test fails and says so.
 //! MX_CASE names a single case.
@@ -19,6 +19,11 @@ fn what_dns_says_decides_where_mail_goes() {
 #[test]
 fn what_dnssec_vouches_for_decides_about_tls_and_nothing_else() {
     play("dane.py");
+}
+
+#[test]
+fn what_mta_sts_policies_say_decides_about_tls_up_to_the_delivery() {
+    play("sts.py");
 }
 
 fn play(script: &str) {

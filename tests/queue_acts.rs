@@ -426,7 +426,7 @@ async fn mail_that_lost_its_route_waits_and_says_so_until_it_has_one_again() {
     );
     relay.retry(id).await.unwrap();
     let asleep = until(&mut events, EventName::Sleep).await;
-    let said = "no [[route]] is for this domain any more; add one, and reload";
+    let said = "no [[route]] is for this mail any more; add one, and reload";
     assert_eq!(asleep.reason.as_deref(), Some(said));
     let listed = show(&relay, id).await;
     assert_eq!(listed.state, ListedState::Asleep);

@@ -4,10 +4,14 @@
 mod bench;
 mod world;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bench::{HOUR, bench, deferred, is_empty, show, stop, submit, until};
+use hickory_resolver::proto::op::Message;
+use hickory_resolver::proto::rr::rdata::A;
+use hickory_resolver::proto::rr::{RData, Record, RecordType};
 use posthouse::accept::{Client, ListenerSettings};
 use posthouse::clock::Clock;
 use posthouse::mail::*;
@@ -17,6 +21,7 @@ use posthouse::relay::{Relay, Settings};
 use posthouse::route::{Group, Terms, Zone};
 use posthouse::tracking::{Event, EventName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UdpSocket;
 use world::{Asked, FRIDAY_NOON, Received, Say, Upstream, reply};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -153,7 +158,9 @@ async fn mail_goes_by_its_recipient_its_sender_its_user_and_its_listener() {
     let client = Client { user: Some("app".into()), ..Client::here() };
     town.relay.submit_from(&client, envelope("a@example.net", &["four@example.net"]), "\r\n").await.unwrap();
     let none = town.relay.submit(envelope("a@example.net", &["five@example.net"]), "\r\n").await.unwrap_err();
-    assert!(none.to_string().contains("550 5.4.4"), "{none}");
+    let said = "550 5.4.4 no route to this domain is configured here for mail from example.net without \
+                authentication by no listener (every [[route]] for the recipient's domain is for other senders, users or listeners)";
+    assert!(none.to_string().contains(said), "{none}");
     for (port, said) in [(25, "250"), (587, "550")] {
         let mut stream = town.network.connect(([192, 0, 2, 50], port).into(), MINUTE).await.unwrap();
         let dialogue = "EHLO c.example\r\nMAIL FROM:<a@example.net>\r\nRCPT TO:<six@example.net>\r\nDATA\r\n";
@@ -174,6 +181,83 @@ async fn mail_goes_by_its_recipient_its_sender_its_user_and_its_listener() {
         ("spare", "six@example.net"),
     ];
     assert_eq!(town.got(), expected.map(|(name, to)| (name, vec![to.to_owned()])));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_does_not_even_answer_costs_little_while_another_stands_ready() {
+    const DEAD: &str = "192.0.2.40:25";
+    const SECOND: Duration = Duration::from_secs(1);
+    let group = |urls: &[&str]| {
+        let hosts = urls.iter().map(|at| format!("smtp://{at}?tls=none").parse().unwrap()).collect();
+        Group::new(hosts, Terms::default())
+    };
+    for (weather, costs, at_last) in [(Some(Weather::Silent), 10, 30), (None, 30, 300)] {
+        let mut settings = settings(vec![to("example.com", upstream("main")), everything("other")]);
+        settings.route.groups.insert("main".into(), group(&[DEAD, HOSTS[0]]));
+        settings.route.groups.insert("other".into(), group(&[DEAD]));
+        let town = Town::built(settings).await;
+        // Where it can be connected to, it says nothing: its program is stopped.
+        let mut listener = town.network.bind(DEAD.parse().unwrap()).await.unwrap();
+        town.memory.set_weather(DEAD.parse().unwrap(), weather);
+        tokio::spawn(async move {
+            let mut streams = Vec::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                streams.push(stream);
+            }
+        });
+        let mut events = town.relay.events();
+        let alone = town.submit("alice@example.org", &["bob@example.net"]).await;
+        town.submit("alice@example.org", &["bob@example.com"]).await;
+        town.wait(SECOND * (costs - 1)).await;
+        assert_eq!(town.got(), [], "it is waited for");
+        town.wait(SECOND * 2).await;
+        assert_eq!(town.got(), [("main", vec!["bob@example.com".to_owned()])], "{weather:?}");
+        // The last one has the whole time.
+        town.wait(SECOND * (at_last - costs - 2)).await;
+        assert_eq!(story(&mut events, alone).await.len(), 1, "{weather:?}: received, and nothing else");
+        town.wait(SECOND * 2).await;
+        let told: Vec<_> = story(&mut events, alone).await.iter().map(|event| event.event).collect();
+        assert_eq!(told, [EventName::Defer], "{weather:?}");
+        stop(&town.relay).await;
+    }
+}
+
+/// A name server that knows one address, for every name.
+async fn name_server(address: [u8; 4]) -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let at = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut octets = [0; 512];
+        while let Ok((length, client)) = socket.recv_from(&mut octets).await {
+            let asked = Message::from_vec(&octets[..length]).unwrap();
+            let mut answer = Message::response(asked.metadata.id, asked.metadata.op_code);
+            let query = asked.queries[0].clone();
+            if query.query_type() == RecordType::A {
+                let data = RData::A(A(address.into()));
+                answer.add_answer(Record::from_rdata(query.name().clone(), 3600, data));
+            }
+            answer.add_query(query);
+            socket.send_to(&answer.to_vec().unwrap(), client).await.unwrap();
+        }
+    });
+    at
+}
+
+#[tokio::test]
+async fn other_name_servers_are_asked_from_a_reload_on_and_what_the_former_said_is_forgotten() {
+    let mut settings = settings(vec![everything("main")]);
+    settings.route.groups.insert("main".into(), "smtp://smarthost.example?tls=none".parse().unwrap());
+    settings.dns_servers = vec![name_server([192, 0, 2, 10]).await];
+    let network = Network::Memory(MemoryNetwork::new());
+    let relay = Relay::builder(settings.clone()).network(network).start().await.unwrap();
+    let main = Destination::Upstream("main".into());
+    let first = async || relay.router().plan(&main).await.unwrap().hops[0].address.to_string();
+    assert_eq!(first().await, "192.0.2.10:25");
+    settings.dns_servers = vec![name_server([192, 0, 2, 20]).await];
+    assert_eq!(first().await, "192.0.2.10:25");
+    relay.reload(settings).await.unwrap();
+    assert_eq!(first().await, "192.0.2.20:25");
+    stop(&relay).await;
 }
 
 #[tokio::test(start_paused = true)]

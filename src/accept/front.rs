@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::auth::{Authenticator, Gate};
 use super::door::Door;
 use super::policy::{Desk, Policy};
+use super::shut::Shut;
 use super::transcripts::Transcripts;
 use super::{Client, ListenerSettings, Settings, Stop};
 use crate::clock::Clock;
@@ -53,8 +54,7 @@ pub struct Front {
     /// By the address of the listener as it was configured.
     certificates: Mutex<Vec<(SocketAddr, ServerTls)>>,
     bytes_in_flight: AtomicU64,
-    /// The last commit failed, and this has been said.
-    refusing: AtomicBool,
+    shut: Shut,
     pub(super) transcripts: Transcripts,
 }
 
@@ -83,7 +83,7 @@ impl Front {
             flooded: AtomicBool::new(false),
             certificates: Mutex::default(),
             bytes_in_flight: AtomicU64::new(0),
-            refusing: AtomicBool::new(false),
+            shut: Shut::default(),
             transcripts: Transcripts::default(),
         }
     }
@@ -103,15 +103,15 @@ impl Front {
         *self.settings.write().expect("no holder panics") = Arc::new(settings);
     }
 
-    /// Said once in the program's log, when it begins; each refusal is in the tracking log.
+    /// Said in the program's log when it begins; each refusal is in the tracking log.
     pub(super) fn accepts_no_more(&self, error: &AcceptError) {
-        if !self.refusing.swap(true, Ordering::Relaxed) {
+        if self.shut.refused(self.clock.now()) {
             tracing::error!(%error, "new mail is refused; what was accepted before is safe and goes on");
         }
     }
 
     pub(super) fn accepts_again(&self) {
-        if self.refusing.swap(false, Ordering::Relaxed) {
+        if self.shut.accepted(|| self.clock.now()) {
             tracing::info!("new mail is accepted again");
         }
     }

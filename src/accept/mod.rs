@@ -19,6 +19,7 @@ mod reception;
 mod refusals;
 mod session;
 mod settings;
+mod shut;
 mod stop;
 mod trace_field;
 mod transcripts;

@@ -2,7 +2,7 @@
 //!
 //! Contract: a row has code, enhanced status code (RFC 3463), text for the client, and reason for the log. In a text,
 //! `your address` becomes `your address 192.0.2.7` where the address is known; `{who}`, `{limit}` and `{again}` say whose
-//! limit was reached, which, and when to try again.
+//! limit was reached, which, and when to try again; or `{who}` alone, for whose mail there is no route.
 //! Invariants: a status has the class of its code, and no two rows have the same reason (tests look).
 //! Not here: refusals of the dialogue itself, such as a command out of order (`smtp`); the words of an embedding
 //! program's policy, which stand in place of the row's text.
@@ -103,6 +103,8 @@ table! {
         "the recipient matches none of [relaying] recipients";
     NoRoute = 550 5 . 4 . 4 "no route to this domain is configured here",
         "no [[route]] is for the recipient's domain";
+    NoRouteForThese = 550 5 . 4 . 4 "no route to this domain is configured here for {who}",
+        "every [[route]] for the recipient's domain is for other senders, users or listeners";
     TooManyRecipientsFromOne = 452 4 . 5 . 3 "too many recipients from {who}: at most {limit}, try again {again}",
         "[[limit]] recipients is reached";
     TooManyRecipients = 452 4 . 5 . 3 "too many recipients, send this message and the others another copy",
@@ -169,6 +171,11 @@ impl Refusal {
     /// To the client with this address.
     pub fn to(self, client: IpAddr) -> Refused {
         self.saying(&self.row().2.replace("your address", &format!("your address {client}")))
+    }
+
+    /// To those who are named in the text.
+    pub fn of(self, who: &str) -> Refused {
+        self.saying(&self.row().2.replace("{who}", who))
     }
 
     /// Because of this limit.

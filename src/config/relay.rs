@@ -157,6 +157,7 @@ impl Delivery {
         deliver::Settings {
             timeouts: deliver::Timeouts {
                 connect: timeouts.connect,
+                handshake: timeouts.connect,
                 greeting: timeouts.greeting,
                 command: timeouts.command,
                 content: timeouts.content,

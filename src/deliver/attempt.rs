@@ -251,15 +251,13 @@ impl Courier {
             Some(permits) => permits.connects(),
             None => {}
         }
-        let may_be_brief = pass.is_trial() && matches!(turn.others, Others::Now);
-        let timeouts = self.settings.timeouts;
         let began = self.clock.now();
         let in_clear = |trouble: &Trouble| self.tells(turn.job).in_clear(hop, trouble, began);
         let opener = Opener {
             network: &self.network,
             tls: &self.tls,
             hostname: &self.hostname,
-            timeouts: if may_be_brief { timeouts.of_trial() } else { timeouts },
+            timeouts: self.settings.timeouts.of_turn(turn.others, pass.is_trial()),
             in_clear: &in_clear,
         };
         match opener.open(hop).await {

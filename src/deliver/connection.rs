@@ -157,7 +157,7 @@ impl Opener<'_> {
     async fn handshake(&self, stream: Stream, hop: &NextHop) -> Result<Stream, (Stage, Trouble)> {
         let tls = hop.terms.tls.as_ref().unwrap_or(self.tls);
         let started =
-            stream.start_tls_client(tls, hop.security.check(), &hop.host, self.timeouts.connect).await;
+            stream.start_tls_client(tls, hop.security.check(), &hop.host, self.timeouts.handshake).await;
         started.map_err(|error| (Stage::StartTls, Trouble::Tls(error)))
     }
 }

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use super::ruling::Others;
+
 /// How long each step of a session may take, in real time. The defaults are those of RFC 5321 section 4.5.3.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// To establish a connection, and again for a TLS handshake.
+    /// To establish a connection.
     pub connect: Duration,
+    /// For a TLS handshake.
+    pub handshake: Duration,
     /// For the greeting.
     pub greeting: Duration,
     /// For the reply to EHLO, STARTTLS, AUTH, MAIL, RCPT, RSET, QUIT.
@@ -23,12 +27,27 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
-    /// Those of a delivery that finds out whether a host is well again while others stand ready: the message is not to
-    /// suffer from it. A host that is slower than that is not what is preferred.
-    pub(super) fn of_trial(self) -> Self {
+    /// Those of one host's turn. Where another stands ready, a host that does not even answer must not hold the message
+    /// up, nor all that waits behind it: nobody knows yet that it is down. One that finds out whether it is well again
+    /// gets half of that. The last host of an attempt has all the time there is.
+    ///
+    /// | | to connect | for a TLS handshake, and to be greeted |
+    /// |---|---|---|
+    /// | another host stands ready | 10 s | 30 s |
+    /// | the same, on trial | 5 s | 15 s |
+    /// | there is no other | as configured | as configured |
+    ///
+    /// Never more than is configured. A host that is always slower than that is used when the others are not.
+    pub(super) fn of_turn(self, others: Others, is_trial: bool) -> Self {
+        let (connect, answer) = match (others, is_trial) {
+            (Others::Now, false) => (10, 30),
+            (Others::Now, true) => (5, 15),
+            (Others::Later | Others::None, _) => return self,
+        };
         Self {
-            connect: self.connect.min(Duration::from_secs(5)),
-            greeting: self.greeting.min(Duration::from_secs(15)),
+            connect: self.connect.min(Duration::from_secs(connect)),
+            handshake: self.handshake.min(Duration::from_secs(answer)),
+            greeting: self.greeting.min(Duration::from_secs(answer)),
             ..self
         }
     }
@@ -38,6 +57,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(30),
+            handshake: Duration::from_secs(30),
             greeting: Duration::from_secs(5 * 60),
             command: Duration::from_secs(5 * 60),
             data: Duration::from_secs(2 * 60),

@@ -86,6 +86,7 @@ fn told(candidates: &[route::Candidate]) -> Vec<Candidate> {
         host: candidate.host.clone(),
         group: candidate.group.clone(),
         addresses: candidate.addresses.clone(),
+        port: candidate.port,
         preference: candidate.preference,
         decision: candidate.decision.to_string(),
     });

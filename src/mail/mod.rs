@@ -31,6 +31,6 @@ pub use hidden::is_hidden;
 pub use id::{ParseIdError, QueueId, Receipt, SessionId};
 pub use outcome::{Host, Outcome, TlsUsed, Verdict};
 pub use reply::{EnhancedStatus, EnhancedStatusError, Reply, ReplyClass, ReplyError};
-pub use route_table::{Route, RouteTable, SenderDomain, SenderDomainError, Via};
+pub use route_table::{LooksAt, Route, RouteTable, SenderDomain, SenderDomainError, Via};
 pub use source::Source;
 pub use unitext::{decode_unitext, encode_unitext};

@@ -107,15 +107,27 @@ impl Route {
         let named = |names: &[String], name: Option<&str>| {
             names.is_empty() || name.is_some_and(|name| names.iter().any(|known| known == name))
         };
-        (self.domains.is_empty() || self.domains.iter().any(|pattern| pattern.matches(domain)))
+        self.is_for_domain(domain)
             && (self.senders.is_empty() || self.senders.iter().any(|s| s.matches(source.sender.as_deref())))
             && named(&self.users, source.user.as_deref())
             && named(&self.listeners, source.listener.as_deref())
     }
 
+    fn is_for_domain(&self, domain: &str) -> bool {
+        self.domains.is_empty() || self.domains.iter().any(|pattern| pattern.matches(domain))
+    }
+
+    fn looks_at(&self) -> LooksAt {
+        LooksAt {
+            sender: !self.senders.is_empty(),
+            user: !self.users.is_empty(),
+            listener: !self.listeners.is_empty(),
+        }
+    }
+
     /// Whether it looks at anything but the recipient's domain.
     pub fn looks_at_source(&self) -> bool {
-        !(self.senders.is_empty() && self.users.is_empty() && self.listeners.is_empty())
+        self.looks_at() != LooksAt::default()
     }
 
     /// Whether nothing gets past it.
@@ -136,6 +148,14 @@ impl Route {
             Via::Error(reply) => Destination::Error(reply.clone()),
         }
     }
+}
+
+/// What is looked at besides the recipient's domain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LooksAt {
+    pub sender: bool,
+    pub user: bool,
+    pub listener: bool,
 }
 
 /// All routes in order.
@@ -169,6 +189,16 @@ impl RouteTable {
     /// Whether there is a route for the recipients of a domain, which is in A-labels.
     pub fn leads_somewhere(&self, domain: &str, source: &Source<'_>) -> bool {
         self.route(domain, source).is_some()
+    }
+
+    /// What the routes look at, besides a domain, that are for it: nothing when none is for it, whatever the message's source.
+    pub fn looks_at_for(&self, domain: &str) -> Option<LooksAt> {
+        let for_domain = |route: &&Route| route.is_for_domain(domain);
+        self.routes.iter().filter(for_domain).map(Route::looks_at).reduce(|one, other| LooksAt {
+            sender: one.sender || other.sender,
+            user: one.user || other.user,
+            listener: one.listener || other.listener,
+        })
     }
 
     /// The one address that the recipients of a domain are sent to in place of their own, where their route has one.

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::deliver::Courier;
 use crate::net::{BindError, CertificateError, Network};
 use crate::queue::{Recovery, Rules};
-use crate::route::{Memory, Names, NamesError, Router, SystemNames};
+use crate::route::{Memory, Names, NamesError, Router};
 use crate::spool::{self, Spool, TimeBase};
 use crate::tracking::{Quarantined, Tracking, TrackingError};
 
@@ -88,6 +88,11 @@ impl Builder {
     /// Opens the spool, takes up what waits in it, binds the listeners, and begins.
     pub async fn start(self) -> Result<Relay, StartError> {
         let Self { settings, clock, network, names, program } = self;
+        let asks_dns = names.is_none();
+        let names = match names {
+            Some(names) => names,
+            None => Arc::new(settings.names()?),
+        };
         let (tracking, tracking_folder) = match settings.track {
             Track::Folder { path, keep } => (Tracking::to_folder(&path, keep, clock.clone())?, Some(path)),
             Track::Subscribers => (Tracking::in_memory(clock.clone()), None),
@@ -106,10 +111,6 @@ impl Builder {
                 take_up(base, &found, &tracking, &clock);
                 spool
             }
-        };
-        let names = match names {
-            Some(names) => names,
-            None => Arc::new(SystemNames::trusting(&settings.dns_servers, &settings.trust_anchor)?),
         };
         let stop = Stop::new();
         let mut listeners = Vec::new();
@@ -162,6 +163,7 @@ impl Builder {
             notices,
             front,
             clock,
+            asks_dns,
             addresses,
             tracking_folder,
             stop,

@@ -16,7 +16,7 @@ use crate::mail::{Destination, Route, RouteTable, Source, Verdict};
 use crate::net::{Network, TlsCheck};
 use crate::route::{
     Candidate, Decision, Found, Memory, NameError, Names, NamesError, NextHop, Plan, Protocol, Router, Said,
-    Security, Survey, SystemNames, TlsWish, Unroutable,
+    Security, Survey, TlsWish, Unroutable,
 };
 
 /// What would become of a message.
@@ -93,6 +93,9 @@ pub struct HostLine {
     pub preference: Option<u16>,
     /// None where it was passed over as a whole.
     pub addresses: Vec<IpAddr>,
+    /// Where it is not 25.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
     pub chosen: bool,
     /// `chosen`, or `skipped: ` and why.
     pub decision: String,
@@ -124,8 +127,7 @@ impl Explanation {
         domain: &str,
         source: &Source<'_>,
     ) -> Result<Self, NamesError> {
-        let names: Arc<dyn Names> =
-            Arc::new(SystemNames::trusting(&settings.dns_servers, &settings.trust_anchor)?);
+        let names: Arc<dyn Names> = Arc::new(settings.names()?);
         let mut route = settings.route.clone();
         route.own_addresses.extend(settings.listeners.iter().map(|listener| listener.address));
         let router = Router::new(route, Clock::system(), Network::System, names, Memory::none());
@@ -136,9 +138,16 @@ impl Explanation {
     pub(super) async fn of(table: &RouteTable, router: &Router, domain: &str, source: &Source<'_>) -> Self {
         let domain = domain.to_ascii_lowercase();
         let Some((number, route)) = table.matching(&domain, source) else {
+            let (route, way_out) = match table.looks_at_for(&domain) {
+                None => ("no [[route]] is for this domain", "add a [[route]] for it"),
+                Some(_) => (
+                    "every [[route]] for this domain is for other senders, users or listeners",
+                    "ask with --from, --user and --listener, or add a [[route]] for all",
+                ),
+            };
             return Self {
-                route: "none: no [[route]] is for this domain".into(),
-                remarks: vec![format!("mail to {domain} is refused at RCPT; add a [[route]] for it")],
+                route: format!("none: {route}"),
+                remarks: vec![format!("mail to {domain} is refused at RCPT; {way_out}")],
                 ..Self::empty(domain, Fate::Refuse)
             };
         };
@@ -220,8 +229,8 @@ impl HostLine {
     fn of(candidate: Candidate) -> Self {
         let chosen = !matches!(candidate.decision, Decision::Skipped(_));
         let decision = candidate.decision.to_string();
-        let Candidate { host, preference, addresses, .. } = candidate;
-        Self { host, preference, addresses, chosen, decision }
+        let Candidate { host, preference, addresses, port, .. } = candidate;
+        Self { host, preference, addresses, port, chosen, decision }
     }
 }
 
@@ -355,5 +364,13 @@ mod tests {
         settings.routes.routes.remove(0);
         let told = Explanation::by_settings(&settings, "example.com", &nobody).await.unwrap();
         assert_eq!(told.remarks, Vec::<String>::new(), "no route looks at senders");
+        for (users, said) in
+            [(vec![], "no [[route]] is for this"), (vec!["app".into()], "every [[route]] for this")]
+        {
+            let pattern = if users.is_empty() { "example.net" } else { "*" }.parse().unwrap();
+            settings.routes.routes = vec![Route { users, ..Route::new([pattern], Via::Hold) }];
+            let told = Explanation::by_settings(&settings, "example.com", &nobody).await.unwrap();
+            assert!(told.fate == Fate::Refuse && told.route.contains(said), "{}", told.route);
+        }
     }
 }

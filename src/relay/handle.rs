@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::mail::{Content, Envelope, QueueId, SessionId};
 use crate::notice;
 use crate::queue::{Dispatch, Queue};
-use crate::route::Router;
+use crate::route::{NamesError, Router};
 use crate::spool::{Quarantined, Spool, SpoolStatus};
 use crate::tracking::{self, Events, SessionFilter, SessionRecord, Tracking};
 
@@ -36,6 +36,8 @@ pub(super) struct Inner {
     pub notices: Arc<RwLock<notice::Settings>>,
     pub front: Arc<Front>,
     pub clock: Clock,
+    /// By its settings; else names are known by what it was built with.
+    pub asks_dns: bool,
     pub addresses: Vec<SocketAddr>,
     pub tracking_folder: Option<PathBuf>,
     pub stop: Stop,
@@ -53,6 +55,8 @@ pub enum ReloadError {
     /// These can't change while the relay runs.
     #[error("{0} cannot change while posthouse runs; restart it")]
     NeedsRestart(&'static str),
+    #[error(transparent)]
+    Names(#[from] NamesError),
 }
 
 /// A stop that did not end in order. Nothing is lost: what was accepted is in the spool.
@@ -199,12 +203,16 @@ impl Relay {
         self.inner.front.sessions()
     }
 
-    /// Takes over routes, upstreams, schedule, notices, who may relay and the certificates of listeners, without a restart. Queued mail goes by the
-    /// new routes and the new schedule from its next attempt on.
+    /// Takes over routes, upstreams, name servers and keys of DNSSEC, schedule, notices, who may relay and the certificates
+    /// of listeners, without a restart. Queued mail goes by the new routes and the new schedule from its next attempt on.
+    /// What DNS has said is forgotten. With an error nothing has changed.
     pub async fn reload(&self, mut settings: Settings) -> Result<(), ReloadError> {
         let inner = &self.inner;
         if settings.hostname != inner.front.hostname() {
             return Err(ReloadError::NeedsRestart("hostname"));
+        }
+        if inner.asks_dns {
+            inner.router.ask(Arc::new(settings.names()?));
         }
         settings.route.jitter = settings.retry.jitter;
         inner.router.reload(settings.route);

@@ -10,6 +10,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::mail::{Destination, RouteTable};
 use crate::queue::WhenUncertain;
 use crate::queue::schedule::{Preset, Retry};
+use crate::route::{NamesError, SystemNames};
 use crate::tracking::Event;
 use crate::{accept, deliver, notice, queue, route, spool};
 
@@ -104,5 +105,10 @@ impl Settings {
             trust_anchor: route::TrustAnchor::default(),
             hostname,
         }
+    }
+
+    /// Whoever is asked for names.
+    pub(super) fn names(&self) -> Result<SystemNames, NamesError> {
+        SystemNames::trusting(&self.dns_servers, &self.trust_anchor)
     }
 }

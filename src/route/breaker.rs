@@ -9,11 +9,12 @@
 //! The policy, which is cheap because mail moves on to the next host within the same attempt:
 //! - It opens at the first failure that is the host's own: no connection, no TLS, no greeting, a greeting of 5yz, EHLO or
 //!   AUTH refused, silence to MAIL, a 421 at any time. When a connection is lost, or silent, later in a transaction, one
-//!   message may be to blame for that, and it takes [`STRIKES`] in a row; on trial one is enough.
+//!   message may be to blame for that, and it takes [`STRIKES`] in a row; on trial one is enough. The same for a 4yz to
+//!   one more connection while others are under way: the host may take so many at once (`pass`).
 //! - It then waits 10 s, doubling with every trial that fails to 5 min, each shorter by chance as the schedule's jitter
 //!   says, so that relays that were started together don't come together.
 //! - One delivery is the trial; others pass the host over until its verdict is known. One success closes it. Where
-//!   another host stands ready, the trial gives it 5 s to connect and 15 s to greet, so that the message does not suffer.
+//!   another host stands ready, the trial is brief (`deliver/settings.rs`), so that the message does not suffer.
 //! - No flapping: one that fails again before it has been well for 5 min goes on with the wait that it had.
 //!
 //! So a host that is well again gets mail at most one wait (5 min) and one trial later, if there is any mail.

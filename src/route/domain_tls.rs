@@ -39,14 +39,19 @@ impl DomainTls {
         if wish == TlsWish::Waive {
             return Self { domain, route, wish, secure: Ok(false), policy: None };
         }
-        let secure = match settings.dane {
-            true => by_dnssec(&*router.names, &domain, Vouched::Mx).await,
-            false => Ok(false),
+        let secure = async {
+            match settings.dane {
+                true => by_dnssec(&*router.names(), &domain, Vouched::Mx).await,
+                false => Ok(false),
+            }
         };
-        let policy = match settings.mta_sts {
-            true => sts_policy(router, settings, &domain).await,
-            false => None,
+        let policy = async {
+            match settings.mta_sts {
+                true => sts_policy(router, settings, &domain).await,
+                false => None,
+            }
         };
+        let (secure, policy) = tokio::join!(secure, policy);
         Self { domain, route, wish, secure, policy }
     }
 
@@ -62,7 +67,7 @@ impl DomainTls {
             Ok(false) => Dane::Absent,
             // An address has no TLSA records.
             Ok(true) if host.parse::<std::net::IpAddr>().is_ok() => Dane::Absent,
-            Ok(true) => self.dane(&*router.names, host, port).await,
+            Ok(true) => self.dane(&*router.names(), host, port).await,
         };
         let sts = self.policy.as_ref().map_or(Says::Nothing, |policy| policy.says(host));
         let by_dnssec = matches!(self.secure, Ok(true));
@@ -104,8 +109,9 @@ async fn by_dnssec(names: &dyn Names, name: &str, records: Vouched) -> Result<bo
 }
 
 async fn sts_policy(router: &Router, settings: &Settings, domain: &str) -> Option<Policy> {
+    let names = router.names();
     let server = PolicyServer {
-        names: &*router.names,
+        names: &*names,
         network: &router.network,
         tls: settings.sts_tls.as_ref().unwrap_or_else(|| router.system_tls()),
         port: settings.sts_port,

@@ -1,12 +1,15 @@
 //! How each host is: a breaker for every host at every address that matters, and what went there.
 //!
-//! Contract: hosts of upstream groups are known from their first use on; MX hosts, of which there is no end, only while
-//! they are down or have just been. What is done to a breaker is done through [`Health::of`] and its sisters.
-//! Invariants: a look-up allocates nothing: it is made for every message.
+//! Contract: hosts of upstream groups are known from their first use on, and for a day after their last at least, since
+//! addresses change; MX hosts, of which there is no end, only while they are down or have just been. What is done to a
+//! breaker is done through [`Health::of`] and its sisters.
+//! Invariants: a look-up allocates nothing: it is made for every message. Whoever does not matter any more is forgotten
+//! before twice as many are known as matter, or [`CROWD`].
 //! Not here: the policy (`breaker`), who reports what (`pass`), outages (`outage`).
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
@@ -15,8 +18,10 @@ use super::breaker::{Breaker, Open};
 use super::plan::NextHop;
 use crate::clock::Timestamp;
 
-/// MX hosts that are remembered as well, before those are forgotten whose past does not matter any more.
-const WELL_KEPT: usize = 1_000;
+/// Hosts that are known, before those are forgotten who do not matter any more.
+const CROWD: usize = 1_000;
+/// A host of a group that was not used for so long does not matter.
+const UNUSED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A host at one address. Each group has its own: a wrong password, or a missing certificate, is not the host's fault
 /// for others.
@@ -55,6 +60,8 @@ pub(super) struct Record {
     pub stage: String,
     /// Deliveries that are under way.
     pub active: u32,
+    /// When a delivery last turned to it.
+    pub used_at: Timestamp,
     /// Transactions that came to their end, since the start.
     pub transactions: u64,
     /// Times that it could not be used, or broke off a transaction, since the start.
@@ -64,7 +71,9 @@ pub(super) struct Record {
 #[derive(Debug, Default)]
 pub(super) struct Health {
     by_address: HashMap<SocketAddr, SmallVec<[Record; 1]>>,
-    of_mx: usize,
+    known: usize,
+    /// Matters that many, or more, were known when it was last looked who matters.
+    mattered: usize,
 }
 
 /// How a host is.
@@ -128,9 +137,15 @@ impl Record {
             reason: String::new(),
             stage: String::new(),
             active: 0,
+            used_at: Timestamp::default(),
             transactions: 0,
             failures: 0,
         }
+    }
+
+    fn matters(&self, now: Timestamp) -> bool {
+        let is_in_use = self.group.is_some() && now.since(self.used_at) < UNUSED;
+        self.active > 0 || is_in_use || self.breaker.is_remarkable(now)
     }
 
     fn is(&self, group: Option<&str>, host: &str) -> bool {
@@ -187,14 +202,21 @@ impl HostState {
 }
 
 impl Health {
-    /// With what is remembered of hosts, as far as it matters `now`.
-    pub fn new(remembered: impl IntoIterator<Item = (HostKey, Remembered)>, now: Timestamp) -> Self {
-        let mut health = Self::default();
-        for (key, known) in remembered.into_iter().filter(|(_, known)| known.breaker.is_remarkable(now)) {
-            let record = health.at(key.group.as_deref(), &key.host, key.address);
-            (record.breaker, record.reason, record.stage) = (known.breaker, known.reason, known.stage);
+    /// With what is remembered of hosts, as far as it matters `now`; and those of whom it does not.
+    pub fn new(
+        remembered: impl IntoIterator<Item = (HostKey, Remembered)>,
+        now: Timestamp,
+    ) -> (Self, Vec<HostKey>) {
+        let (mut health, mut forgotten) = (Self::default(), Vec::new());
+        for (key, known) in remembered {
+            if known.breaker.is_remarkable(now) {
+                let record = health.at(key.group.as_deref(), &key.host, key.address);
+                (record.breaker, record.reason, record.stage) = (known.breaker, known.reason, known.stage);
+            } else {
+                forgotten.push(key);
+            }
         }
-        health
+        (health, forgotten)
     }
 
     /// What is known of a host, if anything is.
@@ -209,45 +231,47 @@ impl Health {
     }
 
     /// What is known of a host that is used: an MX host only where it has a past.
-    pub fn used(&mut self, hop: &NextHop) -> Option<&mut Record> {
-        if hop.terms.group.is_none() {
-            self.of(hop)
-        } else {
-            Some(self.known(hop, hop.terms.group.as_deref()))
-        }
+    pub fn used(&mut self, hop: &NextHop, now: Timestamp) -> Option<&mut Record> {
+        let record = if hop.terms.group.is_none() { self.of(hop)? } else { self.failing(hop) };
+        record.used_at = now;
+        Some(record)
     }
 
     /// What is known of a host that has failed, which is kept from now on.
-    pub fn failing(&mut self, hop: &NextHop, now: Timestamp) -> &mut Record {
-        if hop.terms.group.is_none() && self.of_mx >= WELL_KEPT {
-            self.forget_well(now);
-        }
-        self.known(hop, hop.terms.group.as_deref())
-    }
-
-    fn known(&mut self, hop: &NextHop, group: Option<&str>) -> &mut Record {
-        self.at(group, &hop.host, hop.address)
+    pub fn failing(&mut self, hop: &NextHop) -> &mut Record {
+        self.at(hop.terms.group.as_deref(), &hop.host, hop.address)
     }
 
     fn at(&mut self, group: Option<&str>, host: &str, address: SocketAddr) -> &mut Record {
         let records = self.by_address.entry(address).or_default();
         let place = records.iter().position(|record| record.is(group, host)).unwrap_or_else(|| {
             records.push(Record::new(group, host));
-            self.of_mx += usize::from(group.is_none());
+            self.known += 1;
             records.len() - 1
         });
         &mut records[place]
     }
 
-    fn forget_well(&mut self, now: Timestamp) {
-        let matters = |record: &mut Record| {
-            record.group.is_some() || record.active > 0 || record.breaker.is_remarkable(now)
-        };
-        self.by_address.retain(|_, records| {
-            records.retain(matters);
+    /// Where too many are known, those are forgotten who do not matter any more.
+    pub fn forget_some(&mut self, now: Timestamp) -> Vec<HostKey> {
+        let mut forgotten = Vec::new();
+        if self.known < CROWD.max(self.mattered.saturating_mul(2)) {
+            return forgotten;
+        }
+        self.by_address.retain(|address, records| {
+            records.retain(|record| {
+                let matters = record.matters(now);
+                if !matters {
+                    let (group, host) = (record.group.clone(), record.host.clone());
+                    forgotten.push(HostKey { group, host, address: *address });
+                }
+                matters
+            });
             !records.is_empty()
         });
-        self.of_mx = self.by_address.values().flatten().filter(|record| record.group.is_none()).count();
+        self.known -= forgotten.len();
+        self.mattered = self.known;
+        forgotten
     }
 
     /// Lets the hosts that match be tried at once. Gives those that were down.
@@ -307,29 +331,59 @@ mod tests {
     fn what_one_group_learns_of_a_host_is_not_held_against_it_by_another() {
         let mut health = Health::default();
         let (main, other) = (hop(Some("main"), "mx.example"), hop(Some("other"), "mx.example"));
-        assert!(health.failing(&main, NOW).breaker.failed(None, 0.0, NOW));
-        assert!(health.used(&other).unwrap().breaker.open().is_none());
-        assert!(health.used(&main).unwrap().breaker.open().is_some());
+        assert!(health.failing(&main).breaker.failed(None, 0.0, NOW));
+        assert!(health.used(&other, NOW).unwrap().breaker.open().is_none());
+        assert!(health.used(&main, NOW).unwrap().breaker.open().is_some());
         assert_eq!(health.of_host("main", "mx.example", 25).len(), 1);
         assert_eq!(health.of_host("main", "mx.example", 587), []);
     }
 
     #[test]
-    fn mx_hosts_that_are_well_are_not_remembered() {
+    fn whoever_does_not_matter_any_more_is_forgotten_before_there_is_a_crowd() {
         let mut health = Health::default();
-        assert!(health.used(&hop(None, "mx.example")).is_none());
-        for number in 0..WELL_KEPT + 1 {
+        assert!(health.used(&hop(None, "mx.example"), NOW).is_none(), "an MX host without a past");
+        health.used(&hop(Some("main"), "relay.example"), NOW).unwrap();
+        for number in 0..CROWD - 1 {
             let hop = hop(None, &format!("{number}.example"));
-            let record = health.failing(&hop, NOW);
+            let record = health.failing(&hop);
             record.breaker.failed(None, 0.0, NOW);
             if number > 0 {
                 record.breaker.succeeded(NOW);
             }
+            assert!(number == CROWD - 2 || health.forget_some(NOW + UNUSED).is_empty(), "not yet");
         }
+        assert!(health.forget_some(NOW).is_empty(), "they have just been down");
         let later = NOW + super::super::breaker::STEADY;
-        health.failing(&hop(None, "last.example"), later).breaker.failed(None, 0.0, later);
+        assert!(health.forget_some(later).is_empty(), "one look for as many more");
+        for number in 0..CROWD {
+            health.failing(&hop(None, &format!("{number}.example.net")));
+        }
+        assert_eq!(health.forget_some(later).len(), CROWD * 2 - 2);
         let hosts: Vec<String> = health.of_mx(later).into_iter().map(|state| state.host).collect();
-        assert_eq!(hosts, ["0.example", "last.example"], "one of them is down to this day");
-        assert_eq!(health.of_mx, 2);
+        assert_eq!(hosts, ["0.example"], "it is down to this day");
+        assert_eq!((health.known, health.of_host("main", "relay.example", 25).len()), (2, 1));
+        for number in 0..CROWD {
+            health.used(&hop(Some("main"), &format!("{number}.example")), NOW + UNUSED);
+        }
+        assert_eq!(health.forget_some(NOW + UNUSED).len(), 1, "a group's host that was not used for a day");
+        assert_eq!(health.of_host("main", "relay.example", 25), []);
+    }
+
+    #[test]
+    fn what_is_remembered_and_does_not_matter_any_more_is_told() {
+        let (down, well) = (HostKey::of(&hop(None, "down.example")), HostKey::of(&hop(None, "well.example")));
+        let mut breaker = Breaker::default();
+        breaker.failed(None, 0.0, NOW);
+        let remembered = |breaker: &Breaker| Remembered {
+            breaker: breaker.clone(),
+            reason: "refused".into(),
+            stage: "connect".into(),
+        };
+        let of_down = remembered(&breaker);
+        breaker.succeeded(NOW);
+        let known = [(down, of_down), (well.clone(), remembered(&breaker))];
+        let later = NOW + super::super::breaker::STEADY;
+        let (health, forgotten) = Health::new(known, later);
+        assert_eq!((health.known, forgotten), (1, vec![well]));
     }
 }

@@ -74,8 +74,10 @@ impl Memory {
         self.remember(HOSTS, key, host);
     }
 
-    pub(super) fn forget_host(&self, key: &HostKey) {
-        self.forget(HOSTS, key);
+    pub(super) fn forget_hosts(&self, keys: &[HostKey]) {
+        if !keys.is_empty() {
+            self.change(HOSTS, |tree| keys.iter().try_for_each(|key| tree.remove(encoded(key)).map(drop)));
+        }
     }
 
     pub(super) fn outages(&self) -> Vec<Outage> {
@@ -219,7 +221,7 @@ mod tests {
         let memory = Memory::open(folder.path());
         assert_eq!(memory.hosts(), [(key.clone(), host)]);
         assert_eq!(memory.outages(), []);
-        memory.forget_host(&key);
+        memory.forget_hosts(&[key]);
         drop(memory);
         assert!(Memory::open(folder.path()).hosts().is_empty());
     }

@@ -21,6 +21,7 @@ mod names;
 mod outage;
 mod pass;
 mod plan;
+mod reach;
 mod refuse;
 mod router;
 mod security;

@@ -29,7 +29,7 @@ use super::abreast;
 use super::domain_tls::DomainTls;
 use super::group::Settings;
 use super::names::{Found, NameError, Names};
-use super::plan::{Candidate, Decision, Protocol};
+use super::plan::Protocol;
 use super::router::{NO_ANSWER, NO_ROUTE, NO_SECURITY, REQUIRETLS_NEEDED, Router};
 use super::survey::{Asked, Said};
 use super::tls_policy::{Demand, TlsWish};
@@ -78,7 +78,8 @@ impl Router {
         settings: &Settings,
         weighed: &mut Weighed,
     ) -> Result<(), Outcome> {
-        let exchangers = exchangers(domain, &*self.names, &self.clock, &settings.hostname, weighed).await?;
+        let names = self.names();
+        let exchangers = exchangers(domain, &*names, &self.clock, &settings.hostname, weighed).await?;
         let tls = DomainTls::of(self, settings, domain, wish).await;
         let mut rest = exchangers.into_iter();
         let mut looked_up = 0;
@@ -180,12 +181,13 @@ impl Router {
 
     /// What DNS says about the addresses of each, asked side by side.
     async fn addresses(&self, batch: &[Exchanger]) -> Vec<Result<Found<IpAddr>, NameError>> {
+        let names = self.names();
         let ask = |exchanger: &Exchanger| {
-            let (by, host) = (exchanger.by, exchanger.host.clone());
+            let (by, host, names) = (exchanger.by, exchanger.host.clone(), Arc::clone(&names));
             async move {
                 match by {
                     By::Literal(ip) => Ok(Found { records: vec![ip], ttl: 0, aliases: Vec::new() }),
-                    _ => self.names.addresses(&host).await,
+                    _ => names.addresses(&host).await,
                 }
             }
         };
@@ -277,13 +279,7 @@ fn literal(domain: &str) -> Option<IpAddr> {
 
 impl Weighed {
     fn pass_over(&mut self, exchanger: Exchanger, reason: &str) {
-        self.candidates.push(Candidate {
-            host: exchanger.host,
-            group: None,
-            addresses: Vec::new(),
-            preference: Some(exchanger.preference),
-            decision: Decision::Skipped(reason.to_owned()),
-        });
+        self.skip(exchanger.host, None, exchanger.preference, reason);
     }
 
     /// If no host is left, it is because there is nobody but us.
@@ -312,7 +308,7 @@ impl Weighed {
                 let reason = format!("the MX host {} has no address", exchanger.host);
                 self.pass_over(exchanger, &reason);
             }
-            NameError::Unavailable(_) => self.skip_host(exchanger.host, exchanger.preference, error),
+            NameError::Unavailable(_) => self.skip_host(exchanger.host, None, exchanger.preference, error),
         }
     }
 

@@ -8,12 +8,12 @@
 //! Not here: when a breaker opens (`breaker`), what counts as a failure (`deliver`).
 
 use super::breaker::{Admission, Shut};
-use super::health::{HostKey, HostState, UpstreamState};
+use super::health::{HostKey, HostState, Record, UpstreamState};
 use super::outage::{Asleep, Outage, WhichOutages};
 use super::plan::{NextHop, Plan};
 use super::router::{NOT_REACHED, Router};
 use crate::clock::Timestamp;
-use crate::mail::{Destination, Host, Outcome, Verdict};
+use crate::mail::{Destination, Host, Outcome, ReplyClass, Verdict};
 use crate::tracking::{HostDown, HostUp, Probed};
 
 /// Leave to use one host for one delivery.
@@ -35,7 +35,7 @@ impl Router {
         let mut trial = None;
         let counted = {
             let mut health = self.health.lock().expect("no holder panics");
-            match health.used(hop) {
+            match health.used(hop, now) {
                 None => false,
                 Some(record) => {
                     let reason = &record.reason;
@@ -149,8 +149,18 @@ impl Router {
         };
         match remembered {
             Some(remembered) => self.memory.keep_host(key, &remembered),
-            None => self.memory.forget_host(key),
+            None => self.memory.forget_hosts(std::slice::from_ref(key)),
         }
+    }
+
+    /// They are known no more, unless somebody turned to one of them since.
+    fn forget_hosts(&self, mut keys: Vec<HostKey>) {
+        let _in_order = self.remembering.lock().expect("no holder panics");
+        {
+            let health = self.health.lock().expect("no holder panics");
+            keys.retain(|key| health.get(key.group.as_deref(), &key.host, key.address).is_none());
+        }
+        self.memory.forget_hosts(&keys);
     }
 }
 
@@ -173,24 +183,27 @@ impl Pass<'_> {
     fn went_wrong(&self, stage: &str, outcome: &Outcome, within_transaction: bool) {
         let router = self.router;
         let (now, shorter) = (router.clock.now(), router.settings().jitter * router.clock.fraction());
-        let open = {
+        let (open, forgotten) = {
             let mut health = router.health.lock().expect("no holder panics");
-            let record = health.failing(self.hop, now);
+            let forgotten = health.forget_some(now);
+            let record = health.failing(self.hop);
             record.failures += 1;
-            let is_news = if within_transaction {
+            let is_news = if within_transaction || says_enough(outcome, record) {
                 record.breaker.struck(self.trial, shorter, now)
             } else {
                 record.breaker.failed(self.trial, shorter, now)
             };
             if !is_news {
-                return;
+                drop(health);
+                return router.forget_hosts(forgotten);
             }
             record.reason =
                 outcome.reply.as_ref().map_or_else(|| outcome.reason.clone(), ToString::to_string);
             record.stage = stage.to_owned();
-            record.breaker.open().expect("it has just opened").clone()
+            (record.breaker.open().expect("it has just opened").clone(), forgotten)
         };
         let key = HostKey::of(self.hop);
+        router.forget_hosts(forgotten);
         router.keep_host(&key);
         let changed = router.chronicle.lock().expect("no holder panics").host_failed(
             &key,
@@ -257,6 +270,14 @@ impl Drop for Pass<'_> {
             }
         }
     }
+}
+
+/// A host that turns one more away for now, while others are under way there, is not down: it may take so many at once and
+/// no more. How they fare tells more.
+fn says_enough(outcome: &Outcome, record: &Record) -> bool {
+    let is_for_now =
+        outcome.reply.as_ref().is_some_and(|reply| reply.class() == ReplyClass::TransientFailure);
+    is_for_now && record.active > 1
 }
 
 fn passed_over(hop: &NextHop, reason: &str, shut: Shut) -> Outcome {

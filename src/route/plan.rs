@@ -95,6 +95,8 @@ pub struct Candidate {
     /// The group that it is of; none for MX hosts.
     pub group: Option<String>,
     pub addresses: Vec<IpAddr>,
+    /// Where it is not 25.
+    pub port: Option<u16>,
     pub preference: Option<u16>,
     pub decision: Decision,
 }

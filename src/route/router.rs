@@ -31,7 +31,7 @@ pub struct Router {
     settings: RwLock<Arc<Settings>>,
     pub(super) clock: Clock,
     pub(super) network: Network,
-    pub(super) names: Arc<dyn Names>,
+    names: RwLock<Arc<dyn Names>>,
     pub(super) health: Mutex<Health>,
     pub(super) chronicle: Mutex<Chronicle>,
     pub(super) memory: Memory,
@@ -51,17 +51,19 @@ impl Router {
         names: Arc<dyn Names>,
         memory: Memory,
     ) -> Self {
+        let (health, forgotten) = Health::new(memory.hosts(), clock.now());
+        memory.forget_hosts(&forgotten);
         Self {
             settings: RwLock::new(Arc::new(settings.with_names())),
-            health: Mutex::new(Health::new(memory.hosts(), clock.now())),
+            health: Mutex::new(health),
             chronicle: Mutex::new(Chronicle::new(memory.outages())),
-            policies: Policies::recall(&memory),
+            policies: Policies::recall(&memory, clock.now()),
             memory,
             remembering: Mutex::new(()),
             tracking: None,
             clock,
             network,
-            names,
+            names: RwLock::new(names),
             system_tls: OnceLock::new(),
         }
     }
@@ -82,6 +84,15 @@ impl Router {
         let mut current = self.settings.write().expect("no holder panics");
         settings.own_addresses.clone_from(&current.own_addresses);
         *current = Arc::new(settings);
+    }
+
+    /// Asks these from now on.
+    pub fn ask(&self, names: Arc<dyn Names>) {
+        *self.names.write().expect("no holder panics") = names;
+    }
+
+    pub(super) fn names(&self) -> Arc<dyn Names> {
+        Arc::clone(&self.names.read().expect("no holder panics"))
     }
 
     pub(super) fn settings(&self) -> Arc<Settings> {
@@ -145,7 +156,7 @@ impl Router {
         if !self.settings().dane {
             return None;
         }
-        self.names.dnssec().await.err().map(|error| match error {
+        self.names().dnssec().await.err().map(|error| match error {
             NameError::Unavailable(why) => why,
             other => other.to_string(),
         })
@@ -175,7 +186,7 @@ impl Router {
 
 fn no_such_group(name: &str) -> Outcome {
     let reason = if name.starts_with('(') {
-        "no [[route]] is for this domain any more; add one, and reload".to_owned()
+        "no [[route]] is for this mail any more; add one, and reload".to_owned()
     } else {
         format!("there is no [upstream.{name}] any more; add it, or route elsewhere, and reload")
     };
@@ -189,6 +200,7 @@ mod tests {
     use super::super::{Decision, HostCondition, NextHop, Terms, Zone};
     use super::*;
     use crate::clock::Timestamp;
+    use crate::mail::Reply;
     use std::net::IpAddr;
 
     const T0: Timestamp = Timestamp::from_millis(1_000_000);
@@ -252,6 +264,36 @@ mod tests {
         assert!(!router.admit(&plan.hops[0]).expect("it is well").is_trial());
         let conditions: Vec<_> = router.upstreams()[0].hosts.iter().map(|host| host.condition).collect();
         assert_eq!(conditions, [HostCondition::Well, HostCondition::Down]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_turns_one_more_away_while_others_are_under_way_is_not_down() {
+        let zone = Arc::new(Zone::new());
+        let (router, _) = router(&zone, &[("main", "smtp://192.0.2.1")]);
+        let plan = router.plan(&Destination::Upstream("main".into())).await.unwrap();
+        let hop = &plan.hops[0];
+        let enough = Reply::new(421, None, "4.7.0 too many connections");
+        let enough = Outcome { reply: Some(enough), ..refused_connection() };
+        let condition = || router.upstreams()[0].hosts[0].condition;
+        let under_way = [router.admit(hop).unwrap(), router.admit(hop).unwrap()];
+        for _ in 0..5 {
+            router.admit(hop).expect("it is well").failed("greeting", &enough);
+            router.admit(hop).expect("it is well").failed("greeting", &enough);
+            under_way[0].succeeded();
+        }
+        assert_eq!(condition(), HostCondition::Well);
+        for _ in 0..3 {
+            router.admit(hop).expect("it is well").failed("greeting", &enough);
+        }
+        assert_eq!(condition(), HostCondition::Down, "the others come to nothing either");
+        under_way[0].succeeded();
+        assert_eq!(condition(), HostCondition::Well);
+        fail(&router, hop);
+        assert_eq!(condition(), HostCondition::Down, "a connection that is refused says enough");
+        under_way[1].succeeded();
+        drop(under_way);
+        router.admit(hop).unwrap().failed("greeting", &enough);
+        assert_eq!(condition(), HostCondition::Down, "nobody else is there");
     }
 
     #[tokio::test(start_paused = true)]

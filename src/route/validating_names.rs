@@ -4,17 +4,13 @@
 //! signed, too), insecure (it is proved that somebody on the way does not sign), or none: bogus, SERVFAIL, a timeout.
 //! Routing never asks here: no host is found or lost by what is said.
 //!
-//! | a server | |
-//! |---|---|
-//! | gives signatures of the root zone that are right, and proof of what is not there | its answers count |
-//! | does not (it strips them, our clock is wrong) | it is passed over; that is looked at again after [`ROOT_BAD_FOR`] |
-//!
-//! Where no server is left, DNSSEC is out of reach, and nothing is vouched for: mail goes as without it.
+//! The answers of a server count that gives signatures of the root zone that are right, and proof of what is not there;
+//! one that does not (it strips them, our clock is wrong) is passed over.
 //! Invariants: an answer counts as insecure only on proof; answers are kept for as long as they are good, failures are not.
-//! Not here: what follows (`domain_tls`, `tls_policy`).
+//! Not here: which servers those are now (`reach`); what follows (`domain_tls`, `tls_policy`).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex as Held};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
@@ -24,10 +20,10 @@ use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::dnssec::Proof;
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
-use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::names::NameError;
+use super::reach::{Look, OutOfReach, Reach};
 use super::system_names::{
     ALIASES_MAX, CACHED_MAX, NEGATIVE_TTL_MAX, NEGATIVE_TTL_MIN, address_of, host, qualified, told,
 };
@@ -38,18 +34,16 @@ use crate::net::Tlsa;
 /// For all the questions that one answer takes, at one server: keys and delegations are asked for on the way.
 const LIMIT: Duration = Duration::from_secs(15);
 
-/// For how long a server that gives the root's signatures is not looked at again.
-const ROOT_GOOD_FOR: Duration = Duration::from_secs(10 * 60);
-
-/// For how long a server that does not is passed over.
-const ROOT_BAD_FOR: Duration = Duration::from_secs(3 * 60);
+/// The same where another server can be asked next: one that has died meanwhile must not cost so much.
+const BRIEF_LIMIT: Duration = Duration::from_secs(5);
 
 const ENDLESS: &str = "tells of aliases (CNAME) without end";
 
 /// The validating resolver of each name server, and what they have said.
 pub(super) struct ValidatingNames {
     servers: Vec<Server>,
-    kept: Held<HashMap<(Name, RecordType), Kept>>,
+    reach: Reach,
+    kept: Mutex<HashMap<(Name, RecordType), Kept>>,
     /// The system's: the time of DNS is that of the world, whatever the relay's clock says.
     clock: Clock,
 }
@@ -71,17 +65,10 @@ struct Kept {
     until: Timestamp,
 }
 
+#[derive(Clone)]
 struct Server {
     address: String,
     resolver: TokioResolver,
-    /// Held while the root zone is asked for, so that all who want to know wait for one answer.
-    root: Mutex<Option<Root>>,
-}
-
-/// Whether signatures come through.
-struct Root {
-    said: Result<(), String>,
-    until: Timestamp,
 }
 
 impl ValidatingNames {
@@ -91,20 +78,24 @@ impl ValidatingNames {
         anchor: &TrustAnchor,
     ) -> Result<Self, NetError> {
         let server = |config: &NameServerConfig| Server::new(config.clone(), options.clone(), anchor);
-        let servers = servers.iter().map(server).collect::<Result<_, _>>()?;
-        Ok(Self { servers, kept: Held::default(), clock: Clock::system() })
+        let servers = servers.iter().map(server).collect::<Result<Vec<_>, _>>()?;
+        let clock = Clock::system();
+        let addresses = servers.iter().map(|server| server.address.clone()).collect();
+        let looked_at = servers.clone();
+        let look = move |number: usize| -> Look {
+            let server = looked_at[number].clone();
+            Box::pin(async move { server.gives_signatures().await })
+        };
+        let reach = Reach::new(addresses, look, clock.clone());
+        Ok(Self { servers, reach, kept: Mutex::default(), clock })
     }
 
     /// Whether there is a server whose answers count; the error says of each why not.
     pub async fn reach(&self) -> Result<(), NameError> {
-        let mut troubles = Vec::new();
-        for server in &self.servers {
-            match server.reach(&self.clock).await {
-                Ok(()) => return Ok(()),
-                Err(why) => troubles.push(format!("{} {why}", server.address)),
-            }
+        match self.reach.servers().await {
+            Ok(_) => Ok(()),
+            Err(OutOfReach::Lost(why) | OutOfReach::Unavailable(why)) => Err(NameError::Unavailable(why)),
         }
-        Err(NameError::Unavailable(troubles.join("; ")))
     }
 
     /// What DNS says, and whether DNSSEC vouches for it. `Unavailable` is the only error.
@@ -114,24 +105,31 @@ impl ValidatingNames {
         if let Some(said) = self.known(&key) {
             return Ok(said);
         }
+        let servers = match self.reach.servers().await {
+            Ok(servers) => servers,
+            Err(OutOfReach::Unavailable(_)) => return Ok(Vouching::insecure(NameError::NoRecords)),
+            Err(OutOfReach::Lost(why)) => return Err(NameError::Unavailable(format!("DNSSEC: {why}"))),
+        };
         let mut troubles = Vec::new();
-        for server in &self.servers {
-            if server.reach(&self.clock).await.is_err() {
-                continue;
-            }
-            let answer = timeout(LIMIT, server.ask(&key.0, kind));
-            match answer.await.unwrap_or_else(|_| Err("takes too long to prove its answer".to_owned())) {
+        for (turn, number) in servers.iter().enumerate() {
+            let server = &self.servers[*number];
+            let limit = if turn + 1 < servers.len() { BRIEF_LIMIT } else { LIMIT };
+            let answer = timeout(limit, server.ask(&key.0, kind)).await;
+            match answer.unwrap_or_else(|_| Err("takes too long to prove its answer".to_owned())) {
                 Ok((said, good_for)) => {
+                    if turn > 0 {
+                        self.reach.prefer(*number);
+                    }
                     self.keep(key, &said, good_for);
                     return Ok(said);
                 }
-                Err(trouble) => troubles.push(format!("{} {trouble}", server.address)),
+                Err(trouble) => {
+                    self.reach.doubt(*number);
+                    troubles.push(format!("{} {trouble}", server.address));
+                }
             }
         }
-        match troubles.is_empty() {
-            true => Ok(Vouching::insecure(NameError::NoRecords)),
-            false => Err(NameError::Unavailable(format!("DNSSEC: {}", troubles.join("; ")))),
-        }
+        Err(NameError::Unavailable(format!("DNSSEC: {}", troubles.join("; "))))
     }
 
     fn known(&self, key: &(Name, RecordType)) -> Option<Vouching> {
@@ -192,35 +190,12 @@ impl Server {
         let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
             .with_trust_anchor(Arc::clone(&anchor.keys));
         *builder.options_mut() = options;
-        Ok(Self { address, resolver: builder.build()?, root: Mutex::default() })
+        Ok(Self { address, resolver: builder.build()? })
     }
 
     /// Whether its answers count; the error says why not.
-    async fn reach(&self, clock: &Clock) -> Result<(), String> {
-        let mut root = self.root.lock().await;
-        if let Some(known) = root.as_ref().filter(|known| known.until > clock.now()) {
-            return known.said.clone();
-        }
-        let said = timeout(LIMIT, self.ask_root()).await.unwrap_or_else(|_| Err("timed out".to_owned()));
-        let was_good = root.as_ref().map(|former| former.said.is_ok());
-        match &said {
-            Err(why) if was_good != Some(false) => {
-                let server = &self.address;
-                tracing::warn!(
-                    "DANE is unavailable by the name server {server}, which {why}; mail goes as without DANE"
-                );
-            }
-            Ok(()) if was_good == Some(false) => {
-                tracing::info!(
-                    "the name server {} gives DNSSEC signatures again: DANE is available",
-                    self.address
-                );
-            }
-            _ => {}
-        }
-        let good_for = if said.is_ok() { ROOT_GOOD_FOR } else { ROOT_BAD_FOR };
-        *root = Some(Root { said: said.clone(), until: clock.now() + good_for });
-        said
+    async fn gives_signatures(&self) -> Result<(), String> {
+        timeout(LIMIT, self.ask_root()).await.unwrap_or_else(|_| Err("timed out".to_owned()))
     }
 
     /// The root's SOA must be signed, and so must be that it has no TLSA record: of the many that strip signatures some

@@ -28,6 +28,10 @@ use crate::mail::{Destination, EnhancedStatus, Host, Outcome, Verdict};
 const HOPS_MAX: usize = 10;
 const HOPS_OF_HOST_MAX: usize = 5;
 
+/// Candidates that are told one by one, besides those that were chosen: a domain may have thousands of MX records, and
+/// each attempt would tell of all of them.
+const TOLD_MAX: usize = 200;
+
 /// A host on its way to become hops.
 pub(super) struct Lookup {
     pub host: String,
@@ -70,14 +74,15 @@ impl Router {
         let addresses = match lookup.host.parse::<IpAddr>() {
             Ok(address) => vec![address],
             Err(_) => {
-                let answer = self.names.addresses(&lookup.host).await;
+                let answer = self.names().addresses(&lookup.host).await;
                 weighed
                     .asked
                     .push(Asked { name: lookup.host.clone(), said: Said::Addresses(answer.clone()) });
                 match answer {
                     Ok(found) => found.records,
                     Err(error) => {
-                        weighed.skip_host(lookup.host, lookup.preference, &error);
+                        let port = not_25(lookup.port);
+                        weighed.skip_host(lookup.host, port, lookup.preference, &error);
                         return;
                     }
                 }
@@ -111,7 +116,7 @@ impl Router {
                     .then(|| "enough addresses come before it".to_owned())
             });
             match reason {
-                Some(reason) => weighed.skip_address(&host, ip, preference, reason),
+                Some(reason) => weighed.skip_address(&host, address, preference, reason),
                 None => {
                     let terms = Arc::clone(&terms);
                     let (host, security) = (host.clone(), security.clone());
@@ -123,7 +128,8 @@ impl Router {
         if !chosen.is_empty() {
             let preference = Some(preference);
             let decision = note.map_or(Decision::Chosen, Decision::ChosenBy);
-            weighed.candidates.push(Candidate { host, group: None, addresses: chosen, preference, decision });
+            let (group, addresses, port) = (None, chosen, not_25(port));
+            weighed.candidates.push(Candidate { host, group, addresses, port, preference, decision });
         }
     }
 
@@ -159,6 +165,25 @@ impl Router {
             Shut::OnTrial(_) => format!("down since {since} ({reason}); another delivery is on trial there"),
         })
     }
+}
+
+fn told(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
+    let mut skipped = 0;
+    candidates.retain(|candidate| {
+        let is_skipped = matches!(candidate.decision, Decision::Skipped(_));
+        skipped += usize::from(is_skipped);
+        !is_skipped || skipped <= TOLD_MAX
+    });
+    if let Some(more @ 1..) = skipped.checked_sub(TOLD_MAX) {
+        let (host, decision) = (format!("{more} more"), Decision::Skipped("not told one by one".into()));
+        let (group, addresses, port, preference) = (None, Vec::new(), None, None);
+        candidates.push(Candidate { host, group, addresses, port, preference, decision });
+    }
+    candidates
+}
+
+fn not_25(port: u16) -> Option<u16> {
+    Some(port).filter(|port| *port != 25)
 }
 
 /// It may come back: a link that is down is no fault of the host.
@@ -202,37 +227,38 @@ impl Weighed {
         }
         self.left_out |= !for_ever;
         self.unknown |= !for_ever;
-        let (preference, decision) = (Some(preference), Decision::Skipped(reason));
-        self.candidates.push(Candidate { host, group: None, addresses: Vec::new(), preference, decision });
+        self.skip(host, None, preference, reason);
     }
 
     /// A configured host that DNS does not know is no reason to bounce: names come back, and the network may be down.
-    pub fn skip_host(&mut self, host: String, preference: u16, error: &NameError) {
+    pub fn skip_host(&mut self, host: String, port: Option<u16>, preference: u16, error: &NameError) {
         let reason = format!("looking up {host}: {error}");
         (self.left_out, self.unknown) = (true, true);
         self.trouble = Some(Outcome::local(Verdict::Deferred, NO_ANSWER, &*reason));
-        let decision = Decision::Skipped(reason);
-        self.candidates.push(Candidate {
-            host,
-            group: None,
-            addresses: Vec::new(),
-            preference: Some(preference),
-            decision,
-        });
+        self.skip(host, port, preference, reason);
     }
 
-    fn skip_address(&mut self, host: &str, address: IpAddr, preference: u16, reason: String) {
+    fn skip_address(&mut self, host: &str, address: SocketAddr, preference: u16, reason: String) {
         self.trouble.get_or_insert_with(|| {
-            let reason = format!("{host} [{address}]: {reason}");
+            let reason = format!("{}: {reason}", Host::at(host, address));
             Outcome::local(Verdict::Deferred, NO_ROUTE, reason)
         });
-        self.candidates.push(Candidate {
-            host: host.to_owned(),
-            group: None,
-            addresses: vec![address],
-            preference: Some(preference),
-            decision: Decision::Skipped(reason),
-        });
+        let skipped = self.skip(host.to_owned(), not_25(address.port()), preference, reason);
+        skipped.addresses.push(address.ip());
+    }
+
+    /// A host is passed over as a whole.
+    pub fn skip(
+        &mut self,
+        host: String,
+        port: Option<u16>,
+        preference: u16,
+        reason: impl Into<String>,
+    ) -> &mut Candidate {
+        let (preference, decision) = (Some(preference), Decision::Skipped(reason.into()));
+        let addresses = Vec::new();
+        self.candidates.push(Candidate { host, group: None, addresses, port, preference, decision });
+        self.candidates.last_mut().expect("it was just put there")
     }
 
     /// Not now, but perhaps later.
@@ -243,6 +269,7 @@ impl Weighed {
 
     pub fn into_survey(self, destination: &Destination) -> Survey {
         let Self { hops, candidates, retry_at, left_out, unknown, passed_over, trouble, for_good, .. } = self;
+        let candidates = told(candidates);
         let waivable = self.waivable;
         let retry_at = retry_at.filter(|_| !unknown);
         let plan = if hops.is_empty() {
@@ -259,6 +286,7 @@ impl Weighed {
     /// The same for an outcome that stands whatever was found.
     pub fn into_end(self, outcome: Outcome) -> Survey {
         let Self { candidates, asked, remarks, passed_over, .. } = self;
+        let candidates = told(candidates);
         let waivable = false;
         let plan = Err(Unroutable { outcome: outcome.into(), retry_at: None, waivable, candidates });
         Survey { asked, remarks, passed_over, plan }
@@ -268,6 +296,21 @@ impl Weighed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_thousands_that_were_passed_over_some_are_told_and_of_those_chosen_all() {
+        let mut weighed = Weighed::default();
+        for number in 0..4_000_u16 {
+            let candidate = weighed.skip(format!("mx{number}.example"), None, number, "the same host");
+            if number % 1_000 == 999 {
+                candidate.decision = Decision::Chosen;
+            }
+        }
+        let survey = weighed.into_survey(&Destination::Mx("example".into()));
+        let told = survey.plan.unwrap_err().candidates;
+        assert_eq!(told.iter().filter(|told| told.decision == Decision::Chosen).count(), 4);
+        assert_eq!((told.len(), told[204].host.as_str()), (205, "3796 more"));
+    }
 
     #[test]
     fn the_families_take_turns_whichever_begins() {

@@ -138,6 +138,9 @@ pub struct Candidate {
     pub group: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<IpAddr>,
+    /// Where it is not 25.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
     /// MX preference, or the place in an upstream group; the lowest goes first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preference: Option<u16>,
@@ -145,13 +148,17 @@ pub struct Candidate {
     pub decision: String,
 }
 
-/// `10 mx.example.org [192.0.2.1] chosen`
+/// `10 mx.example.org [192.0.2.1] chosen`, `0 relay.example.org:587 (main) [192.0.2.1] chosen`
 impl fmt::Display for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(preference) = self.preference {
             write!(f, "{preference} ")?;
         }
-        f.write_str(&self.host)?;
+        match (self.port, self.host.contains(':')) {
+            (None, _) => f.write_str(&self.host)?,
+            (Some(port), false) => write!(f, "{}:{port}", self.host)?,
+            (Some(port), true) => write!(f, "[{}]:{port}", self.host)?,
+        }
         if let Some(group) = &self.group {
             write!(f, " ({group})")?;
         }
@@ -342,6 +349,7 @@ mod tests {
             host: "mx.example.org".into(),
             group: None,
             addresses: vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+            port: None,
             preference: Some(10),
             decision: "chosen".into(),
         }];

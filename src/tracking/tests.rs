@@ -239,6 +239,7 @@ async fn routing_failover_and_sleep_can_be_read_afterwards() {
         host: "relay-a.example".into(),
         group: Some("main".into()),
         addresses: vec!["192.0.2.7".parse().unwrap()],
+        port: Some(587),
         preference: Some(10),
         decision: "chosen".into(),
     }];
@@ -271,7 +272,7 @@ async fn routing_failover_and_sleep_can_be_read_afterwards() {
     tracking.woke(&Woke { destination: &sample.destination, host: Some(&next), since, waiting: 3 });
 
     let mut next_event = || subscriber.try_next().unwrap().unwrap();
-    assert_eq!(next_event().candidates[0].to_string(), "10 relay-a.example (main) [192.0.2.7] chosen");
+    assert_eq!(next_event().candidates[0].to_string(), "10 relay-a.example:587 (main) [192.0.2.7] chosen");
     let failover = next_event();
     assert_eq!(failover.event, EventName::Failover);
     assert_eq!(failover.next_host.as_deref(), Some("relay-b.example [192.0.2.8]"));

@@ -2,7 +2,8 @@
 
 INTEROP_KILLS sets the rounds of the first scenario, INTEROP_SEED the chance. The counts are printed. Lost must be 0.
 Duplicates: a crash between the upstream's 250 and its record brings a second delivery of what was under way, and of
-nothing else, so there are at most [delivery] total for each kill.
+nothing else, so there are at most [delivery] total for each kill; under uncertain = "hold" there are none, and what
+nobody knows waits for a person.
 """
 
 import os
@@ -94,6 +95,25 @@ class Crash(Scenario):
         self.enter(Upstream(self.script, port))
         self.books.balance(self, relay, 120, killer.explained())
 
+    def test_nothing_comes_twice_under_hold_and_what_is_uncertain_is_listed(self):
+        steady = Fickle(self.books)
+        steady.calm = True
+        relay = self.relay(self.enter(Upstream(self.script)), self.enter(Upstream(steady)), speed=60,
+                           settings=DELIVERY + 'uncertain = "hold"\n')
+        killer = Killer(relay, self.books.seed)
+        with Load(relay, self.books):
+            for _ in range(KILLS):
+                self._strike(relay, killer, len(self.books.promised))
+        self.script.calm = True
+        wait_for(lambda: not waiting(relay), 60, lambda: f"seed {self.books.seed}: {waiting(relay)} should wait for "
+                 f"nobody but a person\n{relay.log()}")
+        self.assertEqual(self.books.repeated(), 0, f"seed {self.books.seed}: under hold nothing comes twice")
+        doubts = relay.queue()
+        self.assertGreater(len(doubts), 0, f"seed {self.books.seed}: the first host has broken off after the final dot")
+        for message in doubts:
+            relay.command("queue", "retry", message["id"])
+        self.books.balance(self, relay, 60, len(doubts))
+
     def _strike(self, relay, killer, before):
         self._until(relay, "accepted messages", lambda: len(self.books.promised), before + 20)
         killer.strike()
@@ -104,6 +124,13 @@ class Crash(Scenario):
 
     def _arrived(self):
         return sum(self.books.sizes[name] for name in self.books.promised)
+
+
+def waiting(relay):
+    """Ids of messages of which some recipient is still to be tried."""
+    ended = {"uncertain", "delivered", "relayed", "bounced"}
+    return [message["id"] for message in relay.queue()
+            if not {recipient["state"] for recipient in message["recipients"]} <= ended]
 
 
 def one_in_twenty_waits(chance):

@@ -15,6 +15,7 @@ from waiting import wait_for
 
 UNDER_WAY = 8
 DELIVERY = f"[delivery]\nconcurrency = {UNDER_WAY}\ntotal = {UNDER_WAY}\n"
+NET = '[safety_net]\nhold = "1h"\n'
 MIB = 1 << 20
 LATER = "b.example.com"
 # So many large ones that the end of the disk comes in the midst of one.
@@ -33,8 +34,8 @@ class DiskFull(Scenario):
         self.script.calm, self.script.deferring = True, EVERYBODY
         self.upstream = self.enter(Upstream(self.script))
 
-    def on_disk(self, **settings):
-        return self.relay(self.upstream, speed=60, settings=DELIVERY, spool=self.disk.folder / "spool", **settings)
+    def on_disk(self, settings=DELIVERY, **more):
+        return self.relay(self.upstream, speed=60, settings=settings, spool=self.disk.folder / "spool", **more)
 
     def test_at_the_edge_of_the_reserve(self):
         relay = self.on_disk(min_free="64MiB")
@@ -93,6 +94,19 @@ class DiskFull(Scenario):
             self.accepts(relay, 20)
         self.found_again_after_a_crash(relay, 1)
 
+    def test_what_the_safety_net_keeps_makes_room_for_what_waits(self):
+        # More than the disk holds passes through it, and all of it would be kept for an hour.
+        self.script.deferring = LATER
+        relay = self.on_disk(min_free="32MiB", settings=DELIVERY + NET)
+        with Load(relay, self.books, LARGE, one_in_fifty_waits):
+            passed = lambda: sum(self.books.sizes[name] for name in self.books.promised)
+            wait_for(lambda: passed() > self.disk.size * 5 // 4, 120,
+                     lambda: f"{passed() // MIB} MiB passed, {self.disk.free() // MIB} are free\n{relay.log()}")
+        wait_for(lambda: not self.books.unsettled(LATER), 60, lambda: f"all but {LATER} should be there\n{relay.log()}")
+        self.assertTrue("the safety net lets the oldest messages go" in relay.said(), f"a line of the log expected\n{relay.log()}")
+        self.assertTrue(relay.health()[0])
+        self.found_again_after_a_crash(relay, 1)
+
     def accepts(self, relay, count):
         wait_for(lambda: len(self.books.promised) >= count, 60, lambda: f"{count} accepted expected\n{relay.log()}")
 
@@ -131,3 +145,7 @@ class DiskFull(Scenario):
         relay.start()
         self.script.deferring = None
         self.books.balance(self, relay, 60, kills * UNDER_WAY)
+
+
+def one_in_fifty_waits(chance):
+    return [f"rcpt@{LATER if chance.random() < 0.02 else 'example.com'}"]

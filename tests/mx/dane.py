@@ -2,7 +2,8 @@
 
 Contract: each case of dane.toml is asked of `posthouse mx`, and a message is sent through a running relay; what both do must
 be what the case says. Then the same with a name server that strips signatures, and some of them with one that gives no
-answer about TLSA records and with one that gives none about the NS records of hosts. Prints a line for each case; exit code 1 when one failed. MX_CASE names a single one.
+answer about TLSA records and with one that gives none about the NS records of hosts; and what a dead one before the good
+one costs. Prints a line for each case; exit code 1 when one failed. MX_CASE names a single one.
 Invariants: hosts take mail over STARTTLS with a certificate that no authority knows, and remember whether TLS was used.
 Not here: the way of mail without DANE (`run.py`), the servers of both (`servers.py`).
 """
@@ -182,9 +183,11 @@ async def start_middle_boxes():
         await loop.create_datagram_endpoint(lambda act=act: servers.Datagrams(act), local_addr=(address, 53))
 
 
-def configure(folder, anchor, server=servers.NSD):
+def configure(folder, anchor, server=servers.NSD, before=None):
+    """`before`: a name server that is asked first."""
     path = run.configure(folder, ["nsd"])
     text = path.read_text().replace(servers.NSD + ":53", server + ":53")
+    text = text.replace("servers = [", f'servers = ["{before}:53", ') if before else text
     path = folder / f"dane-{server}.toml"
     path.write_text(text.replace("[dns]\n", f"[dns]\nmta_sts = false\ntrust_anchor = {json.dumps(str(anchor))}\n")
                     .replace(json.dumps(str(folder / "spool")), json.dumps(str(folder / f"spool-{server}"))))
@@ -219,6 +222,37 @@ async def of_case(case, config, relay, taken, stripped=False):
     else:
         check(event["event"] == "SEND" and len(mine) == 1, "delivered", event, mine)
         check(mine[0][1] == (outcome == "tls"), "over TLS", mine)
+
+
+async def dead_first(folder, anchor, taken):
+    """The first of two name servers is dead, or dies: mail goes by the other, as secure as before, and hardly later."""
+    alive = False
+    relayed = lambda question, reply: reply(servers.ask_nsd(question)) if alive else None
+    loop = asyncio.get_running_loop()
+    await loop.create_datagram_endpoint(lambda: servers.Datagrams(relayed), local_addr=(servers.SERVERS["silent"], 53))
+    config = configure(folder, anchor, before=servers.SERVERS["silent"])
+    relay = Relay(config, None)
+    relay.number = 9000
+
+    async def takes(name, seconds):
+        began = time.monotonic()
+        recipient = await relay.send(name + ".test")
+        event = (await relay.events(recipient, "SEND", "FAIL", "DEFER"))[0]
+        took = time.monotonic() - began
+        print(f"        {name} took {took:.1f} s", flush=True)
+        check(event["event"] == "SEND" and event["tls_verified_by"] == "dane", "delivered", event)
+        check(took < seconds, f"took {took:.1f} s")
+
+    # Plain DNS gives the dead one five seconds, once; DNSSEC does not wait for it, or five seconds where it was well before.
+    for alive, (first, second) in ((False, (9, 3)), (True, (3, 3))):
+        await relay.start()
+        await takes("match", first)
+        await takes("one-of-two-matches", second)
+        if alive:
+            alive = False
+            await takes("expired-and-self-signed-and-matching", 14)
+            await takes("match", 3)
+        await relay.stop()
 
 
 async def main():
@@ -260,6 +294,14 @@ async def main():
                     print(f"FAILED  {name}: {failure!r}", flush=True)
                 parts.append(name)
             await relay.stop()
+        if single in (None, "dead-first"):
+            parts.append("dead-first")
+            try:
+                await dead_first(folder, anchor, taken)
+                print("ok      dead-first", flush=True)
+            except (Failure, asyncio.TimeoutError, KeyError, OSError) as failure:
+                failed += 1
+                print(f"FAILED  dead-first: {failure!r}", flush=True)
         nsd.stop()
     print(f"{len(parts)} cases, {failed} failed")
     return 1 if failed or not parts else 0

@@ -91,6 +91,7 @@ async def mx(domain, *arguments):
     process = await asyncio.create_subprocess_exec(*command, stdout=-1, stderr=-1)
     out, error = await asyncio.wait_for(process.communicate(), 60)
     check(out, "no answer:", error.decode())
+    check(b"hickory" not in error, "the resolver's own log:", error.decode())
     told = json.loads(out)
     check(process.returncode == (0 if told["fate"] == "deliver" else 1), "exit code", process.returncode, told)
     return told

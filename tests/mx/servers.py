@@ -15,6 +15,7 @@ NSD, NSD6, OTHER = "192.0.2.53", "2001:db8::53", "192.0.2.59"
 SERVERS = {
     "nsd": NSD, "nsd6": NSD6, "silent": "192.0.2.54", "closed": "192.0.2.55", "slow": "192.0.2.56",
     "broken": "192.0.2.57", "refusing": "192.0.2.58", "garbling": "192.0.2.60", "udp-only": "192.0.2.61",
+    "chaotic": "192.0.2.62",
 }
 REPLIES = {b"EHLO": b"250-sink.test\r\n250-8BITMIME\r\n250 SMTPUTF8\r\n", b"QUIT": b"221 bye\r\n"}
 HOSTS = [f"192.0.2.{number}" for number in range(1, 10)] + [f"2001:db8::{number}" for number in range(1, 10)]
@@ -79,6 +80,11 @@ def with_code(question, code, truncated=False):
     return struct.pack("!HHHHHH", identity, flags, 1, 0, 0, 0) + question[12:end]
 
 
+def of_class_chaos(answer):
+    """The same MX records, of a class that nobody asked for."""
+    return answer.replace(b"\xc0\x0c\x00\x0f\x00\x01", b"\xc0\x0c\x00\x0f\x00\x03")
+
+
 def ask_nsd(question):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as up:
         up.settimeout(5)
@@ -98,6 +104,7 @@ async def start_name_servers():
         "broken": lambda question, reply: reply(with_code(question, 2)),
         "refusing": lambda question, reply: reply(with_code(question, 5)),
         "garbling": lambda question, reply: reply(question[:2] + b"\xff" * 40),
+        "chaotic": lambda question, reply: reply(of_class_chaos(ask_nsd(question))),
         "udp-only": lambda question, reply: reply(with_code(question, 0, truncated=True)),
     }
     for name, act in acts.items():

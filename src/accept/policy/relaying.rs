@@ -8,13 +8,14 @@
 //! To whom: none of `refuse_recipients`, and only those of `recipients` where there are some.
 //! Invariants: IPv4-mapped IPv6 addresses count as IPv4.
 
+use std::fmt::Write;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::super::refusals::{Refusal, Refused};
 use super::super::{Client, ListenerSettings, Settings};
-use crate::mail::{Address, ReversePath, RouteTable, SenderPattern, Source};
+use crate::mail::{Address, LooksAt, ReversePath, RouteTable, SenderPattern, Source};
 
 /// A recipient, whoever he is sent to by.
 pub(super) fn recipient(
@@ -46,11 +47,35 @@ pub(super) fn recipient(
     } else {
         Source::default()
     };
-    if routes.leads_somewhere(&recipient.ascii_domain(), &source) {
-        Ok(())
-    } else {
-        Err(Refusal::NoRoute.into())
+    let domain = recipient.ascii_domain();
+    if routes.leads_somewhere(&domain, &source) {
+        return Ok(());
     }
+    Err(match routes.looks_at_for(&domain) {
+        None => Refusal::NoRoute.into(),
+        Some(looks_at) => Refusal::NoRouteForThese.of(&seen_by(looks_at, &source)),
+    })
+}
+
+/// What routes have seen of a message that none of them is for.
+fn seen_by(looks_at: LooksAt, source: &Source<'_>) -> String {
+    let mut seen = "mail".to_owned();
+    if looks_at.sender {
+        let _ = write!(seen, " from {}", source.sender.as_deref().unwrap_or("<>"));
+    }
+    if looks_at.user {
+        let _ = match &source.user {
+            Some(user) => write!(seen, " of user {user}"),
+            None => write!(seen, " without authentication"),
+        };
+    }
+    if looks_at.listener {
+        let _ = match &source.listener {
+            Some(listener) => write!(seen, " by listener {listener}"),
+            None => write!(seen, " by no listener"),
+        };
+    }
+    seen
 }
 
 fn is_trusted(settings: &Settings, networks: &[IpNet], client: &Client) -> bool {
@@ -171,18 +196,27 @@ mod tests {
         let ask = |of: &str, client: &Client, sender: &str| {
             let sender = ReversePath::from(sender.parse::<Address>().unwrap());
             let routes = RouteTable { routes: vec![route(of)] };
-            recipient(&settings(), None, &routes, client, &sender, &"b@example.net".parse().unwrap())
-                .map_err(|refused| refused.refusal)
+            let to = "b@example.net".parse().unwrap();
+            let refused = recipient(&settings(), None, &routes, client, &sender, &to);
+            refused.map_err(|refused| {
+                assert_eq!(refused.refusal, Refusal::NoRouteForThese);
+                refused.reply.to_string().split_once(" here for ").unwrap().1.to_owned()
+            })
         };
+        let none = |text: &str| Err(text.to_owned());
         let plain = from("192.0.2.7");
         assert_eq!(ask("example.org", &plain, "a@Example.ORG"), Ok(()));
-        assert_eq!(ask("example.org", &plain, "a@example.com"), Err(Refusal::NoRoute));
+        assert_eq!(ask("example.org", &plain, "a@example.com"), none("mail from example.com"));
         let user = Client { user: Some("app".into()), ..plain.clone() };
         assert_eq!(ask("app", &user, "a@example.org"), Ok(()));
-        assert_eq!(ask("app", &plain, "a@example.org"), Err(Refusal::NoRoute));
+        assert_eq!(ask("app", &plain, "a@example.org"), none("mail without authentication"));
+        let other = Client { user: Some("other".into()), ..plain.clone() };
+        assert_eq!(ask("app", &other, "a@example.org"), none("mail of user other"));
         let inner = Client { listener_name: Some("inner".into()), ..plain.clone() };
         assert_eq!(ask("inner", &inner, "a@example.org"), Ok(()));
-        assert_eq!(ask("inner", &plain, "a@example.org"), Err(Refusal::NoRoute));
+        assert_eq!(ask("inner", &plain, "a@example.org"), none("mail by no listener"));
+        let outer = Client { listener_name: Some("outer".into()), ..plain.clone() };
+        assert_eq!(ask("inner", &outer, "a@example.org"), none("mail by listener outer"));
     }
 
     #[test]

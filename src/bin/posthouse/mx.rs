@@ -261,11 +261,13 @@ fn hosts(explanation: &Explanation) -> String {
     let mut table = Table::new(["try", "pref", "host", "address", "tls", "decision"]);
     let preference = |host: &HostLine| host.preference.map(|p| p.to_string()).unwrap_or_default();
     for (turn, hop) in explanation.next_hops.iter().enumerate() {
+        let (ip, port) = (hop.address.ip(), hop.address.port());
         let is_of = |line: &&HostLine| {
-            line.chosen && line.host == hop.host && line.addresses.contains(&hop.address.ip())
+            let is_there = line.port.unwrap_or(25) == port && line.addresses.contains(&ip);
+            line.chosen && line.host == hop.host && is_there
         };
-        // Hosts of a group may differ by their ports alone: then the hops stand in the order of the lines.
-        let twins = |other: &&Hop| other.host == hop.host && other.address.ip() == hop.address.ip();
+        // Two groups may have the same host: then the hops stand in the order of the lines.
+        let twins = |other: &&Hop| other.host == hop.host && other.address == hop.address;
         let before = explanation.next_hops[..turn].iter().filter(twins).count();
         let line = explanation.hosts.iter().filter(is_of).nth(before);
         let decision = line.map(|line| line.decision.clone()).unwrap_or_default();
@@ -274,9 +276,20 @@ fn hosts(explanation: &Explanation) -> String {
         table.row([(turn + 1).to_string(), preference, hop.host.clone(), address, hop.tls.clone(), decision]);
     }
     for line in explanation.hosts.iter().filter(|line| !line.chosen) {
-        let addresses: Vec<String> = line.addresses.iter().map(ToString::to_string).collect();
-        let (host, decision) = (line.host.clone(), line.decision.clone());
-        table.row(["-".into(), preference(line), host, addresses.join(" "), String::new(), decision]);
+        let addresses: Vec<String> = line
+            .addresses
+            .iter()
+            .map(|ip| match line.port {
+                Some(port) => SocketAddr::new(*ip, port).to_string(),
+                None => ip.to_string(),
+            })
+            .collect();
+        let host = match line.port {
+            Some(port) if addresses.is_empty() => format!("{}:{port}", line.host),
+            _ => line.host.clone(),
+        };
+        let (addresses, decision) = (addresses.join(" "), line.decision.clone());
+        table.row(["-".into(), preference(line), host, addresses, String::new(), decision]);
     }
     table.to_string()
 }
@@ -379,13 +392,19 @@ mod tests {
         assert_eq!(trouble.as_deref(), Some("no answer"), "what was seen first stands");
     }
 
-    fn line(preference: u16) -> HostLine {
-        let (host, addresses) = ("127.0.0.1".into(), vec!["127.0.0.1".parse().unwrap()]);
-        HostLine { host, preference: Some(preference), addresses, chosen: true, decision: "chosen".into() }
+    fn line(preference: u16, port: u16) -> HostLine {
+        HostLine {
+            host: "127.0.0.1".into(),
+            preference: Some(preference),
+            addresses: vec!["127.0.0.1".parse().unwrap()],
+            port: Some(port),
+            chosen: true,
+            decision: "chosen".into(),
+        }
     }
 
     #[test]
-    fn hosts_that_differ_by_their_ports_alone_keep_their_own_preference() {
+    fn hosts_that_differ_by_their_ports_alone_are_told_apart() {
         let at = |port: u16| Hop {
             host: "127.0.0.1".into(),
             address: SocketAddr::from(([127, 0, 0, 1], port)),
@@ -393,7 +412,17 @@ mod tests {
         };
         let text = r#"{"domain":"example.org","route":"","questions":[],"hosts":[],"next_hops":[],"remarks":[],"fate":"defer"}"#;
         let explanation = Explanation {
-            hosts: vec![line(0), line(1)],
+            hosts: vec![
+                HostLine { chosen: false, decision: "skipped: down".into(), ..line(0, 2524) },
+                line(0, 2525),
+                line(1, 2526),
+                HostLine {
+                    addresses: Vec::new(),
+                    host: "gone.example".into(),
+                    chosen: false,
+                    ..line(2, 587)
+                },
+            ],
             next_hops: vec![at(2525), at(2526)],
             status: Some("4.2.1".into()),
             reason: Some("450 4.2.1 Mailbox busy".into()),
@@ -401,8 +430,10 @@ mod tests {
         };
         let table = hosts(&explanation);
         let lines: Vec<&str> = table.lines().collect();
-        assert!(lines[1].starts_with("1    0     127.0.0.1  127.0.0.1:2525"), "{table}");
-        assert!(lines[2].starts_with("2    1     127.0.0.1  127.0.0.1:2526"), "{table}");
+        assert!(lines[1].starts_with("1    0     127.0.0.1         127.0.0.1:2525"), "{table}");
+        assert!(lines[2].starts_with("2    1     127.0.0.1         127.0.0.1:2526"), "{table}");
+        assert!(lines[3].starts_with("-    0     127.0.0.1         127.0.0.1:2524"), "{table}");
+        assert!(lines[4].starts_with("-    2     gone.example:587 "), "{table}");
         assert_eq!(fate(&explanation), "wait and be tried again: 450 4.2.1 Mailbox busy", "one status");
         let lost = Explanation { reason: Some("no answer".into()), ..explanation };
         assert_eq!(fate(&lost), "wait and be tried again: 4.2.1 no answer");

@@ -143,7 +143,7 @@ impl Run {
         match relay.reload(configuration.relay()).await {
             Ok(()) => {
                 tracing::info!(
-                    "routes, upstreams, schedule, notices, limits, users and certificates were reloaded"
+                    "routes, upstreams, name servers, schedule, notices, limits, users and certificates were reloaded"
                 )
             }
             Err(error) => tracing::error!(%error, "the configuration was not reloaded, the old one stays"),
@@ -194,6 +194,12 @@ fn at_start(listener: &Listener) -> Listener {
     Listener { client_certificates: AskForCertificate::Never, ..listener.clone() }
 }
 
+/// How connections to upstreams are used: what `[delivery]` says of it.
+fn of_connections(configuration: &Configuration) -> (u32, Duration, Duration) {
+    let delivery = &configuration.delivery;
+    (delivery.messages_per_connection, delivery.connection_age, delivery.idle_connection)
+}
+
 /// The sections that a reload cannot take over, as far as they have changed.
 fn needs_restart(started: &Configuration, now: &Configuration) -> Vec<&'static str> {
     let same = [
@@ -204,8 +210,7 @@ fn needs_restart(started: &Configuration, now: &Configuration) -> Vec<&'static s
             (&started.tracking.path, started.tracking.keep) == (&now.tracking.path, now.tracking.keep),
         ),
         ("timeouts", started.timeouts == now.timeouts),
-        ("dns", started.dns.servers == now.dns.servers),
-        ("delivery", started.delivery.messages_per_connection == now.delivery.messages_per_connection),
+        ("delivery", of_connections(started) == of_connections(now)),
         ("pickup", started.pickup == now.pickup),
         ("admin", started.admin.as_ref().map(|a| a.address) == now.admin.as_ref().map(|a| a.address)),
         ("clock", started.speed == now.speed),
@@ -225,6 +230,29 @@ mod tests {
         let asked = || tokio::time::sleep(Duration::from_secs(1));
         assert!(tokio::time::timeout(limit, stopped_amid(asked(), pending())).await.is_ok());
         assert!(tokio::time::timeout(limit, stopped_amid(pending(), ready(()))).await.is_err());
+    }
+
+    #[test]
+    fn what_a_reload_cannot_take_over_is_named_and_nothing_else_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("posthouse.toml");
+        let read = |more: &str| {
+            let text = "hostname = \"relay.example.org\"\n[upstream.main]\nhosts = [\"smtp://192.0.2.1\"]\n";
+            std::fs::write(&path, format!("{text}{more}")).unwrap();
+            ConfigFile { config: Some(path.clone()) }.load(&Flags::default()).unwrap().settings
+        };
+        let started = read("");
+        for (more, sections) in [
+            ("[dns]\nservers = [\"192.0.2.53\"]\n[delivery]\nconcurrency = 3\nrate = \"1/s\"", [].as_slice()),
+            ("[delivery]\nconnection_age = \"1m\"", &["delivery"]),
+            ("[delivery]\nidle_connection = \"1m\"", &["delivery"]),
+            (
+                "[delivery]\nmessages_per_connection = 3\n[timeouts]\nconnect = \"5s\"",
+                &["timeouts", "delivery"],
+            ),
+        ] {
+            assert_eq!(needs_restart(&started, &read(more)), sections, "{more}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod admin;
 mod auth;
+mod certificate_files;
 mod configuration;
 mod content;
 mod credentials;

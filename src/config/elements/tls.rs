@@ -5,9 +5,9 @@
 
 use std::path::Path;
 
-use super::spool::under;
+use super::certificate_files::{self, Pair};
 use crate::config::section::{At, Section};
-use crate::net::{AskForCertificate, Authorities, CertificateError, ClientCertificates, ServerTls};
+use crate::net::{AskForCertificate, Authorities, ClientCertificates, ServerTls};
 
 /// A certificate that ends sooner, in days, is warned of.
 const DAYS_WORTH_A_WARNING: i64 = 14;
@@ -44,12 +44,15 @@ impl Tls {
             let example = "\"fullchain.pem\", or self_signed = true for a lab";
             let certificate = section.require("certificate", certificate, example);
             let key = section.require("key", key, "\"key.pem\"");
-            certificate.zip(key).and_then(|(certificate, key)| load(&section, folder, &certificate, &key))
+            certificate.zip(key).and_then(|(certificate, key)| {
+                let pair = Pair { certificate, key };
+                let server = pair.load(&section, folder, ServerTls::load)?;
+                warn_of_its_end(&section, &pair.certificate, &server);
+                Some(server)
+            })
         };
-        let client_authorities = client_ca.and_then(|file| {
-            let loaded = Authorities::load(&under(folder, &file.value, file.place));
-            loaded.map_err(|error| tell(&section, &file, &error)).ok()
-        });
+        let client_authorities = client_ca
+            .and_then(|file| certificate_files::authorities(&section, folder, &file, Authorities::load));
         section.done();
         Some(Self { server: server?, self_signed, client_authorities })
     }
@@ -77,28 +80,6 @@ fn warn_self_signed(section: &Section<'_>, has_files: bool) {
     section.report.warn(place, problem, "get one from an authority, and name it by certificate and key");
 }
 
-fn load(
-    section: &Section<'_>,
-    folder: &Path,
-    certificate: &At<'_, String>,
-    key: &At<'_, String>,
-) -> Option<ServerTls> {
-    let certificate_path = under(folder, &certificate.value, certificate.place);
-    let key_path = under(folder, &key.value, key.place);
-    match ServerTls::load(&certificate_path, &key_path) {
-        Ok(server) => {
-            warn_of_its_end(section, certificate, &server);
-            Some(server)
-        }
-        Err(errors) => {
-            for error in errors {
-                tell(section, if error.file() == key_path { key } else { certificate }, &error);
-            }
-            None
-        }
-    }
-}
-
 fn warn_of_its_end(section: &Section<'_>, certificate: &At<'_, String>, server: &ServerTls) {
     let days = server.shown().and_then(|shown| shown.days_left());
     let problem = match days {
@@ -108,11 +89,4 @@ fn warn_of_its_end(section: &Section<'_>, certificate: &At<'_, String>, server: 
     };
     let hint = "renew it: changed files are taken over without a restart";
     section.report.warn(certificate.place, problem, hint);
-}
-
-fn tell(section: &Section<'_>, at: &At<'_, String>, error: &CertificateError) {
-    // The sentence says what to do, behind its colon.
-    let text = error.to_string();
-    let (problem, hint) = text.split_once(": ").unwrap_or((&text, "name another file"));
-    section.report.fault(at.place, problem, None, Some(hint.to_owned()));
 }

@@ -7,11 +7,11 @@
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::spool::under;
+use super::certificate_files::{self, Pair};
 use crate::config::quantity::Mismatch;
-use crate::config::section::{At, Section};
+use crate::config::section::Section;
 use crate::config::tree::Value;
-use crate::net::{CertificateError, ClientPair, ClientTls};
+use crate::net::{ClientPair, ClientTls};
 
 /// What a group says about its connections. Equal where it was read once, or says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,44 +42,16 @@ fn tls(section: &mut Section<'_>, folder: &Path) -> Option<ClientTls> {
     let pair = (certificate.is_some() || key.is_some()).then(|| {
         let certificate = section.require("certificate", certificate, "\"client.pem\"")?;
         let key = section.require("key", key, "\"client-key.pem\"")?;
-        pair(section, folder, &certificate, &key)
+        Pair { certificate, key }.load(section, folder, ClientPair::load)
     });
-    let authorities = ca_file.map(|file| {
-        let loaded = ClientTls::trusting_file(&under(folder, &file.value, file.place));
-        loaded.map_err(|error| tell(section, &file, &error)).ok()
-    });
+    let authorities =
+        ca_file.map(|file| certificate_files::authorities(section, folder, &file, ClientTls::trusting_file));
     match (authorities, pair.flatten()) {
         (None, None) => None,
         (Some(authorities), None) => authorities,
         (None, Some(pair)) => Some(ClientTls::system().showing(pair)),
         (Some(authorities), Some(pair)) => authorities.map(|tls| tls.showing(pair)),
     }
-}
-
-fn pair(
-    section: &Section<'_>,
-    folder: &Path,
-    certificate: &At<'_, String>,
-    key: &At<'_, String>,
-) -> Option<ClientPair> {
-    let certificate_path = under(folder, &certificate.value, certificate.place);
-    let key_path = under(folder, &key.value, key.place);
-    match ClientPair::load(&certificate_path, &key_path) {
-        Ok(pair) => Some(pair),
-        Err(errors) => {
-            for error in errors {
-                tell(section, if error.file() == key_path { key } else { certificate }, &error);
-            }
-            None
-        }
-    }
-}
-
-fn tell(section: &Section<'_>, at: &At<'_, String>, error: &CertificateError) {
-    // The sentence says what to do, behind its colon.
-    let text = error.to_string();
-    let (problem, hint) = text.split_once(": ").unwrap_or((&text, "name another file"));
-    section.report.fault(at.place, problem, None, Some(hint.to_owned()));
 }
 
 fn address(value: &Value) -> Result<IpAddr, Mismatch> {

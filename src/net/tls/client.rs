@@ -11,16 +11,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, RootCertStore};
 use tokio_rustls::TlsConnector;
 
 use super::super::stream::Clear;
 use super::dane::{DaneCertificate, TlsaSet};
 use super::pair::{self, CertificateError};
+use super::signatures::verify_signatures;
 use super::{TlsError, provider};
 
 /// How a server's certificate is looked at.
@@ -99,8 +100,9 @@ impl ClientTls {
 
     fn new(roots: Arc<RootCertStore>, shown: Option<ClientPair>) -> Self {
         let verified = builder().with_root_certificates(Arc::clone(&roots));
-        let any =
-            builder().dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider())));
+        let any = builder()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate { provider: provider() }));
         let verified = TlsConnector::from(Arc::new(finished(verified, shown.as_ref())));
         let opportunistic = TlsConnector::from(Arc::new(finished(any, shown.as_ref())));
         Self(Arc::new(Side { roots, shown, verified, opportunistic }))
@@ -195,7 +197,9 @@ impl std::fmt::Debug for ClientPair {
 
 /// Takes every certificate, and still checks that the handshake was signed with its key.
 #[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
+struct AnyCertificate {
+    provider: Arc<CryptoProvider>,
+}
 
 impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
@@ -209,29 +213,7 @@ impl ServerCertVerifier for AnyCertificate {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+    verify_signatures!();
 }
 
 #[cfg(test)]

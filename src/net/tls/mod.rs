@@ -14,6 +14,7 @@ mod pair;
 mod seen;
 mod self_signed;
 mod server;
+mod signatures;
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use super::super::{Memory, Plan, Unroutable, Zone};
+use super::super::{Candidate, Decision, Memory, Plan, Unroutable, Zone};
 use super::*;
 use crate::clock::Timestamp;
 use crate::mail::Destination;

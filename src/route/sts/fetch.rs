@@ -1,10 +1,9 @@
 //! A policy is fetched: `https://mta-sts.DOMAIN/.well-known/mta-sts.txt` (RFC 8461 section 3.3).
 //!
-//! Contract: [`PolicyServer::fetch`] ends within a minute, reads 64 KiB at most, follows no redirect, and takes a policy
+//! Contract: [`PolicyServer::fetch`] ends within the time that it is given, reads 64 KiB at most, follows no redirect, and takes a policy
 //! only over TLS whose certificate is verified for the name.
 //! Invariants: whoever controls a domain cannot make us connect to where MX routing must not go either.
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -19,8 +18,8 @@ use super::policy::{Policy, PolicyError};
 use crate::net::{ClientTls, Network, Stream, TlsCheck, TlsError};
 use crate::route::names::{NameError, Names};
 
-/// For all of it.
-const LIMIT: Duration = Duration::from_secs(60);
+/// For all of it, while mail waits to hear what is demanded.
+pub(super) const LIMIT: Duration = Duration::from_secs(60);
 /// For one address, so that a dead one leaves time for the next.
 const CONNECT: Duration = Duration::from_secs(10);
 const OCTETS_MAX: usize = 64 << 10;
@@ -56,8 +55,8 @@ pub(super) enum FetchError {
     Body,
     #[error("it is no policy: {0}")]
     Policy(#[from] PolicyError),
-    #[error("no policy within {}", humantime::format_duration(LIMIT))]
-    Late,
+    #[error("no policy within {}", humantime::format_duration(*.0))]
+    Late(Duration),
 }
 
 impl PolicyServer<'_> {
@@ -65,15 +64,16 @@ impl PolicyServer<'_> {
     pub(super) async fn fetch(
         &self,
         domain: &str,
+        limit: Duration,
         refused: impl Fn(SocketAddr) -> Option<String>,
     ) -> Result<Policy, FetchError> {
         let work = async {
             let host = format!("mta-sts.{domain}");
             let stream = self.connect(&host, refused).await?;
-            let stream = stream.start_tls_client(self.tls, TlsCheck::Verified, &host, LIMIT).await?;
+            let stream = stream.start_tls_client(self.tls, TlsCheck::Verified, &host, limit).await?;
             Ok(Policy::parse(&get(stream, &host).await?)?)
         };
-        within(work).await
+        tokio::time::timeout(limit, work).await.unwrap_or(Err(FetchError::Late(limit)))
     }
 
     async fn connect(
@@ -97,10 +97,6 @@ impl PolicyServer<'_> {
         }
         Err(last)
     }
-}
-
-async fn within<T>(work: impl Future<Output = Result<T, FetchError>>) -> Result<T, FetchError> {
-    tokio::time::timeout(LIMIT, work).await.unwrap_or(Err(FetchError::Late))
 }
 
 async fn get(stream: Stream, host: &str) -> Result<String, FetchError> {

@@ -12,13 +12,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::fetch::PolicyServer;
+use super::fetch::{LIMIT, PolicyServer};
 use super::policy::{Mode, Policy};
 use super::record;
 use crate::clock::Timestamp;
 use crate::route::memory::Memory;
 
 const RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
+/// The time of a fetch that mail need not wait for, since it may as well go by the policy in force.
+const LIMIT_IN_FORCE: Duration = Duration::from_secs(5);
 const REFRESH_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 /// What the memory of destinations calls its drawer.
 const DRAWER: &str = "mta-sts";
@@ -53,9 +55,11 @@ pub struct Policies {
 }
 
 impl Policies {
-    /// With what is remembered.
-    pub fn recall(memory: &Memory) -> Self {
+    /// With what is remembered and in force.
+    pub fn recall(memory: &Memory, now: Timestamp) -> Self {
         let kept: Vec<(String, Kept)> = memory.recall(DRAWER);
+        let (kept, over): (Vec<_>, Vec<_>) = kept.into_iter().partition(|(_, kept)| kept.is_in_force(now));
+        over.iter().for_each(|(domain, _)| memory.forget(DRAWER, domain));
         let known = |kept| Arc::new(tokio::sync::Mutex::new(Known { kept: Some(kept), failed: None }));
         let domains = kept.into_iter().map(|(domain, kept)| (domain, known(kept)));
         Self { domains: Mutex::new(domains.collect()) }
@@ -76,10 +80,11 @@ impl Policies {
         let slot = self.slot(domain, id.is_some())?;
         let mut known = slot.lock().await;
         if let Some(id) = id.filter(|id| known.wants(id, now)) {
-            match server.fetch(domain, refused).await {
+            let in_force = known.kept.as_ref().is_some_and(|kept| kept.is_in_force(now));
+            let limit = if in_force { LIMIT_IN_FORCE } else { LIMIT };
+            match server.fetch(domain, limit, refused).await {
                 Ok(policy) => known.keep(domain, id, policy, memory, now),
                 Err(error) => {
-                    let in_force = known.kept.as_ref().is_some_and(|kept| kept.is_in_force(now));
                     tracing::warn!(
                         domain, %error, in_force,
                         "the MTA-STS policy cannot be fetched; one that is in force stays so until its max_age is over"

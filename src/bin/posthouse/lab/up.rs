@@ -140,6 +140,7 @@ impl Up {
         settings.route.groups.insert(GROUP.into(), url.parse()?);
         settings.deliver.timeouts = Timeouts {
             connect: STEP_MAX,
+            handshake: STEP_MAX,
             greeting: STEP_MAX,
             command: STEP_MAX,
             data: STEP_MAX,
