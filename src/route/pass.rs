@@ -240,6 +240,16 @@ impl Pass<'_> {
         }
     }
 
+    /// The host has taken the envelope, and the content is about to go out: that may take long.
+    pub fn answered(&self) {
+        let Some(trial) = self.trial else { return };
+        let now = self.router.clock.now();
+        let mut health = self.router.health.lock().expect("no holder panics");
+        if let Some(record) = health.of(self.hop) {
+            record.breaker.answered(trial, now);
+        }
+    }
+
     /// The host took part in a transaction to its end.
     pub fn succeeded(&self) {
         let router = self.router;

@@ -108,10 +108,10 @@ impl Router {
         let mut chosen = Vec::new();
         for ip in in_turn(addresses, turned) {
             let address = SocketAddr::new(ip, port);
-            let reason = limits.and_then(|limits| refused(limits, &self.network, address));
+            let reason = limits.and_then(|limits| refused(limits, &self.paths, address));
             let reason = reason.map(|refusal| refusal.to_string());
             let reason =
-                reason.or_else(|| (is_either && !self.network.has_route(ip)).then(|| no_route(ip, weighed)));
+                reason.or_else(|| (is_either && !self.paths.has_route(ip)).then(|| no_route(ip, weighed)));
             let is_allowed = reason.is_none();
             let reason = reason.or_else(|| self.down(&terms, &host, address, now, weighed));
             if is_allowed && reason.is_some() {
@@ -143,7 +143,7 @@ impl Router {
     /// Whether mail to this address, on the port of MX hosts, would come back to us.
     pub(super) fn is_ourselves(&self, settings: &Settings, ip: IpAddr) -> bool {
         let address = SocketAddr::new(ip, settings.mx_port);
-        refused(settings, &self.network, address) == Some(Refusal::Ourselves)
+        refused(settings, &self.paths, address) == Some(Refusal::Ourselves)
     }
 
     /// Why a host is left alone now.
@@ -276,8 +276,8 @@ impl Weighed {
 
     pub fn into_survey(self, destination: &Destination) -> Survey {
         let Self { hops, candidates, retry_at, left_out, unknown, passed_over, trouble, for_good, .. } = self;
-        let left_alone = self.left_alone;
         let candidates = told(candidates);
+        let left_alone = self.left_alone;
         let waivable = self.waivable;
         let retry_at = retry_at.filter(|_| !unknown);
         let plan = if hops.is_empty() {

@@ -14,8 +14,8 @@ use crate::mail::{Reply, ReplyClass};
 
 use super::authentication::{Authentication, Exchange, Turn};
 use super::content::Output;
-use super::extensions::Extensions;
-use super::reply::{ProtocolError, ReplyReader};
+use super::extensions::{Extensions, Limits};
+use super::reply::{ProtocolError, ReplyReader, clean};
 use super::scram::{ScramError, Worked};
 use super::step::{Step, Waiting};
 use super::transaction::{Transaction, TransactionReport};
@@ -23,6 +23,9 @@ use exchange::{Running, Sent};
 
 /// Octets that there is room for in one read: replies are short.
 const READ: usize = 2048;
+
+/// Octets that are kept of a reply: it goes into a record, tracking and notices, for each recipient whom it concerns.
+const KEPT_MAX: usize = 4 * 1024;
 
 /// How this client presents itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,6 +117,11 @@ impl Client {
         self.input.extend_from_slice(octets);
     }
 
+    /// Whether something has come that was not made sense of yet.
+    pub fn has_input(&self) -> bool {
+        !self.input.is_empty()
+    }
+
     /// What is to be written, as a `bytes::Buf` in many pieces: a vectored write takes it without a copy.
     pub fn output(&mut self) -> &mut Output {
         &mut self.output
@@ -122,6 +130,13 @@ impl Client {
     /// What the server offered in its last answer to EHLO; nothing before it, and after HELO.
     pub fn extensions(&self) -> &Extensions {
         &self.extensions
+    }
+
+    /// What is known of the server besides what it said: it is used within the lesser of both limits, and BDAT avoided from
+    /// now on if `avoid_chunking`.
+    pub fn heed(&mut self, limits: Limits, avoid_chunking: bool) {
+        self.extensions.limits = self.extensions.limits.within(limits);
+        self.extensions.avoid_chunking |= avoid_chunking;
     }
 
     /// What the server greeted with, once it has.
@@ -155,7 +170,10 @@ impl Client {
         loop {
             if self.output.has_remaining() {
                 let content = matches!(&self.state, State::Transaction(running) if running.sending);
-                return if content { Step::SendContent } else { Step::Send };
+                if !content {
+                    return Step::Send;
+                }
+                return self.premature().map_or(Step::SendContent, |error| self.fail(error));
             }
             match self.advance() {
                 Ok(Some(step)) => return step,
@@ -215,7 +233,7 @@ impl Client {
     /// # Panics
     /// When the last step was not [`Step::Ready`].
     pub fn begin(&mut self, transaction: Transaction) {
-        let chunked = transaction.is_chunked(&self.extensions, self.settings.avoid_chunking);
+        let chunked = transaction.is_chunked(&self.extensions);
         let lmtp = self.settings.hello == Hello::Lmtp;
         self.leave_ready(State::Transaction(Box::new(Running::new(transaction, chunked, lmtp))));
     }
@@ -256,7 +274,7 @@ impl Client {
                 {
                     break;
                 }
-                Some(sent) => running.note(sent, reply),
+                Some(sent) => running.note(sent, reply.shortened(KEPT_MAX)),
                 None => break,
             }
         }
@@ -295,10 +313,27 @@ impl Client {
             return Ok(Some(Step::NeedInput(waiting)));
         };
         self.heard += 1;
+        // Of these two it matters what stands at the end.
+        let whole = matches!(waiting, Waiting::Hello | Waiting::Authentication);
+        let reply = if whole { reply } else { reply.shortened(KEPT_MAX) };
         if matches!(self.state, State::Transaction(_)) {
             return self.transaction_reply(reply);
         }
         self.reply(waiting, reply)
+    }
+
+    /// What came while content is on its way, unless it is a refusal, which is read when the content is out. A yes is none
+    /// to what the server has not got, and would be taken for the answer to all of it.
+    fn premature(&mut self) -> Option<ProtocolError> {
+        if matches!(self.input.first()?, b'4' | b'5') {
+            return None;
+        }
+        let line = clean(&self.input[..self.input.len().min(200)]);
+        Some(match self.reader.read(&mut self.input) {
+            Ok(Some(reply)) => ProtocolError::Unsolicited { reply },
+            Ok(None) => ProtocolError::NotAReply { line },
+            Err(error) => error,
+        })
     }
 
     fn waiting(&self) -> Waiting {
@@ -328,6 +363,7 @@ impl Client {
             State::Hello(hello) if class == ReplyClass::Completed => {
                 let extended = *hello != Hello::Basic;
                 self.extensions = if extended { Extensions::read(&reply) } else { Extensions::default() };
+                self.extensions.avoid_chunking = self.settings.avoid_chunking;
                 self.answer_to_hello = Some(reply);
                 self.state = State::Ready;
             }
@@ -420,7 +456,10 @@ impl Client {
         if matches!(state, State::Quit) {
             return Step::Closed;
         }
-        if let State::Transaction(running) = state {
+        if let State::Transaction(mut running) = state {
+            if running.sending {
+                running.content_out(false);
+            }
             self.state = State::Closed(Some(running));
         }
         self.input.clear();

@@ -256,6 +256,26 @@ fn a_refusal_amid_content_is_counted_when_the_connection_breaks() {
 }
 
 #[test]
+fn a_yes_amid_content_ends_the_connection_and_says_nothing_about_the_message() {
+    let by_data = (&["PIPELINING"][..], "250 ok\r\n250 ok\r\n354 go\r\n");
+    let by_bdat = (&["PIPELINING", "CHUNKING"][..], "250 ok\r\n250 ok\r\n");
+    for (extensions, accepted) in [by_data, by_bdat] {
+        for early in ["250 taken\r\n", "250-ta", "354 more\r\n", "2", "\0"] {
+            let mut driver = Driver::ready(extensions);
+            driver.client.begin(transaction(ONE));
+            driver.run();
+            driver.client.receive(accepted.as_bytes());
+            assert!(matches!(driver.client.step(), Step::SendContent));
+            driver.client.output().advance(1);
+            driver.client.receive(early.as_bytes());
+            assert!(matches!(driver.client.step(), Step::Failed(_)), "{early:?}");
+            let report = driver.client.report_of_broken_transaction().unwrap();
+            assert!(report.end.is_none() && !report.is_uncertain(), "{early:?}: {report:?}");
+        }
+    }
+}
+
+#[test]
 fn garbage_instead_of_a_reply_ends_the_connection_and_keeps_what_was_known() {
     let mut driver = Driver::ready(&["PIPELINING"]);
     driver.client.begin(transaction(ONE));
@@ -294,4 +314,28 @@ fn a_refused_starttls_leaves_the_choice_to_the_driver() {
     driver.client.start_tls();
     assert!(matches!(driver.hear("454 not now\r\n"), Step::TlsRefused(_)));
     assert!(matches!(driver.run(), Step::Ready));
+}
+
+#[test]
+fn of_a_long_reply_the_beginning_is_kept_and_all_of_what_is_offered() {
+    let long = "x".repeat(1000);
+    let offers: Vec<&str> = std::iter::repeat_n(long.as_str(), 20).chain(["PIPELINING"]).collect();
+    let mut driver = Driver::ready(&offers);
+    assert!(driver.client.extensions().pipelining);
+    for cut_off in [false, true] {
+        driver.client.begin(transaction(ONE));
+        let lines = format!("550-5.1.1 {long}\r\n").repeat(20);
+        driver.run();
+        let report = match cut_off {
+            false => driver.done(&format!("250 ok\r\n{lines}550 end\r\n554 no\r\n")),
+            true => {
+                // The first answers RSET.
+                driver.client.receive(format!("250 ok\r\n250 ok\r\n{lines}550 end\r\n").as_bytes());
+                driver.client.report_of_broken_transaction().unwrap()
+            }
+        };
+        let text = report.recipients[0].as_ref().unwrap().to_string();
+        assert!(text.starts_with("550 5.1.1 xxx") && text.ends_with("xxx[...]"), "{text}");
+        assert!((4000..4200).contains(&text.len()), "{}", text.len());
+    }
 }

@@ -137,6 +137,7 @@ impl Teller {
                 state,
                 destination: "relays".into(),
                 attempts: 1,
+                unreached: None,
                 next_attempt: None,
                 status: None,
                 last: None,
