@@ -12,10 +12,9 @@ use posthouse::mail::*;
 use posthouse::net::{MemoryNetwork, Network};
 use posthouse::queue::{Listed, ListedState, Matching, OperateError, RecipientStanding, WhenUncertain};
 use posthouse::relay::{Keep, Relay, Settings, Track};
-use posthouse::route::Zone;
 use posthouse::tracking::{Event, EventName};
 use tokio::sync::mpsc::UnboundedReceiver;
-use world::{Asked, FRIDAY_NOON, Say, Upstream, reply};
+use world::{Asked, FRIDAY_NOON, Say, Upstream, reply, route};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -37,13 +36,8 @@ struct Bench {
 }
 
 fn settings() -> (Settings, UnboundedReceiver<Arc<Event>>) {
-    let mut settings = Settings::new("relay.example.org");
-    let route =
-        |domain: &str, group: &str| Route::new([domain.parse().unwrap()], Via::Upstream(group.into()));
-    settings.routes = RouteTable { routes: vec![route("example.org", "back"), route("*", "main")] };
-    let hosts = format!("smtp://{FIRST}?tls=none smtp://{NEXT}?tls=none");
-    settings.route.groups.insert("main".into(), hosts.parse().unwrap());
-    settings.route.groups.insert("back".into(), format!("smtp://{BACK}?tls=none").parse().unwrap());
+    let mut settings = world::settings(&[("main", &format!("{FIRST} {NEXT}")), ("back", BACK)]);
+    settings.routes.routes.insert(0, route("example.org", "back"));
     let (sender, events) = tokio::sync::mpsc::unbounded_channel();
     settings.track = Track::Channel(sender);
     (settings, events)
@@ -67,8 +61,7 @@ async fn bench_by(clock: Clock, first: Script, next: Script, change: impl FnOnce
     let back = Upstream::start(&network, BACK, &clock, |_, _| Say::Yes).await;
     let (mut settings, events) = settings();
     change(&mut settings);
-    let builder = Relay::builder(settings).clock(clock.clone()).network(network);
-    let relay = builder.names(Arc::new(Zone::new())).start().await.unwrap();
+    let relay = world::start(settings, &network, &clock).await;
     Bench { relay, clock, first, next, back, events, told: Vec::new() }
 }
 
@@ -274,6 +267,48 @@ async fn an_uncertain_message_is_told_counted_and_sent_again_and_to_no_other_hos
     assert!(bench.relay.queue().is_empty() && bench.back.received().is_empty());
 }
 
+/// Servers end connections that were idle, and a new one is opened without a word. Not when the content was out.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_was_used_before_makes_nothing_certain() {
+    let mut ends = 0;
+    let first: Script = Box::new(move |asked, _| match asked {
+        Asked::EndOfContent => {
+            ends += 1;
+            if ends == 2 { Say::HangUp } else { Say::Yes }
+        }
+        _ => Say::Yes,
+    });
+    let mut bench = bench(first, yes(), |_| {}).await;
+    for _ in 0..2 {
+        bench.submit(&["bob"]).await;
+        bench.clock.wait(SECOND).await;
+    }
+    let greetings = bench.first.asked().iter().filter(|(_, asked)| *asked == Asked::Greeting).count();
+    assert_eq!(
+        (greetings, bench.ends_of_content()),
+        (1, 2),
+        "both over one connection, and none at once again"
+    );
+    assert_eq!(bench.told(EventName::Uncertain).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_was_refused_behind_the_content_is_in_no_doubt_when_he_is_tried_again() {
+    let mut ends = 0;
+    let first: Script = Box::new(move |asked, _| match asked {
+        Asked::EndOfContent => {
+            ends += 1;
+            if ends == 1 { Say::No(reply("451 4.7.1 later")) } else { Say::Yes }
+        }
+        _ => Say::Yes,
+    });
+    let mut bench = bench(first, yes(), |_| {}).await;
+    bench.submit(&["bob"]).await;
+    bench.clock.wait(HOUR).await;
+    assert_eq!((bench.first.received().len(), bench.told(EventName::Defer).len()), (1, 1));
+    assert_eq!((bench.told(EventName::Uncertain).len(), bench.relay.queue().uncertain()), (0, 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn under_hold_a_person_decides_that_it_goes_again() {
     let mut bench = bench(cut_at_the_end(1), yes(), hold).await;
@@ -342,6 +377,31 @@ async fn under_hold_only_he_is_held_of_whom_nobody_knows() {
     let row = bench.uncertain().await.remove(0);
     let standings: Vec<RecipientStanding> = row.recipients.iter().map(|recipient| recipient.state).collect();
     assert_eq!(standings, [RecipientStanding::Uncertain, RecipientStanding::Delivered]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_hold_what_an_operator_holds_does_not_end_and_what_has_a_deadline_ends_with_it() {
+    let first: Script = {
+        let mut cut = cut_at_the_end(2);
+        Box::new(move |asked, now| match asked {
+            Asked::Recipient(to) if to.starts_with("later") => Say::No(reply("451 4.2.1 greylisted")),
+            asked => cut(asked, now),
+        })
+    };
+    let mut bench = bench(first, yes(), hold).await;
+    let held = bench.submit(&["bob", "later"]).await;
+    let by = DeliverBy { seconds: 7200, mode: ByMode::Return, trace: false };
+    let sender: Address = "alice@example.org".parse().unwrap();
+    let envelope = Envelope::new(sender.into(), ["carol@example.com".parse().unwrap()]);
+    let envelope = Envelope { deliver_by: Some(by), ..envelope };
+    bench.relay.submit(envelope, "Subject: x\r\n\r\nx\r\n").await.unwrap();
+    bench.clock.wait(SECOND).await;
+    bench.relay.queue().hold(held).await.unwrap();
+    bench.clock.wait(3 * HOUR).await;
+    let expired = bench.told(EventName::Expire);
+    assert_eq!((expired.len(), &*expired[0].recipients), (1, &["carol@example.com".to_owned()][..]));
+    bench.clock.wait(100 * HOUR).await;
+    assert_eq!((bench.told(EventName::Expire).len(), bench.relay.queue().len()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]

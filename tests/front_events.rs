@@ -6,15 +6,12 @@
 mod client;
 mod world;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use posthouse::accept::{ListenerSettings, ListenerTls};
 use posthouse::clock::Clock;
-use posthouse::mail::RouteTable;
 use posthouse::net::{MemoryNetwork, Network};
 use posthouse::relay::{Relay, Settings};
-use posthouse::route::Zone;
 use posthouse::smtp::server::BareNewlines;
 use posthouse::tracking::{Event, EventName, Events};
 
@@ -34,13 +31,10 @@ async fn bench(change: impl FnOnce(&mut Settings)) -> Bench {
     let clock = Clock::simulated(FRIDAY_NOON, 1);
     let network = Network::Memory(MemoryNetwork::new());
     let upstream = Upstream::start(&network, "192.0.2.10:25", &clock, |_, _| Say::Yes).await;
-    let mut settings = Settings::new("relay.example.org");
+    let mut settings = world::settings(&[("main", "192.0.2.10:25")]);
     settings.listeners.push(ListenerSettings::new("127.0.0.1:25".parse().unwrap()));
-    settings.routes = RouteTable::all_via("main");
-    settings.route.groups.insert("main".into(), "smtp://192.0.2.10:25?tls=none".parse().unwrap());
     change(&mut settings);
-    let builder = Relay::builder(settings).clock(clock.clone()).network(network.clone());
-    let relay = builder.names(Arc::new(Zone::new())).start().await.unwrap();
+    let relay = world::start(settings, &network, &clock).await;
     let events = relay.events();
     let mut client = Client::connect(&network, relay.addresses()[0]).await;
     assert_eq!(client.reply().await, "220 relay.example.org ESMTP posthouse");

@@ -7,20 +7,17 @@
 mod client;
 mod world;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use posthouse::accept::{ListenerSettings, ListenerTls};
 use posthouse::clock::Clock;
-use posthouse::mail::{DomainPattern, Route, RouteTable, Via};
 use posthouse::net::{MemoryNetwork, Network};
 use posthouse::relay::{Keep, Relay, Settings, ShutdownError};
-use posthouse::route::Zone;
 use posthouse::spool;
 use posthouse::tracking::{Event, EventName, Events, Stage};
 
 use client::Client;
-use world::{FRIDAY_NOON, Say, Upstream};
+use world::{FRIDAY_NOON, Say, Upstream, route};
 
 /// A relay with one listener, an upstream that takes everything, and routes for example.com only.
 struct Bench {
@@ -33,13 +30,11 @@ struct Bench {
 }
 
 fn settings(listener: ListenerTls) -> Settings {
-    let mut settings = Settings::new("relay.example.org");
+    let mut settings = world::settings(&[("main", "192.0.2.10:25")]);
     let mut door = ListenerSettings::new("127.0.0.1:25".parse().unwrap());
     door.tls = listener;
     settings.listeners.push(door);
-    let com = Route::new(["example.com".parse::<DomainPattern>().unwrap()], Via::Upstream("main".into()));
-    settings.routes = RouteTable { routes: vec![com] };
-    settings.route.groups.insert("main".into(), "smtp://192.0.2.10:25?tls=none".parse().unwrap());
+    settings.routes.routes = vec![route("example.com", "main")];
     settings
 }
 
@@ -53,8 +48,7 @@ async fn bench_by(clock: Clock, change: impl FnOnce(&mut Settings)) -> Bench {
     let upstream = Upstream::start(&network, "192.0.2.10:25", &clock, |_, _| Say::Yes).await;
     let mut settings = settings(ListenerTls::None);
     change(&mut settings);
-    let builder = Relay::builder(settings).clock(clock.clone()).network(network.clone());
-    let relay = builder.names(Arc::new(Zone::new())).start().await.unwrap();
+    let relay = world::start(settings, &network, &clock).await;
     let events = relay.events();
     Bench { clock, memory, network, relay, upstream, events }
 }

@@ -135,6 +135,13 @@ fn certificate(authority: &CertifiedIssuer<'static, KeyPair>, name: &str) -> Ser
     ServerTls::from_der(vec![made.der().clone()], private).unwrap()
 }
 
+fn settings(authority: &CertifiedIssuer<'static, KeyPair>) -> Settings {
+    let mut settings = Settings::new("relay.example.org");
+    settings.sts_port = 8443;
+    settings.sts_tls = Some(ClientTls::trusting([authority.der().clone()]).unwrap());
+    settings
+}
+
 fn router(
     authority: &CertifiedIssuer<'static, KeyPair>,
     clock: &Clock,
@@ -142,9 +149,7 @@ fn router(
     zone: &Arc<Zone>,
     memory: Memory,
 ) -> Router {
-    let mut settings = Settings::new("relay.example.org");
-    settings.sts_port = 8443;
-    settings.sts_tls = Some(ClientTls::trusting([authority.der().clone()]).unwrap());
+    let settings = settings(authority);
     Router::new(settings, clock.clone(), network.clone(), Arc::clone(zone) as _, memory)
 }
 
@@ -215,6 +220,16 @@ async fn under_enforce_only_hosts_that_the_policy_names_are_used_and_verified() 
     let none = town.router.plan(&Destination::Mx("example.com".into())).await.unwrap_err();
     assert_eq!((none.outcome.verdict, none.outcome.status.to_string()), (Verdict::Deferred, "4.7.5".into()));
     assert!(none.waivable, "a message may say TLS-Required: No");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_server_is_no_way_to_where_mail_must_not_go() {
+    let town = Town::new(enforce()).await;
+    let mut settings = settings(&town.authority);
+    settings.refuse.push("192.0.2.80/32".parse().unwrap());
+    town.router.reload(settings);
+    assert_eq!(town.security().await, vec![Security::Opportunistic; 3]);
+    assert_eq!(town.requests(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,15 +10,14 @@ use std::time::Duration;
 use posthouse::clock::{Clock, Timestamp};
 use posthouse::mail::*;
 use posthouse::net::{MemoryNetwork, Network, Stream};
-use posthouse::queue::schedule::{Preset, Retry};
-use posthouse::queue::{self, Dispatch, Incoming, RecipientStanding, Recovery, Rules, Work};
+use posthouse::queue::{self, Dispatch, Incoming, RecipientStanding, Recovery, Work};
 use posthouse::relay::{Relay, Settings, Track};
-use posthouse::route::Zone;
 use posthouse::spool::{Memory, Spool};
 use posthouse::tracking::{Event, EventName, Tracking};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use world::FRIDAY_NOON;
+use world::answers::Answers;
+use world::{FRIDAY_NOON, route};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -150,13 +149,13 @@ async fn bench_that_answers(
     back: &[&str],
     answers: impl Fn(&str, Timestamp) -> Option<&'static str> + Send + Sync + 'static,
 ) -> Bench {
-    bench_with(Settings::new("relay.example.org"), [first, second, back], answers).await
+    bench_with([first, second, back], answers, |_| {}).await
 }
 
 async fn bench_with(
-    mut settings: Settings,
     [first, second, back]: [&[&str]; 3],
     answers: impl Fn(&str, Timestamp) -> Option<&'static str> + Send + Sync + 'static,
+    change: impl FnOnce(&mut Settings),
 ) -> Bench {
     let clock = Clock::simulated(FRIDAY_NOON, 1);
     let network = Network::Memory(MemoryNetwork::new());
@@ -178,24 +177,12 @@ async fn bench_with(
         });
         peers.push(peer);
     }
-    let route =
-        |domain: &str, group: &str| Route::new([domain.parse().unwrap()], Via::Upstream(group.into()));
-    settings.routes = RouteTable { routes: vec![route("example.org", "back"), route("*", "main")] };
-    let hosts = [FIRST, SECOND].map(|host| format!("smtp://{host}?tls=none").parse().unwrap());
-    settings.route.groups.insert(
-        "main".into(),
-        posthouse::route::Group::new(hosts.to_vec(), posthouse::route::Terms::default()),
-    );
-    settings.route.groups.insert("back".into(), format!("smtp://{BACK}?tls=none").parse().unwrap());
+    let mut settings = world::settings(&[("main", &format!("{FIRST} {SECOND}")), ("back", BACK)]);
+    settings.routes.routes.insert(0, route("example.org", "back"));
     let (sender, events) = unbounded_channel();
     settings.track = Track::Channel(sender);
-    let relay = Relay::builder(settings)
-        .clock(clock.clone())
-        .network(network)
-        .names(Arc::new(Zone::new()))
-        .start()
-        .await
-        .unwrap();
+    change(&mut settings);
+    let relay = world::start(settings, &network, &clock).await;
     let [first, second, back] = <[Peer; 3]>::try_from(peers).ok().unwrap();
     Bench { relay, clock, first, second, back, events, told: Vec::new() }
 }
@@ -397,9 +384,8 @@ async fn eight_bits_that_nobody_declared_go_on_as_they_came() {
 #[tokio::test(start_paused = true)]
 async fn a_converted_message_counts_among_what_deliveries_hold_in_memory() {
     let slow = |line: &str, _| line.starts_with("MAIL").then_some("(late)250 2.1.0 ok");
-    let mut settings = Settings::new("relay.example.org");
-    settings.queue.bytes_in_flight = 1 << 20;
-    let bench = bench_with(settings, [&["PIPELINING"], OLD, OLD], slow).await;
+    let little = |settings: &mut Settings| settings.queue.bytes_in_flight = 1 << 20;
+    let bench = bench_with([&["PIPELINING"], OLD, OLD], slow, little).await;
     let kib = |line: &str, kib: usize| format!("{line}\r\n").repeat((kib << 10) / (line.len() + 2));
     let eight_bits = format!("MIME-Version: 1.0\r\n\r\n{}", kib(&"\u{e9}".repeat(30), 300));
     bench.submit(envelope(&["bob@example.com"]), eight_bits).await;
@@ -606,33 +592,10 @@ async fn what_a_host_has_no_room_for_goes_in_another_transaction() {
     );
 }
 
-struct Answers;
-
-impl Rules for Answers {
-    fn destination(&self, domain: &str, _: &posthouse::mail::Source<'_>) -> Destination {
-        Destination::Upstream(domain.into())
-    }
-
-    fn retry(&self) -> Arc<Retry> {
-        Arc::new(Preset::Default.retry())
-    }
-
-    fn failure_owed(&self, _: &Envelope, _: &Recipient) -> bool {
-        true
-    }
-
-    fn success_owed(&self, _: &Envelope, _: &Recipient, _: bool) -> bool {
-        false
-    }
-
-    fn delay_owed(&self, _: &Envelope, _: &Recipient) -> bool {
-        true
-    }
-}
-
 fn queue(clock: &Clock, spool: &Arc<Memory>) -> Dispatch {
     let tracking = Tracking::in_memory(clock.clone());
-    let mut recovery = Recovery::new(queue::Settings::default(), Arc::new(Answers), tracking, clock.clone());
+    let rules = Arc::new(Answers { owes: true, ..Answers::by_domain() });
+    let mut recovery = Recovery::new(queue::Settings::default(), rules, tracking, clock.clone());
     spool.recover(&mut |outline| recovery.found(&outline));
     recovery.start(spool.clone())
 }

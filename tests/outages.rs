@@ -36,19 +36,18 @@ struct Bench {
 
 /// What a bench stands on.
 struct Ground {
-    urls: String,
+    hosts: String,
     memory: Option<std::path::PathBuf>,
     start: Timestamp,
 }
 
 impl Ground {
     fn both() -> Self {
-        let urls = format!("smtp://{FIRST}?tls=none smtp://{SECOND_HOST}?tls=none");
-        Self { urls, memory: None, start: FRIDAY_NOON }
+        Self { hosts: format!("{FIRST} {SECOND_HOST}"), memory: None, start: FRIDAY_NOON }
     }
 
     fn only_the_first() -> Self {
-        Self { urls: format!("smtp://{FIRST}?tls=none"), ..Self::both() }
+        Self { hosts: FIRST.to_owned(), ..Self::both() }
     }
 
     async fn bench(self) -> Bench {
@@ -73,20 +72,12 @@ impl Ground {
             *met.lock().unwrap()
         });
         let (sender, events) = tokio::sync::mpsc::unbounded_channel();
-        let mut settings = Settings::new("relay.example.org");
-        settings.routes = RouteTable::all_via("main");
-        settings.route.groups.insert("main".into(), self.urls.parse().unwrap());
+        let mut settings = world::settings(&[("main", &self.hosts)]);
         settings.track = Track::Channel(sender);
         settings.memory = self.memory;
         // Each message on a connection of its own, so that every one of them shows who is turned to.
         settings.deliver.messages_per_connection = 1;
-        let relay = Relay::builder(settings)
-            .clock(clock.clone())
-            .network(network)
-            .names(Arc::new(Zone::new()))
-            .start()
-            .await
-            .unwrap();
+        let relay = world::start(settings, &network, &clock).await;
         Bench { relay, clock, first, second, weather, connects, events }
     }
 }

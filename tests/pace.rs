@@ -11,9 +11,8 @@ use posthouse::mail::*;
 use posthouse::net::{MemoryNetwork, Network};
 use posthouse::queue::{Allowance, Allowances, Rate};
 use posthouse::relay::{Relay, Settings};
-use posthouse::route::Zone;
 use posthouse::tracking::EventName;
-use world::{Asked, FRIDAY_NOON, Say, Upstream, reply};
+use world::{Asked, FRIDAY_NOON, Say, Upstream, reply, route};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -30,18 +29,15 @@ type Script = Box<dyn FnMut(&Asked, Timestamp) -> Say + Send>;
 async fn bench(scripts: Vec<Script>, change: impl FnOnce(&mut Settings)) -> Bench {
     let clock = Clock::simulated(FRIDAY_NOON, 1);
     let network = Network::Memory(MemoryNetwork::new());
-    let mut settings = Settings::new("relay.example.org");
+    let groups = [("a", "192.0.2.10:25"), ("b", "192.0.2.11:25")];
+    let mut settings = world::settings(&groups);
+    settings.routes.routes = vec![route("a.example", "a"), route("b.example", "b")];
     let mut upstreams = Vec::new();
-    for (name, script) in std::iter::zip(["a", "b"], scripts) {
-        let address = format!("192.0.2.{}:25", 10 + upstreams.len());
-        let route = Route::new([format!("{name}.example").parse().unwrap()], Via::Upstream(name.into()));
-        settings.routes.routes.push(route);
-        settings.route.groups.insert(name.into(), format!("smtp://{address}?tls=none").parse().unwrap());
-        upstreams.push(Upstream::start(&network, &address, &clock, script).await);
+    for ((_, address), script) in std::iter::zip(groups, scripts) {
+        upstreams.push(Upstream::start(&network, address, &clock, script).await);
     }
     change(&mut settings);
-    let relay = Relay::builder(settings).clock(clock.clone()).network(network).names(Arc::new(Zone::new()));
-    Bench { relay: relay.start().await.unwrap(), clock, upstreams }
+    Bench { relay: world::start(settings, &network, &clock).await, clock, upstreams }
 }
 
 fn yes() -> Script {
@@ -122,6 +118,23 @@ async fn a_rate_of_connections_holds_back_only_those_that_need_a_new_one() {
     assert_kept(rate, opened.clone());
     assert_eq!(opened.len(), 10, "ten for each connection");
     assert!((SECOND * 88..SECOND * 93).contains(&taken), "ten seconds for each connection: {taken:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_to_further_hosts_count_too() {
+    let rate = Rate { count: 6, per: MINUTE };
+    let bench = bench(vec![yes()], |settings| {
+        allow(settings, "a", Allowance { connections: Some(rate), ..Allowance::default() });
+        settings.deliver.messages_per_connection = 1;
+        let hosts = "smtp://192.0.2.99?tls=none smtp://192.0.2.10?tls=none";
+        settings.route.groups.insert("a".into(), hosts.parse().unwrap());
+    })
+    .await;
+    bench.submit(3, "a.example").await;
+    bench.run_dry().await;
+    let second_host: Vec<u64> = bench.received(0).iter().map(|at| at.since(FRIDAY_NOON).as_secs()).collect();
+    assert_eq!(second_host[0], 0);
+    assert!(second_host[1] >= 20, "the first message has opened two: {second_host:?}");
 }
 
 #[tokio::test(start_paused = true)]

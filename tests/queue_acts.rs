@@ -9,7 +9,6 @@ mod bench;
 mod world;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -19,7 +18,6 @@ use posthouse::mail::{Destination, QueueId, RouteTable};
 use posthouse::net::{MemoryNetwork, Network, Weather};
 use posthouse::queue::{ListedState, Matching, OperateError, RecipientStanding};
 use posthouse::relay::{Keep, Relay, ReloadError, Settings, Track};
-use posthouse::route::Zone;
 use posthouse::spool::{self, Spool};
 use posthouse::tracking::EventName;
 use world::{Asked, FRIDAY_NOON, Say, Upstream, reply};
@@ -498,8 +496,7 @@ async fn on_paused_time() -> (Relay, Upstream, Clock) {
     let upstream = Upstream::start(&network, "192.0.2.10:25", &clock, script).await;
     let mut settings = settings(Path::new(""));
     (settings.keep, settings.track) = (Keep::Memory, Track::Subscribers);
-    let builder = Relay::builder(settings).clock(clock.clone()).network(network);
-    (builder.names(Arc::new(Zone::new())).start().await.unwrap(), upstream, clock)
+    (world::start(settings, &network, &clock).await, upstream, clock)
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bench::{Bench, PATIENCE, bench, is_empty, show, stop, submit, until};
 use posthouse::mail::{QueueId, Route, RouteTable, Via};
-use posthouse::net::Stream;
+use posthouse::net::{Listener, Stream};
 use posthouse::queue::ListedState;
 use posthouse::relay::{Relay, Settings, ShutdownError};
 use posthouse::tracking::{EventName, Events};
@@ -38,26 +38,32 @@ async fn amid_a_delivery_to(
     let relay = bench.start_with(by_hand).await;
     let events = relay.events();
     let id = submit(&relay, to).await;
-    let (mut stream, _) = listener.accept().await.unwrap();
-    // Without PIPELINING each command waits for its reply.
-    for (reply, end) in [
-        ("220 upstream.example", "\r\n"),
-        ("250 upstream.example", "\r\n"),
-        ("250 sender", "\r\n"),
-        ("250 recipient", "\r\n"),
-        ("354 content", "\r\n.\r\n"),
-    ] {
-        stream.write_all(format!("{reply}\r\n").as_bytes()).await.unwrap();
-        let mut heard = Vec::new();
-        while !heard.ends_with(end.as_bytes()) {
-            assert!(stream.read_buf(&mut heard).await.unwrap() > 0, "the relay left after {reply}");
-        }
-    }
+    let amid = Amid::accept(&mut listener).await;
     assert_eq!(show(&relay, id).await.state, ListedState::Active);
-    (bench, relay, events, id, Amid(stream))
+    (bench, relay, events, id, amid)
 }
 
 impl Amid {
+    /// The next connection, up to the final dot of its message.
+    async fn accept(listener: &mut Listener) -> Self {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        // Without PIPELINING each command waits for its reply.
+        for (reply, end) in [
+            ("220 upstream.example", "\r\n"),
+            ("250 upstream.example", "\r\n"),
+            ("250 sender", "\r\n"),
+            ("250 recipient", "\r\n"),
+            ("354 content", "\r\n.\r\n"),
+        ] {
+            stream.write_all(format!("{reply}\r\n").as_bytes()).await.unwrap();
+            let mut heard = Vec::new();
+            while !heard.ends_with(end.as_bytes()) {
+                assert!(stream.read_buf(&mut heard).await.unwrap() > 0, "the relay left after {reply}");
+            }
+        }
+        Self(stream)
+    }
+
     async fn say(mut self, reply: &str) {
         self.0.write_all(format!("{reply}\r\n").as_bytes()).await.unwrap();
     }
@@ -274,8 +280,7 @@ async fn cancelled_amid_a_connection_that_fails() {
         }
     };
     let in_time = tokio::time::timeout(Duration::from_secs(4), sent).await;
-    println!("{:?}", relay.queue().show(id).await);
-    assert!(in_time.is_ok(), "it still waits in the old line");
+    assert!(in_time.is_ok(), "it still waits in the old line: {:?}", relay.queue().show(id).await);
 }
 
 /// Two deliveries under way, cancelled, the one ends, then the other is delivered: NOTIFY=SUCCESS.
@@ -299,27 +304,9 @@ async fn success_asked_for_is_told_though_another_part_was_cancelled_and_ended_b
         r.notify = Some(posthouse::mail::Notify { success: true, failure: true, delay: false });
     }
     let id = relay.submit(envelope, "Subject: x\r\n\r\nHello.\r\n").await.unwrap();
-    let mut amid = Vec::new();
-    for listener in [&mut one, &mut two] {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        for (reply, end) in [
-            ("220 u", "\r\n"),
-            ("250 u", "\r\n"),
-            ("250 s", "\r\n"),
-            ("250 r", "\r\n"),
-            ("354 c", "\r\n.\r\n"),
-        ] {
-            stream.write_all(format!("{reply}\r\n").as_bytes()).await.unwrap();
-            let mut heard = Vec::new();
-            while !heard.ends_with(end.as_bytes()) {
-                assert!(stream.read_buf(&mut heard).await.unwrap() > 0);
-            }
-        }
-        amid.push(Amid(stream));
-    }
+    let (first, second) = (Amid::accept(&mut one).await, Amid::accept(&mut two).await);
     relay.queue().cancel(id).await.unwrap();
-    let second = amid.pop().unwrap();
-    amid.pop().unwrap().say(DEFERRED).await;
+    first.say(DEFERRED).await;
     until(&mut events, EventName::Defer).await;
     assert_eq!(show(&relay, id).await.state, ListedState::Active, "the other part is still under way");
     second.say(DELIVERED).await;
@@ -360,6 +347,5 @@ async fn a_backup_that_cannot_take_it_does_not_bounce_what_the_first_host_may_ta
         }
     };
     let e = tokio::time::timeout(PATIENCE, ended).await.unwrap();
-    println!("{:?} {:?}", e.event, e.reason);
-    assert_eq!(e.event, EventName::Defer);
+    assert_eq!(e.event, EventName::Defer, "{:?}", e.reason);
 }

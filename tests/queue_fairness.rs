@@ -9,41 +9,17 @@ use std::time::Duration;
 
 use posthouse::clock::{Clock, Timestamp};
 use posthouse::mail::*;
-use posthouse::queue::schedule::{Preset, Retry};
 use posthouse::queue::*;
 use posthouse::spool::Memory;
 use posthouse::tracking::Tracking;
 use world::FRIDAY_NOON;
+use world::answers::Answers;
 
 const DESTINATIONS: usize = 1000;
 /// What a connect to a dead destination takes.
 const HANGS: Duration = Duration::from_secs(30);
 /// What a delivery to a live one takes.
 const ANSWERS: Duration = Duration::from_millis(200);
-
-struct Answers;
-
-impl Rules for Answers {
-    fn destination(&self, domain: &str, _: &posthouse::mail::Source<'_>) -> Destination {
-        Destination::Mx(domain.into())
-    }
-
-    fn retry(&self) -> Arc<Retry> {
-        Arc::new(Preset::Default.retry())
-    }
-
-    fn failure_owed(&self, _: &Envelope, _: &Recipient) -> bool {
-        false
-    }
-
-    fn success_owed(&self, _: &Envelope, _: &Recipient, _: bool) -> bool {
-        false
-    }
-
-    fn delay_owed(&self, _: &Envelope, _: &Recipient) -> bool {
-        false
-    }
-}
 
 /// Every third is dead.
 fn is_dead(destination: &Destination) -> bool {
@@ -62,7 +38,8 @@ struct Bench {
 fn bench(settings: Settings) -> Bench {
     let clock = Clock::simulated(FRIDAY_NOON, 1);
     let tracking = Tracking::in_memory(clock.clone());
-    let recovery = Recovery::new(settings, Arc::new(Answers), tracking, clock.clone());
+    let rules = Answers::to(|domain| Destination::Mx(domain.into()));
+    let recovery = Recovery::new(settings, Arc::new(rules), tracking, clock.clone());
     let queue = recovery.start(Arc::new(Memory::new()));
     let waited = Arc::new(Mutex::new(HashMap::new()));
     let bench = Bench { queue: queue.clone(), clock: clock.clone(), waited: Arc::clone(&waited) };

@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use posthouse::clock::{Clock, Timestamp};
 use posthouse::mail::*;
-use posthouse::queue::schedule::{Preset, Retry};
 use posthouse::queue::*;
 use posthouse::spool::{
     Accepted, Announcement, BoxFuture, Commit, Durability, LoadError, Memory, Outline, Progress, Quarantined,
@@ -24,6 +23,7 @@ use posthouse::tracking::Tracking;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use world::FRIDAY_NOON;
+use world::answers::Answers;
 
 const MILLION: usize = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
 const HOUR: Duration = Duration::from_secs(3600);
@@ -130,35 +130,14 @@ impl Spool for Endless {
     }
 }
 
-struct Answers;
-
-impl Rules for Answers {
-    fn destination(&self, domain: &str, _: &posthouse::mail::Source<'_>) -> Destination {
-        Destination::Upstream(if domain == "example.com" { "main" } else { "other" }.into())
-    }
-
-    fn retry(&self) -> Arc<Retry> {
-        Arc::new(Preset::Default.retry())
-    }
-
-    fn failure_owed(&self, _: &Envelope, _: &Recipient) -> bool {
-        true
-    }
-
-    fn success_owed(&self, _: &Envelope, _: &Recipient, _: bool) -> bool {
-        false
-    }
-
-    fn delay_owed(&self, _: &Envelope, _: &Recipient) -> bool {
-        true
-    }
-}
-
 /// A relay that starts at `now` and finds this many messages, which arrived one after another within an hour before
 /// `until`.
 fn start(messages: usize, until: Timestamp, clock: &Clock, settings: Settings) -> Dispatch {
     let tracking = Tracking::in_memory(clock.clone());
-    let mut recovery = Recovery::new(settings, Arc::new(Answers), tracking, clock.clone());
+    let main =
+        |domain: &str| Destination::Upstream(if domain == "example.com" { "main" } else { "other" }.into());
+    let rules = Answers { owes: true, ..Answers::to(main) };
+    let mut recovery = Recovery::new(settings, Arc::new(rules), tracking, clock.clone());
     let domain: Arc<str> = "example.com".into();
     for n in 0..messages {
         let arrived_at = until - HOUR + HOUR.mul_f64(n as f64 / messages as f64);

@@ -13,29 +13,11 @@ use posthouse::spool::Memory;
 use posthouse::tracking::{Event, EventName, Events, Tracking};
 use tokio::time::timeout;
 use world::FRIDAY_NOON;
+use world::answers::Answers;
 
-struct Answers;
-
-impl Rules for Answers {
-    fn destination(&self, domain: &str, _: &posthouse::mail::Source<'_>) -> Destination {
-        Destination::Upstream(domain.into())
-    }
-
-    fn retry(&self) -> Arc<Retry> {
-        Arc::new(Retry { jitter: 0.0, ..Preset::Default.retry() })
-    }
-
-    fn failure_owed(&self, _: &Envelope, _: &Recipient) -> bool {
-        false
-    }
-
-    fn success_owed(&self, _: &Envelope, _: &Recipient, _: bool) -> bool {
-        false
-    }
-
-    fn delay_owed(&self, _: &Envelope, _: &Recipient) -> bool {
-        false
-    }
+/// Without jitter.
+fn rules() -> Arc<Answers> {
+    Arc::new(Answers { retry: Retry { jitter: 0.0, ..Preset::Default.retry() }, ..Answers::by_domain() })
 }
 
 struct Bench {
@@ -50,7 +32,7 @@ fn bench() -> Bench {
     let spool = Arc::new(Memory::new());
     let tracking = Tracking::in_memory(clock.clone());
     let events = tracking.subscribe();
-    let recovery = Recovery::new(Settings::default(), Arc::new(Answers), tracking, clock.clone());
+    let recovery = Recovery::new(Settings::default(), rules(), tracking, clock.clone());
     Bench { queue: recovery.start(spool.clone()), clock, spool, events }
 }
 
@@ -140,7 +122,7 @@ async fn what_waits_when_its_destination_falls_asleep_is_told_of_once() {
     bench.spool.clone().recover(&mut |_| {});
     let tracking = Tracking::in_memory(bench.clock.clone());
     bench.events = tracking.subscribe();
-    let mut recovery = Recovery::new(Settings::default(), Arc::new(Answers), tracking, bench.clock.clone());
+    let mut recovery = Recovery::new(Settings::default(), rules(), tracking, bench.clock.clone());
     bench.spool.recover(&mut |outline| recovery.found(&outline));
     bench.queue = recovery.start(bench.spool.clone());
     bench.run_dead(bench.clock.now() + Duration::from_secs(3600)).await;

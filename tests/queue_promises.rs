@@ -468,3 +468,32 @@ async fn who_may_have_it_from_the_first_host_stays_uncertain_while_a_second_has_
     let states: Vec<RecipientStanding> = shown.recipients.iter().map(|r| r.state).collect();
     assert_eq!(states, [RecipientStanding::Uncertain, RecipientStanding::Uncertain]);
 }
+
+/// A first host said no to the whole message, a second one has it now: one doubt, not two.
+#[tokio::test(start_paused = true)]
+async fn whoever_was_sent_to_two_hosts_is_in_doubt_once() {
+    let b = bench(Settings::default());
+    b.accept(&["bob@one.example"]).await;
+    let mut delivery = b.deliver().await;
+    delivery.open().await.unwrap();
+    delivery.intend(&upstream(), vec![0]).await.unwrap();
+    delivery.intend(&upstream(), vec![0]).await.unwrap();
+    panic_over(delivery).await;
+    let mut again = b.deliver().await;
+    assert_eq!(again.open().await.unwrap().attempt, 2);
+    assert_eq!(b.q.uncertain(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn under_hold_nothing_goes_out_of_which_the_disk_does_not_know() {
+    for (policy, goes_out) in [(WhenUncertain::Hold, false), (WhenUncertain::Retry, true)] {
+        let b = bench_under(policy, Settings::default());
+        b.accept(&["bob@one.example"]).await;
+        let mut delivery = b.deliver().await;
+        let job = delivery.open().await.unwrap();
+        b.spool.refuse(Some(posthouse::spool::CommitError::Full));
+        let intended = delivery.intend(&upstream(), job.recipients.clone()).await;
+        assert_eq!(intended.is_ok(), goes_out, "{policy:?}");
+        delivery.settle(&job, &[(0, outcome(Verdict::Deferred))], Duration::ZERO).await;
+    }
+}

@@ -6,10 +6,8 @@ use posthouse::lab::{Offers, World};
 use posthouse::mail::*;
 use posthouse::net::{MemoryNetwork, Network};
 use posthouse::relay::{Relay, Settings};
-use posthouse::route::Zone;
-use std::sync::Arc;
 use std::time::Duration;
-use world::{Asked, FRIDAY_NOON, Say, Upstream, reply};
+use world::{Asked, FRIDAY_NOON, Say, Upstream, reply, route};
 
 async fn relay(
     script: impl FnMut(&Asked, posthouse::clock::Timestamp) -> Say + Send + 'static,
@@ -18,17 +16,9 @@ async fn relay(
     let clock = Clock::simulated(FRIDAY_NOON, 1);
     let network = Network::Memory(MemoryNetwork::new());
     let upstream = Upstream::start(&network, "192.0.2.10:25", &clock, script).await;
-    let mut settings = Settings::new("relay.example.org");
-    settings.routes = RouteTable::all_via("main");
-    settings.route.groups.insert("main".into(), "smtp://192.0.2.10:25?tls=none".parse().unwrap());
+    let mut settings = world::settings(&[("main", "192.0.2.10:25")]);
     change(&mut settings);
-    let relay = Relay::builder(settings)
-        .clock(clock.clone())
-        .network(network)
-        .names(Arc::new(Zone::new()))
-        .start()
-        .await
-        .unwrap();
+    let relay = world::start(settings, &network, &clock).await;
     (clock, relay, upstream)
 }
 fn envelope() -> Envelope {
@@ -73,12 +63,12 @@ async fn submit_refuses_bare_line_ends() {
     }
 }
 
-fn on_disk(folder: &std::path::Path) -> Settings {
-    let mut s = Settings::new("relay.example.org");
+fn on_disk(folder: &std::path::Path, groups: &[(&str, &str)]) -> Settings {
+    let mut settings = world::settings(groups);
     let mut spool = posthouse::spool::Settings::new(folder);
     spool.min_free = 0;
-    s.keep = posthouse::relay::Keep::Folder(spool);
-    s
+    settings.keep = posthouse::relay::Keep::Folder(spool);
+    settings
 }
 
 /// The whole relay, a spool on disk, real time: one recipient bounces at one upstream, the other is deferred at another.
@@ -96,19 +86,10 @@ async fn one_failure_notice_for_each_failure_on_a_real_disk() {
     })
     .await;
     let c = Upstream::start(&network, "192.0.2.3:25", &clock, |_, _| Say::Yes).await;
-    let mut s = on_disk(folder.path());
-    let route = |d: &str, g: &str| Route::new([d.parse().unwrap()], Via::Upstream(g.into()));
-    s.routes = RouteTable { routes: vec![route("a.example", "a"), route("b.example", "b"), route("*", "c")] };
-    for (g, n) in [("a", 1), ("b", 2), ("c", 3)] {
-        s.route.groups.insert(g.into(), format!("smtp://192.0.2.{n}:25?tls=none").parse().unwrap());
-    }
-    let relay = Relay::builder(s)
-        .clock(clock.clone())
-        .network(network)
-        .names(Arc::new(Zone::new()))
-        .start()
-        .await
-        .unwrap();
+    let groups = [("a", "192.0.2.1:25"), ("b", "192.0.2.2:25"), ("c", "192.0.2.3:25")];
+    let mut settings = on_disk(folder.path(), &groups);
+    settings.routes.routes = vec![route("a.example", "a"), route("b.example", "b"), route("*", "c")];
+    let relay = world::start(settings, &network, &clock).await;
     for _ in 0..50 {
         let to = ["gone@a.example", "busy@b.example"].map(|a| a.parse().unwrap());
         relay
@@ -137,22 +118,10 @@ async fn a_start_after_a_downtime_longer_than_delay_after_delivers_and_notifies(
     let clock = Clock::system();
     let network = Network::Memory(MemoryNetwork::new());
     let start = async |wait: bool| {
-        let mut s = on_disk(folder.path());
-        s.retry.delay_after = Some(Duration::from_millis(20));
-        s.routes = RouteTable::all_via("main");
-        s.route.groups.insert(
-            "main".into(),
-            if wait { "smtp://192.0.2.99:25?tls=none" } else { "smtp://192.0.2.1:25?tls=none" }
-                .parse()
-                .unwrap(),
-        );
-        Relay::builder(s)
-            .clock(clock.clone())
-            .network(network.clone())
-            .names(Arc::new(Zone::new()))
-            .start()
-            .await
-            .unwrap()
+        let host = if wait { "192.0.2.99:25" } else { "192.0.2.1:25" };
+        let mut settings = on_disk(folder.path(), &[("main", host)]);
+        settings.retry.delay_after = Some(Duration::from_millis(20));
+        world::start(settings, &network, &clock).await
     };
     let up = Upstream::start(&network, "192.0.2.1:25", &clock, |_, _| Say::Yes).await;
     let relay = start(true).await;

@@ -5,7 +5,6 @@ mod bench;
 mod world;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bench::{HOUR, bench, deferred, is_empty, show, stop, submit, until};
@@ -18,7 +17,7 @@ use posthouse::mail::*;
 use posthouse::net::{MemoryNetwork, Network, Weather};
 use posthouse::queue::{ListedState, Matching, OperateError};
 use posthouse::relay::{Relay, Settings};
-use posthouse::route::{Group, Terms, Zone};
+use posthouse::route::{Group, Terms};
 use posthouse::tracking::{Event, EventName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UdpSocket;
@@ -66,13 +65,7 @@ impl Town {
             };
             upstreams.push(Upstream::start(&network, host, &clock, script).await);
         }
-        let relay = Relay::builder(settings)
-            .clock(clock.clone())
-            .network(network.clone())
-            .names(Arc::new(Zone::new()))
-            .start()
-            .await
-            .unwrap();
+        let relay = world::start(settings, &network, &clock).await;
         let upstreams = <[Upstream; 3]>::try_from(upstreams).ok().unwrap();
         Self { relay, clock, network, memory, upstreams }
     }

@@ -4,7 +4,6 @@
 mod world;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use posthouse::clock::{Clock, Timestamp};
@@ -12,9 +11,8 @@ use posthouse::mail::*;
 use posthouse::net::{MemoryNetwork, Network};
 use posthouse::queue::{ListedState, Matching, SafetyNet};
 use posthouse::relay::{Keep, Relay, Resubmission, ResubmitError, SentAgain, Settings};
-use posthouse::route::Zone;
 use posthouse::tracking::{EventName, Events};
-use world::{Asked, FRIDAY_NOON, Say, Upstream, reply};
+use world::{Asked, FRIDAY_NOON, Say, Upstream, reply, route};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -31,13 +29,9 @@ struct Bench {
 async fn bench(start: Timestamp, backup_works: bool, change: impl FnOnce(&mut Settings)) -> Bench {
     let clock = Clock::simulated(start, 1);
     let network = Network::Memory(MemoryNetwork::new());
-    let mut settings = Settings::new("relay.example.org");
-    let route =
-        |domain: &str, group: &str| Route::new([domain.parse().unwrap()], Via::Upstream(group.into()));
-    settings.routes.routes = vec![route("other.example", "other"), route("*", "main")];
-    for (name, address) in [("main", "192.0.2.10"), ("backup", "192.0.2.11"), ("other", "192.0.2.12")] {
-        settings.route.groups.insert(name.into(), format!("smtp://{address}?tls=none").parse().unwrap());
-    }
+    let groups = [("main", "192.0.2.10:25"), ("backup", "192.0.2.11:25"), ("other", "192.0.2.12:25")];
+    let mut settings = world::settings(&groups);
+    settings.routes.routes.insert(0, route("other.example", "other"));
     settings.queue.safety_net = Some(SafetyNet { hold: HOUR * 2, max_messages: None, max_bytes: None });
     change(&mut settings);
     let main = Upstream::start(&network, "192.0.2.10:25", &clock, |_, _| Say::Yes).await;
@@ -51,8 +45,7 @@ async fn bench(start: Timestamp, backup_works: bool, change: impl FnOnce(&mut Se
         _ => Say::Yes,
     })
     .await;
-    let relay = Relay::builder(settings).clock(clock.clone()).network(network).names(Arc::new(Zone::new()));
-    Bench { relay: relay.start().await.unwrap(), clock, main, backup, other }
+    Bench { relay: world::start(settings, &network, &clock).await, clock, main, backup, other }
 }
 
 impl Bench {
@@ -209,6 +202,18 @@ async fn what_bounced_is_not_kept_and_what_a_notice_is_owed_for_is_kept_once_tha
     assert_eq!(again.messages[0].recipients.len(), 1);
     bench.run_dry().await;
     assert_eq!((bench.backup.received().len(), bench.main.received().len()), (1, 3), "and no notice twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_route_throws_away_is_not_kept() {
+    let bench = bench(FRIDAY_NOON, true, |settings| {
+        settings.routes.routes.insert(0, Route::new(["void.example".parse().unwrap()], Via::Discard));
+    })
+    .await;
+    bench.submit(&["a@void.example"]).await;
+    let kept = bench.submit(&["a@example.com"]).await;
+    bench.run_dry().await;
+    assert_eq!(bench.kept().await, [kept]);
 }
 
 fn on_disk(settings: &mut Settings, folder: &Path) {

@@ -7,23 +7,21 @@
 mod client;
 mod world;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use posthouse::accept::{KeepSessions, ListenerSettings, ListenerTls};
 use posthouse::clock::Clock;
-use posthouse::mail::{DomainPattern, Reply, Route, RouteTable, Via};
+use posthouse::mail::Reply;
 use posthouse::net::{MemoryNetwork, Network};
-use posthouse::relay::{Relay, Settings};
-use posthouse::route::Zone;
+use posthouse::relay::Relay;
 use posthouse::smtp::server::{self, Server, Step};
 use posthouse::tracking::{By, Ended, Event, EventName, Events, SessionRecord, Side, Stage};
 use proptest::prelude::*;
 
 use client::Client;
-use world::{FRIDAY_NOON, Say, Upstream};
+use world::{FRIDAY_NOON, Say, Upstream, route};
 
 /// A relay with one listener that takes mail for example.com.
 struct Bench {
@@ -38,17 +36,14 @@ async fn bench(keep: KeepSessions, tls: ListenerTls) -> Bench {
     let memory = MemoryNetwork::new();
     let network = Network::Memory(memory.clone());
     Upstream::start(&network, "192.0.2.10:25", &clock, |_, _| Say::Yes).await;
-    let mut settings = Settings::new("relay.example.org");
+    let mut settings = world::settings(&[("main", "192.0.2.10:25")]);
     let mut door = ListenerSettings::new("127.0.0.1:25".parse().unwrap());
     door.tls = tls;
     settings.listeners.push(door);
-    let com = Route::new(["example.com".parse::<DomainPattern>().unwrap()], Via::Upstream("main".into()));
-    settings.routes = RouteTable { routes: vec![com] };
-    settings.route.groups.insert("main".into(), "smtp://192.0.2.10:25?tls=none".parse().unwrap());
+    settings.routes.routes = vec![route("example.com", "main")];
     settings.accept.sessions = keep;
     settings.accept.networks.push("192.0.2.0/24".parse().unwrap());
-    let builder = Relay::builder(settings).clock(clock.clone()).network(network);
-    let relay = builder.names(Arc::new(Zone::new())).start().await.unwrap();
+    let relay = world::start(settings, &network, &clock).await;
     let events = relay.events();
     Bench { clock, memory, relay, events }
 }

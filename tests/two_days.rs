@@ -2,15 +2,13 @@
 
 mod world;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use posthouse::clock::{Clock, Timestamp};
-use posthouse::mail::{Address, Envelope, RouteTable};
+use posthouse::mail::{Address, Envelope};
 use posthouse::net::{MemoryNetwork, Network};
 use posthouse::queue::plan::Plan;
 use posthouse::relay::{Relay, Settings};
-use posthouse::route::Zone;
 use posthouse::tracking::{Event, EventName};
 use world::{Asked, FRIDAY_NOON, Say, Upstream, reply};
 
@@ -32,12 +30,9 @@ async fn bench(
     let clock = Clock::simulated(FRIDAY_NOON, seed);
     let network = Network::Memory(MemoryNetwork::new());
     let upstream = Upstream::start(&network, "192.0.2.10:25", &clock, script).await;
-    let mut settings = Settings::new("relay.example.org");
-    settings.routes = RouteTable::all_via("main");
-    settings.route.groups.insert("main".into(), "smtp://192.0.2.10:25?tls=none".parse().unwrap());
+    let mut settings = world::settings(&[("main", "192.0.2.10:25")]);
     change(&mut settings);
-    let builder = Relay::builder(settings).clock(clock.clone()).network(network.clone());
-    let relay = builder.names(Arc::new(Zone::new())).start().await.unwrap();
+    let relay = world::start(settings, &network, &clock).await;
     Bench { clock, network, relay, upstream }
 }
 

@@ -63,12 +63,14 @@ mod tests {
             groups: [("main".to_owned(), Allowance { at_once: Some(3), ..Allowance::default() })].into(),
             domains: vec![
                 of("example.org", Allowance { messages: per_second(1), ..Allowance::default() }),
-                of("*", Allowance { messages: per_second(2), at_once: Some(5), ..Allowance::default() }),
+                of("*", Allowance { messages: per_second(2), at_once: Some(5), connections: per_second(3) }),
+                of("*", Allowance { at_once: Some(6), connections: per_second(4), ..Allowance::default() }),
             ],
         };
         let mx = |domain: &str| allowances.of(&Destination::Mx(domain.into()));
-        assert_eq!((mx("example.org").messages, mx("example.org").at_once), (per_second(1), Some(5)));
-        assert_eq!(mx("example.com").messages, per_second(2));
+        let all = Allowance { messages: per_second(2), at_once: Some(5), connections: per_second(3) };
+        assert_eq!(mx("example.org"), Allowance { messages: per_second(1), ..all });
+        assert_eq!(mx("example.com"), all);
         assert_eq!(allowances.of(&Destination::Upstream("main".into())).at_once, Some(3));
         let other = allowances.of(&Destination::Upstream("other".into()));
         assert_eq!(other, Allowance::default(), "\"*\" is for domains, not for groups");

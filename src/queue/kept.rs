@@ -240,6 +240,20 @@ mod tests {
     }
 
     #[test]
+    fn more_than_one_look_takes_go_at_once_and_a_clock_that_was_set_back_stops_nothing() {
+        let mut kept = Kept::new(Some(PLAIN));
+        for n in 0..=LOOKS as u64 {
+            kept.insert(id(n), T0, 1);
+        }
+        let now = T0 + HOUR;
+        assert_eq!(kept.let_go(&roomy(), now).len(), LOOKS);
+        assert!(kept.is_time(now), "the last one goes now");
+        assert_eq!(kept.let_go(&roomy(), now).len(), 1);
+        kept.insert(id(0), T0, 1);
+        assert!(!kept.is_time(now) && kept.is_time(now - HOUR), "by a clock that was set back");
+    }
+
+    #[test]
     fn beyond_a_limit_the_oldest_go_before_their_time() {
         for settings in
             [SafetyNet { max_messages: Some(7), ..PLAIN }, SafetyNet { max_bytes: Some(7999), ..PLAIN }]

@@ -253,6 +253,20 @@ mod tests {
         rein.complained(&complaint(), now);
         assert!(rein.slowed(now + REMEMBERED).is_none(), "nobody complained for an hour");
         assert!(rein.slowed(now - REMEMBERED).is_none(), "the clock was set back");
+        assert_eq!(rein.rests_at(now), now + REMEMBERED, "its line is remembered as long");
+        let late = now + REMEMBERED;
+        let anew = rein.complained(&complaint(), late).unwrap();
+        assert_eq!((anew.until, anew.gap, anew.since), (late + FIRST_PAUSE, FIRST_GAP, late));
+    }
+
+    #[test]
+    fn a_delivery_that_was_not_made_leaves_its_turn_to_the_next() {
+        let mut rein = Rein::default();
+        rein.set_rates(Some(Rate { count: 6, per: Duration::from_secs(60) }), None);
+        rein.started(T0);
+        assert_eq!(rein.free_at(T0), T0 + Duration::from_secs(10));
+        rein.not_made();
+        assert_eq!(rein.free_at(T0), T0);
     }
 
     #[test]
@@ -267,7 +281,12 @@ mod tests {
         rein.connects(T0);
         assert_eq!(rein.may_connect(next), Err(next + Duration::from_secs(10)), "what was opened counts");
         assert_eq!(rein.rests_at(T0), T0 + Duration::from_secs(20));
+        let faster = Some(Rate { count: 60, per: Duration::from_secs(60) });
+        rein.set_rates(None, faster);
+        assert!(rein.cap(T0).is_some_and(|(until, _)| until < next), "a faster rate counts at once");
         rein.set_rates(None, None);
         assert!(rein.cap(T0).is_none() && !rein.is_needed());
+        rein.set_rates(None, faster);
+        assert!(rein.cap(T0).is_none(), "nothing is left of the former rate");
     }
 }

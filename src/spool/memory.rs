@@ -55,7 +55,7 @@ impl Memory {
         outlines.into_iter().for_each(living);
     }
 
-    /// From now on `accept` is refused for this reason; `None` ends it.
+    /// From now on `accept` is refused for this reason, and nothing is synced; `None` ends it.
     pub fn refuse(&self, why: Option<CommitError>) {
         self.lock().refusal = why;
     }
@@ -93,12 +93,21 @@ impl Kept {
         Ok(Receipt::of_commit(id))
     }
 
-    fn settle(&mut self, id: QueueId, progress: &Progress) -> Result<(), CommitError> {
+    /// There is no disk: a durability only says who hears that it fails.
+    fn settle(
+        &mut self,
+        id: QueueId,
+        progress: &Progress,
+        durability: Durability,
+    ) -> Result<(), CommitError> {
         self.open()?;
         let (stored, _) = self.messages.get_mut(&id).ok_or(CommitError::Unknown(id))?;
         stored.progress = progress.clone();
         self.batches += 1;
-        Ok(())
+        match &self.refusal {
+            Some(why) if durability == Durability::Synced => Err(why.clone()),
+            _ => Ok(()),
+        }
     }
 
     fn open(&self) -> Result<(), CommitError> {
@@ -120,9 +129,8 @@ impl Spool for Memory {
         Commit::decided(self.lock().accept(message, content))
     }
 
-    /// There is no disk, so both durabilities are the same.
-    fn settle(&self, id: QueueId, progress: &Progress, _: Durability) -> Commit<()> {
-        Commit::decided(self.lock().settle(id, progress))
+    fn settle(&self, id: QueueId, progress: &Progress, durability: Durability) -> Commit<()> {
+        Commit::decided(self.lock().settle(id, progress, durability))
     }
 
     fn remove(&self, id: QueueId) {

@@ -2,12 +2,16 @@
 
 #![allow(dead_code)] // each test binary uses its part
 
+pub mod answers;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use posthouse::clock::{Clock, Timestamp};
-use posthouse::mail::{Envelope, Reply};
+use posthouse::mail::{Envelope, Reply, Route, RouteTable, Via};
 use posthouse::net::{Network, Stream};
+use posthouse::relay::{Relay, Settings as RelaySettings};
+use posthouse::route::Zone;
 use posthouse::smtp::server::{Server, Settings, Step};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -17,6 +21,31 @@ pub const FRIDAY_NOON: Timestamp = Timestamp::from_millis(1_795_176_000_000);
 /// A reply by its text: `451 4.7.1 try later`.
 pub fn reply(text: &str) -> Reply {
     Reply::new(text[..3].parse().expect("a reply code"), None, &text[4..])
+}
+
+/// A relay that stands in memory, with these upstream groups: the name of each, and its hosts with blanks between them, which
+/// are spoken to in clear. All mail goes by the first.
+pub fn settings(groups: &[(&str, &str)]) -> RelaySettings {
+    let mut settings = RelaySettings::new("relay.example.org");
+    for (name, hosts) in groups {
+        let urls: Vec<String> = hosts.split(' ').map(|host| format!("smtp://{host}?tls=none")).collect();
+        settings.route.groups.insert((*name).to_owned(), urls.join(" ").parse().expect("hosts"));
+    }
+    if let Some((first, _)) = groups.first() {
+        settings.routes = RouteTable::all_via(*first);
+    }
+    settings
+}
+
+/// Mail for this domain, or for `*`, goes by that group.
+pub fn route(domain: &str, group: &str) -> Route {
+    Route::new([domain.parse().expect("a domain")], Via::Upstream(group.to_owned()))
+}
+
+/// The relay by these settings, in a world in which DNS knows nothing.
+pub async fn start(settings: RelaySettings, network: &Network, clock: &Clock) -> Relay {
+    let builder = Relay::builder(settings).clock(clock.clone()).network(network.clone());
+    builder.names(Arc::new(Zone::new())).start().await.expect("it starts")
 }
 
 /// What the script says to a question.

@@ -19,7 +19,7 @@ use crate::lab::Script;
 use crate::lab::upstream::Upstream;
 use crate::mail::QueueId;
 use crate::net::{MemoryNetwork, Network};
-use crate::relay::{Relay, StartError};
+use crate::relay::{Relay, StartError, Uncertainty};
 use crate::route::NameError;
 
 /// All that is due at one moment is done before the clock goes on.
@@ -102,6 +102,7 @@ impl Story {
         match self.sabotage {
             Some(Sabotage::NoWindow) => settings.queue.per_destination = 20,
             Some(Sabotage::NoRate) => settings.queue.allowances = Arc::default(),
+            Some(Sabotage::NoHold) => settings.uncertain = Uncertainty::default(),
             _ => {}
         }
         let builder = Relay::builder(settings).clock(clock.clone()).network(network);
@@ -205,7 +206,10 @@ impl Story {
         let done = match name {
             "hold" => queue.hold(id).await,
             "release" => queue.release(id).await,
-            "retry" => life.relay.retry(id).await,
+            "retry" => {
+                self.witness.asked_again.extend(self.tale.messages[&id].letter);
+                life.relay.retry(id).await
+            }
             _ => {
                 self.cancelled.push(id);
                 queue.cancel(id).await

@@ -6,6 +6,7 @@
 //! * nothing that was answered 250 is missing, and at the end each of its recipients has it, or has bounced and the
 //!   sender knows, or an operator cancelled it;
 //! * no recipient gets a message twice, unless its upstream kept the answer to itself or an end of the relay lay between;
+//!   under `uncertain = "hold"` not even then, unless a person wanted it, and nobody is tried while a person is to decide;
 //! * no attempt comes before its time, no expiry before its time;
 //! * no more goes to a destination at once than its window allows, and no more in a time than its rate;
 //! * once everything is well, the better host of a group is used again within the longest wait and one trial;
@@ -108,6 +109,12 @@ fn a_relay_that_keeps_no_window_is_noticed() {
 fn a_relay_that_keeps_no_rate_is_noticed() {
     let what = found(Sabotage::NoRate, 0..60);
     assert!(what.contains("and the rate is"), "{what}");
+}
+
+#[test]
+fn a_relay_that_repeats_unasked_is_noticed() {
+    let what = found(Sabotage::NoHold, 0..10);
+    assert!(what.contains("where nothing is repeated unasked"), "{what}");
 }
 
 #[test]

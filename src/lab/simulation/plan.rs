@@ -14,7 +14,7 @@ use super::weather;
 use crate::accept::ListenerSettings;
 use crate::mail::{Route, RouteTable, Via};
 use crate::queue::schedule::{Preset, Retry, Steps};
-use crate::queue::{self, Allowance, Allowances, Rate};
+use crate::queue::{self, Allowance, Allowances, Rate, WhenUncertain};
 use crate::relay::{Keep, Settings, Track};
 use crate::route::Zone;
 use crate::spool::{Site, Ways};
@@ -42,6 +42,8 @@ pub(super) struct Plan {
     pub queue: queue::Settings,
     /// Of messages to the second group.
     pub rate: Option<Rate>,
+    /// The second group's mail is not sent again when nobody knows whether it was delivered.
+    pub holds: bool,
     /// For each upstream the rules that stand from beginning to end of the troubles.
     pub customs: Vec<Vec<String>>,
     /// How much happens before everything heals.
@@ -74,8 +76,21 @@ impl Plan {
         };
         let rate = chance.bool().then(|| Rate { count: pick(chance, &[1, 2, 10]) as u32, per: MINUTE });
         let upstreams = chance.usize(3..=5);
-        let customs = (0..upstreams).map(|_| weather::customs(chance)).collect();
-        Self { ways, retry, queue, rate, customs, steps: chance.usize(15..60) }
+        let mut customs: Vec<Vec<String>> = (0..upstreams).map(|_| weather::customs(chance)).collect();
+        let steps = chance.usize(15..60);
+        // Drawn aside, so that the seeds that once failed draw the same worlds as then but for this.
+        let mut aside = chance.clone();
+        let holds = aside.u8(..3) == 0;
+        if aside.u8(..3) == 0 {
+            let complains = &mut customs[aside.usize(..upstreams)];
+            complains.push("mail * chance 5%: 450 4.7.1 slow down".to_owned());
+        }
+        Self { ways, retry, queue, rate, holds, customs, steps }
+    }
+
+    /// Where nobody may get a message twice, whatever happens.
+    pub fn held_domain(&self) -> Option<&'static str> {
+        self.holds.then_some(DOMAINS[1])
     }
 
     /// Where upstream number `index` listens.
@@ -93,6 +108,9 @@ impl Plan {
         let second = Allowance { messages: self.rate, ..Allowance::default() };
         let groups = [("other".to_owned(), second)].into();
         settings.queue.allowances = Arc::new(Allowances { groups, ..Allowances::default() });
+        if self.holds {
+            settings.uncertain.groups.insert("other".to_owned(), WhenUncertain::Hold);
+        }
         let route = |domain: &str, via| Route::new([domain.parse().expect("a domain")], via);
         let group = |name: &str| Via::Upstream(name.to_owned());
         settings.routes = RouteTable {

@@ -72,6 +72,8 @@ pub(super) enum Sabotage {
     NoRate,
     /// When everything else heals the first host stays away.
     BetterStaysAway,
+    /// The relay does not hear that nothing is to be repeated unasked.
+    NoHold,
 }
 
 impl Sabotage {
@@ -107,6 +109,12 @@ impl Story {
             plan.queue.per_destination = 1;
             plan.customs.iter_mut().for_each(|customs| customs.insert(0, "rcpt *: delay 5s, accept".into()));
         }
+        if sabotage == Some(Sabotage::NoHold) {
+            plan.holds = true;
+            plan.customs
+                .iter_mut()
+                .for_each(|customs| customs.insert(0, "dot * chance 30%: keep and close".into()));
+        }
         let zone = Arc::new(Zone::new());
         BY_MX.iter().for_each(|domain| plan.heal_domain(&zone, domain));
         let mut story = Self {
@@ -115,7 +123,7 @@ impl Story {
             zone,
             letters: Letters::default(),
             tale: Tale::default(),
-            witness: Witness::new(sabotage != Some(Sabotage::SecretLoss)),
+            witness: Witness::new(sabotage != Some(Sabotage::SecretLoss), plan.held_domain()),
             turns: Vec::new(),
             events: None,
             endings: Vec::new(),

@@ -70,6 +70,11 @@ impl Standing {
         self.state == RecipientState::Waiting
     }
 
+    /// He waits, for his time or for a person.
+    fn is_open(&self) -> bool {
+        self.is_waiting() || self.state == RecipientState::Uncertain
+    }
+
     fn end(&mut self, state: RecipientState, attempts: Option<u32>, owed: Option<bool>) {
         *self = Self { state, attempts, next: Some(None), owed, notified: self.notified, is_untold: false };
     }
@@ -78,7 +83,7 @@ impl Standing {
 impl Told {
     /// Something is left to do for certain.
     pub fn is_living(&self) -> bool {
-        self.recipients.values().any(|standing| standing.is_waiting() || standing.owed == Some(true))
+        self.recipients.values().any(|standing| standing.is_open() || standing.owed == Some(true))
     }
 
     /// Something may be left to do: a notice of success that events leave open, or an attempt amid which it was
@@ -164,6 +169,9 @@ impl Tale {
         const AMID_ATTEMPT: std::time::Duration = std::time::Duration::from_secs(20 * 60);
         for (id, told) in self.messages.iter().filter(|(_, told)| told.letter.is_some()) {
             let Some(standing) = told.recipients.get(recipient) else { continue };
+            if standing.state == RecipientState::Uncertain {
+                return Err(format!("{recipient} of {id} was tried at {at}, and a person was to decide"));
+            }
             let Some(Some(next)) = standing.next else { continue };
             let since = told.changed - AMID_ATTEMPT;
             let freed = self.freed.iter().any(|(freed, which)| {
@@ -222,7 +230,7 @@ impl Tale {
                     told.adopt(stored, ending.at);
                 }
                 None if told.is_living() => {
-                    let open = told.recipients.iter().filter(|(_, standing)| standing.is_waiting());
+                    let open = told.recipients.iter().filter(|(_, standing)| standing.is_open());
                     if let Some((recipient, _)) =
                         open.into_iter().find(|(recipient, _)| !ended(*id, told, recipient))
                     {
@@ -231,7 +239,7 @@ impl Tale {
                     for standing in told.recipients.values_mut() {
                         // Delivered or bounced; a witness has seen it, and nobody can say more.
                         standing.owed = None;
-                        if standing.is_waiting() {
+                        if standing.is_open() {
                             standing.end(RecipientState::Delivered, None, None);
                             standing.is_untold = true;
                         }
@@ -280,6 +288,14 @@ impl Told {
                 E::Defer | E::Uncertain if cancelled => standing.attempts = event.attempt,
                 E::Defer | E::Uncertain => {
                     (standing.attempts, standing.next) = (event.attempt, Some(event.next_attempt));
+                    if name == E::Uncertain && event.next_attempt.is_none() {
+                        standing.state = RecipientState::Uncertain;
+                    }
+                }
+                // The person has decided.
+                E::Retry if standing.state == RecipientState::Uncertain => {
+                    (standing.state, standing.next) = (RecipientState::Waiting, None);
+                    self.changed = event.time;
                 }
                 E::Send => {
                     let owed = if success { None } else { Some(false) };
@@ -348,7 +364,8 @@ impl Told {
             let Some(told) = self.recipients.get(address) else { return false };
             let attempts =
                 told.attempts.is_none_or(|told| stored.attempts == told || stored.attempts == told + 1);
-            attempts && (told.state == stored.state || (told.is_waiting() && ended(self, address)))
+            let ended = || ended(self, address) || stored.state == RecipientState::Uncertain;
+            attempts && (told.state == stored.state || (told.is_waiting() && ended()))
         })
     }
 

@@ -5,7 +5,7 @@
 //! senders only.
 //! Not here: what the relay says about it (`tale`).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::client::{Heard, Letter};
 use super::ending::Ending;
@@ -41,6 +41,10 @@ pub(super) struct Witness {
     lies: Vec<(String, Timestamp)>,
     /// Whether it takes an upstream's word for what that has lost.
     believes: bool,
+    /// There nobody gets a message twice, unless a person wanted that.
+    held_domain: Option<&'static str>,
+    /// Letters of which a person wanted another attempt.
+    pub asked_again: BTreeSet<usize>,
     pub traffic: Traffic,
     /// By Message-ID and recipient.
     copies: BTreeMap<(String, String), Vec<Copy>>,
@@ -51,9 +55,9 @@ pub(super) struct Witness {
 }
 
 impl Witness {
-    /// `believes`: it takes an upstream's word for what that has lost.
-    pub fn new(believes: bool) -> Self {
-        Self { believes, ..Self::default() }
+    /// `believes`: it takes an upstream's word for what that has lost. `held_domain`: where nobody gets a message twice.
+    pub fn new(believes: bool, held_domain: Option<&'static str>) -> Self {
+        Self { believes, held_domain, ..Self::default() }
     }
 
     /// Other upstreams from now on.
@@ -143,12 +147,17 @@ impl Witness {
         copy: Copy,
         endings: &[Ending],
     ) -> Result<(), String> {
+        let is_wanted =
+            Letter::number_of(&message_id).is_none_or(|number| self.asked_again.contains(&number));
+        let is_held = !is_wanted && recipient.rsplit('@').next() == self.held_domain;
         let copies = self.copies.entry((message_id.clone(), recipient.clone())).or_default();
         if let Some(former) = copies.last() {
             let mut between = endings.iter().filter(|ending| ending.at <= copy.at);
-            if former.answered && !between.any(|ending| ending.may_repeat(former.at)) {
+            let may_be = !former.answered || between.any(|ending| ending.may_repeat(former.at));
+            if is_held || !may_be {
                 let (first, second) = (former.at, copy.at);
-                return Err(format!("{recipient} got {message_id} at {first} and again at {second}"));
+                let policy = if is_held { ", where nothing is repeated unasked" } else { "" };
+                return Err(format!("{recipient} got {message_id} at {first} and again at {second}{policy}"));
             }
         }
         copies.push(copy);

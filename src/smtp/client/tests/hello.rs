@@ -103,6 +103,10 @@ fn nothing_that_came_before_a_command_is_taken_for_its_answer() {
     driver.client.begin(transaction(ONE));
     assert!(matches!(driver.hear("250 ok\r\n250 ok\r\n354 go\r\n25"), Step::NeedInput(Waiting::Nothing)));
     assert!(matches!(driver.hear("0 queued\r\n"), Step::Failed(ProtocolError::Unsolicited { .. })));
+    // Half of it, before the next transaction.
+    let mut driver = Driver::ready(&["PIPELINING"]);
+    assert!(matches!(driver.hear("421-4.3.2 closing\r\n"), Step::NeedInput(Waiting::Nothing)));
+    assert!(matches!(driver.hear("421 4.3.2 now\r\n"), Step::Refused(_)));
 }
 
 #[test]
