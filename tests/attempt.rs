@@ -262,6 +262,7 @@ async fn an_uncertain_message_is_told_counted_and_sent_again_and_to_no_other_hos
     let told = bench.told(EventName::Uncertain);
     assert_eq!((told.len(), bench.relay.queue().uncertain()), (1, 1));
     assert!(told[0].next_attempt.is_some() && told[0].host.is_some(), "{told:?}");
+    assert!(told[0].reason.as_ref().unwrap().ends_with("; it is sent again, and may come twice"), "{told:?}");
     bench.clock.wait(HOUR).await;
     assert_eq!(bench.first.received().len(), 1);
     assert!(bench.relay.queue().is_empty() && bench.back.received().is_empty());
@@ -318,7 +319,9 @@ async fn under_hold_a_person_decides_that_it_goes_again() {
     let row = bench.uncertain().await.remove(0);
     assert_eq!((row.state, row.recipients[0].state), (ListedState::Uncertain, RecipientStanding::Uncertain));
     assert!(row.recipients[0].next_attempt.is_none() && row.expires.is_some());
-    assert!(bench.told(EventName::Uncertain)[0].next_attempt.is_none());
+    let told = bench.told(EventName::Uncertain).remove(0);
+    let said = told.reason.as_deref().unwrap_or_default();
+    assert!(told.next_attempt.is_none() && said.contains("; it waits until a person decides"), "{said}");
     assert!(matches!(bench.relay.queue().hold(id).await, Err(OperateError::Uncertain(_))));
     bench.relay.retry_all(None);
     bench.clock.wait(HOUR).await;
@@ -493,7 +496,8 @@ async fn a_relay_that_stopped_in_the_midst_of_a_delivery_knows_it_and_sends_agai
     let folder = tempfile::tempdir().unwrap();
     stop_in_the_midst(folder.path(), |_| {}).await;
     let mut bench = on_disk(folder.path(), yes(), |_| {}).await;
-    until("the message is sent", async || bench.relay.queue().is_empty()).await;
+    // The queue is empty a moment before the log says why.
+    until("the message is sent", async || !bench.told(EventName::Send).is_empty()).await;
     let told = bench.told(EventName::Uncertain);
     assert_eq!((told.len(), bench.relay.queue().uncertain()), (1, 1), "{told:?}");
     assert!(told[0].reason.as_ref().unwrap().contains("the relay stopped"), "{told:?}");

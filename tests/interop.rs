@@ -58,7 +58,7 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    bad_input clients clients_auth commands crash delivery disk_failing disk_full endurance envelope failover flaky_upstream
+    bad_input clients clients_auth commands crash delivery disk_failing disk_full endurance envelope failover flaky_upstream hostile
     lab outcomes relaying spool_folder stop tls upstreams
 }
 

@@ -343,7 +343,9 @@ async fn a_restart_brings_no_notice_twice_and_loses_none() {
         let actions = notices.filter_map(|got| got.content.split_once("\r\nAction: "));
         actions.map(|(_, action)| action.split("\r\n").next().unwrap().to_owned()).collect()
     };
-    assert_eq!(actions("gone@example.com"), ["failed"]);
+    // Where the first attempt takes longer than delay_after, the delay is told before.
+    let gone = actions("gone@example.com");
+    assert!(gone == ["failed"] || gone == ["delayed", "failed"], "{gone:?}");
     assert_eq!(actions("busy@example.com"), ["delayed"]);
     assert_eq!(actions("busy.late@example.com"), ["delayed"]);
     assert_eq!(actions("busy.canary@example.com"), ["delayed"]);

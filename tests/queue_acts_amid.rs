@@ -99,6 +99,8 @@ async fn a_message_cancelled_amid_a_delivery_that_is_cut_off_is_told_to_be_uncer
     drop(amid);
     let event = until(&mut events, EventName::Uncertain).await;
     assert_eq!((event.id, event.next_attempt, event.expires), (Some(id), None, None));
+    let said = event.reason.as_deref().unwrap_or_default();
+    assert!(said.ends_with("it may have been delivered; it was cancelled, and is not sent again"), "{said}");
     assert_eq!(relay.queue().uncertain(), 1);
     is_empty(&relay).await;
     stop(&relay).await;

@@ -157,6 +157,7 @@ fn start(messages: usize, until: Timestamp, clock: &Clock, settings: Settings) -
             resubmitted: None,
             uncertain: false,
             cut_off: false,
+            handed_over: false,
             source: Arc::default(),
             waiting: [WaitingDomain { domain: Arc::clone(&domain), next_attempt: None }]
                 .into_iter()

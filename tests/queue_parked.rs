@@ -82,9 +82,13 @@ fn deferrals_of(told: &[Event], id: QueueId) -> Vec<&Event> {
 #[tokio::test(start_paused = true)]
 async fn a_message_for_a_destination_that_sleeps_is_deferred_as_soon_as_it_is_received() {
     let mut bench = bench();
-    bench.accept(&["bob@example.com"]).await;
+    let first = bench.accept(&["bob@example.com"]).await;
     bench.run_dead(FRIDAY_NOON + Duration::from_secs(1)).await;
-    bench.told();
+    let told = bench.told();
+    let found_out = deferrals_of(&told, first)[0];
+    assert!(found_out.attempt.is_none() && found_out.tells_of_a_try(), "it counts no attempt of its own");
+    let row = bench.queue.show(first).await.unwrap().recipients.remove(0);
+    assert_eq!((row.attempts, row.unreached), (0, Some(1)), "a listing says the same");
     let id = bench.accept(&["carol@example.com", "dave@example.net", "erin@example.com"]).await;
     let told = bench.told();
     let names: Vec<EventName> = told.iter().map(|event| event.event).collect();
@@ -97,7 +101,7 @@ async fn a_message_for_a_destination_that_sleeps_is_deferred_as_soon_as_it_is_re
         "the other destination is not tried yet"
     );
     assert_eq!(deferred.reason.as_deref(), Some("connection refused"));
-    assert_eq!(deferred.attempt, None, "none was made");
+    assert!(deferred.attempt.is_none() && !deferred.tells_of_a_try(), "none was made");
     assert_eq!(deferred.next_attempt, Some(FRIDAY_NOON + Duration::from_secs(10)), "the next probe");
     assert_eq!(deferred.expires, Some(bench.clock.now() + Preset::Default.retry().expire_after));
 }

@@ -1,7 +1,7 @@
 //! Races and edges that once broke a promise, at the queue's public interface. Each was found by a review and is told by
 //! its name.
 mod world;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,9 +19,18 @@ struct Answers {
     retry: Mutex<Retry>,
     by_domain: bool,
     when_uncertain: WhenUncertain,
+    /// The question, from now on, that makes the relay panic; 0 for none.
+    panics_at: AtomicU32,
+}
+impl Answers {
+    fn is_asked(&self) {
+        let before = self.panics_at.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        assert!(before != Ok(1), "a panic for the test");
+    }
 }
 impl Rules for Answers {
     fn destination(&self, domain: &str, _: &posthouse::mail::Source<'_>) -> Destination {
+        self.is_asked();
         if self.moved.load(Ordering::SeqCst) {
             return Destination::Upstream("new".into());
         }
@@ -31,12 +40,15 @@ impl Rules for Answers {
         self.when_uncertain
     }
     fn retry(&self) -> Arc<Retry> {
+        self.is_asked();
         Arc::new(self.retry.lock().unwrap().clone())
     }
     fn failure_owed(&self, e: &Envelope, _: &Recipient) -> bool {
+        self.is_asked();
         !e.reverse_path.is_null()
     }
     fn success_owed(&self, _: &Envelope, _: &Recipient, _: bool) -> bool {
+        self.is_asked();
         false
     }
     fn delay_owed(&self, e: &Envelope, _: &Recipient) -> bool {
@@ -57,7 +69,13 @@ fn bench_under(when_uncertain: WhenUncertain, settings: Settings) -> Bench {
     let mut retry = Preset::Default.retry();
     retry.jitter = 0.0;
     let retry = Mutex::new(retry);
-    let rules = Arc::new(Answers { moved: false.into(), retry, by_domain: true, when_uncertain });
+    let rules = Arc::new(Answers {
+        moved: false.into(),
+        retry,
+        by_domain: true,
+        when_uncertain,
+        panics_at: 0.into(),
+    });
     let spool = Arc::new(Memory::new());
     let recovery = Recovery::new(settings, rules.clone(), Tracking::in_memory(clock.clone()), clock.clone());
     Bench { q: recovery.start(spool.clone()), clock, rules, spool }
@@ -97,6 +115,13 @@ impl Bench {
             _ => panic!("a delivery was expected"),
         }
     }
+    /// What a panic has left behind is looked at before anything else.
+    async fn look(&self) {
+        match self.next().await {
+            Work::Expire(look) => look.expire().await,
+            _ => panic!("a look was expected"),
+        }
+    }
     async fn owed(&self) -> Owed {
         match self.next().await {
             Work::Notify(o) => o,
@@ -118,6 +143,58 @@ async fn a_cancel_during_an_attempt_leaves_the_queue_alive() {
     .await;
     assert!(settled.is_ok());
     assert_eq!(b.q.len(), 0);
+}
+
+/// Whatever question of the queue its rules answer with a panic.
+#[tokio::test(start_paused = true)]
+async fn a_panic_amid_a_settle_leaves_nothing_stuck() {
+    const TO: [&str; 3] = ["bob@example.com", "carol@example.com", "dave@example.com"];
+    let delivered = || outcome(Verdict::Delivered { dsn: false });
+    for (case, reachable) in [(0, true), (1, true), (2, true), (3, false)] {
+        for question in 1.. {
+            let b = bench(Settings::default());
+            let mut incoming = incoming(&TO);
+            incoming.envelope.reverse_path = ReversePath::NULL;
+            let _ = b.q.accept(b.q.intake(), incoming).await.unwrap();
+            let mut d = b.deliver().await;
+            let job = d.open().await.unwrap();
+            let outcomes = match case {
+                0 => vec![(0, delivered()), (1, outcome(Verdict::Bounced)), (2, outcome(Verdict::Deferred))],
+                1 => vec![(0, delivered()), (1, delivered()), (2, outcome(Verdict::Bounced))],
+                _ => vec![(0, delivered())],
+            };
+            // The routes have changed meanwhile.
+            b.rules.moved.store(case == 2, Ordering::SeqCst);
+            b.rules.panics_at.store(question, Ordering::SeqCst);
+            let settled = tokio::spawn(async move {
+                if reachable {
+                    d.settle(&job, &outcomes, Duration::ZERO).await;
+                } else {
+                    d.unreachable(&job, outcome(Verdict::Deferred), None, Duration::ZERO).await;
+                }
+            });
+            let panicked = settled.await.is_err();
+            b.rules.panics_at.store(0, Ordering::SeqCst);
+            while !b.q.is_empty() {
+                let next = timeout(Duration::from_secs(3600), b.q.next()).await;
+                match next.unwrap_or_else(|_| panic!("stuck: {case}, {question}")).unwrap() {
+                    Work::Deliver(mut d) => {
+                        let Some(job) = d.open().await else { continue };
+                        let all: Vec<_> = job.recipients.iter().map(|index| (*index, delivered())).collect();
+                        d.settle(&job, &all, Duration::ZERO).await;
+                    }
+                    Work::Expire(expiry) => expiry.expire().await,
+                    Work::Tell(parked) => parked.tell().await,
+                    Work::Notify(_) => panic!("nobody is owed a notice"),
+                }
+            }
+            assert!(b.q.destinations().is_empty(), "{case}, {question}: {:?}", b.q.destinations());
+            if !panicked {
+                assert!(question > 1, "{case}: the rules are asked");
+                break;
+            }
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -444,8 +521,7 @@ async fn under_hold_a_panic_amid_a_delivery_sends_nothing_again_though_another_h
     let other = second.open().await.unwrap();
     first.intend(&upstream(), job.recipients.clone()).await.unwrap();
     panic_over(first).await;
-    let mut again = b.deliver().await;
-    assert!(again.open().await.is_none(), "a person is to decide");
+    b.look().await;
     let shown = b.q.show(id).await.unwrap();
     assert_eq!(shown.recipients[job.recipients[0] as usize].state, RecipientStanding::Uncertain);
     assert_eq!(b.q.uncertain(), 1);
@@ -463,7 +539,7 @@ async fn who_may_have_it_from_the_first_host_stays_uncertain_while_a_second_has_
     delivery.intend(&upstream(), vec![0, 1]).await.unwrap();
     delivery.intend(&upstream(), vec![0]).await.unwrap();
     panic_over(delivery).await;
-    assert!(b.deliver().await.open().await.is_none());
+    b.look().await;
     let shown = b.q.show(id).await.unwrap();
     let states: Vec<RecipientStanding> = shown.recipients.iter().map(|r| r.state).collect();
     assert_eq!(states, [RecipientStanding::Uncertain, RecipientStanding::Uncertain]);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use posthouse::clock::{Clock, Timestamp};
 use posthouse::mail::*;
 use posthouse::net::{MemoryNetwork, Network};
-use posthouse::queue::{ListedState, Matching, SafetyNet};
+use posthouse::queue::{ListedState, Matching, PassedOver, RecipientStanding, SafetyNet};
 use posthouse::relay::{Keep, Relay, Resubmission, ResubmitError, SentAgain, Settings};
 use posthouse::tracking::{EventName, Events};
 use world::{Asked, FRIDAY_NOON, Say, Upstream, reply, route};
@@ -42,6 +42,7 @@ async fn bench(start: Timestamp, backup_works: bool, change: impl FnOnce(&mut Se
     .await;
     let other = Upstream::start(&network, "192.0.2.12:25", &clock, |asked, _| match asked {
         Asked::Recipient(address) if address.starts_with("gone@") => Say::No(reply("550 5.1.1 gone")),
+        Asked::Recipient(address) if address.starts_with("busy@") => Say::No(reply("451 4.3.0 later")),
         _ => Say::Yes,
     })
     .await;
@@ -167,6 +168,38 @@ async fn only_what_is_named_is_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_some_still_wait_for_is_sent_again_to_those_who_had_it() {
+    const BUSY: &str = "busy@other.example";
+    let bench = bench(FRIDAY_NOON, true, |_| {}).await;
+    let id = bench.submit(&["a@example.com", BUSY]).await;
+    let bounced = bench.submit(&["gone@other.example", BUSY]).await;
+    bench.clock.wait(MINUTE).await;
+    assert_eq!((bench.relay.queue().len(), bench.relay.queue().kept_len()), (2, 1), "and a notice is kept");
+    let dry = Resubmission { dry_run: true, ids: vec![id, bounced], ..bench.by_backup() };
+    let shown = bench.resubmit(&dry).await;
+    assert_eq!(shown.messages.len(), 1, "nobody took the other: {shown:?}");
+    let row = &shown.messages[0];
+    assert_eq!((row.id, row.passed_over), (id, Some(PassedOver::OthersWait)), "busy would go by backup too");
+    assert_eq!(bench.resubmit(&Resubmission { dry_run: false, ..dry.clone() }).await.messages.len(), 1);
+    assert_eq!(bench.backup.received().len(), 0, "it was passed over");
+    bench.relay.queue().hold(id).await.unwrap();
+    let as_routed = Resubmission { via: None, dry_run: false, ..dry };
+    assert_eq!(bench.resubmit(&as_routed).await.messages[0].passed_over, Some(PassedOver::Held));
+    bench.relay.queue().release(id).await.unwrap();
+    assert_eq!(selected(&bench.resubmit(&as_routed).await), [id]);
+    assert_eq!(selected(&bench.resubmit(&as_routed).await), [], "he waits, and is not found");
+    bench.clock.wait(MINUTE).await;
+    let to: Vec<_> =
+        bench.main.received().iter().map(|m| m.envelope.recipients[0].address.to_string()).collect();
+    assert_eq!(to.iter().filter(|to| *to == "a@example.com").count(), 2, "{to:?}");
+    let shown = bench.relay.queue().show(id).await.unwrap();
+    assert_eq!(shown.recipients[1].state, RecipientStanding::Waiting);
+    assert!(shown.recipients[1].attempts > 0, "his own story goes on");
+    assert_eq!(selected(&bench.resubmit(&as_routed).await), [], "not twice by accident");
+    assert_eq!(selected(&bench.resubmit(&Resubmission { again: true, ..as_routed }).await), [id]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_kept_goes_when_its_time_is_over() {
     let bench = bench(FRIDAY_NOON, true, |_| {}).await;
     bench.submit(&["a@example.com"]).await;
@@ -264,4 +297,58 @@ async fn what_is_kept_and_what_is_sent_again_outlives_restarts() {
     while fourth.relay.spool_status().messages > 0 {
         fourth.clock.wait(Duration::from_millis(10)).await;
     }
+}
+
+fn octets_of(folder: &Path) -> u64 {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().metadata().unwrap());
+    files.filter(|file| file.is_file()).map(|file| file.len()).sum()
+}
+
+/// On a real disk, in real time; a relay that keeps house a hundred times as often.
+#[tokio::test]
+async fn the_disk_gets_back_what_was_kept_also_when_the_relay_was_stopped_in_between() {
+    const MESSAGES: usize = 64;
+    let folder = tempfile::tempdir().unwrap();
+    let quick = |settings: &mut Settings| {
+        on_disk(settings, folder.path());
+        let Keep::Folder(spool) = &mut settings.keep else { panic!("it lies on disk") };
+        spool.speed = 100.0;
+    };
+    let large = format!("Subject: x\r\n\r\n{}", "0123456789abcdef\r\n".repeat(2000));
+    let submit = async |bench: &Bench| {
+        let from = "sender@example.org".parse::<Address>().unwrap();
+        let to = ["a@example.com".parse::<Address>().unwrap()];
+        bench.relay.submit(Envelope::new(from.into(), to), large.clone()).await.unwrap()
+    };
+    let octets = (large.len() * MESSAGES) as u64;
+    let first = bench(FRIDAY_NOON, true, quick).await;
+    for _ in 0..MESSAGES {
+        submit(&first).await;
+    }
+    first.run_dry().await;
+    assert_eq!((first.kept().await.len(), first.relay.queue().len()), (MESSAGES, 0));
+    first.relay.shutdown(MINUTE).await.unwrap();
+    assert!(octets_of(folder.path()) > octets, "they lie there");
+
+    // Some are still kept, and stand among those that go.
+    let second = bench(FRIDAY_NOON + HOUR * 24 * 6, true, quick).await;
+    let late = submit(&second).await;
+    second.run_dry().await;
+    assert_eq!(second.kept().await.len(), MESSAGES + 1);
+    second.relay.shutdown(MINUTE).await.unwrap();
+
+    let third = bench(FRIDAY_NOON + HOUR * (24 * 7 + 1), true, quick).await;
+    for _ in 0..2000 {
+        if octets_of(folder.path()) < octets / 8 {
+            break;
+        }
+        third.clock.wait(Duration::from_millis(10)).await;
+    }
+    assert!(octets_of(folder.path()) < octets / 8, "{} of {octets}", octets_of(folder.path()));
+    assert_eq!(third.kept().await, [late]);
+    let again = third.resubmit(&third.by_backup()).await;
+    assert_eq!(selected(&again), [late], "what is kept can be read after it was moved");
+    third.run_dry().await;
+    assert!(third.backup.received()[0].content.ends_with(&large));
+    third.relay.shutdown(MINUTE).await.unwrap();
 }

@@ -10,7 +10,7 @@
 
 use std::fs;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Who may know whom: a module uses only modules of a lower rank, and never a sibling.
 const RANKS: &[(&str, u8)] = &[
@@ -410,6 +410,35 @@ fn the_sources_keep_the_rules() {
     assert!(found.len() > 5, "the sources were not found");
     let all: Vec<String> = found.iter().flat_map(|(path, text)| faults(path, text)).collect();
     assert!(all.is_empty(), "{} faults:\n{}", all.len(), all.join("\n"));
+}
+
+/// Cargo refuses a manifest of which one named file is missing, and the image is built from what `.dockerignore` lets in.
+#[test]
+fn the_image_is_built_with_every_file_that_the_manifest_names() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |name| fs::read_to_string(root.join(name)).expect("the repository has it");
+    let (manifest, ignored) = (read("Cargo.toml"), read(".dockerignore"));
+    let let_in: Vec<&Path> =
+        ignored.lines().filter_map(|line| line.strip_prefix('!')).map(Path::new).collect();
+    let mut section = "";
+    let mut named = Vec::new();
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            section = line;
+        }
+        let folder = match section {
+            "[[example]]" => "examples",
+            "[[test]]" => "tests",
+            "[[bench]]" => "benches",
+            _ => continue,
+        };
+        if let Some(name) = line.strip_prefix("name = ") {
+            named.push(Path::new(folder).join(format!("{}.rs", name.trim_matches('"'))));
+        }
+    }
+    assert!(named.len() > 3, "the targets were not found: {named:?}");
+    let missing = named.iter().filter(|file| !let_in.iter().any(|part| file.starts_with(part)));
+    assert_eq!(missing.collect::<Vec<_>>(), Vec::<&PathBuf>::new(), "add them to .dockerignore");
 }
 
 /// Asserts that this text, as that file, has exactly the faults that contain these fragments.

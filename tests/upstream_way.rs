@@ -184,6 +184,11 @@ async fn without_a_certificate_the_server_ends_it_and_a_reload_mends_that() {
     let (relay, mut events) = town.relay("ca_file = \"ca.pem\"").await;
     submit(&relay).await;
     let down = told(&mut events, EventName::Sleep).await;
+    let reason = down.reason.clone().unwrap();
+    assert!(
+        reason.ends_with("it demands a certificate of ours: write certificate and key in its group"),
+        "{reason}"
+    );
     assert_eq!(town.seen.lock().unwrap()[0].from, Some("127.0.0.1".parse().unwrap()));
     assert!(
         !town.seen.lock().unwrap().iter().any(|seen| seen.commands.iter().any(|verb| verb == "MAIL")),

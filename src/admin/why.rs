@@ -65,7 +65,7 @@ fn events(
     let is_over = events
         .iter()
         .any(|event| matches!(event.event, EventName::Send | EventName::Fail | EventName::Expire));
-    let hosts = hosts_of(&events);
+    let (failed, skipped) = (failed(&events), skipped(&events));
     let sleeps = Filter {
         events: vec![
             EventName::Sleep,
@@ -84,7 +84,8 @@ fn events(
             (EventName::HostDown | EventName::HostUp, Some(host), Some(address)) => {
                 // The beginning and the end: trials that fail in between are told by those of the destination.
                 event.failures.is_none_or(|failures| failures == 1 || event.event == EventName::HostUp)
-                    && hosts.contains(&(host.clone(), address))
+                    && (failed.contains(&(host.clone(), address, event.host_port))
+                        || skipped.contains(&(host.clone(), address)))
             }
             _ => event.destination.as_ref().is_some_and(|name| destinations.contains(name)),
         }
@@ -94,15 +95,19 @@ fn events(
     Ok(events)
 }
 
-/// Hosts that failed the message, and those that it was led past.
-fn hosts_of(events: &[Event]) -> BTreeSet<(String, IpAddr)> {
+/// Hosts that failed the message, with their ports where these are not 25.
+fn failed(events: &[Event]) -> BTreeSet<(String, IpAddr, Option<u16>)> {
     let failed = events.iter().filter(|event| matches!(event.event, EventName::Failover | EventName::Defer));
-    let failed = failed.filter_map(|event| Some((event.host.clone()?, event.host_address?)));
+    failed.filter_map(|event| Some((event.host.clone()?, event.host_address?, event.host_port))).collect()
+}
+
+/// Hosts that it was led past.
+fn skipped(events: &[Event]) -> BTreeSet<(String, IpAddr)> {
     let skipped = events.iter().flat_map(|event| &event.candidates).filter(|candidate| {
         // What was chosen may be well; what was not, and was known to be down, is part of the story.
         candidate.decision != "chosen"
     });
     let skipped = skipped
         .flat_map(|candidate| candidate.addresses.iter().map(|address| (candidate.host.clone(), *address)));
-    failed.chain(skipped).collect()
+    skipped.collect()
 }

@@ -219,8 +219,8 @@ impl Value {
     pub fn describe(&self) -> String {
         match &self.kind {
             Kind::Text(text) | Kind::Plain(text) => format!("{text:?}"),
-            Kind::Integer(number) => format!("the bare number {number}"),
-            Kind::Float(number) => format!("the bare number {number:?}"),
+            Kind::Integer(number) => format!("the number {number}"),
+            Kind::Float(number) => format!("the number {number:?}"),
             Kind::Boolean(flag) => format!("{flag}"),
             Kind::Date(date) => date.clone(),
             Kind::List(_) => "a list".into(),

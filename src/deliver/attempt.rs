@@ -152,7 +152,7 @@ impl Courier {
         let mut outcomes = Vec::with_capacity(job.recipients.len());
         let mut waiting = job.recipients.clone();
         let mut answered = false;
-        // The last reason why a host has not taken the message now, but may later.
+        // Why a host has not taken the message now, but may later: the last reason of one that we came to talk with.
         let mut deferred: Option<Outcome> = None;
         let conversion = Conversion::default();
         for (index, hop) in plan.hops.iter().enumerate() {
@@ -193,7 +193,7 @@ impl Courier {
                 self.router.diverted(hop);
                 self.tells(job).failover(plan, hop, &failure, next, began);
             }
-            if failure.verdict != Verdict::Bounced {
+            if failure.verdict != Verdict::Bounced && tells_more(&failure, deferred.as_ref()) {
                 deferred = Some(failure);
             }
         }
@@ -297,6 +297,7 @@ impl Courier {
         let (report, trouble) = match connection.begin(offer.transaction).await {
             Begun::Over(report, trouble) => (report, trouble),
             Begun::Accepted(accepted) => {
+                pass.answered();
                 let concerned = match of.redirect {
                     Some(_) => of.recipients.clone(),
                     None => accepted.into_iter().map(|place| offer.recipients[place]).collect(),
@@ -389,10 +390,37 @@ fn unwritten(host: &Host, error: &CommitError) -> Outcome {
     Outcome { host: Some(host.clone()), ..Outcome::local(Verdict::Deferred, NOT_WRITTEN, reason) }
 }
 
+/// Where one host was reached and another was not, what the first one did is the trouble to look at: an address that
+/// refuses connections, as that of localhost in the other family, would hide it.
+fn tells_more(failure: &Outcome, known: Option<&Outcome>) -> bool {
+    known.is_none_or(|known| classify::is_out_of_reach(known) || !classify::is_out_of_reach(failure))
+}
+
 pub(super) fn host(hop: &NextHop) -> Host {
     Host::at(&hop.host, hop.address)
 }
 
 fn for_all(recipients: &[u32], outcome: &Outcome) -> Vec<(u32, Outcome)> {
     recipients.iter().map(|recipient| (*recipient, outcome.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_out_of_reach_does_not_hide_what_another_did() {
+        let outcome = |reason: &str| Outcome::local(Verdict::Deferred, EnhancedStatus::new(4, 4, 1), reason);
+        let refused = outcome("connecting: Connection refused (os error 111)");
+        let silent = outcome("waiting for the greeting: no answer within 5m");
+        for (failure, known, more) in [
+            (&refused, &silent, false),
+            (&silent, &refused, true),
+            (&silent, &silent, true),
+            (&refused, &refused, true),
+        ] {
+            assert_eq!(tells_more(failure, Some(known)), more, "{failure} after {known}");
+        }
+        assert!(tells_more(&refused, None));
+    }
 }

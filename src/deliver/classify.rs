@@ -77,6 +77,11 @@ pub(super) fn of_host(host: &Host, stage: Stage, trouble: &Trouble) -> Outcome {
     Outcome { verdict: Verdict::Deferred, status, reason, reply, host: Some(host.clone()), tls: None }
 }
 
+/// Whether no connection came about.
+pub(super) fn is_out_of_reach(outcome: &Outcome) -> bool {
+    outcome.reply.is_none() && outcome.reason.starts_with(Stage::Connect.doing())
+}
+
 /// A session that ended before its transaction did.
 pub(super) struct Broken {
     pub stage: Stage,
@@ -212,11 +217,7 @@ impl Ended<'_> {
             how += " (by BDAT, which is avoided there for an hour)";
         }
         let reason = match stage {
-            Stage::End => {
-                format!(
-                    "{how} after the whole message was sent: it may have been delivered, and may come twice"
-                )
-            }
+            Stage::End => format!("{how} after the whole message was sent: it may have been delivered"),
             _ => format!("{how} while the message was being sent"),
         };
         let reply = self.closing().filter(|_| cause == Cause::Closing);

@@ -9,14 +9,15 @@
 #[cfg(test)]
 mod tests;
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Buf;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::classify::Trouble;
@@ -26,7 +27,7 @@ use super::ruling::Stage;
 use super::secret;
 use super::settings::Timeouts;
 use crate::mail::TlsUsed;
-use crate::net::{ClientTls, Network, Stream};
+use crate::net::{ClientTls, Network, Stream, TlsError};
 use crate::route::{Credentials, NextHop, Protocol, Security};
 use crate::smtp::client::{
     Client, ClientSettings, Extensions, Hello, Step, Transaction, TransactionReport, Waiting,
@@ -120,7 +121,7 @@ impl Opener<'_> {
         if let Err((stage, trouble)) = connection.until_ready(Stage::Greeting).await {
             way.fell_back = connection.client.has_fallen_back();
             let greeted = connection.client.is_greeted();
-            return Err((if greeted { Stage::Hello } else { stage }, trouble));
+            return Err(of_handshake((if greeted { Stage::Hello } else { stage }, trouble)));
         }
         let offered = connection.client.extensions().starttls;
         let wants_tls = match hop.security {
@@ -150,7 +151,7 @@ impl Opener<'_> {
         let stream = self.handshake(stream, &hop).await?;
         let mut connection = Connection::new(client, stream, hop, timeouts);
         connection.client.tls_started();
-        connection.until_ready(Stage::Hello).await?;
+        connection.until_ready(Stage::Hello).await.map_err(of_handshake)?;
         Ok(connection)
     }
 
@@ -159,6 +160,17 @@ impl Opener<'_> {
         let started =
             stream.start_tls_client(tls, hop.security.check(), &hop.host, self.timeouts.handshake).await;
         started.map_err(|error| (Stage::StartTls, Trouble::Tls(error)))
+    }
+}
+
+/// The first reply that fails to come may be the end of the handshake.
+fn of_handshake((stage, trouble): (Stage, Trouble)) -> (Stage, Trouble) {
+    match &trouble {
+        Trouble::Io(error) => match TlsError::of_alert(error) {
+            Some(refusal) => (Stage::StartTls, refusal.into()),
+            None => (stage, trouble),
+        },
+        _ => (stage, trouble),
     }
 }
 
@@ -359,8 +371,8 @@ impl Connection {
             match self.client.step() {
                 Step::SendContent if until == Until::Content => return Ok(Step::SendContent),
                 Step::NeedInput(waiting) => self.read(waiting).await?,
-                Step::Send => self.write_commands().await?,
-                Step::SendContent => self.write_content().await?,
+                Step::Send => self.write(Piece::Commands).await?,
+                Step::SendContent => self.write(Piece::Content).await?,
                 step => return Ok(step),
             }
         }
@@ -385,55 +397,66 @@ impl Connection {
         }
     }
 
-    async fn write_commands(&mut self) -> Result<(), Trouble> {
-        let limit = self.timeouts.command;
-        let at = due(&mut self.writing, 0, limit);
-        self.write(at).await?.map_err(|Late| Trouble::Silent(limit))
-    }
-
-    /// Each block has its time, and the content as a whole: else one who takes it drop by drop could hold it for days.
+    /// By when the next octets must be taken. Of content each block has its time, and all of it together: else one who
+    /// takes it drop by drop could hold it for days.
     #[allow(clippy::disallowed_methods)] // connections live in real time
-    async fn write_content(&mut self) -> Result<(), Trouble> {
-        let Timeouts { block: limit, least_pace, .. } = self.timeouts;
-        let written = self.written;
-        let content = self.content.get_or_insert_with(|| Content { began: Instant::now(), from: written });
-        let (began, taken) = (content.began, written - content.from);
+    fn due_to_write(&mut self, piece: Piece) -> Instant {
+        let Timeouts { command, block: limit, least_pace, .. } = self.timeouts;
+        if piece == Piece::Commands {
+            return due(&mut self.writing, 0, command);
+        }
+        let from = self.written;
+        let content = self.content.get_or_insert_with(|| Content { began: Instant::now(), from });
+        let taken = self.written - content.from;
         let block = due(&mut self.writing, 1 + taken / BLOCK, limit);
-        let at = match taken.checked_div(least_pace) {
-            Some(fair) => block.min(began + limit + Duration::from_secs(fair)),
+        match taken.checked_div(least_pace) {
+            Some(fair) => block.min(content.began + limit + Duration::from_secs(fair)),
             None => block,
-        };
-        let slow = |Late| Trouble::Slow { taken, within: Instant::now() - began };
-        self.write(at).await?.map_err(slow)
+        }
     }
 
-    /// Writes what is ready. When the server has closed meanwhile, or takes no more, what it said before is read: it tells
-    /// why.
-    async fn write(&mut self, at: Instant) -> Result<Result<(), Late>, Trouble> {
-        let (stream, output) = (&mut self.stream, self.client.output());
+    /// What it is that the server has not taken it in time.
+    fn late(&self, piece: Piece) -> Trouble {
+        match (&self.content, piece) {
+            (Some(content), Piece::Content) => {
+                Trouble::Slow { taken: self.written - content.from, within: content.began.elapsed() }
+            }
+            _ => Trouble::Silent(self.timeouts.command),
+        }
+    }
+
+    /// Writes what is ready. What the server says amid content is heard before more of it goes out: it is no answer to
+    /// all of it. When the server has closed meanwhile, or takes no more, what it said before is read: it tells why.
+    async fn write(&mut self, piece: Piece) -> Result<(), Trouble> {
+        let at = self.due_to_write(piece);
+        let (stream, client) = (&mut self.stream, &mut self.client);
         let write = async {
-            let written = stream.write_buf_vectored(output).await?;
+            let written = poll_fn(|context| poll_write(stream, client, piece, context)).await?;
             stream.flush().await?;
             Ok::<usize, io::Error>(written)
         };
-        let failed = match timeout_at(at, write).await {
-            Err(_) => Ok(Err(Late)),
-            Ok(Err(error)) => Err(Trouble::Io(error)),
+        let trouble = match timeout_at(at, write).await {
+            Err(_) => self.late(piece),
+            Ok(Err(error)) => Trouble::Io(error),
             Ok(Ok(written)) => {
                 self.written += written as u64;
                 if !self.client.output().has_remaining() {
                     self.writing = None;
                 }
-                return Ok(Ok(()));
+                return Ok(());
             }
         };
         let _ = timeout(Duration::from_secs(1), self.stream.read_buf(self.client.read_buffer())).await;
-        failed
+        Err(trouble)
     }
 }
 
-/// The server has not taken in time what was to be written.
-struct Late;
+/// What is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Piece {
+    Commands,
+    Content,
+}
 
 /// How far the machine is driven.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -461,19 +484,30 @@ fn unexpected(step: Step) -> Trouble {
     }
 }
 
-/// One vectored write of what a buffer holds.
-trait WriteVectored: AsyncWriteExt + Unpin {
-    async fn write_buf_vectored<B: bytes::Buf>(&mut self, buffer: &mut B) -> io::Result<usize> {
-        const SLICES: usize = 64;
-        let mut slices = [io::IoSlice::new(&[]); SLICES];
-        let filled = buffer.chunks_vectored(&mut slices);
-        let written = self.write_vectored(&slices[..filled]).await?;
-        if written == 0 {
-            return Err(io::ErrorKind::WriteZero.into());
+/// One vectored write of what there is to write; of content nothing, when something comes before it.
+fn poll_write(
+    stream: &mut Stream,
+    client: &mut Client,
+    piece: Piece,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    const SLICES: usize = 64;
+    if piece == Piece::Content && !client.has_input() {
+        let mut octets = [0; 512];
+        let mut heard = ReadBuf::new(&mut octets);
+        let read = Pin::new(&mut *stream).poll_read(context, &mut heard);
+        if read.is_ready() && !heard.filled().is_empty() {
+            client.receive(heard.filled());
+            return Poll::Ready(Ok(0));
         }
-        buffer.advance(written);
-        Ok(written)
     }
+    let output = client.output();
+    let mut slices = [io::IoSlice::new(&[]); SLICES];
+    let filled = output.chunks_vectored(&mut slices);
+    let written = ready!(Pin::new(stream).poll_write_vectored(context, &slices[..filled]))?;
+    if written == 0 {
+        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+    }
+    output.advance(written);
+    Poll::Ready(Ok(written))
 }
-
-impl WriteVectored for Stream {}

@@ -76,11 +76,26 @@ impl Delivery {
 /// Something later is known of these recipients; of the others of an intent it is not.
 pub(super) fn strike(open: &mut Open, recipients: &[u32]) {
     let intents = &mut open.progress.intents;
-    let known: BTreeSet<u32> = recipients.iter().copied().collect();
-    for intent in intents.iter_mut() {
-        intent.recipients.retain(|recipient| !known.contains(recipient));
+    // Nearly always that is one intent, of just these.
+    intents.retain(|intent| intent.recipients != recipients);
+    if intents.is_empty() {
+        return;
     }
-    intents.retain(|intent| !intent.recipients.is_empty());
+    let known: BTreeSet<u32> = recipients.iter().copied().collect();
+    intents.retain_mut(|intent| {
+        intent.recipients.retain(|recipient| !known.contains(recipient));
+        !intent.recipients.is_empty()
+    });
+}
+
+/// What follows from an uncertain outcome, for the log; the outcome itself says only what happened.
+pub(super) fn consequence(kind: Kind, cancelled: bool) -> Option<&'static str> {
+    match (kind, cancelled) {
+        (Kind::Unknown, _) => Some("it is sent again, and may come twice"),
+        (Kind::InDoubt, false) => Some("it waits until a person decides: posthouse queue retry, or cancel"),
+        (Kind::InDoubt, true) => Some("it was cancelled, and is not sent again"),
+        (Kind::Sent | Kind::Deferred | Kind::Failed | Kind::Expired, _) => None,
+    }
 }
 
 /// Outcomes of several destinations, to be told once they are written.
@@ -99,22 +114,19 @@ impl Found {
         Self { stored: Arc::clone(stored), told, expires: None, next_attempt: None, written }
     }
 
-    pub async fn tell(self, inner: &Inner) {
-        let Self { stored, told, expires, next_attempt, written } = self;
+    pub async fn tell(mut self, inner: &Inner) {
+        let written = std::mem::take(&mut self.written);
         written.wait().await;
-        for (job, told) in told {
-            inner.tell(&stored, &job, told, Duration::ZERO, next_attempt, expires);
-        }
+        self.tell_first(inner).wait().await;
     }
 
     /// Tells what stands in the spool already, as an intent: under the lock, so that it stands before what happens to the
     /// message next. After a crash before the write it is told again.
     pub fn tell_first(self, inner: &Inner) -> Written {
-        let Self { stored, told, expires, next_attempt, written } = self;
-        for (job, told) in told {
-            inner.tell(&stored, &job, told, Duration::ZERO, next_attempt, expires);
+        for (job, told) in self.told {
+            inner.tell(&self.stored, &job, told, Duration::ZERO, self.next_attempt, self.expires);
         }
-        written
+        self.written
     }
 }
 

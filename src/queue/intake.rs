@@ -133,8 +133,9 @@ impl Recovery {
             asked: Asked::of(outline.counts_from(), outline.hold_for, outline.deliver_by),
         };
         self.ledger.enter(entrant, now);
+        self.ledger.kept.set_in_part(outline.id, outline.handed_over);
         if outline.cut_off {
-            self.ledger.is_cut_off(outline.id);
+            self.ledger.look_at(outline.id);
         }
     }
 

@@ -3,10 +3,12 @@
 //! Contract: `insert` takes in a message that is done with, `take` gives one back to the queue, and `let_go` tells which
 //! have been kept long enough. What is in here lies in the spool, and nowhere else in the queue.
 //! Invariants: a kept message costs 40 octets of memory and no timer of its own: all are looked at together, once a second
-//! at most. The oldest go first, whatever they go for: their time, a limit of the settings, or the disk, of which the
-//! spool's reserve is not for what nobody waits for.
+//! at most, and every ten at least. The oldest go first, whatever they go for: their time, a limit of the settings, or the
+//! disk, of which the spool's reserve is not for what nobody waits for. A message that still waits for some of its
+//! recipients is not in here, but known to be [in part](Kept::in_part): it lies in the spool as long as it waits.
 //! Not here: what is sent again, and for whom (`resubmit`).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Inner;
@@ -29,6 +31,9 @@ pub struct SafetyNet {
 
 /// Between two looks.
 const REST: Duration = Duration::from_secs(1);
+/// The disk is looked at this much later although nothing moves: when others have filled it, mail is refused, and then
+/// nothing would move while what is kept takes the room.
+const PATROL: Duration = Duration::from_secs(10);
 /// With less than this free above the spool's reserve, kept messages make room.
 const NEAR_RESERVE: u64 = 128 << 20;
 /// So much of them at one look: room comes back when whole segments are empty, and they lie there together.
@@ -44,6 +49,8 @@ pub(super) struct Kept {
     /// The same in the order of that, with octets of content.
     order: PackedMap<(Timestamp, QueueId), u64>,
     bytes: u64,
+    /// Messages that wait for some recipients, and were handed over for others: they are there as long as they wait.
+    in_part: BTreeSet<QueueId>,
     next_look: Timestamp,
     warned_at: Option<Timestamp>,
 }
@@ -97,6 +104,24 @@ impl Kept {
         Some((since, size))
     }
 
+    /// Whether a message that waits was handed over for some of its recipients.
+    pub fn set_in_part(&mut self, id: QueueId, is_in_part: bool) {
+        if is_in_part && self.is_on() {
+            self.in_part.insert(id);
+        } else {
+            self.in_part.remove(&id);
+        }
+    }
+
+    pub fn is_in_part(&self, id: QueueId) -> bool {
+        self.in_part.contains(&id)
+    }
+
+    /// All of these.
+    pub fn in_part(&self) -> Vec<QueueId> {
+        self.in_part.iter().copied().collect()
+    }
+
     /// Some messages behind this place, in the order in which they came here.
     pub fn after(&self, place: (Timestamp, QueueId)) -> Vec<(Timestamp, QueueId)> {
         self.order.iter_after(&place).map(|(place, _)| *place).take(LOOKS).collect()
@@ -114,7 +139,8 @@ impl Kept {
     pub fn wakes_at(&self) -> Option<Timestamp> {
         let ((since, _), _) = self.order.first_key_value()?;
         let hold = self.settings.map_or(Duration::ZERO, |settings| settings.hold);
-        Some(if self.is_beyond() { self.next_look } else { (*since + hold).max(self.next_look) })
+        let at = if self.is_beyond() { self.next_look } else { (*since + hold).max(self.next_look) };
+        Some(at.min(self.next_look + PATROL))
     }
 
     /// Whether a look is worth it now: not more often than once a second.
@@ -229,7 +255,8 @@ mod tests {
     #[test]
     fn the_oldest_go_when_their_time_is_over() {
         let mut kept = kept(PLAIN);
-        assert_eq!(kept.wakes_at(), Some(T0 + HOUR));
+        assert_eq!(kept.let_go(&roomy(), T0), []);
+        assert_eq!(kept.wakes_at(), Some(T0 + REST + PATROL), "the disk may fill by others");
         let now = T0 + HOUR + Duration::from_secs(3);
         assert_eq!(kept.let_go(&roomy(), now), [id(0), id(1), id(2), id(3)]);
         assert!(!kept.is_time(now), "not at once again");

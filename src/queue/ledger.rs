@@ -67,7 +67,7 @@ pub(super) struct Ledger {
     pub(super) expiries: Aging,
     pub(super) deadlines: Deadlines,
     pub(super) reports: Reports,
-    /// Messages of which nobody knows whether they were delivered, and that are to be looked at.
+    /// Messages that are to be looked at: nobody knows whether they were delivered, or what was left undone.
     pub(super) doubts: BTreeSet<QueueId>,
     pub(super) pace: Pace,
     /// What is done with, and kept all the same.
@@ -429,9 +429,11 @@ impl Ledger {
         }
     }
 
-    /// A delivery of it was cut off: that is to be told.
-    pub fn is_cut_off(&mut self, id: QueueId) {
-        self.doubts.insert(id);
+    /// Somebody is to look at it soon: a delivery of it was cut off, or whoever worked on it panicked.
+    pub fn look_at(&mut self, id: QueueId) {
+        if self.contains(id) {
+            self.doubts.insert(id);
+        }
     }
 
     /// Outcomes were recorded that the sender is owed a report of.
@@ -497,6 +499,7 @@ impl Ledger {
             self.reports.forget(id);
             self.deadlines.forget(id);
             self.doubts.remove(&id);
+            self.kept.set_in_part(id, false);
         }
     }
 

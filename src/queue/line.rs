@@ -182,6 +182,13 @@ impl Line {
         self.rein.as_ref()?.slowed(now)
     }
 
+    /// What the destination has told of its own limits, if that counts no more since the last time somebody asked.
+    pub fn take_lifted(&mut self, now: Timestamp) -> Option<Slowed> {
+        let lifted = self.rein.as_mut()?.take_lifted(now);
+        self.rein.take_if(|rein| !rein.is_needed());
+        lifted
+    }
+
     /// Nobody waits and nothing runs.
     fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.in_flight == 0
@@ -335,7 +342,6 @@ impl Line {
         if let Some(rein) = &mut self.rein {
             rein.answered();
         }
-        self.rein.take_if(|rein| !rein.is_needed());
         let beside = self.over();
         let slept = self.wake_up();
         match (&slept, self.proven) {

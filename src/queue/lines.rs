@@ -17,6 +17,7 @@ use slab::Slab;
 
 use super::allowance::Allowances;
 use super::line::{Line, LineLimits, Wakes};
+use super::rein::Slowed;
 use crate::clock::Timestamp;
 use crate::mail::Destination;
 
@@ -84,6 +85,8 @@ pub(super) struct Lines {
     hanging: usize,
     /// When somebody last looked for a line to deliver to.
     looked_at: Timestamp,
+    /// Destinations that are not held back any more by what they had asked for; nobody has told of these yet.
+    lifted: Vec<(Destination, Slowed)>,
 }
 
 impl Lines {
@@ -101,6 +104,7 @@ impl Lines {
             young: BTreeSet::new(),
             hanging: 0,
             looked_at: Timestamp::from_millis(0),
+            lifted: Vec::new(),
         }
     }
 
@@ -170,7 +174,16 @@ impl Lines {
         result
     }
 
+    /// Who is not held back any more by what he had asked for, since the last time somebody asked.
+    pub fn take_lifted(&mut self) -> Vec<(Destination, Slowed)> {
+        std::mem::take(&mut self.lifted)
+    }
+
     fn place_or_forget(&mut self, id: LineId, now: Timestamp) {
+        let line = &mut self.lines[id.0 as usize].line;
+        if let Some(lifted) = line.take_lifted(now) {
+            self.lifted.push((line.destination().clone(), lifted));
+        }
         self.place(id, now);
         if self.get(id).is_empty(now) {
             let gone = self.lines.remove(id.0 as usize);

@@ -78,7 +78,11 @@ pub struct ListedRecipient {
     pub address: String,
     pub state: RecipientStanding,
     pub destination: String,
+    /// Those that the destination answered.
     pub attempts: u32,
+    /// While the destination cannot be reached: how often it was tried in vain, by whichever message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreached: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_attempt: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -204,6 +208,11 @@ impl Queue {
 
     /// One message.
     pub async fn show(&self, id: QueueId) -> Result<Listed, OperateError> {
+        Ok(self.listed(&self.stored(id).await?))
+    }
+
+    /// One message as it is now: whoever works on it may not have written down yet what he did.
+    pub(super) async fn stored(&self, id: QueueId) -> Result<Stored, OperateError> {
         let open = {
             let mut state = self.inner.state();
             if !state.ledger.contains(id) && state.ledger.kept.since(id).is_none() {
@@ -211,11 +220,10 @@ impl Queue {
             }
             state.open(id).1.map(|open| open.as_stored())
         };
-        let stored = match open {
-            Some(stored) => stored,
-            None => self.inner.spool.load(id).await?,
-        };
-        Ok(self.listed(&stored))
+        match open {
+            Some(stored) => Ok(stored),
+            None => Ok(self.inner.spool.load(id).await?),
+        }
     }
 
     fn listed(&self, stored: &Stored) -> Listed {
@@ -231,8 +239,9 @@ impl Queue {
             |(recipient, progress): (&crate::mail::Recipient, &crate::spool::RecipientProgress)| {
                 let destination = destination_of(&**rules, stored, &stored.progress, recipient);
                 let waits = is_waiting(progress);
-                let sleep = state.ledger.sleep_of(&destination).filter(|_| waits).map(|sleep| &sleep.outcome);
-                let last = sleep.or_else(|| last_outcome(&stored.progress, progress));
+                let sleep = state.ledger.sleep_of(&destination).filter(|_| waits);
+                let slept_for = sleep.map(|sleep| &sleep.outcome);
+                let last = slept_for.or_else(|| last_outcome(&stored.progress, progress));
                 let rests = waits && !destination.is_tried();
                 ListedRecipient {
                     address: recipient.address.to_string(),
@@ -240,6 +249,7 @@ impl Queue {
                     next_attempt: next_of(&destination).filter(|_| waits && !held && !rests),
                     destination: destination.to_string(),
                     attempts: progress.attempts,
+                    unreached: sleep.map(|sleep| sleep.failures),
                     status: last.map(|outcome| outcome.status),
                     last: if rests {
                         Some(HELD_BY_A_ROUTE.to_owned())

@@ -82,7 +82,7 @@ pub use owed::{Debt, Owed, OwedMessage};
 pub use pace::Rate;
 pub use parked::Parked;
 pub use permits::Permits;
-pub use resubmit::{KeptMessage, KeptRecipient, Selection, Took};
+pub use resubmit::{KeptMessage, KeptRecipient, PassedOver, Selection, Took};
 pub use rules::{Rules, Settings};
 pub use settle::Slumber;
 pub use work::{Delivery, Expiry, Job, Work};

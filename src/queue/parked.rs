@@ -4,7 +4,8 @@
 //! waited already when the destination fell asleep is told of by [`Parked::tell`], which reads its envelope and writes
 //! nothing into the spool. Later tries are the destination's, and its events tell of them.
 //! Invariants: an attempt that was told makes this needless; a message of a former run of the relay is not told of again.
-//! Such a DEFER has no `attempt`, since it tells of none.
+//! Such a DEFER has no `attempt`, since it tells of none; nor has that of the message by which it was found out that the
+//! destination cannot be reached: what a listing and a report count is what the destination has answered.
 //! Not here: the attempts themselves (`settle`).
 
 use std::sync::Arc;

@@ -69,6 +69,8 @@ pub(super) struct Rein {
     /// Until then no connection may be opened, and so many deliveries have one.
     no_connection: Option<(Timestamp, u32)>,
     slowed: Option<Slowed>,
+    /// What was learned and counts no more, until somebody tells of it.
+    lifted: Option<Slowed>,
 }
 
 impl Rein {
@@ -86,7 +88,16 @@ impl Rein {
     }
 
     pub fn is_needed(&self) -> bool {
-        self.messages.is_some() || self.connections.is_some() || self.slowed.is_some()
+        self.messages.is_some()
+            || self.connections.is_some()
+            || self.slowed.is_some()
+            || self.lifted.is_some()
+    }
+
+    /// What it has told us, if that counts no more since the last time somebody asked.
+    pub fn take_lifted(&mut self, now: Timestamp) -> Option<Slowed> {
+        let over = self.slowed.take_if(|slowed| slowed.is_over(now));
+        self.lifted.take().or(over)
     }
 
     /// What it has told us, while that counts.
@@ -149,7 +160,7 @@ impl Rein {
             slowed.answers = 0;
             slowed.gap /= 2;
             if slowed.gap < FIRST_GAP {
-                self.slowed = None;
+                self.lifted = self.slowed.take();
             }
         }
     }

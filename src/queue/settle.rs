@@ -10,18 +10,17 @@ use std::time::Duration;
 
 use super::complaint::speaks_of_pace;
 use super::deadlines::Deadline;
-use super::doubt::{Found, WhenUncertain, strike};
+use super::doubt::{Found, WhenUncertain, consequence, strike};
 use super::intake::{addresses, message};
 use super::kept;
-use super::lines::LineId;
 use super::progress::{self, aged_from, is_waiting, last_outcome, last_words, released_at};
 use super::rein::Slowed;
 use super::rules::destination_of;
 use super::schedule::Next;
-use super::work::{EndOf, Expiry, Unread};
+use super::work::{Delivery, EndOf, Expiry, Unread};
 use super::{Inner, Job, Open};
 use crate::clock::Timestamp;
-use crate::mail::{Content, Destination, EnhancedStatus, Outcome, QueueId, Verdict};
+use crate::mail::{Content, Destination, EnhancedStatus, Outcome, Verdict};
 use crate::spool::{Durability, RecipientProgress, RecipientState, Stored};
 use crate::tracking::{Attempted, Slept, Throttled, Woke};
 
@@ -53,25 +52,27 @@ pub(super) enum Kind {
     Expired,
 }
 
-impl Inner {
-    pub(super) async fn settle(
-        &self,
-        id: QueueId,
-        line: LineId,
+impl Delivery {
+    /// The destination answered, and each recipient of the job has an outcome. Recipients that are not named wait as
+    /// if the attempt had not been made. Gives how it had slept, if that woke it.
+    pub async fn settle(
+        mut self,
         job: &Job,
         outcomes: &[(u32, Outcome)],
         taken: Duration,
     ) -> Option<Slumber> {
-        let now = self.clock.now();
-        let retry = self.rules.retry();
+        let (id, line) = (self.lease.id, self.line);
+        let inner = &self.lease.inner;
+        let now = inner.clock.now();
+        let retry = inner.rules.retry();
         let mut told = Vec::with_capacity(outcomes.len());
         let complaint = outcomes.iter().map(|(_, outcome)| outcome).find(|outcome| speaks_of_pace(outcome));
         let (aged_from, next, slept, learned, written) = {
-            let mut guard = self.state();
+            let mut guard = inner.state();
             let (ledger, open) = guard.open(id);
             let open = open.expect("a delivery keeps its message open");
             let aged_from = aged_from(open.stored.arrived_at, &open.stored.envelope, &open.progress);
-            let next = match retry.next(job.attempt, aged_from, now, self.clock.fraction()) {
+            let next = match retry.next(job.attempt, aged_from, now, inner.clock.fraction()) {
                 _ if returns_at(&open.stored).is_some_and(|deadline| deadline <= now) => Next::GiveUp,
                 Next::At(at) => {
                     Next::At(at.max(released_at(open.stored.arrived_at, open.stored.envelope.hold_for)))
@@ -79,7 +80,7 @@ impl Inner {
                 Next::GiveUp => Next::GiveUp,
             };
             for (index, outcome) in outcomes {
-                told.push(self.record(open, *index, outcome, &job.destination, &next, job.attempt));
+                told.push(inner.record(open, *index, outcome, &job.destination, &next, job.attempt));
             }
             strike(open, &job.recipients);
             open.let_go(&job.recipients);
@@ -90,14 +91,15 @@ impl Inner {
                 kept::hand_over(&mut open.progress, now, &job.destination.to_string(), taken);
             }
             progress::tidy(&mut open.progress);
-            let next_of_share = self.next_of(open, job).map(|next| next.unwrap_or(now));
+            let next_of_share = inner.next_of(open, job).map(|next| next.unwrap_or(now));
+            self.settled = true;
             let (slept, learned) = match complaint {
                 Some(outcome) => ledger.settle_complaint(id, line, next_of_share, outcome, now),
                 None => (ledger.settle_share(id, line, next_of_share, now), None),
             };
             let window = learned.as_ref().and_then(|_| ledger.window_of(&job.destination));
             let learned = learned.map(|slowed| (slowed, window));
-            (aged_from, next, slept, learned, self.write_down(ledger, open, id, Durability::Soon, now))
+            (aged_from, next, slept, learned, inner.write_down(ledger, open, id, Durability::Soon, now))
         };
         written.wait().await;
 
@@ -107,17 +109,83 @@ impl Inner {
         };
         let expires = retry.expires_at(aged_from);
         let expires = Some(returns_at(&job.message).map_or(expires, |deadline| deadline.min(expires)));
-        self.tell(&job.message, job, told, taken, next_attempt, expires);
-        self.tell_slowed(job, learned);
+        inner.tell(&job.message, job, told, taken, next_attempt, expires);
+        inner.tell_slowed(job, learned);
         let sleep = slept?;
         let host = outcomes.first().and_then(|(_, outcome)| outcome.host.as_ref());
-        let waiting = self.waiting_for(job);
+        let waiting = inner.waiting_for(job);
         let woke = Woke { destination: &job.destination, host, since: sleep.since, waiting };
-        self.tracking.woke(&woke);
+        inner.tracking.woke(&woke);
         // And the one that found it out.
         Some(Slumber { since: sleep.since, waiting: waiting + 1 })
     }
 
+    /// The destination could not be reached, or refuses everyone: its line sleeps, and the message waits in it.
+    /// `not_before`: when the first of its hosts may be tried again, as far as that is known. Gives how it sleeps, unless
+    /// another delivery that failed beside this one has found the same.
+    pub async fn unreachable(
+        mut self,
+        job: &Job,
+        outcome: Outcome,
+        not_before: Option<Timestamp>,
+        taken: Duration,
+    ) -> Option<Slumber> {
+        let (id, line) = (self.lease.id, self.line);
+        let inner = &self.lease.inner;
+        let now = inner.clock.now();
+        let learned;
+        let (sleep, told_here, expires, written) = {
+            let mut state = inner.state();
+            let (ledger, open) = state.open(id);
+            let open = open.expect("a delivery keeps its message open");
+            open.let_go(&job.recipients);
+            // Cancelled, or routed elsewhere, while the attempt ran: nothing of it waits here any more.
+            let waits = inner.next_of(open, job).is_some();
+            learned = speaks_of_pace(&outcome).then(|| ledger.slow_down(line, &outcome, now)).flatten();
+            self.settled = true;
+            let (sleep, told_here) = ledger.unreachable(id, line, waits, outcome.clone(), not_before, now);
+            let written = if waits {
+                inner.reline(ledger, open, id, now);
+                None
+            } else {
+                Some(inner.write_down(ledger, open, id, Durability::Soon, now))
+            };
+            (sleep, told_here, ledger.deadline(id), written)
+        };
+        if let Some(written) = written {
+            written.wait().await;
+        }
+        let slumber =
+            (!sleep.echoed).then(|| Slumber { since: sleep.since, waiting: inner.waiting_for(job) });
+        if let Some(Slumber { since, waiting }) = slumber {
+            inner.tracking.slept(&Slept {
+                destination: &job.destination,
+                outcome: &outcome,
+                since,
+                next_attempt: sleep.until,
+                waiting,
+            });
+        }
+        inner.tell_slowed(job, learned.map(|slowed| (slowed, None)));
+        // In its own story too, once; later tries are the destination's. It counts as none of the message's own.
+        if told_here {
+            let recipients = addresses(&job.message.envelope, &job.recipients);
+            let facts = Attempted {
+                recipients: &recipients,
+                destination: &job.destination,
+                outcome: &outcome,
+                attempt: 0,
+                duration: Some(taken),
+                next_attempt: Some(sleep.until),
+                expires,
+            };
+            inner.tracking.deferred(job.as_message(), &facts);
+        }
+        slumber
+    }
+}
+
+impl Inner {
     /// Writes one recipient's outcome into the progress.
     pub(super) fn record(
         &self,
@@ -174,11 +242,14 @@ impl Inner {
         expires: Option<Timestamp>,
     ) {
         while let Some(first) = told.first() {
-            let (kind, cancelled, outcome) = (first.kind, first.cancelled, first.outcome.clone());
+            let (kind, cancelled, mut outcome) = (first.kind, first.cancelled, first.outcome.clone());
             let alike =
                 |told: &mut Told| (told.kind, told.cancelled) == (kind, cancelled) && told.outcome == outcome;
             let indexes: Vec<u32> = told.extract_if(.., alike).map(|told| told.index).collect();
             let recipients = addresses(&stored.envelope, &indexes);
+            if let Some(consequence) = consequence(kind, cancelled) {
+                outcome.reason = format!("{}; {consequence}", outcome.reason);
+            }
             let goes_on = !cancelled && matches!(kind, Kind::Deferred | Kind::Unknown | Kind::InDoubt);
             let is_retried = goes_on && kind != Kind::InDoubt;
             let facts = Attempted {
@@ -227,73 +298,24 @@ impl Inner {
                 since: slowed.since,
                 until: slowed.until,
                 window,
-                rate: &rate,
+                rate: Some(&rate),
                 waiting: self.waiting_for(job),
             });
         }
     }
 
-    fn waiting_for(&self, job: &Job) -> u64 {
-        self.state().ledger.waiting_for(&job.destination)
+    /// What these had asked for holds nothing back any more.
+    pub(super) fn tell_lifted(&self, lifted: &[(Destination, Slowed)]) {
+        for (destination, Slowed { since, until, outcome, .. }) in lifted {
+            let waiting = self.state().ledger.waiting_for(destination);
+            let (since, until) = (*since, *until);
+            let facts = Throttled { destination, outcome, since, until, window: None, rate: None, waiting };
+            self.tracking.throttled(&facts);
+        }
     }
 
-    pub(super) async fn unreachable(
-        &self,
-        id: QueueId,
-        line: LineId,
-        job: &Job,
-        outcome: Outcome,
-        not_before: Option<Timestamp>,
-        taken: Duration,
-    ) -> Option<Slumber> {
-        let now = self.clock.now();
-        let learned;
-        let (sleep, told_here, expires, written) = {
-            let mut state = self.state();
-            let (ledger, open) = state.open(id);
-            let open = open.expect("a delivery keeps its message open");
-            open.let_go(&job.recipients);
-            // Cancelled, or routed elsewhere, while the attempt ran: nothing of it waits here any more.
-            let waits = self.next_of(open, job).is_some();
-            learned = speaks_of_pace(&outcome).then(|| ledger.slow_down(line, &outcome, now)).flatten();
-            let (sleep, told_here) = ledger.unreachable(id, line, waits, outcome.clone(), not_before, now);
-            let written = if waits {
-                self.reline(ledger, open, id, now);
-                None
-            } else {
-                Some(self.write_down(ledger, open, id, Durability::Soon, now))
-            };
-            (sleep, told_here, ledger.deadline(id), written)
-        };
-        if let Some(written) = written {
-            written.wait().await;
-        }
-        let slumber = (!sleep.echoed).then(|| Slumber { since: sleep.since, waiting: self.waiting_for(job) });
-        if let Some(Slumber { since, waiting }) = slumber {
-            self.tracking.slept(&Slept {
-                destination: &job.destination,
-                outcome: &outcome,
-                since,
-                next_attempt: sleep.until,
-                waiting,
-            });
-        }
-        self.tell_slowed(job, learned.map(|slowed| (slowed, None)));
-        // In its own story too, once; later tries are the destination's.
-        if told_here {
-            let recipients = addresses(&job.message.envelope, &job.recipients);
-            let facts = Attempted {
-                recipients: &recipients,
-                destination: &job.destination,
-                outcome: &outcome,
-                attempt: job.attempt,
-                duration: Some(taken),
-                next_attempt: Some(sleep.until),
-                expires,
-            };
-            self.tracking.deferred(job.as_message(), &facts);
-        }
-        slumber
+    fn waiting_for(&self, job: &Job) -> u64 {
+        self.state().ledger.waiting_for(&job.destination)
     }
 }
 
@@ -344,7 +366,14 @@ impl Expiry {
             let open = open.expect("the lease keeps its message open");
             self.done = true;
             match &self.of {
-                EndOf::Uncertain => inner.end_uncertain(ledger, open, self.lease.id, now),
+                EndOf::Uncertain => {
+                    let ended = inner.end_uncertain(ledger, open, self.lease.id, now);
+                    Some(ended.unwrap_or_else(|| {
+                        // Nobody's time is over. What a panic has left undone is done now.
+                        let written = inner.write_down(ledger, open, self.lease.id, Durability::Soon, now);
+                        Found::ended(&open.stored, Vec::new(), written)
+                    }))
+                }
                 EndOf::Share { destination, .. } if !ledger.may_expire(self.lease.id, destination) => None,
                 EndOf::Share { destination, outcome } => {
                     let mut told = Vec::new();

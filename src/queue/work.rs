@@ -18,7 +18,6 @@ use super::parked::Parked;
 use super::permits::Permits;
 use super::progress::is_waiting;
 use super::rules::{destination_of, redirect_of};
-use super::settle::Slumber;
 use super::task::{Duty, Taken, Task};
 use super::{Dispatch, Inner, Open, State};
 use crate::clock::Timestamp;
@@ -54,6 +53,10 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let mut state = self.inner.state();
         state.ledger.end_work(self.duty);
+        // Whoever panicked may have left it half done. Not so who looks at such a message: nobody looks again.
+        if self.duty == Duty::Plain && std::thread::panicking() {
+            state.ledger.look_at(self.id);
+        }
         if let Entry::Occupied(mut leased) = state.leased.entry(self.id) {
             leased.get_mut().leases -= 1;
             if leased.get().leases == 0 {
@@ -133,11 +136,12 @@ pub(super) enum Unread {
 /// One destination's share of a message, to be delivered now.
 pub struct Delivery {
     pub(super) lease: Lease,
-    line: LineId,
+    pub(super) line: LineId,
     destination: Destination,
     /// To all its recipients, also those whose own time has not come.
     hastened: bool,
-    settled: bool,
+    /// The ledger has its share back, or is just given it. Before that, whatever ends the delivery gives it back.
+    pub(super) settled: bool,
     /// The recipients that it is for, while it runs.
     in_hand: Vec<u32>,
     /// For its content, while it runs.
@@ -264,49 +268,24 @@ impl Delivery {
         })
     }
 
-    /// The destination answered, and each recipient of the job has an outcome. Recipients that are not named wait as
-    /// if the attempt had not been made. Gives how it had slept, if that woke it.
-    pub async fn settle(
-        mut self,
-        job: &Job,
-        outcomes: &[(u32, Outcome)],
-        taken: Duration,
-    ) -> Option<Slumber> {
-        self.settled = true;
-        self.lease.inner.settle(self.lease.id, self.line, job, outcomes, taken).await
-    }
-
-    /// The destination could not be reached, or refuses everyone: its line sleeps, and the message waits in it.
-    /// `not_before`: when the first of its hosts may be tried again, as far as that is known. Gives how it sleeps, unless
-    /// another delivery that failed beside this one has found the same.
-    pub async fn unreachable(
-        mut self,
-        job: &Job,
-        outcome: Outcome,
-        not_before: Option<Timestamp>,
-        taken: Duration,
-    ) -> Option<Slumber> {
-        self.settled = true;
-        self.lease.inner.unreachable(self.lease.id, self.line, job, outcome, not_before, taken).await
-    }
-
     /// The attempt was not made: it would have had to open a connection, and none may be opened before `until`
     /// ([`Permits`]). The message waits as before.
     pub fn put_off(mut self, until: Timestamp) {
-        self.settled = true;
-        let now = self.lease.inner.clock.now();
-        let mut state = self.lease.inner.state();
+        let inner = Arc::clone(&self.lease.inner);
+        let now = inner.clock.now();
+        let mut state = inner.state();
         self.let_go(&mut state);
+        self.settled = true;
         state.ledger.put_off(self.lease.id, self.line, until, now);
     }
 
     /// Nothing of the message is for this destination any more: cancelled, or routed elsewhere meanwhile.
     async fn settle_nothing(&mut self) {
-        self.settled = true;
         let inner = &self.lease.inner;
         let now = inner.clock.now();
         let written = {
             let mut state = inner.state();
+            self.settled = true;
             state.ledger.put_back(self.lease.id, self.line, None, now);
             let (ledger, open) = state.open(self.lease.id);
             open.map(|open| inner.write_down(ledger, open, self.lease.id, Durability::Soon, now))
@@ -384,21 +363,28 @@ impl Dispatch {
             if inner.is_closed() {
                 return None;
             }
-            let wait = {
+            let (work, wait, lifted) = {
                 let (mut state, now) = (inner.state(), inner.clock.now());
                 inner.let_go(&mut state.ledger, now);
-                match state.ledger.take(now) {
-                    Taken::Task(task) => return Some(self.work(&mut state, task)),
-                    Taken::Again => None,
-                    Taken::Wait(wait) => Some(wait.into_iter().chain(state.ledger.kept.wakes_at()).min()),
-                }
+                let (work, wait) = match state.ledger.take(now) {
+                    Taken::Task(task) => (Some(self.work(&mut state, task)), None),
+                    Taken::Again => (None, None),
+                    Taken::Wait(wait) => {
+                        (None, Some(wait.into_iter().chain(state.ledger.kept.wakes_at()).min()))
+                    }
+                };
+                (work, wait, state.ledger.lines.take_lifted())
             };
+            inner.tell_lifted(&lifted);
+            if work.is_some() {
+                return work;
+            }
             match wait {
                 // Others had their turn with the state.
                 None => tokio::task::yield_now().await,
                 Some(None) => changed.await,
                 Some(Some(moment)) => tokio::select! {
-                biased;
+                    biased;
                     () = changed => {}
                     () = inner.clock.wait_until(moment) => {}
                 },

@@ -14,6 +14,7 @@ use crate::spool::{Commit, Durability, Progress};
 
 /// A progress on its way into the spool. Whoever has the message on lease waits for it before he gives the lease back,
 /// so that nobody reads an older one.
+#[derive(Default)]
 #[must_use = "wait for it before the lease ends"]
 pub(super) struct Written(Option<Commit<()>>);
 
@@ -55,6 +56,7 @@ impl Inner {
             ledger.forget(id, now);
             return Written(commit);
         }
+        ledger.kept.set_in_part(id, !open.progress.handed_over.is_empty());
         ledger.set_uncertain(id, open.progress.recipients.iter().any(progress::is_uncertain));
         if progress::owes_report(&open.progress) {
             ledger.owes_report(id);

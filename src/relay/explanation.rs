@@ -53,6 +53,9 @@ pub struct Explanation {
     pub hosts: Vec<HostLine>,
     /// In the order in which they would be tried.
     pub next_hops: Vec<Hop>,
+    /// Hosts that are down now, and would be tried if they were not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_alone: Vec<Hop>,
     /// What is wrong, or remarkable, in full sentences.
     pub remarks: Vec<String>,
     pub fate: Fate,
@@ -183,6 +186,7 @@ impl Explanation {
             questions: Vec::new(),
             hosts: Vec::new(),
             next_hops: Vec::new(),
+            left_alone: Vec::new(),
             remarks: Vec::new(),
             fate,
             status: None,
@@ -194,6 +198,7 @@ impl Explanation {
     fn take(&mut self, destination: &Destination, survey: Survey) {
         self.questions = survey.asked.into_iter().map(|asked| question(asked.name, asked.said)).collect();
         self.remarks.extend(survey.remarks);
+        self.left_alone = survey.left_alone.into_iter().map(Hop::of).collect();
         let candidates = match survey.plan {
             Ok(Plan { hops, candidates, .. }) => {
                 self.next_hops = hops.into_iter().map(Hop::of).collect();

@@ -37,7 +37,7 @@ pub struct Resubmission {
 /// What was sent again, or would be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SentAgain {
-    /// The longest delivered first, with those that are passed over since they were sent again before.
+    /// Those that wait for others of their recipients, then the longest delivered first; with those that are passed over.
     pub messages: Vec<KeptMessage>,
     /// There are more: ask again for them.
     pub more: bool,
@@ -69,8 +69,8 @@ impl Relay {
         if let Some(via) = asked.via.as_ref().filter(|via| !inner.router.has_group(via)) {
             return Err(ResubmitError::UnknownVia(via.clone()));
         }
-        let Resubmission { since, ids, message_ids, again, .. } = asked.clone();
-        let selection = Selection { since, ids, message_ids, again };
+        let Resubmission { since, ids, message_ids, again, via, .. } = asked.clone();
+        let selection = Selection { since, ids, message_ids, again, via };
         let took = |destination: &str, host: Option<&crate::mail::Host>| {
             inner.router.took(&asked.upstream, destination, host)
         };
@@ -89,8 +89,7 @@ impl Relay {
                 sent.push(row);
                 continue;
             }
-            match inner.queue.resubmit(row.id, &selection, &took, &asked.upstream, asked.via.as_deref()).await
-            {
+            match inner.queue.resubmit(row.id, &selection, &took, &asked.upstream).await {
                 Ok(row) => sent.push(row),
                 // Its time was over meanwhile, or another was quicker.
                 Err(OperateError::NotKept(_)) => {}

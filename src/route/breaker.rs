@@ -3,7 +3,7 @@
 //! Contract: [`Breaker::admit`] lets a delivery in or says why not; who is let in on trial has a number and owes its
 //! verdict by [`Breaker::failed`], [`Breaker::struck`], [`Breaker::succeeded`] or [`Breaker::returned`]. A pure machine:
 //! time and chance come in as arguments.
-//! Invariants: never two trials at once; none before its time; a wait is never longer than [`LONGEST_WAIT`].
+//! Invariants: never two trials at once whose host has not taken an envelope yet; none before its time; a wait is never longer than [`LONGEST_WAIT`].
 //! Not here: which hosts there are (`health`), what a failure means (`deliver`), what an outage cost (`outage`).
 //!
 //! The policy, which is cheap because mail moves on to the next host within the same attempt:
@@ -15,6 +15,8 @@
 //!   says, so that relays that were started together don't come together.
 //! - One delivery is the trial; others pass the host over until its verdict is known. One success closes it. Where
 //!   another host stands ready, the trial is brief (`deliver/settings.rs`), so that the message does not suffer.
+//!   A long content is no reason for the others to wait: 10 s after the host has taken its envelope, the next delivery is
+//!   the trial, and only its failure counts.
 //! - No flapping: one that fails again before it has been well for 5 min goes on with the wait that it had.
 //!
 //! So a host that is well again gets mail at most one wait (5 min) and one trial later, if there is any mail.
@@ -36,6 +38,8 @@ pub(super) const STEADY: Duration = Duration::from_secs(5 * 60);
 /// While a trial is under way, whoever has no other host asks again after a second, then after as long as it has taken.
 const SOONEST_QUESTION: Duration = Duration::from_secs(1);
 const LATEST_QUESTION: Duration = Duration::from_secs(30);
+/// A trial whose host has taken the envelope, and is still busy with the content after this, makes way for another.
+const CONTENT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// One host's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +86,14 @@ pub(super) struct Open {
 pub(super) struct Trial {
     pub number: u64,
     pub began: Timestamp,
+    /// When the host had taken the envelope.
+    pub answered: Option<Timestamp>,
+}
+
+impl Trial {
+    fn makes_way(self, now: Timestamp) -> bool {
+        self.answered.is_some_and(|at| now.since(at) >= CONTENT_PATIENCE)
+    }
 }
 
 /// How a delivery is let in.
@@ -127,7 +139,7 @@ impl Breaker {
     /// Why a delivery would not be let in now.
     pub fn shut(&self, now: Timestamp) -> Option<Shut> {
         let open = self.open()?;
-        if let Some(trial) = open.trial {
+        if let Some(trial) = open.trial.filter(|trial| !trial.makes_way(now)) {
             let question = now.since(trial.began).clamp(SOONEST_QUESTION, LATEST_QUESTION);
             return Some(Shut::OnTrial(now + question));
         }
@@ -141,7 +153,7 @@ impl Breaker {
         }
         let State::Open(open) = &mut self.state else { return Ok(Admission::Free) };
         self.trials += 1;
-        let trial = Trial { number: self.trials, began: now };
+        let trial = Trial { number: self.trials, began: now, answered: None };
         open.trial = Some(trial);
         Ok(Admission::Trial(trial))
     }
@@ -186,6 +198,15 @@ impl Breaker {
         match std::mem::replace(&mut self.state, State::Closed { well_since: Some(now) }) {
             State::Open(open) => Some(open),
             State::Closed { .. } => None,
+        }
+    }
+
+    /// The host has taken the envelope of this trial, and its content is on the way.
+    pub fn answered(&mut self, trial: u64, now: Timestamp) {
+        if let State::Open(open) = &mut self.state
+            && let Some(under_way) = open.trial.as_mut().filter(|under_way| under_way.number == trial)
+        {
+            under_way.answered = Some(now);
         }
     }
 
@@ -249,6 +270,28 @@ mod tests {
     fn fail(breaker: &mut Breaker, trial: Option<u64>, now: Timestamp) -> u64 {
         assert!(breaker.failed(trial, 0.0, now), "{breaker:?}");
         breaker.open().unwrap().retry_at.since(now).as_secs()
+    }
+
+    #[test]
+    fn a_trial_with_a_long_content_makes_way_for_the_next() {
+        let mut breaker = Breaker::default();
+        fail(&mut breaker, None, T0);
+        let now = T0 + FIRST_WAIT;
+        let long = trial(&mut breaker, now);
+        assert!(
+            matches!(breaker.admit(now + SECOND * 100), Err(Shut::OnTrial(_))),
+            "it has said nothing yet"
+        );
+        let now = now + SECOND * 100;
+        breaker.answered(long, now);
+        assert!(matches!(breaker.admit(now + SECOND * 9), Err(Shut::OnTrial(_))));
+        let now = now + CONTENT_PATIENCE;
+        let next = trial(&mut breaker, now);
+        assert!(matches!(breaker.admit(now), Err(Shut::OnTrial(_))), "one at a time");
+        assert!(!breaker.failed(Some(long), 0.0, now), "the next one says how the host is");
+        breaker.returned(long);
+        assert!(matches!(breaker.admit(now), Err(Shut::OnTrial(_))), "it is not the one that ended");
+        assert_eq!(fail(&mut breaker, Some(next), now), 20);
     }
 
     #[test]
@@ -323,6 +366,20 @@ mod tests {
         let number = trial(&mut breaker, now);
         assert_eq!(fail(&mut breaker, Some(number), now), 10);
         assert_eq!(breaker.open().unwrap().since, T0, "it is the same outage");
+    }
+
+    #[test]
+    fn a_trial_that_has_told_its_verdict_gives_nobody_elses_back() {
+        let mut breaker = Breaker::default();
+        fail(&mut breaker, None, T0);
+        let first = trial(&mut breaker, T0 + FIRST_WAIT);
+        fail(&mut breaker, Some(first), T0 + FIRST_WAIT);
+        let now = breaker.open().unwrap().retry_at;
+        let second = trial(&mut breaker, now);
+        breaker.returned(first);
+        assert!(matches!(breaker.admit(now), Err(Shut::OnTrial(_))), "the second one is under way");
+        breaker.returned(second);
+        assert!(matches!(breaker.admit(now), Ok(Admission::Trial(_))));
     }
 
     #[test]

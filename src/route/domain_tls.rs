@@ -117,6 +117,6 @@ async fn sts_policy(router: &Router, settings: &Settings, domain: &str) -> Optio
         port: settings.sts_port,
     };
     let refused =
-        |address: SocketAddr| refused(settings, &router.network, address).map(|refusal| refusal.to_string());
+        |address: SocketAddr| refused(settings, &router.paths, address).map(|refusal| refusal.to_string());
     router.policies.of(domain, &server, refused, &router.memory, router.clock.now()).await
 }

@@ -20,6 +20,7 @@ mod mx_tls;
 mod names;
 mod outage;
 mod pass;
+mod paths;
 mod plan;
 mod reach;
 mod refuse;

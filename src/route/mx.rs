@@ -51,6 +51,9 @@ const NONE_USABLE: EnhancedStatus = EnhancedStatus::new(5, 4, 4);
 /// Routing loop detected.
 const LEADS_TO_US: EnhancedStatus = EnhancedStatus::new(5, 4, 6);
 
+/// Of a domain that is its own host.
+const NO_MX: &str = "no MX records, its own address";
+
 /// A host to look up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Exchanger {
@@ -155,11 +158,16 @@ impl Router {
         port: u16,
         weighed: &mut Weighed,
     ) -> Option<Lookup> {
-        let Exchanger { preference, host, .. } = exchanger;
+        let Exchanger { preference, host, by } = exchanger;
         let (demand, named_securely) = tls.of_host(self, &host, port).await;
         weighed.waivable |= tls.may_be_waived(&demand);
         let (status, why) = match demand {
             Demand::Take { security, note } => {
+                let note = match (by, note) {
+                    (By::Implicit, None) => Some(NO_MX.to_owned()),
+                    (By::Implicit, Some(note)) => Some(format!("{NO_MX}; {note}")),
+                    (By::Record | By::Literal(_), note) => note,
+                };
                 let (protocol, terms) = (Protocol::Smtp, Arc::default());
                 return Some(Lookup {
                     host,
@@ -327,7 +335,7 @@ impl Weighed {
         let Ok(found) = answer else { return };
         if exchanger.by == By::Implicit {
             self.remarks.push(format!(
-                "{domain} has no MX records; mail goes to the domain's own address (implicit MX)"
+                "{domain} has no MX records; mail goes to the domain's own address (implicit MX): if it had some, did the name servers change?"
             ));
         } else if let Some(target) = found.aliases.last() {
             let remark = format!(

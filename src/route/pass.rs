@@ -214,6 +214,19 @@ impl Pass<'_> {
             now,
         );
         router.keep_outage(changed);
+        // Hosts of strangers are down all the time.
+        if open.failures == 1
+            && let Some(group) = self.hop.terms.group.as_deref()
+        {
+            tracing::warn!(
+                group,
+                host = %Host::at(&self.hop.host, self.hop.address),
+                stage,
+                reason = outcome.reason,
+                reply = outcome.reply.as_ref().map(tracing::field::display),
+                "a host is down; `posthouse outages` has more"
+            );
+        }
         if let Some(tracking) = &router.tracking {
             tracking.host_down(&HostDown {
                 host: &Host::at(&self.hop.host, self.hop.address),
@@ -224,6 +237,16 @@ impl Pass<'_> {
                 failures: open.failures,
                 next_attempt: open.retry_at,
             });
+        }
+    }
+
+    /// The host has taken the envelope, and the content is about to go out: that may take long.
+    pub fn answered(&self) {
+        let Some(trial) = self.trial else { return };
+        let now = self.router.clock.now();
+        let mut health = self.router.health.lock().expect("no holder panics");
+        if let Some(record) = health.of(self.hop) {
+            record.breaker.answered(trial, now);
         }
     }
 
@@ -244,6 +267,10 @@ impl Pass<'_> {
         let diverted = outage.as_ref().map_or(0, |outage| outage.diverted);
         if let Some(outage) = outage {
             router.keep_outage((outage, None));
+        }
+        if let Some(group) = self.hop.terms.group.as_deref() {
+            let host = Host::at(&self.hop.host, self.hop.address);
+            tracing::info!(group, %host, since = %open.since, "a host is well again");
         }
         if let Some(tracking) = &router.tracking {
             tracking.host_up(&HostUp {

@@ -184,8 +184,6 @@ impl Reach {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use tokio::time::Instant;
-
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -234,8 +232,8 @@ mod tests {
     impl Bench {
         /// What is said, and how long it took.
         async fn ask(&self) -> (Result<Vec<usize>, OutOfReach>, Duration) {
-            let began = Instant::now();
-            (self.reach.servers().await, began.elapsed())
+            let began = self.clock.now();
+            (self.reach.servers().await, self.clock.now().since(began))
         }
 
         fn turn(&self, number: usize, does: Does) {

@@ -19,7 +19,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::group::Settings;
-use crate::net::Network;
+use super::paths::Paths;
 
 /// Why an address is not connected to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl fmt::Display for Refusal {
 }
 
 /// Why MX routing does not lead to `address`, if it doesn't.
-pub(super) fn refused(settings: &Settings, network: &Network, address: SocketAddr) -> Option<Refusal> {
+pub(super) fn refused(settings: &Settings, paths: &Paths, address: SocketAddr) -> Option<Refusal> {
     let ip = address.ip().to_canonical();
     let is_broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast() || v4.octets()[0] == 0);
     if ip.is_unspecified() || ip.is_multicast() || is_broadcast {
@@ -47,7 +47,7 @@ pub(super) fn refused(settings: &Settings, network: &Network, address: SocketAdd
     }
     let own = |own: &SocketAddr| {
         own.port() == address.port()
-            && (own.ip().to_canonical() == ip || (own.ip().is_unspecified() && network.is_own_address(ip)))
+            && (own.ip().to_canonical() == ip || (own.ip().is_unspecified() && paths.is_own_address(ip)))
     };
     if settings.own_addresses.iter().any(own) {
         return Some(Refusal::Ourselves);
@@ -81,16 +81,20 @@ fn leads_to(ip: Ipv6Addr) -> Option<Ipv4Addr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
+    use crate::net::Network;
 
     fn judge(address: &str) -> Option<String> {
         let mut settings = Settings::new("relay.example.org");
         settings.refuse.push("10.0.0.0/8".parse().unwrap());
         settings.own_addresses.push("[2001:db8::25]:25".parse().unwrap());
         let address = SocketAddr::new(address.parse().unwrap(), 25);
-        refused(&settings, &Network::System, address).map(|refusal| match refusal {
-            Refusal::Ourselves => "ourselves".to_owned(),
-            Refusal::Because(reason) => reason,
-        })
+        refused(&settings, &Paths::new(Network::System, Clock::system()), address).map(
+            |refusal| match refusal {
+                Refusal::Ourselves => "ourselves".to_owned(),
+                Refusal::Because(reason) => reason,
+            },
+        )
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::health::{Health, HostKey};
 use super::memory::Memory;
 use super::names::{NameError, Names};
 use super::outage::Chronicle;
+use super::paths::Paths;
 use super::plan::{Plan, Unroutable};
 use super::sts::Policies;
 use super::survey::Survey;
@@ -31,6 +32,7 @@ pub struct Router {
     settings: RwLock<Arc<Settings>>,
     pub(super) clock: Clock,
     pub(super) network: Network,
+    pub(super) paths: Paths,
     names: RwLock<Arc<dyn Names>>,
     pub(super) health: Mutex<Health>,
     pub(super) chronicle: Mutex<Chronicle>,
@@ -61,6 +63,7 @@ impl Router {
             memory,
             remembering: Mutex::new(()),
             tracking: None,
+            paths: Paths::new(network.clone(), clock.clone()),
             clock,
             network,
             names: RwLock::new(names),
@@ -243,6 +246,9 @@ mod tests {
             matches!(&skipped.decision, Decision::Skipped(why) if why.contains("down since")),
             "{skipped:?}"
         );
+        let survey = router.survey(&main, TlsWish::None).await;
+        let left_alone: Vec<_> = survey.left_alone.iter().map(|hop| hop.address).collect();
+        assert_eq!(left_alone, [plan.hops[0].address], "whoever asks may look at it all the same");
         fail(&router, &plan.hops[1]);
         let none = router.plan(&main).await.unwrap_err();
         let retry_at = none.retry_at.expect("a time");
@@ -259,8 +265,12 @@ mod tests {
             matches!(&skipped.decision, Decision::Skipped(why) if why.contains("on trial")),
             "{skipped:?}"
         );
+        let delivering =
+            || router.upstreams()[0].hosts.iter().map(|host| host.delivering).collect::<Vec<_>>();
+        assert_eq!(delivering(), [1, 0]);
         trial.succeeded();
         drop(trial);
+        assert_eq!(delivering(), [0, 0]);
         assert!(!router.admit(&plan.hops[0]).expect("it is well").is_trial());
         let conditions: Vec<_> = router.upstreams()[0].hosts.iter().map(|host| host.condition).collect();
         assert_eq!(conditions, [HostCondition::Well, HostCondition::Down]);

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::health::HostKey;
 use super::names::{Found, NameError};
-use super::plan::{Plan, Unroutable};
+use super::plan::{NextHop, Plan, Unroutable};
 
 /// A question to DNS, and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub struct Survey {
     pub asked: Vec<Asked>,
     /// Full sentences without a full stop.
     pub remarks: Vec<String>,
+    /// Where a delivery would turn, too, but for hosts that are down.
+    pub left_alone: Vec<NextHop>,
     /// Hosts that are down and would come before the first hop.
     pub(super) passed_over: SmallVec<[HostKey; 2]>,
     pub plan: Result<Plan, Unroutable>,

@@ -76,7 +76,7 @@ pub enum UpstreamHostError {
     Port,
     #[error("a path has no meaning for SMTP and LMTP, which are spoken over TCP")]
     Path,
-    #[error("\"{0}\" is no parameter of an upstream")]
+    #[error("\"{0}\" is no parameter of an upstream: they are tls, tier and weight")]
     Parameter(String),
     #[error("tls is none of none, opportunistic, required, verified")]
     Tls,

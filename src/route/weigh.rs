@@ -56,6 +56,8 @@ pub(super) struct Weighed {
     pub left_out: bool,
     /// DNS gave no answer about a host: nobody knows when it may be tried.
     pub unknown: bool,
+    /// Addresses of hosts that are down.
+    pub left_alone: Vec<NextHop>,
     /// Hosts that are down and would come before the first hop.
     pub passed_over: SmallVec<[HostKey; 2]>,
     /// The last failure of one that is down, or failed lookup.
@@ -106,11 +108,16 @@ impl Router {
         let mut chosen = Vec::new();
         for ip in in_turn(addresses, turned) {
             let address = SocketAddr::new(ip, port);
-            let reason = limits.and_then(|limits| refused(limits, &self.network, address));
+            let reason = limits.and_then(|limits| refused(limits, &self.paths, address));
             let reason = reason.map(|refusal| refusal.to_string());
             let reason =
-                reason.or_else(|| (is_either && !self.network.has_route(ip)).then(|| no_route(ip, weighed)));
+                reason.or_else(|| (is_either && !self.paths.has_route(ip)).then(|| no_route(ip, weighed)));
+            let is_allowed = reason.is_none();
             let reason = reason.or_else(|| self.down(&terms, &host, address, now, weighed));
+            if is_allowed && reason.is_some() {
+                let (host, security, terms) = (host.clone(), security.clone(), Arc::clone(&terms));
+                weighed.left_alone.push(NextHop { host, address, protocol, security, named_securely, terms });
+            }
             let reason = reason.or_else(|| {
                 (weighed.hops.len() >= HOPS_MAX || chosen.len() >= HOPS_OF_HOST_MAX)
                     .then(|| "enough addresses come before it".to_owned())
@@ -136,7 +143,7 @@ impl Router {
     /// Whether mail to this address, on the port of MX hosts, would come back to us.
     pub(super) fn is_ourselves(&self, settings: &Settings, ip: IpAddr) -> bool {
         let address = SocketAddr::new(ip, settings.mx_port);
-        refused(settings, &self.network, address) == Some(Refusal::Ourselves)
+        refused(settings, &self.paths, address) == Some(Refusal::Ourselves)
     }
 
     /// Why a host is left alone now.
@@ -270,6 +277,7 @@ impl Weighed {
     pub fn into_survey(self, destination: &Destination) -> Survey {
         let Self { hops, candidates, retry_at, left_out, unknown, passed_over, trouble, for_good, .. } = self;
         let candidates = told(candidates);
+        let left_alone = self.left_alone;
         let waivable = self.waivable;
         let retry_at = retry_at.filter(|_| !unknown);
         let plan = if hops.is_empty() {
@@ -280,16 +288,16 @@ impl Weighed {
         } else {
             Ok(Plan { hops, complete: !left_out, retry_at, waivable, candidates })
         };
-        Survey { asked: self.asked, remarks: self.remarks, passed_over, plan }
+        Survey { asked: self.asked, remarks: self.remarks, left_alone, passed_over, plan }
     }
 
     /// The same for an outcome that stands whatever was found.
     pub fn into_end(self, outcome: Outcome) -> Survey {
-        let Self { candidates, asked, remarks, passed_over, .. } = self;
+        let Self { candidates, asked, remarks, left_alone, passed_over, .. } = self;
         let candidates = told(candidates);
         let waivable = false;
         let plan = Err(Unroutable { outcome: outcome.into(), retry_at: None, waivable, candidates });
-        Survey { asked, remarks, passed_over, plan }
+        Survey { asked, remarks, left_alone, passed_over, plan }
     }
 }
 

@@ -26,7 +26,7 @@ use crate::mail::{QueueId, Source};
 
 const MAGIC: &[u8; 8] = b"PHSHINT\n";
 /// Format 1 had no times, format 2 no sources.
-const FORMAT: u16 = 3;
+const FORMAT: u16 = 4;
 const PREFIX: usize = MAGIC.len() + 2;
 const CRC: usize = 4;
 const ENCODES: &str = "plain values always encode";

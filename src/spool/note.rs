@@ -73,6 +73,7 @@ pub(super) struct States {
     pub resubmitted: Option<Resubmitted>,
     pub uncertain: bool,
     pub cut_off: bool,
+    pub handed_over: bool,
     pub recipients: SmallVec<[Standing; 1]>,
 }
 
@@ -108,6 +109,7 @@ impl States {
             resubmitted: progress.resubmitted.clone(),
             uncertain: progress.recipients.iter().any(|r| r.state == RecipientState::Uncertain),
             cut_off: !progress.intents.is_empty(),
+            handed_over: !progress.handed_over.is_empty(),
             recipients: progress.recipients.iter().map(standing).collect(),
         }
     }

@@ -31,6 +31,8 @@ pub struct Outline {
     pub uncertain: bool,
     /// A delivery was cut off when its content may have been out.
     pub cut_off: bool,
+    /// Somebody took responsibility for some recipients, and the safety net wants to know.
+    pub handed_over: bool,
     /// As in the envelope: until then nothing is tried, and the message does not age.
     pub hold_for: Option<Duration>,
     /// As in the envelope.
@@ -82,6 +84,7 @@ impl Outline {
             owes_report: progress.recipients.iter().any(|recipient| recipient.owed),
             uncertain: progress.recipients.iter().any(|r| r.state == RecipientState::Uncertain),
             cut_off: !progress.intents.is_empty(),
+            handed_over: !progress.handed_over.is_empty(),
             hold_for: stored.envelope.hold_for,
             deliver_by: stored.envelope.deliver_by,
             size: stored.size,

@@ -68,6 +68,7 @@ impl Sketch {
             owes_report: false,
             uncertain: false,
             cut_off: false,
+            handed_over: false,
             hold_for: times.as_ref().and_then(|times| times.hold_for),
             deliver_by: times.as_ref().and_then(|times| times.deliver_by),
             size: size.into(),
@@ -85,6 +86,7 @@ impl Sketch {
             outline.resubmitted.clone_from(&states.resubmitted);
             outline.uncertain = states.uncertain;
             outline.cut_off = states.cut_off;
+            outline.handed_over = states.handed_over;
         }
         let mut known: SmallVec<[DomainId; 1]> = SmallVec::new();
         for (at, domain) in domains.into_iter().enumerate() {

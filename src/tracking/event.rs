@@ -39,7 +39,8 @@ event_names! {
     Convert = "CONVERT",
     /// A client sent octets that had to wait, and they were dropped unread: `reason` says where.
     Drop = "DROP",
-    /// An attempt failed for now; or, without a number of an attempt, the message waits for a destination that sleeps.
+    /// An attempt failed for now; or, without a number of an attempt, the message waits for a destination that cannot be
+    /// reached: it has found that out itself if there is a duration, and otherwise was not tried.
     Defer = "DEFER",
     /// The next hop took responsibility.
     Send = "SEND",
@@ -225,7 +226,8 @@ event_fields! {
     status: Option<EnhancedStatus>, "Option::is_none";
     /// Why, in our words.
     reason: Option<String>, "Option::is_none";
-    /// The how manieth attempt this was for these recipients, beginning with 1.
+    /// The how manieth attempt this was for these recipients, beginning with 1. What their destination could not be
+    /// reached for is none of theirs.
     attempt: Option<u32>, "Option::is_none";
     next_attempt: Option<Timestamp>, "Option::is_none";
     /// When posthouse gives up.
@@ -271,6 +273,11 @@ event_fields! {
 }
 
 impl Event {
+    /// Something was tried: not so where a message only waits for a destination that cannot be reached.
+    pub fn tells_of_a_try(&self) -> bool {
+        self.attempt.is_some() || self.duration_ms.is_some()
+    }
+
     /// The other server.
     pub fn host(&self) -> Option<Host> {
         let (address, port) = (self.host_address, self.host_port);

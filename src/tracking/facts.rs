@@ -75,7 +75,7 @@ pub struct Attempted<'a> {
     pub recipients: &'a [&'a Address],
     pub destination: &'a Destination,
     pub outcome: &'a Outcome,
-    /// The how manieth, beginning with 1; 0 when none was made, and then the event has none.
+    /// The how manieth, beginning with 1; 0 when its destination could not be reached, and then the event has none.
     pub attempt: u32,
     pub duration: Option<Duration>,
     pub next_attempt: Option<Timestamp>,
@@ -185,11 +185,10 @@ pub struct Slept<'a> {
     pub waiting: u64,
 }
 
-/// A destination has asked us to come less often.
+/// A destination has asked us to come less often, or is held back no more.
 #[derive(Clone, Copy)]
 pub struct Throttled<'a> {
     pub destination: &'a Destination,
-    /// What it said.
     pub outcome: &'a Outcome,
     /// Since its first complaint.
     pub since: Timestamp,
@@ -197,8 +196,8 @@ pub struct Throttled<'a> {
     pub until: Timestamp,
     /// How many deliveries may run at once, where that was changed by it.
     pub window: Option<u32>,
-    /// How often one may begin, as it is shown: one in two seconds.
-    pub rate: &'a dyn std::fmt::Display,
+    /// How often one may begin, as it is shown: one in two seconds. `None`: as often as before it asked.
+    pub rate: Option<&'a dyn std::fmt::Display>,
     pub waiting: u64,
 }
 
@@ -478,19 +477,20 @@ impl Tracking {
         });
     }
 
-    /// THROTTLE: the destination has asked for less, and gets it.
+    /// THROTTLE: the destination has asked for less, and gets it; or gets what it can take again.
     pub fn throttled(&self, facts: &Throttled<'_>) {
         self.tell(EventName::Throttle, |event| {
             event.destination = Some(facts.destination.to_string());
+            event.since = Some(facts.since);
+            event.waiting = Some(facts.waiting);
+            event.reason = Some("it has not asked for less again, and is held back no more".into());
+            let Some(rate) = facts.rate else { return };
             ended(event, facts.outcome);
             let at_once = facts.window.map(|window| format!("{window} at once, ")).unwrap_or_default();
             let pause = humantime::format_duration(facts.until.since(event.time));
             let said = event.reason.take().map(|said| format!(" ({said})")).unwrap_or_default();
-            let rate = facts.rate;
             event.reason = Some(format!("it asks for less: a pause of {pause}, then {at_once}{rate}{said}"));
-            event.since = Some(facts.since);
             event.next_attempt = Some(facts.until);
-            event.waiting = Some(facts.waiting);
         });
     }
 

@@ -27,6 +27,7 @@ class Failover(Scenario):
         [decision] = [e for e in events if e["event"] == "FAILOVER"]
         self.assertTrue(decision.get("reason") or decision.get("reply"), decision)
         self.assertTrue(decision.get("host") and decision.get("next_host"), decision)
+        self.assertIn("a host is down", relay.out.read_text(), "the log tells once")
 
     def test_the_first_host_refuses_connections(self):
         self.fails_over(f"smtp://{HOST}:{free_port()}")

@@ -34,7 +34,7 @@ CASES = {
     "named": ("enforce", "mx.$D", GOOD, "sts"),
     "named-by-a-wildcard": ("enforce", "*.$D", GOOD, "sts"),
     "not-named": ("enforce", "other.$D", GOOD, "MTA-STS policy does not name it"),
-    "by-no-authority": ("enforce", "mx.$D", SELF_SIGNED, "from no authority"),
+    "by-no-authority": ("enforce", "mx.$D", SELF_SIGNED, "not from an authority"),
     "expired": ("enforce", "mx.$D", EXPIRED, "has expired"),
     "for-another-name": ("enforce", "mx.$D", GOOD, "is not valid for mx.for-another-name.test"),
     "no-starttls": ("enforce", "mx.$D", CLEAR, "the domain's MTA-STS policy demands it"),

@@ -10,7 +10,7 @@ use clap::Args;
 use posthouse::accept::{ListenerAuth, UsersFile};
 use posthouse::config::{Configuration, Flags, Listener, ListenerTls, Upstream};
 use posthouse::mail::{Route, Via};
-use posthouse::net::AskForCertificate;
+use posthouse::net::{AskForCertificate, ClientTls};
 use posthouse::queue::Allowance;
 
 use crate::run::descriptors;
@@ -145,7 +145,7 @@ fn route_text(route: &Route) -> String {
     format!("{}: {via}{redirect}", whose.join(", "))
 }
 
-/// `smtp://a.example:25, then smtp://b.example:25; at most 10/s; if none can be used, upstream spare`
+/// `smtp://a.example:25, then smtp://b.example:25; from 192.0.2.5; at most 10/s; if none can be used, upstream spare`
 fn upstream_text(upstream: &Upstream) -> String {
     let hosts: Vec<String> = upstream.hosts.iter().map(ToString::to_string).collect();
     // In tiers the numbers tell who shares and who comes later.
@@ -164,7 +164,11 @@ fn upstream_text(upstream: &Upstream) -> String {
         true => String::new(),
         false => format!("; at most {}", limits.join(", ")),
     };
-    format!("{}{user}{limits}{fallback}", hosts.join(joint))
+    let shown = upstream.way.tls.as_ref().is_some_and(ClientTls::shows_certificate);
+    let shown = if shown { ", with our certificate" } else { "" };
+    let from = texts(&upstream.way.source_addresses).join(" and ");
+    let from = if from.is_empty() { from } else { format!("; from {from}") };
+    format!("{}{user}{shown}{from}{limits}{fallback}", hosts.join(joint))
 }
 
 fn texts(values: &[impl ToString]) -> Vec<String> {
@@ -178,4 +182,26 @@ fn retry_text(settings: &Configuration) -> String {
         None => "tells the sender of no delay".to_owned(),
     };
     format!("preset {}; {told}, gives up after {end}", settings.retry.preset.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_shown_with_how_its_hosts_are_reached() {
+        let folder = tempfile::tempdir().unwrap();
+        let pair = rcgen::generate_simple_self_signed(["relay.example.org".to_owned()]).unwrap();
+        std::fs::write(folder.path().join("client.pem"), pair.cert.pem()).unwrap();
+        std::fs::write(folder.path().join("client-key.pem"), pair.signing_key.serialize_pem()).unwrap();
+        let file = folder.path().join("posthouse.toml");
+        let text = "[upstream.main]\nhosts = [\"smtp://192.0.2.1\"]\nsource_address = [\"192.0.2.5\", \"2001:db8::5\"]\n\
+                    certificate = \"client.pem\"\nkey = \"client-key.pem\"\nrate = \"10/s\"\n";
+        std::fs::write(&file, text).unwrap();
+        let settings = posthouse::config::load(Some(&file), [], &Flags::default()).unwrap().settings;
+        assert_eq!(
+            upstream_text(&settings.upstreams["main"]),
+            "smtp://192.0.2.1:25?tls=opportunistic, with our certificate; from 192.0.2.5 and 2001:db8::5; at most 10/s"
+        );
+    }
 }

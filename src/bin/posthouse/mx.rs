@@ -58,7 +58,8 @@ pub struct Mx {
     /// The listener by which the message came, where routes look at it
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
-    /// Connect to each address that would be tried: greeting, EHLO, TLS, certificate; no mail is sent
+    /// Connect to each address that would be tried, and to those that are down: greeting, EHLO, TLS, certificate; no
+    /// mail is sent
     #[arg(long)]
     probe: bool,
     #[arg(long, value_enum, default_value_t)]
@@ -128,7 +129,8 @@ impl Mx {
             None => BTreeMap::new(),
         };
         let system = ClientTls::system();
-        let looks = explanation.next_hops.iter().map(|hop| {
+        let hops = || explanation.next_hops.iter().chain(&explanation.left_alone);
+        let looks = hops().map(|hop| {
             let (host, address) = (hop.host.clone(), hop.address);
             let target =
                 Target { host, address, implicit_tls: hop.tls == "implicit", lmtp: hop.protocol == "lmtp" };
@@ -138,7 +140,7 @@ impl Mx {
         });
         let looks: Vec<_> = looks.collect();
         let mut seen = Vec::with_capacity(looks.len());
-        for (look, hop) in looks.into_iter().zip(&explanation.next_hops) {
+        for (look, hop) in looks.into_iter().zip(hops()) {
             seen.push(judged(look.await.expect("a look does not panic"), hop));
         }
         Ok(seen)
@@ -146,6 +148,11 @@ impl Mx {
 
     /// In A-labels.
     fn domain(&self) -> Result<String, Failed> {
+        // A bare address can only be meant as one.
+        if let Ok(address) = self.domain.parse::<IpAddr>() {
+            let tag = if address.is_ipv6() { "IPv6:" } else { "" };
+            return Ok(format!("[{tag}{address}]"));
+        }
         let domain = self.domain.strip_suffix('.').unwrap_or(&self.domain);
         let address = if domain.contains('@') { domain.to_owned() } else { format!("x@{domain}") };
         match address.parse::<Address>() {
@@ -189,6 +196,10 @@ fn judged(mut probe: Inspection, hop: &Hop) -> Inspection {
     if !probe.answers {
         return probe;
     }
+    if let ("dane", Some(certificate)) = (hop.tls.as_str(), &mut probe.certificate) {
+        const BY_TLSA: &str = "by DANE TLSA records decide, which a probe does not compare";
+        certificate.fault = certificate.fault.take().map(|fault| format!("{fault}; {BY_TLSA}"));
+    }
     let demands = matches!(hop.tls.as_str(), "required" | "verified" | "sts" | "dane" | "implicit");
     let fault = probe.certificate.as_ref().and_then(|certificate| certificate.fault.as_ref());
     probe.trouble = match (&probe.certificate, fault) {
@@ -228,10 +239,32 @@ fn screen(told: &Told) -> String {
         let _ = write!(text, "\n{}", probed(probe));
     }
     let _ = writeln!(text, "\nA message would {}", fate(explanation));
-    if told.probes.as_ref().is_some_and(|probes| probes.iter().all(|probe| !probe.answers)) {
-        text.push_str("but none of the hosts answers as it should\n");
-    }
+    text.push_str(&but(told));
     text
+}
+
+/// What a probe has to add to that.
+fn but(told: &Told) -> String {
+    let Some(probes) = &told.probes else { return String::new() };
+    let explanation = &told.explanation;
+    let answers = |probe: &Inspection| probe.answers;
+    if probes.is_empty() {
+        return "and there was no host to probe\n".to_owned();
+    }
+    if !probes.iter().any(answers) {
+        return "but none of the hosts answers as it should\n".to_owned();
+    }
+    let (tried, left_alone) = probes.split_at(explanation.next_hops.len());
+    // Of one with TLSA records a probe does not know whether its certificate will do.
+    let mut left_alone = left_alone.iter().zip(&explanation.left_alone);
+    match left_alone.find(|(probe, hop)| probe.answers && hop.tls != "dane") {
+        Some((probe, _)) if !tried.iter().any(answers) => {
+            let to = explanation.destination.as_deref().unwrap_or_default();
+            let (host, to) = (harmless(&probe.host), harmless(to));
+            format!("but {host} answers now: posthouse queue retry --destination {to}\n")
+        }
+        _ => String::new(),
+    }
 }
 
 fn questions(questions: &[Question]) -> String {
@@ -392,6 +425,56 @@ mod tests {
         assert_eq!(trouble.as_deref(), Some("no answer"), "what was seen first stands");
     }
 
+    #[test]
+    fn a_probe_of_a_host_that_is_down_tells_when_it_answers_again() {
+        let mut explanation = nothing_known();
+        explanation.destination = Some("mx:example.org".into());
+        let told = |explanation: &Explanation, answers: &[bool]| {
+            let probes =
+                answers.iter().map(|answers| Inspection { answers: *answers, ..seen(None) }).collect();
+            but(&Told { by_relay: true, explanation: explanation.clone(), probes: Some(probes) })
+        };
+        assert_eq!(told(&explanation, &[]), "and there was no host to probe\n");
+        explanation.left_alone = vec![hop("opportunistic", false)];
+        assert_eq!(told(&explanation, &[false]), "but none of the hosts answers as it should\n");
+        let now = "but mx.example.org answers now: posthouse queue retry --destination mx:example.org\n";
+        assert_eq!(told(&explanation, &[true]), now);
+        explanation.next_hops = vec![hop("opportunistic", false)];
+        assert_eq!(told(&explanation, &[false, true]), now);
+        assert_eq!(told(&explanation, &[true, true]), "", "mail goes to the other one");
+        explanation.left_alone = vec![hop("dane", false)];
+        assert_eq!(told(&explanation, &[false, true]), "", "its TLSA records may still not match");
+    }
+
+    #[test]
+    fn what_is_asked_about_is_a_domain_in_the_form_that_routes_and_dns_know() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            mx: Mx,
+        }
+        let domain = |text: &str| {
+            let line: Line = clap::Parser::try_parse_from(["mx", text]).unwrap();
+            line.mx.domain().ok()
+        };
+        for (text, asked) in [
+            ("example.org.", "example.org"),
+            ("alice@example.org", "example.org"),
+            ("b\u{fc}cher.example", "xn--bcher-kva.example"),
+            ("[192.0.2.1]", "[192.0.2.1]"),
+            ("192.0.2.1", "[192.0.2.1]"),
+            ("2001:db8::1", "[IPv6:2001:db8::1]"),
+        ] {
+            assert_eq!(domain(text).as_deref(), Some(asked));
+        }
+        assert_eq!(domain("foo..bar"), None);
+    }
+
+    fn nothing_known() -> Explanation {
+        let text = r#"{"domain":"example.org","route":"","questions":[],"hosts":[],"next_hops":[],"remarks":[],"fate":"defer"}"#;
+        serde_json::from_str(text).unwrap()
+    }
+
     fn line(preference: u16, port: u16) -> HostLine {
         HostLine {
             host: "127.0.0.1".into(),
@@ -410,7 +493,6 @@ mod tests {
             address: SocketAddr::from(([127, 0, 0, 1], port)),
             ..hop("none", false)
         };
-        let text = r#"{"domain":"example.org","route":"","questions":[],"hosts":[],"next_hops":[],"remarks":[],"fate":"defer"}"#;
         let explanation = Explanation {
             hosts: vec![
                 HostLine { chosen: false, decision: "skipped: down".into(), ..line(0, 2524) },
@@ -426,7 +508,7 @@ mod tests {
             next_hops: vec![at(2525), at(2526)],
             status: Some("4.2.1".into()),
             reason: Some("450 4.2.1 Mailbox busy".into()),
-            ..serde_json::from_str(text).unwrap()
+            ..nothing_known()
         };
         let table = hosts(&explanation);
         let lines: Vec<&str> = table.lines().collect();

@@ -155,12 +155,14 @@ pub fn shown(row: &Listed, now: Timestamp) -> String {
             done => standing(row.state, done),
         };
         let (attempts, word) = (recipient.attempts, plural(recipient.attempts.into(), "attempt", "attempts"));
-        let _ = writeln!(
-            text,
-            "\n{} by way of {}: {standing}, {attempts} {word}",
-            harmless(&recipient.address),
-            recipient.destination
-        );
+        let by = &recipient.destination;
+        let _ =
+            write!(text, "\n{} by way of {by}: {standing}, {attempts} {word}", harmless(&recipient.address));
+        if let Some(tries) = recipient.unreached {
+            let word = plural(tries.into(), "try", "tries");
+            let _ = write!(text, "; {by} could not be reached, {tries} {word} so far");
+        }
+        text.push('\n');
         if let Some(last) = &recipient.last {
             let _ = writeln!(text, "  last    {}", harmless(last));
         }

@@ -11,7 +11,7 @@ use clap::Args;
 use posthouse::admin::{Client, Status};
 use posthouse::clock::Timestamp;
 use posthouse::mail::QueueId;
-use posthouse::queue::KeptMessage;
+use posthouse::queue::{KeptMessage, PassedOver};
 use posthouse::relay::{Resubmission, SentAgain};
 
 use crate::failed::Failed;
@@ -35,6 +35,7 @@ const AT_ONCE: usize = 500;
 
 Messages keep their queue ids, and RESUBMIT in the tracking log tells of each. What waits again is
 not found a second time, and what was delivered by another group meanwhile counts as that group's;
+what still waits for other recipients is sent again to those who had it;
 what was sent again by the same one is shown, and passed over without --again.")]
 pub struct Resubmit {
     /// The upstream group that took them; "mx:DOMAIN" for a domain by its MX records, "mx" for all of these
@@ -156,13 +157,24 @@ fn shown(found: &SentAgain, upstream: &str, now: Timestamp) -> String {
     let mut text = table.page();
     let count = found.messages.iter().filter(|row| row.selected).count() as u64;
     let _ = writeln!(text, "\n{count} {} to be sent again", plural(count, "message is", "messages are"));
-    let passed = found.messages.len() as u64 - count;
+    let why =
+        |why: PassedOver| found.messages.iter().filter(|row| row.passed_over == Some(why)).count() as u64;
+    let (passed, others) = (why(PassedOver::SentBefore), why(PassedOver::OthersWait));
     if passed > 0 {
         let _ = writeln!(
             text,
             "{passed} {} sent again before, and {} not selected; --again to insist",
             plural(passed, "was", "were"),
             plural(passed, "is", "are"),
+        );
+    }
+    if others > 0 {
+        let _ = writeln!(
+            text,
+            "{others} {} for other recipients elsewhere, and {} not selected: without --via, or once {} done",
+            plural(others, "waits", "wait"),
+            plural(others, "is", "are"),
+            plural(others, "it is", "they are"),
         );
     }
     if found.more {
@@ -172,11 +184,14 @@ fn shown(found: &SentAgain, upstream: &str, now: Timestamp) -> String {
 }
 
 fn note(row: &KeptMessage, now: Timestamp) -> String {
-    match row.sent_again {
-        Some(at) if row.selected => format!("sent again {} ago", rough(now.since(at))),
-        Some(at) => format!("sent again {} ago, not selected", rough(now.since(at))),
-        None => String::new(),
-    }
+    let sent_again = row.sent_again.map(|at| format!("sent again {} ago", rough(now.since(at))));
+    let passed_over = row.passed_over.map(|why| match why {
+        PassedOver::SentBefore => "not selected",
+        PassedOver::Held => "held by the operator, not selected",
+        PassedOver::OthersWait => "other recipients wait elsewhere, not selected",
+    });
+    let notes: Vec<&str> = sent_again.iter().map(String::as_str).chain(passed_over).collect();
+    notes.join(", ")
 }
 
 fn closing(sent: usize, more: bool) -> String {
@@ -206,6 +221,7 @@ mod tests {
             message_id: Some("<1@example.org>".into()),
             sent_again: None,
             selected: true,
+            passed_over: None,
             recipients: vec![KeptRecipient {
                 address: "b@example.com".into(),
                 delivered: at,
@@ -213,7 +229,12 @@ mod tests {
                 host: Some("relay.example [192.0.2.1]".into()),
             }],
         };
-        let before = KeptMessage { sent_again: Some(at), selected: false, ..row.clone() };
+        let before = KeptMessage {
+            sent_again: Some(at),
+            selected: false,
+            passed_over: Some(PassedOver::SentBefore),
+            ..row.clone()
+        };
         let minute = std::time::Duration::from_secs(60);
         let said = shown(&SentAgain { messages: vec![row, before], more: false }, "main", at + minute);
         let lines: Vec<&str> = said.lines().collect();

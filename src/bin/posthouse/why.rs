@@ -139,8 +139,9 @@ fn act(why: &admin::Why, message: &Listed) -> String {
         ListedState::Kept => {
             let by = message.recipients.first().map_or("NAME", |recipient| &recipient.destination);
             let since = message.arrived;
+            let again = if message.sent_again.is_some() { " --again" } else { "" };
             format!(
-                "\nTo send it again: posthouse resubmit --upstream {} --since {since} --id {}\n",
+                "\nTo send it again: posthouse resubmit --upstream {} --since {since} --id {}{again}\n",
                 harmless(by),
                 why.id
             )
@@ -291,6 +292,9 @@ mod tests {
             "\nTo send it again: posthouse resubmit --upstream main --since {NOW} --id 38G1V25TJ000\n"
         );
         assert!(said.ends_with(&act), "{said}");
+        let sent_again = format!(r#","sent_again":"{NOW}","kept_until":"{until}""#);
+        let said = why(&message("kept", "delivered", &sent_again), "");
+        assert!(said.ends_with(" --id 38G1V25TJ000 --again\n"), "else it is passed over: {said}");
         for state in ["held", "held-by-route", "uncertain"] {
             let said = why(&message(state, "waiting", ""), "");
             assert!(!said.contains("To try it now"), "what to do stands above: {said}");

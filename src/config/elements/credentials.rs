@@ -65,16 +65,18 @@ pub(super) fn read(section: &mut Section<'_>, folder: &Path) -> Option<Credentia
 }
 
 fn command(section: &Section<'_>, words: Vec<String>) -> Option<SecretSource> {
-    if words.first().is_some_and(|program| !program.is_empty()) {
-        return Some(SecretSource::TokenCommand(words));
-    }
-    let hint = "name a program and its arguments, each a member of the list";
-    section.report.fault(
-        section.place_of("token_command"),
-        "token_command names no program",
-        None,
-        Some(hint.into()),
-    );
+    let (problem, hint) = match words.first() {
+        // One without a slash is looked for in PATH when it is run.
+        Some(program) if program.contains('/') && !Path::new(program).is_file() => (
+            "token_command names a program that is not there",
+            "name it by its whole path, or by its name alone if it is in PATH",
+        ),
+        Some(program) if !program.is_empty() => return Some(SecretSource::TokenCommand(words)),
+        _ => {
+            ("token_command names no program", "name a program and its arguments, each a member of the list")
+        }
+    };
+    section.report.fault(section.place_of("token_command"), problem, None, Some(hint.into()));
     None
 }
 

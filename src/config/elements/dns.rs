@@ -80,7 +80,7 @@ fn server(value: &Value) -> Result<SocketAddr, Mismatch> {
     let text = value.text().unwrap_or_default();
     let address =
         text.parse().or_else(|_| text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 53)));
-    address.map_err(|_| {
+    address.ok().filter(|address| address.port() > 0).ok_or_else(|| {
         Mismatch::new("the address of a name server, such as \"192.0.2.53\" or \"192.0.2.53:5353\"")
     })
 }

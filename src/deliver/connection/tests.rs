@@ -168,13 +168,18 @@ async fn by_lmtp_each_recipient_is_answered() {
     assert!(!report.is_uncertain_for(0) && report.is_uncertain_for(1));
 }
 
-/// Sends a large content to a server that says this instead of reading it, and then keeps still.
-async fn refused_amid_content(says: &'static str) -> (TransactionReport, Option<Trouble>) {
+/// Sends a large content to a server that says this amid it. Then it keeps still, or reads the rest and refuses it.
+async fn answered_amid_content(says: &'static str, reads_on: bool) -> (TransactionReport, Option<Trouble>) {
     let (network, listener) = listener().await;
     tokio::spawn(async move {
         let mut stream = accept(listener, "EHLO", "250 ok\r\n250 ok\r\n354 go\r\n").await;
         hear(&mut stream, "octets\r\n").await;
         stream.write_all(says.as_bytes()).await.unwrap();
+        if reads_on {
+            let mut heard = Vec::new();
+            while !heard.ends_with(b"\r\n.\r\n") && stream.read_buf(&mut heard).await.unwrap() > 0 {}
+            let _ = stream.write_all(b"452 4.3.1 no room\r\n").await;
+        }
         std::future::pending::<()>().await;
     });
     send_large(&network, Timeouts::default()).await
@@ -190,11 +195,11 @@ async fn send_large(network: &Network, timeouts: Timeouts) -> (TransactionReport
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_refuses_amid_content_and_takes_no_more_is_heard() {
-    let (report, trouble) = refused_amid_content("552 5.3.4 too large\r\n").await;
+    let (report, trouble) = answered_amid_content("552 5.3.4 too large\r\n", false).await;
     assert!(matches!(trouble, Some(Trouble::Slow { .. })), "{trouble:?}");
     assert_eq!(report.end_of(0).map(|reply| reply.code()), Some(552));
     for senseless in ["", "250 thanks\r\n", "354 more\r\n"] {
-        let (report, _) = refused_amid_content(senseless).await;
+        let (report, _) = answered_amid_content(senseless, false).await;
         assert!(report.end.is_none() && !report.dot_sent, "{senseless:?}: {report:?}");
     }
 }
@@ -248,4 +253,13 @@ async fn the_outcome_of_a_message_waits_for_nothing_that_comes_after_it() {
         assert!(trouble.is_none() && report.end.is_some());
         assert_eq!(connection.is_ready(), ready, "{rest:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_yes_amid_content_is_no_answer_to_all_of_it() {
+    let (report, trouble) = answered_amid_content("250 2.0.0 taken\r\n", true).await;
+    assert!(matches!(trouble, Some(Trouble::Protocol(_))), "{trouble:?}");
+    assert!(report.end.is_none() && !report.is_uncertain(), "{report:?}");
+    let (report, trouble) = answered_amid_content("552 5.3.4 too large\r\n", true).await;
+    assert_eq!(report.end_of(0).map(|reply| reply.code()), Some(552), "{trouble:?}");
 }

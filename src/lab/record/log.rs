@@ -67,7 +67,7 @@ impl Reading {
             }
             EventName::Defer if self.is_echo_of_sleep(event) => false,
             // It waits for a destination that sleeps: none was made.
-            EventName::Defer if event.attempt.is_none() => false,
+            EventName::Defer if !event.tells_of_a_try() => false,
             EventName::Defer
             | EventName::Send
             | EventName::Uncertain

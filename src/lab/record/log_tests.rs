@@ -91,7 +91,7 @@ fn a_message_that_only_waits_for_a_sleeping_destination_made_no_attempt() {
     const REFUSED: &str = "connecting: Connection refused (os error 111)";
     let mut story = Story::new();
     story.add(1, EventName::Sleep, REFUSED, None).id = None;
-    story.add(9, EventName::Defer, REFUSED, None);
+    story.add(9, EventName::Defer, REFUSED, None).duration_ms = None;
     story.add(10, EventName::Send, "delivered", Some(1));
     let (_, told) = story.read(None);
     assert_eq!(told[..2], ["1: Connect  Refuse", "2: Mail  Accept"]);

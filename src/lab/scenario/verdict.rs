@@ -150,7 +150,7 @@ fn count(number: usize, what: &str) -> String {
 /// its recipients counts once.
 pub(super) fn attempts(story: &Story) -> usize {
     let ends = [EventName::Send, EventName::Uncertain, EventName::Defer, EventName::Fail];
-    let attempts = story.events.iter().filter(|event| ends.contains(&event.event) && event.attempt.is_some());
+    let attempts = story.events.iter().filter(|event| ends.contains(&event.event) && event.tells_of_a_try());
     let each: BTreeSet<_> =
         attempts.map(|event| (event.time, event.destination.as_deref(), event.id, event.attempt)).collect();
     let told: BTreeSet<_> = each.iter().map(|(time, destination, ..)| (*time, *destination)).collect();

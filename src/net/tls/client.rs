@@ -108,6 +108,11 @@ impl ClientTls {
         Self(Arc::new(Side { roots, shown, verified, opportunistic }))
     }
 
+    /// Whether a server that asks for a certificate gets one.
+    pub fn shows_certificate(&self) -> bool {
+        self.0.shown.is_some()
+    }
+
     pub(super) fn roots(&self) -> Arc<RootCertStore> {
         Arc::clone(&self.0.roots)
     }

@@ -108,6 +108,15 @@ impl TlsError {
         }
     }
 
+    /// What the other side has against the handshake, where that comes behind it: under TLS 1.3 a server judges our
+    /// certificate only when the handshake has ended for us.
+    pub fn of_alert(error: &io::Error) -> Option<Self> {
+        match error.get_ref()?.downcast_ref::<rustls::Error>()? {
+            rustls::Error::AlertReceived(alert) => Some(Self::alert(*alert)),
+            _ => None,
+        }
+    }
+
     /// Whether it says nothing about what the other side is able to: the same may succeed in a minute.
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::TimedOut(_) | Self::Closed { .. })
@@ -130,6 +139,9 @@ impl TlsError {
             UnsupportedCertificate => Self::CertificateRefused("it is of a kind that is not supported there"),
             CertificateRevoked => Self::CertificateRefused("it has been revoked"),
             CertificateUnknown => Self::CertificateRefused("it is not acceptable there"),
+            CertificateRequired => {
+                Self::Refused("it demands a certificate of ours: write certificate and key in its group")
+            }
             ProtocolVersion => Self::Refused("it speaks no version of TLS that was offered"),
             other => Self::Refused(other.as_str().unwrap_or("unknown alert")),
         }

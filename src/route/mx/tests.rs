@@ -86,6 +86,8 @@ async fn each_answer_about_the_domain_has_its_consequence() {
     assert_eq!(status("[X400:c=test]").await, (true, "5.1.2".into()));
     zone.set_addresses("implicit.example", ["192.0.2.1".parse().unwrap()]);
     assert_eq!(hosts(&plan(&zone, "implicit.example", 1).await.unwrap()), ["implicit.example"]);
+    let own = &plan(&zone, "implicit.example", 1).await.unwrap().candidates[0];
+    assert_eq!(own.decision.to_string(), "chosen: no MX records, its own address");
     for (literal, address) in [("[192.0.2.7]", "192.0.2.7:25"), ("[ipv6:2001:db8::1]", "[2001:db8::1]:25")] {
         assert_eq!(plan(&zone, literal, 1).await.unwrap().hops[0].address.to_string(), address);
     }

@@ -15,7 +15,7 @@ use crate::mail::{Reply, ReplyClass};
 use super::authentication::{Authentication, Exchange, Turn};
 use super::content::Output;
 use super::extensions::{Extensions, Limits};
-use super::reply::{ProtocolError, ReplyReader};
+use super::reply::{ProtocolError, ReplyReader, clean};
 use super::scram::{ScramError, Worked};
 use super::step::{Step, Waiting};
 use super::transaction::{Transaction, TransactionReport};
@@ -117,6 +117,11 @@ impl Client {
         self.input.extend_from_slice(octets);
     }
 
+    /// Whether something has come that was not made sense of yet.
+    pub fn has_input(&self) -> bool {
+        !self.input.is_empty()
+    }
+
     /// What is to be written, as a `bytes::Buf` in many pieces: a vectored write takes it without a copy.
     pub fn output(&mut self) -> &mut Output {
         &mut self.output
@@ -165,7 +170,10 @@ impl Client {
         loop {
             if self.output.has_remaining() {
                 let content = matches!(&self.state, State::Transaction(running) if running.sending);
-                return if content { Step::SendContent } else { Step::Send };
+                if !content {
+                    return Step::Send;
+                }
+                return self.premature().map_or(Step::SendContent, |error| self.fail(error));
             }
             match self.advance() {
                 Ok(Some(step)) => return step,
@@ -314,6 +322,20 @@ impl Client {
         self.reply(waiting, reply)
     }
 
+    /// What came while content is on its way, unless it is a refusal, which is read when the content is out. A yes is none
+    /// to what the server has not got, and would be taken for the answer to all of it.
+    fn premature(&mut self) -> Option<ProtocolError> {
+        if matches!(self.input.first()?, b'4' | b'5') {
+            return None;
+        }
+        let line = clean(&self.input[..self.input.len().min(200)]);
+        Some(match self.reader.read(&mut self.input) {
+            Ok(Some(reply)) => ProtocolError::Unsolicited { reply },
+            Ok(None) => ProtocolError::NotAReply { line },
+            Err(error) => error,
+        })
+    }
+
     fn waiting(&self) -> Waiting {
         match &self.state {
             State::Greeting => Waiting::Greeting,
@@ -434,7 +456,10 @@ impl Client {
         if matches!(state, State::Quit) {
             return Step::Closed;
         }
-        if let State::Transaction(running) = state {
+        if let State::Transaction(mut running) = state {
+            if running.sending {
+                running.content_out(false);
+            }
             self.state = State::Closed(Some(running));
         }
         self.input.clear();

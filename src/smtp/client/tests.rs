@@ -256,6 +256,26 @@ fn a_refusal_amid_content_is_counted_when_the_connection_breaks() {
 }
 
 #[test]
+fn a_yes_amid_content_ends_the_connection_and_says_nothing_about_the_message() {
+    let by_data = (&["PIPELINING"][..], "250 ok\r\n250 ok\r\n354 go\r\n");
+    let by_bdat = (&["PIPELINING", "CHUNKING"][..], "250 ok\r\n250 ok\r\n");
+    for (extensions, accepted) in [by_data, by_bdat] {
+        for early in ["250 taken\r\n", "250-ta", "354 more\r\n", "2", "\0"] {
+            let mut driver = Driver::ready(extensions);
+            driver.client.begin(transaction(ONE));
+            driver.run();
+            driver.client.receive(accepted.as_bytes());
+            assert!(matches!(driver.client.step(), Step::SendContent));
+            driver.client.output().advance(1);
+            driver.client.receive(early.as_bytes());
+            assert!(matches!(driver.client.step(), Step::Failed(_)), "{early:?}");
+            let report = driver.client.report_of_broken_transaction().unwrap();
+            assert!(report.end.is_none() && !report.is_uncertain(), "{early:?}: {report:?}");
+        }
+    }
+}
+
+#[test]
 fn garbage_instead_of_a_reply_ends_the_connection_and_keeps_what_was_known() {
     let mut driver = Driver::ready(&["PIPELINING"]);
     driver.client.begin(transaction(ONE));

@@ -139,6 +139,7 @@ impl Narrator {
                     EventName::HostDown => "is left alone for a while",
                     EventName::Probe => "is on trial",
                     EventName::HostUp => "is well again",
+                    EventName::Throttle if event.next_attempt.is_none() => "gets as much as before",
                     _ => "gets less",
                 };
                 vec![self.line(event, Tone::Plain, format!("{host} {what}: {reason}"))]

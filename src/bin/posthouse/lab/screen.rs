@@ -156,6 +156,7 @@ mod tests {
             state: if number == 0 { RecipientStanding::Delivered } else { RecipientStanding::Waiting },
             destination: "upstream".into(),
             attempts: 3,
+            unreached: None,
             next_attempt: Some(Timestamp::from_millis(60_000)),
             status: None,
             last: Some("[127.0.0.1]:2526 said: 451 4.7.1 \u{1b}[31mbusy".into()),

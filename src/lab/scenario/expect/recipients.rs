@@ -133,8 +133,7 @@ impl<'a> Pass<'a> {
 
     fn is_attempt(&self, event: &Event, id: QueueId) -> bool {
         match event.event {
-            // One without a number says that the message waits for a destination that sleeps.
-            EventName::Defer => event.attempt.is_some(),
+            EventName::Defer => event.tells_of_a_try(),
             EventName::Send | EventName::Uncertain | EventName::Fail => true,
             EventName::Expire => {
                 let destination = event.destination.as_deref().unwrap_or_default();
