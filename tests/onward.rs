@@ -149,7 +149,13 @@ async fn bench_that_answers(
     back: &[&str],
     answers: impl Fn(&str, Timestamp) -> Option<&'static str> + Send + Sync + 'static,
 ) -> Bench {
-    bench_with([first, second, back], answers, |_| {}).await
+    bench_with(settings(), [first, second, back], answers).await
+}
+
+fn settings() -> Settings {
+    let mut settings = world::settings(&[("main", &format!("{FIRST} {SECOND}")), ("back", BACK)]);
+    settings.routes.routes.insert(0, route("example.org", "back"));
+    settings
 }
 
 async fn bench_with(
@@ -177,11 +183,8 @@ async fn bench_with(
         });
         peers.push(peer);
     }
-    let mut settings = world::settings(&[("main", &format!("{FIRST} {SECOND}")), ("back", BACK)]);
-    settings.routes.routes.insert(0, route("example.org", "back"));
     let (sender, events) = unbounded_channel();
     settings.track = Track::Channel(sender);
-    change(&mut settings);
     let relay = world::start(settings, &network, &clock).await;
     let [first, second, back] = <[Peer; 3]>::try_from(peers).ok().unwrap();
     Bench { relay, clock, first, second, back, events, told: Vec::new() }
@@ -384,8 +387,9 @@ async fn eight_bits_that_nobody_declared_go_on_as_they_came() {
 #[tokio::test(start_paused = true)]
 async fn a_converted_message_counts_among_what_deliveries_hold_in_memory() {
     let slow = |line: &str, _| line.starts_with("MAIL").then_some("(late)250 2.1.0 ok");
-    let little = |settings: &mut Settings| settings.queue.bytes_in_flight = 1 << 20;
-    let bench = bench_with([&["PIPELINING"], OLD, OLD], slow, little).await;
+    let mut settings = settings();
+    settings.queue.bytes_in_flight = 1 << 20;
+    let bench = bench_with(settings, [&["PIPELINING"], OLD, OLD], slow).await;
     let kib = |line: &str, kib: usize| format!("{line}\r\n").repeat((kib << 10) / (line.len() + 2));
     let eight_bits = format!("MIME-Version: 1.0\r\n\r\n{}", kib(&"\u{e9}".repeat(30), 300));
     bench.submit(envelope(&["bob@example.com"]), eight_bits).await;

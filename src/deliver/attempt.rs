@@ -404,6 +404,12 @@ fn for_all(recipients: &[u32], outcome: &Outcome) -> Vec<(u32, Outcome)> {
     recipients.iter().map(|recipient| (*recipient, outcome.clone())).collect()
 }
 
+/// Where one host was reached and another was not, what the first one did is the trouble to look at: an address that
+/// refuses connections, as that of localhost in the other family, would hide it.
+fn tells_more(failure: &Outcome, known: Option<&Outcome>) -> bool {
+    known.is_none_or(|known| classify::is_out_of_reach(known) || !classify::is_out_of_reach(failure))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
