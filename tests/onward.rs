@@ -159,9 +159,9 @@ fn settings() -> Settings {
 }
 
 async fn bench_with(
+    mut settings: Settings,
     [first, second, back]: [&[&str]; 3],
     answers: impl Fn(&str, Timestamp) -> Option<&'static str> + Send + Sync + 'static,
-    change: impl FnOnce(&mut Settings),
 ) -> Bench {
     let clock = Clock::simulated(FRIDAY_NOON, 1);
     let network = Network::Memory(MemoryNetwork::new());

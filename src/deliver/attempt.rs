@@ -390,12 +390,6 @@ fn unwritten(host: &Host, error: &CommitError) -> Outcome {
     Outcome { host: Some(host.clone()), ..Outcome::local(Verdict::Deferred, NOT_WRITTEN, reason) }
 }
 
-/// Where one host was reached and another was not, what the first one did is the trouble to look at: an address that
-/// refuses connections, as that of localhost in the other family, would hide it.
-fn tells_more(failure: &Outcome, known: Option<&Outcome>) -> bool {
-    known.is_none_or(|known| classify::is_out_of_reach(known) || !classify::is_out_of_reach(failure))
-}
-
 pub(super) fn host(hop: &NextHop) -> Host {
     Host::at(&hop.host, hop.address)
 }

@@ -405,17 +405,14 @@ impl Connection {
 
     /// Each block has its time, and the content as a whole: else one who takes it drop by drop could hold it for days.
     #[allow(clippy::disallowed_methods)] // connections live in real time
-    fn due_to_write(&mut self, piece: Piece) -> Instant {
-        let Timeouts { command, block: limit, least_pace, .. } = self.timeouts;
-        if piece == Piece::Commands {
-            return due(&mut self.writing, 0, command);
-        }
-        let from = self.written;
-        let content = self.content.get_or_insert_with(|| Content { began: Instant::now(), from });
-        let taken = self.written - content.from;
+    async fn write_content(&mut self) -> Result<(), Trouble> {
+        let Timeouts { block: limit, least_pace, .. } = self.timeouts;
+        let written = self.written;
+        let content = self.content.get_or_insert_with(|| Content { began: Instant::now(), from: written });
+        let (began, taken) = (content.began, written - content.from);
         let block = due(&mut self.writing, 1 + taken / BLOCK, limit);
-        match taken.checked_div(least_pace) {
-            Some(fair) => block.min(content.began + limit + Duration::from_secs(fair)),
+        let at = match taken.checked_div(least_pace) {
+            Some(fair) => block.min(began + limit + Duration::from_secs(fair)),
             None => block,
         };
         let slow = |Late| Trouble::Slow { taken, within: Instant::now() - began };
@@ -431,19 +428,19 @@ impl Connection {
             stream.flush().await?;
             Ok::<usize, io::Error>(written)
         };
-        let trouble = match timeout_at(at, write).await {
-            Err(_) => self.late(piece),
-            Ok(Err(error)) => Trouble::Io(error),
+        let failed = match timeout_at(at, write).await {
+            Err(_) => Ok(Err(Late)),
+            Ok(Err(error)) => Err(Trouble::Io(error)),
             Ok(Ok(written)) => {
                 self.written += written as u64;
                 if !self.client.output().has_remaining() {
                     self.writing = None;
                 }
-                return Ok(());
+                return Ok(Ok(()));
             }
         };
         let _ = timeout(Duration::from_secs(1), self.stream.read_buf(self.client.read_buffer())).await;
-        Err(trouble)
+        failed
     }
 }
 
