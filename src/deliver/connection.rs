@@ -371,8 +371,8 @@ impl Connection {
             match self.client.step() {
                 Step::SendContent if until == Until::Content => return Ok(Step::SendContent),
                 Step::NeedInput(waiting) => self.read(waiting).await?,
-                Step::Send => self.write_commands().await?,
-                Step::SendContent => self.write_content().await?,
+                Step::Send => self.write(Piece::Commands).await?,
+                Step::SendContent => self.write(Piece::Content).await?,
                 step => return Ok(step),
             }
         }
@@ -397,50 +397,57 @@ impl Connection {
         }
     }
 
-    async fn write_commands(&mut self) -> Result<(), Trouble> {
-        let limit = self.timeouts.command;
-        let at = due(&mut self.writing, 0, limit);
-        self.write(Piece::Commands, at).await?.map_err(|Late| Trouble::Silent(limit))
+    /// By when the next octets must be taken. Of content each block has its time, and all of it together: else one who
+    /// takes it drop by drop could hold it for days.
+    #[allow(clippy::disallowed_methods)] // connections live in real time
+    fn due_to_write(&mut self, piece: Piece) -> Instant {
+        let Timeouts { command, block: limit, least_pace, .. } = self.timeouts;
+        if piece == Piece::Commands {
+            return due(&mut self.writing, 0, command);
+        }
+        let from = self.written;
+        let content = self.content.get_or_insert_with(|| Content { began: Instant::now(), from });
+        let taken = self.written - content.from;
+        let block = due(&mut self.writing, 1 + taken / BLOCK, limit);
+        match taken.checked_div(least_pace) {
+            Some(fair) => block.min(content.began + limit + Duration::from_secs(fair)),
+            None => block,
+        }
     }
 
-    /// Each block has its time, and the content as a whole: else one who takes it drop by drop could hold it for days.
-    #[allow(clippy::disallowed_methods)] // connections live in real time
-    async fn write_content(&mut self) -> Result<(), Trouble> {
-        let Timeouts { block: limit, least_pace, .. } = self.timeouts;
-        let written = self.written;
-        let content = self.content.get_or_insert_with(|| Content { began: Instant::now(), from: written });
-        let (began, taken) = (content.began, written - content.from);
-        let block = due(&mut self.writing, 1 + taken / BLOCK, limit);
-        let at = match taken.checked_div(least_pace) {
-            Some(fair) => block.min(began + limit + Duration::from_secs(fair)),
-            None => block,
-        };
-        let slow = |Late| Trouble::Slow { taken, within: Instant::now() - began };
-        self.write(Piece::Content, at).await?.map_err(slow)
+    /// What it is that the server has not taken it in time.
+    fn late(&self, piece: Piece) -> Trouble {
+        match (&self.content, piece) {
+            (Some(content), Piece::Content) => {
+                Trouble::Slow { taken: self.written - content.from, within: content.began.elapsed() }
+            }
+            _ => Trouble::Silent(self.timeouts.command),
+        }
     }
 
     /// Writes what is ready. What the server says amid content is heard before more of it goes out: it is no answer to
     /// all of it. When the server has closed meanwhile, or takes no more, what it said before is read: it tells why.
-    async fn write(&mut self, piece: Piece, at: Instant) -> Result<Result<(), Late>, Trouble> {
+    async fn write(&mut self, piece: Piece) -> Result<(), Trouble> {
+        let at = self.due_to_write(piece);
         let (stream, client) = (&mut self.stream, &mut self.client);
         let write = async {
             let written = poll_fn(|context| poll_write(stream, client, piece, context)).await?;
             stream.flush().await?;
             Ok::<usize, io::Error>(written)
         };
-        let failed = match timeout_at(at, write).await {
-            Err(_) => Ok(Err(Late)),
-            Ok(Err(error)) => Err(Trouble::Io(error)),
+        let trouble = match timeout_at(at, write).await {
+            Err(_) => self.late(piece),
+            Ok(Err(error)) => Trouble::Io(error),
             Ok(Ok(written)) => {
                 self.written += written as u64;
                 if !self.client.output().has_remaining() {
                     self.writing = None;
                 }
-                return Ok(Ok(()));
+                return Ok(());
             }
         };
         let _ = timeout(Duration::from_secs(1), self.stream.read_buf(self.client.read_buffer())).await;
-        failed
+        Err(trouble)
     }
 }
 
@@ -450,9 +457,6 @@ enum Piece {
     Commands,
     Content,
 }
-
-/// The server has not taken in time what was to be written.
-struct Late;
 
 /// How far the machine is driven.
 #[derive(Clone, Copy, PartialEq, Eq)]
