@@ -307,6 +307,38 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_trial_that_says_nothing_about_the_host_leaves_it_to_the_next_delivery() {
+        let (router, clock) = router(&Arc::new(Zone::new()), &[("main", "smtp://192.0.2.1")]);
+        let plan = router.plan(&Destination::Upstream("main".into())).await.unwrap();
+        fail(&router, &plan.hops[0]);
+        clock.wait(Duration::from_secs(10)).await;
+        let trial = router.admit(&plan.hops[0]).expect("its time has come");
+        assert!(trial.is_trial());
+        drop(trial);
+        assert!(router.admit(&plan.hops[0]).expect("nobody is on trial").is_trial());
+        assert_eq!(router.upstreams()[0].hosts[0].failures, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_tries_ten_addresses_at_most() {
+        let hosts: Vec<String> = (1..=12).map(|number| format!("smtp://192.0.2.{number}")).collect();
+        let (router, _) = router(&Arc::new(Zone::new()), &[("main", &hosts.join(" "))]);
+        let plan = router.plan(&Destination::Upstream("main".into())).await.unwrap();
+        assert_eq!((plan.hops.len(), plan.candidates.len()), (10, 12));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_dns_says_nothing_of_one_host_nobody_knows_when_the_next_may_be_tried() {
+        let hosts = "smtp://192.0.2.1 smtp://smarthost.example";
+        let (router, _) = router(&Arc::new(Zone::new()), &[("main", hosts)]);
+        let main = Destination::Upstream("main".into());
+        let plan = router.plan(&main).await.unwrap();
+        assert!(plan.hops.len() == 1 && !plan.complete);
+        fail(&router, &plan.hops[0]);
+        assert_eq!(router.plan(&main).await.unwrap_err().retry_at, None);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_operator_can_have_a_host_that_is_down_tried_at_once() {
         let zone = Arc::new(Zone::new());
         let (router, _) = router(&zone, &[("main", "smtp://192.0.2.1"), ("other", "smtp://192.0.2.2")]);
