@@ -17,6 +17,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use world::{Asked, FRIDAY_NOON, Say, Upstream, reply, route};
 
 const HOUR: Duration = Duration::from_secs(3600);
+const MINUTE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
 const FIRST: &str = "192.0.2.1:25";
 const NEXT: &str = "192.0.2.2:25";
@@ -165,6 +166,65 @@ async fn whom_a_host_has_no_room_for_is_offered_again_at_once() {
     assert!(bench.relay.queue().is_empty() && bench.told(EventName::Defer).is_empty());
     let greetings = bench.first.asked().iter().filter(|(_, asked)| *asked == Asked::Greeting).count();
     assert_eq!(greetings, 1, "over the same connection");
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_many_recipients_a_host_has_room_for_is_known_over_the_next_connections_too() {
+    let mut room = 0;
+    let first: Script = Box::new(move |asked, _| match asked {
+        Asked::Recipient(_) if room == 0 => Say::No(reply("452 4.5.3 too many recipients")),
+        Asked::Recipient(_) => {
+            room -= 1;
+            Say::Yes
+        }
+        _ => {
+            room = 2;
+            Say::Yes
+        }
+    });
+    let bench = bench(first, yes(), |_| {}).await;
+    let asked =
+        |what: fn(&Asked) -> bool| bench.first.asked().iter().filter(|(_, asked)| what(asked)).count();
+    for (offered, connections) in [(5 + 2 + 1, 1), (8 + 2 + 2 + 1, 2)] {
+        bench.submit(&["a", "b", "c", "d", "e"]).await;
+        bench.clock.wait(MINUTE).await;
+        assert_eq!(asked(|asked| *asked == Asked::Greeting), connections);
+        assert_eq!(asked(|asked| matches!(asked, Asked::Recipient(_))), offered);
+    }
+    let taken: Vec<usize> = taken(&bench.first).iter().map(Vec::len).collect();
+    assert_eq!(taken, [2, 2, 1, 2, 2, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_many_messages_a_host_takes_over_a_connection_is_found_out_once() {
+    let mut carried = 0;
+    let first: Script = Box::new(move |asked, _| match asked {
+        Asked::Greeting => {
+            carried = 0;
+            Say::Yes
+        }
+        Asked::Mail(_) if carried == 3 => Say::No(reply("421 4.7.0 too many messages in this session")),
+        Asked::Mail(_) => {
+            carried += 1;
+            Say::Yes
+        }
+        _ => Say::Yes,
+    });
+    let mut bench = bench(first, yes(), |_| {}).await;
+    // As MAIL is asked once more for each message that paid for it.
+    for (messages, paid) in [(12, 1), (12, 1), (12, 2)] {
+        if paid == 2 {
+            bench.clock.wait(10 * MINUTE).await;
+        }
+        for _ in 0..messages {
+            bench.submit(&["bob"]).await;
+            bench.clock.wait(SECOND / 10).await;
+        }
+        let mails = bench.first.asked().iter().filter(|(_, asked)| matches!(asked, Asked::Mail(_))).count();
+        assert_eq!(mails - bench.first.received().len(), paid);
+    }
+    assert_eq!(bench.first.received().len(), 36);
+    assert!(bench.told(EventName::Defer).is_empty() && bench.told(EventName::Failover).is_empty());
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,10 +11,11 @@ use posthouse::clock::{Clock, Timestamp};
 use posthouse::mail::*;
 use posthouse::net::{MemoryNetwork, Network, Stream};
 use posthouse::queue::{self, Dispatch, Incoming, RecipientStanding, Recovery, Work};
-use posthouse::relay::Relay;
+use posthouse::relay::{Relay, Settings, Track};
 use posthouse::spool::{Memory, Spool};
-use posthouse::tracking::Tracking;
+use posthouse::tracking::{Event, EventName, Tracking};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use world::answers::Answers;
 use world::{FRIDAY_NOON, route};
 
@@ -128,6 +129,8 @@ struct Bench {
     first: Peer,
     second: Peer,
     back: Peer,
+    events: UnboundedReceiver<Arc<Event>>,
+    told: Vec<Arc<Event>>,
 }
 
 /// What the three peers offer.
@@ -144,6 +147,20 @@ async fn bench_that_answers(
     first: &[&str],
     second: &[&str],
     back: &[&str],
+    answers: impl Fn(&str, Timestamp) -> Option<&'static str> + Send + Sync + 'static,
+) -> Bench {
+    bench_with(settings(), [first, second, back], answers).await
+}
+
+fn settings() -> Settings {
+    let mut settings = world::settings(&[("main", &format!("{FIRST} {SECOND}")), ("back", BACK)]);
+    settings.routes.routes.insert(0, route("example.org", "back"));
+    settings
+}
+
+async fn bench_with(
+    mut settings: Settings,
+    [first, second, back]: [&[&str]; 3],
     answers: impl Fn(&str, Timestamp) -> Option<&'static str> + Send + Sync + 'static,
 ) -> Bench {
     let clock = Clock::simulated(FRIDAY_NOON, 1);
@@ -166,11 +183,11 @@ async fn bench_that_answers(
         });
         peers.push(peer);
     }
-    let mut settings = world::settings(&[("main", &format!("{FIRST} {SECOND}")), ("back", BACK)]);
-    settings.routes.routes.insert(0, route("example.org", "back"));
+    let (sender, events) = unbounded_channel();
+    settings.track = Track::Channel(sender);
     let relay = world::start(settings, &network, &clock).await;
     let [first, second, back] = <[Peer; 3]>::try_from(peers).ok().unwrap();
-    Bench { relay, clock, first, second, back }
+    Bench { relay, clock, first, second, back, events, told: Vec::new() }
 }
 
 impl Bench {
@@ -181,6 +198,12 @@ impl Bench {
     /// Lets all that is due happen.
     async fn settle(&self) {
         self.clock.wait(Duration::from_secs(20)).await;
+    }
+
+    /// The events of this name so far.
+    fn told(&mut self, name: EventName) -> Vec<Arc<Event>> {
+        self.told.extend(std::iter::from_fn(|| self.events.try_recv().ok()));
+        self.told.iter().filter(|event| event.event == name).cloned().collect()
     }
 
     /// The one notice that went back.
@@ -295,6 +318,59 @@ async fn nobody_knows_of_a_chunk_whose_answer_was_lost() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_host_that_offers_chunking_and_does_not_know_bdat_gets_data_at_once_and_then_always() {
+    let unknown = |line: &str, _| line.starts_with("BDAT").then_some("502 5.5.1 what?");
+    let mut bench = bench_that_answers(EVERYTHING, EVERYTHING, OLD, unknown).await;
+    // Declared as binary, as many clients do; but it is lines.
+    let mut envelope = envelope(&["bob@example.com"]);
+    envelope.body = BodyType::BinaryMime;
+    for _ in 0..2 {
+        bench.submit(envelope.clone(), TEXT).await;
+        bench.clock.wait(MINUTE).await;
+    }
+    let heard = bench.first.heard();
+    let how: Vec<&str> = heard.iter().map(|heard| heard.how.as_str()).collect();
+    assert_eq!(how, [&*format!("BDAT {} LAST", TEXT.len()), "DATA", "DATA"]);
+    assert!(bench.relay.queue().is_empty() && bench.second.heard().is_empty());
+    assert!(bench.told(EventName::Defer).is_empty());
+    let told = bench.told(EventName::Failover);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].next_host.as_deref(), Some("[192.0.2.1]"));
+    assert_eq!(told[0].reply.as_ref().unwrap().code(), 502);
+    assert!(told[0].reason.as_ref().unwrap().contains("going on with DATA"), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn binary_content_waits_for_a_host_that_does_not_know_bdat_after_all() {
+    let unknown = |line: &str, now: Timestamp| {
+        (line.starts_with("BDAT") && now < FRIDAY_NOON + MINUTE).then_some("502 5.5.1 what?")
+    };
+    let bench = bench_that_answers(EVERYTHING, OLD, OLD, unknown).await;
+    let (envelope, content) = binary();
+    bench.submit(envelope, content).await;
+    bench.settle().await;
+    assert_eq!(bench.first.heard().len(), 1, "it is not asked again at once");
+    assert_eq!(bench.relay.queue().len(), 1);
+    bench.clock.wait(HOUR).await;
+    assert_eq!(bench.first.heard().len(), 2);
+    assert!(bench.relay.queue().is_empty() && bench.back.heard().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_breaks_off_amid_bdat_gets_data_the_next_time() {
+    let cut = |line: &str, _: Timestamp| line.starts_with("BDAT").then_some("");
+    let mut bench = bench_that_answers(EVERYTHING, EVERYTHING, OLD, cut).await;
+    bench.submit(envelope(&["bob@example.com"]), TEXT).await;
+    bench.clock.wait(HOUR).await;
+    let heard = bench.first.heard();
+    assert_eq!(heard.len(), 2, "{heard:?}");
+    assert_eq!(heard[1].how, "DATA");
+    assert!(bench.relay.queue().is_empty() && bench.second.heard().is_empty());
+    let told = bench.told(EventName::Uncertain);
+    assert!(told[0].reason.as_ref().unwrap().contains("by BDAT, which is avoided there"), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn eight_bits_that_nobody_declared_go_on_as_they_came() {
     let text = "Subject: \u{fc}\r\n\r\n\u{fc}\r\n";
     for (offers, body) in [(&["PIPELINING"][..], ""), (OLD, " BODY=8BITMIME")] {
@@ -306,6 +382,24 @@ async fn eight_bits_that_nobody_declared_go_on_as_they_came() {
         assert_eq!(heard.text(), text);
         assert!(bench.relay.queue().is_empty() && bench.back.heard().is_empty());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_converted_message_counts_among_what_deliveries_hold_in_memory() {
+    let slow = |line: &str, _| line.starts_with("MAIL").then_some("(late)250 2.1.0 ok");
+    let mut settings = settings();
+    settings.queue.bytes_in_flight = 1 << 20;
+    let bench = bench_with(settings, [&["PIPELINING"], OLD, OLD], slow).await;
+    let kib = |line: &str, kib: usize| format!("{line}\r\n").repeat((kib << 10) / (line.len() + 2));
+    let eight_bits = format!("MIME-Version: 1.0\r\n\r\n{}", kib(&"\u{e9}".repeat(30), 300));
+    bench.submit(envelope(&["bob@example.com"]), eight_bits).await;
+    bench.settle().await;
+    // There would be room for it beside the other, but not beside its converted form, too.
+    bench.submit(envelope(&["carol@example.org"]), kib("text", 400)).await;
+    bench.settle().await;
+    assert!(bench.back.heard().is_empty());
+    bench.clock.wait(3 * MINUTE).await;
+    assert_eq!((bench.first.heard().len(), bench.back.heard().len()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]

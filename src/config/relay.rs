@@ -161,6 +161,7 @@ impl Delivery {
                 greeting: timeouts.greeting,
                 command: timeouts.command,
                 content: timeouts.content,
+                least_pace: self.least_pace,
                 ..deliver::Timeouts::default()
             },
             messages_per_connection: self.messages_per_connection,

@@ -2,23 +2,27 @@
 
 use std::sync::Arc;
 
-use super::classify::{self, Broken, Ended, Fate, Trouble};
+use super::classify::{self, Broken, Ended, Trouble};
 use super::connection::{Begun, Connection, Opener};
-use super::convert::{Conversion, Facts};
+use super::convert::Conversion;
+use super::fate::{self, Fate};
+use super::lessons::{Known, Lessons};
 use super::offer::Offer;
 use super::own_answer;
 use super::pool::Pool;
 use super::redirected::Redirected;
 use super::ruling::{Blame, Others, Stage};
 use super::settings::Settings;
+use super::telling::Teller;
 use super::tls_wish;
+use super::unfit;
 use crate::clock::{Clock, Timestamp};
-use crate::mail::{Destination, EnhancedStatus, Host, Outcome, TlsUsed, Verdict};
+use crate::mail::{BodyType, EnhancedStatus, Host, Outcome, Verdict};
 use crate::net::{ClientTls, Network};
 use crate::queue::{Delivery, Job};
 use crate::route::{NextHop, Pass, Plan, Router, TlsWish, Unroutable};
 use crate::spool::CommitError;
-use crate::tracking::{Altered, Candidate, FailedOver, Routed, Tracking};
+use crate::tracking::Tracking;
 
 /// How an attempt ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +60,7 @@ pub struct Courier {
     tls: ClientTls,
     router: Arc<Router>,
     pool: Arc<Pool>,
+    lessons: Lessons,
     tracking: Tracking,
     clock: Clock,
 }
@@ -71,6 +76,15 @@ enum AtHost {
     NotBefore(Timestamp),
 }
 
+/// How a transaction went.
+enum Offered {
+    Answered(AtHost),
+    /// The server had ended the connection, which had been open: that says nothing about the message.
+    Stale,
+    /// Nothing was taken, for the host fails on BDAT: the same again by DATA.
+    NotByBdat,
+}
+
 impl Courier {
     pub fn new(
         settings: Settings,
@@ -81,7 +95,17 @@ impl Courier {
         clock: Clock,
     ) -> Self {
         let pool = Pool::new(&settings);
-        Self { settings, hostname, network, tls: ClientTls::system(), router, pool, tracking, clock }
+        Self {
+            settings,
+            hostname,
+            network,
+            tls: ClientTls::system(),
+            router,
+            pool,
+            lessons: Lessons::default(),
+            tracking,
+            clock,
+        }
     }
 
     /// Tries the hosts of the job's destination in order.
@@ -99,7 +123,7 @@ impl Courier {
     async fn carry(&self, delivery: &Delivery, job: &Job, of: &Job) -> Report {
         let began = self.clock.now();
         let plan = self.plan(job).await;
-        self.tell_route(job, &plan, began);
+        self.tells(job).route(&plan, began);
         let plan = match plan {
             Ok(plan) => plan,
             Err(Unroutable { outcome, .. }) if outcome.verdict == Verdict::Bounced => {
@@ -157,7 +181,7 @@ impl Courier {
                 AtHost::Failed(outcome) => outcome,
                 AtHost::Answered(fates) => {
                     answered = true;
-                    let (left, elsewhere) = sort_out(fates, &mut outcomes);
+                    let (left, elsewhere) = fate::sort_out(fates, &mut outcomes);
                     waiting = left;
                     match elsewhere {
                         Some(outcome) => outcome,
@@ -167,7 +191,7 @@ impl Courier {
             };
             if let Some(next) = next {
                 self.router.diverted(hop);
-                self.tell_failover(job, plan, hop, &failure, next, began);
+                self.tells(job).failover(plan, hop, &failure, next, began);
             }
             if failure.verdict != Verdict::Bounced && tells_more(&failure, deferred.as_ref()) {
                 deferred = Some(failure);
@@ -181,31 +205,54 @@ impl Courier {
         Report::Answered(outcomes)
     }
 
-    /// Offers the message to one host: over a connection that is open already, or a new one, if one may be opened. Only
-    /// the first host of an attempt asks for that.
+    /// Offers the message to one host: over a connection that is open already, or a new one, if one may be opened.
     async fn try_hop(&self, turn: Turn<'_>) -> AtHost {
         let hop = turn.hop;
         let pass = match self.router.admit(hop) {
             Ok(pass) => pass,
             Err(outcome) => return AtHost::Failed(outcome),
         };
-        while let Some(connection) = self.pool.take(hop) {
-            // A server may close an idle connection at any time: that it did says nothing about the message.
-            if let Some(result) = self.offer(connection, &turn, true, &pass).await {
-                return result;
+        let mut by_data = false;
+        loop {
+            let mut known = self.lessons.of(hop.address);
+            known.breaks_chunking |= by_data;
+            let connection = match self.kept(hop, &known) {
+                Some(connection) => connection,
+                None => match self.open(&turn, &pass, &known).await {
+                    Ok(connection) => connection,
+                    Err(at_host) => return at_host,
+                },
+            };
+            match self.offer(connection, &turn, &pass).await {
+                Offered::Answered(at_host) => return at_host,
+                Offered::Stale => {}
+                Offered::NotByBdat => by_data = true,
             }
         }
-        match &turn.job.permits {
-            Some(permits) if turn.first => {
-                if let Err(at) = permits.may_connect() {
-                    return AtHost::NotBefore(at);
-                }
+    }
+
+    /// A connection that is open already, and may carry one more message.
+    fn kept(&self, hop: &NextHop, known: &Known) -> Option<Connection> {
+        while let Some(mut connection) = self.pool.take(hop) {
+            connection.heed(known);
+            if self.has_room(&connection) {
+                return Some(connection);
             }
+            tokio::spawn(connection.quit());
+        }
+        None
+    }
+
+    /// A new connection. Only the first host of an attempt asks whether one may be opened.
+    async fn open(&self, turn: &Turn<'_>, pass: &Pass<'_>, known: &Known) -> Result<Connection, AtHost> {
+        let hop = turn.hop;
+        match &turn.job.permits {
+            Some(permits) if turn.first => permits.may_connect().map_err(AtHost::NotBefore)?,
             Some(permits) => permits.connects(),
             None => {}
         }
         let began = self.clock.now();
-        let in_clear = |trouble: &Trouble| self.tell_in_clear(turn.job, hop, trouble, began);
+        let in_clear = |trouble: &Trouble| self.tells(turn.job).in_clear(hop, trouble, began);
         let opener = Opener {
             network: &self.network,
             tls: &self.tls,
@@ -214,50 +261,39 @@ impl Courier {
             in_clear: &in_clear,
         };
         match opener.open(hop).await {
-            Ok(connection) => {
-                let offered = self.offer(connection, &turn, false, &pass).await;
-                offered.expect("only a connection that was open before can be stale")
+            Ok(mut connection) => {
+                connection.heed(known);
+                Ok(connection)
             }
-            Err((stage, trouble)) => {
-                let outcome = classify::of_host(&host(hop), stage, &trouble);
-                let no_tls = stage == Stage::StartTls;
-                // What one message demands of its TLS makes the host no worse for all others.
-                if !(no_tls && hop.security.is_of_one_message()) {
-                    pass.failed(stage.word(), &outcome);
-                }
-                if no_tls && tls_wish::is_demanded(&turn.job.message.envelope) {
-                    let fate = classify::without_tls(outcome, &trouble, turn.others);
-                    let fate = in_earlier_words(fate, turn.before);
-                    return AtHost::Answered(turn.recipients.iter().map(|to| (*to, fate.clone())).collect());
-                }
-                AtHost::Failed(outcome)
-            }
+            Err((stage, trouble)) => Err(not_opened(turn, pass, stage, &trouble)),
         }
     }
 
-    /// One transaction. `None`: the connection was stale.
-    async fn offer(
-        &self,
-        mut connection: Connection,
-        turn: &Turn<'_>,
-        reused: bool,
-        pass: &Pass<'_>,
-    ) -> Option<AtHost> {
+    /// One transaction.
+    async fn offer(&self, mut connection: Connection, turn: &Turn<'_>, pass: &Pass<'_>) -> Offered {
         let &Turn { hop, delivery, job, of, recipients, others, before, .. } = turn;
         let host = host(hop);
-        let age = self.clock.now().since(job.message.counts_from());
+        let began = self.clock.now();
+        let age = began.since(job.message.counts_from());
         let envelope = &job.message.envelope;
         let (offered, secured) = (connection.extensions(), connection.tls().is_some());
         let offer = Offer::of(envelope, &job.content, recipients, offered, secured, age, turn.conversion);
         if let Some(facts) = &offer.converted {
-            self.tell_converted(job, &host, facts);
+            delivery.holds_besides(turn.conversion.octets());
+            self.tells(job).converted(&host, facts);
         }
-        let unfit = offer.unfit.iter().map(|(index, why)| (*index, unfit(&host, *why, others, before)));
+        let unfit = offer
+            .unfit
+            .iter()
+            .map(|(index, why)| (*index, unfit::unfit(&host, *why, others).in_earlier_words(before)));
         let unfit: Vec<(u32, Fate)> = unfit.collect();
         if offer.recipients.is_empty() {
-            self.finish(connection).await;
-            return Some(AtHost::Answered(unfit));
+            self.finish(connection);
+            return Offered::Answered(AtHost::Answered(unfit));
         }
+        let carried = connection.used();
+        let goes_by_data = !offered.avoid_chunking
+            && (offer.transaction.body != BodyType::BinaryMime || job.content.is_lines());
         let (report, trouble) = match connection.begin(offer.transaction).await {
             Begun::Over(report, trouble) => (report, trouble),
             Begun::Accepted(accepted) => {
@@ -270,18 +306,23 @@ impl Courier {
                     let outcome = unwritten(&host, &error);
                     let fates =
                         offer.recipients.into_iter().map(|index| (index, Fate::Settled(outcome.clone())));
-                    return Some(AtHost::Answered(fates.chain(unfit).collect()));
+                    return Offered::Answered(AtHost::Answered(fates.chain(unfit).collect()));
                 }
                 connection.finish().await
             }
         };
+        self.lessons.hear(hop.address, &report, carried, trouble.is_some());
+        if report.is_chunking_broken() && goes_by_data {
+            self.tells(job).by_data(hop, &report, began);
+            return Offered::NotByBdat;
+        }
         let ended =
             Ended { host: &host, report: &report, dsn: offer.notifies, lost: trouble.as_ref(), others };
         let broken = ended.broken();
         let before_any = report.mail.as_ref().is_none_or(|reply| reply.code() == 421);
         // Servers end connections that were idle, or that have carried enough; a new one tells more.
-        if reused && before_any && broken.is_some() {
-            return None;
+        if carried > 0 && before_any && broken.is_some() {
+            return Offered::Stale;
         }
         match &broken {
             None => pass.succeeded(),
@@ -289,171 +330,57 @@ impl Courier {
             Some(Broken { stage, outcome, .. }) => pass.struck(stage.word(), outcome),
         }
         if let Some(broken) = broken.filter(|_| before_any && ended.closing().is_some()) {
-            return Some(AtHost::Failed(broken.outcome));
+            return Offered::Answered(AtHost::Failed(broken.outcome));
         }
-        let fates = over(connection.tls(), ended.fates());
-        let fates = once_more(offer.recipients.into_iter().zip(fates).collect());
+        let fates = fate::over(connection.tls(), ended.fates());
+        let fates = fate::once_more(offer.recipients.into_iter().zip(fates).collect());
         if trouble.is_none() {
-            self.finish(connection).await;
+            self.finish(connection);
         }
-        Some(AtHost::Answered(fates.into_iter().chain(unfit).collect()))
+        Offered::Answered(AtHost::Answered(fates.into_iter().chain(unfit).collect()))
     }
 
     /// Keeps the connection for the next message, or closes it.
-    async fn finish(&self, mut connection: Connection) {
-        if !connection.is_ready().await {
+    fn finish(&self, mut connection: Connection) {
+        if !connection.is_ready() {
             return;
         }
-        let mail_max = connection.extensions().limits.mail_max.unwrap_or(u32::MAX);
-        if connection.used() < self.settings.messages_per_connection.min(mail_max) {
+        if self.has_room(&connection) {
             self.pool.park(connection);
         } else {
             tokio::spawn(connection.quit());
         }
     }
 
+    /// For one more message.
+    fn has_room(&self, connection: &Connection) -> bool {
+        let mail_max = connection.extensions().limits.mail_max.unwrap_or(u32::MAX);
+        connection.used() < self.settings.messages_per_connection.min(mail_max)
+    }
+
+    fn tells<'a>(&'a self, job: &'a Job) -> Teller<'a> {
+        Teller { tracking: &self.tracking, clock: &self.clock, job }
+    }
+
     /// Closes the connections that are kept.
     pub async fn close(&self) {
         self.pool.close().await;
     }
-
-    /// The routing decision, where there was one to make.
-    fn tell_route(&self, job: &Job, plan: &Result<Plan, Unroutable>, began: Timestamp) {
-        let (candidates, reason) = match plan {
-            Ok(plan) => (&plan.candidates, None),
-            Err(unroutable) => (&unroutable.candidates, Some(unroutable.outcome.reason.as_str())),
-        };
-        let by_mx = matches!(job.destination, Destination::Mx(_));
-        if !by_mx && reason.is_none() && candidates.len() == 1 {
-            return;
-        }
-        self.tracking.routed(
-            Some(job.as_message()),
-            Routed {
-                destination: &job.destination,
-                candidates: told(candidates),
-                reason,
-                duration: Some(self.clock.now().since(began)),
-            },
-        );
-    }
-
-    /// The same host once more, with less.
-    fn tell_in_clear(&self, job: &Job, hop: &NextHop, trouble: &Trouble, began: Timestamp) {
-        let host = host(hop);
-        let reason =
-            format!("STARTTLS failed ({trouble}): going on in clear text, since tls is opportunistic");
-        let facts = FailedOver {
-            destination: &job.destination,
-            from: &host,
-            reply: trouble.reply(),
-            reason: &reason,
-            to: &host,
-            candidates: &[],
-            duration: self.clock.now().since(began),
-        };
-        self.tracking.failed_over(Some(job.as_message()), &facts);
-    }
-
-    /// What this host gets is not what came.
-    fn tell_converted(&self, job: &Job, host: &Host, facts: &Facts) {
-        let reason = format!("to seven bits, since {host} does not offer 8BITMIME: {facts}");
-        let (id, sender) = (Some(job.as_message().id), Some(&job.message.envelope.reverse_path));
-        self.tracking.converted(&Altered { id, session: None, client: None, sender, reason: &reason });
-    }
-
-    /// What was tried, what was not, and what it cost.
-    fn tell_failover(
-        &self,
-        job: &Job,
-        plan: &Plan,
-        from: &NextHop,
-        failure: &Outcome,
-        to: &NextHop,
-        began: Timestamp,
-    ) {
-        let facts = FailedOver {
-            destination: &job.destination,
-            from: &host(from),
-            reply: failure.reply.as_ref(),
-            reason: &failure.reason,
-            to: &host(to),
-            candidates: &told(&plan.candidates),
-            duration: self.clock.now().since(began),
-        };
-        self.tracking.failed_over(Some(job.as_message()), &facts);
-    }
 }
 
-/// Takes those who are settled out; who is left for the next host, and why: if this one may take some of them later, in
-/// the words in which it said so.
-fn sort_out(fates: Vec<(u32, Fate)>, outcomes: &mut Vec<(u32, Outcome)>) -> (Vec<u32>, Option<Outcome>) {
-    let (mut left, mut elsewhere) = (Vec::new(), None);
-    for (recipient, fate) in fates {
-        match fate {
-            Fate::Settled(outcome) | Fate::Again(outcome) => outcomes.push((recipient, outcome)),
-            Fate::Elsewhere(outcome) => {
-                left.push(recipient);
-                if elsewhere.as_ref().is_none_or(|known: &Outcome| known.verdict == Verdict::Bounced) {
-                    elsewhere = Some(outcome);
-                }
-            }
-        }
+/// There is no connection.
+fn not_opened(turn: &Turn<'_>, pass: &Pass<'_>, stage: Stage, trouble: &Trouble) -> AtHost {
+    let outcome = classify::of_host(&host(turn.hop), stage, trouble);
+    let no_tls = stage == Stage::StartTls;
+    // What one message demands of its TLS makes the host no worse for all others.
+    if !(no_tls && turn.hop.security.is_of_one_message()) {
+        pass.failed(stage.word(), &outcome);
     }
-    (left, elsewhere)
-}
-
-/// Where one host was reached and another was not, what the first one did is the trouble to look at: an address that
-/// refuses connections, as that of localhost in the other family, would hide it.
-fn tells_more(failure: &Outcome, known: Option<&Outcome>) -> bool {
-    known.is_none_or(|known| classify::is_out_of_reach(known) || !classify::is_out_of_reach(failure))
-}
-
-fn told(candidates: &[crate::route::Candidate]) -> Vec<Candidate> {
-    let told = candidates.iter().map(|candidate| Candidate {
-        host: candidate.host.clone(),
-        group: candidate.group.clone(),
-        addresses: candidate.addresses.clone(),
-        port: candidate.port,
-        preference: candidate.preference,
-        decision: candidate.decision.to_string(),
-    });
-    told.collect()
-}
-
-/// Those for whom the host has no room in this transaction are offered again at once: they are not named. Not when it has
-/// no room for anybody: then they wait, or it would be asked for ever.
-fn once_more(mut fates: Vec<(u32, Fate)>) -> Vec<(u32, Fate)> {
-    if fates.iter().any(|(_, fate)| !matches!(fate, Fate::Again(_))) {
-        fates.retain(|(_, fate)| !matches!(fate, Fate::Again(_)));
+    if no_tls && tls_wish::is_demanded(&turn.job.message.envelope) {
+        let fate = unfit::without_tls(outcome, trouble, turn.others).in_earlier_words(turn.before);
+        return AtHost::Answered(turn.recipients.iter().map(|to| (*to, fate.clone())).collect());
     }
-    fates
-}
-
-/// What a message means that this host has no way for; where another host may take it later, in that one's words.
-fn unfit(host: &Host, why: classify::Unfit, others: Others, before: Option<&Outcome>) -> Fate {
-    in_earlier_words(classify::unfit(host, why, others), before)
-}
-
-fn in_earlier_words(fate: Fate, before: Option<&Outcome>) -> Fate {
-    match (fate, before) {
-        (Fate::Settled(outcome), Some(before)) if outcome.verdict == Verdict::Deferred => {
-            Fate::Settled(before.clone())
-        }
-        (fate, _) => fate,
-    }
-}
-
-/// Those who were delivered went over this TLS.
-fn over(tls: Option<&Arc<TlsUsed>>, mut fates: Vec<Fate>) -> Vec<Fate> {
-    for fate in &mut fates {
-        if let Fate::Settled(outcome) = fate
-            && matches!(outcome.verdict, Verdict::Delivered { .. })
-        {
-            outcome.tls = tls.cloned();
-        }
-    }
-    fates
+    AtHost::Failed(outcome)
 }
 
 /// Under `uncertain = "hold"` nothing goes out of which a crash would leave no trace.
@@ -463,12 +390,18 @@ fn unwritten(host: &Host, error: &CommitError) -> Outcome {
     Outcome { host: Some(host.clone()), ..Outcome::local(Verdict::Deferred, NOT_WRITTEN, reason) }
 }
 
-fn host(hop: &NextHop) -> Host {
+pub(super) fn host(hop: &NextHop) -> Host {
     Host::at(&hop.host, hop.address)
 }
 
 fn for_all(recipients: &[u32], outcome: &Outcome) -> Vec<(u32, Outcome)> {
     recipients.iter().map(|recipient| (*recipient, outcome.clone())).collect()
+}
+
+/// Where one host was reached and another was not, what the first one did is the trouble to look at: an address that
+/// refuses connections, as that of localhost in the other family, would hide it.
+fn tells_more(failure: &Outcome, known: Option<&Outcome>) -> bool {
+    known.is_none_or(|known| classify::is_out_of_reach(known) || !classify::is_out_of_reach(failure))
 }
 
 #[cfg(test)]
@@ -489,15 +422,5 @@ mod tests {
             assert_eq!(tells_more(failure, Some(known)), more, "{failure} after {known}");
         }
         assert!(tells_more(&refused, None));
-    }
-
-    #[test]
-    fn a_host_that_may_take_some_later_is_remembered_whomever_else_it_can_never_take() {
-        let outcome = |verdict| Outcome::local(verdict, EnhancedStatus::new(4, 3, 0), "said");
-        for verdicts in [[Verdict::Deferred, Verdict::Bounced], [Verdict::Bounced, Verdict::Deferred]] {
-            let fates = verdicts.map(|verdict| (0, Fate::Elsewhere(outcome(verdict)))).to_vec();
-            let (left, why) = sort_out(fates, &mut Vec::new());
-            assert_eq!((left.len(), why.unwrap().verdict), (2, Verdict::Deferred));
-        }
     }
 }

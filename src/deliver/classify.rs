@@ -1,32 +1,15 @@
 //! From what happened on a connection to outcomes: which cause it is, and in which words it is told.
 //!
-//! Contract: [`of_host`] for a host that could not be used, [`of_transaction`] for each recipient of a transaction,
-//! [`unfit`] for a message that the host has no way for. What each means is decided by the table (`ruling`).
+//! Contract: [`of_host`] for a host that could not be used, [`Ended`] for each recipient of a transaction. What each means is
+//! decided by the table (`ruling`).
 //! Invariants: the basic code decides. An enhanced code that contradicts it ("450 5.1.1") is shown with the class of the
 //! basic code; where there is none, the status is x.0.0, or, where we know more, ours. The reply itself is kept whole.
+//! Not here: what a host has no way for (`unfit`).
 //! RFC 5321 sections 4.2.1 and 4.5.3.1.10, RFC 3463.
-//!
-//! What EHLO must offer, decided for each host before MAIL. The first host that does gets the message; only when every
-//! host of the destination was asked, and none does, is it for ever.
-//!
-//! | the message or recipient needs | else |
-//! |---|---|
-//! | SIZE no lower than its own | 5.3.4 |
-//! | 8BITMIME: octets of eight bits, declared, in a form that cannot be converted | 5.6.3 |
-//! | BINARYMIME with CHUNKING: content that is no lines | 5.6.3 |
-//! | SMTPUTF8: the sender's address or this recipient's | 5.6.7 |
-//! | SMTPUTF8: the header section | 5.6.9 |
-//! | REQUIRETLS: the sender demands it of every server on the way | 5.7.30 |
-//! | STARTTLS: the same | 5.7.30 |
-//! | TLS with a certificate that can be verified: the same | 5.7.10 |
-//! | DELIVERBY: BY in mode R | 5.3.3 |
-//! | DELIVERBY with a least time that is left: BY in mode R | 5.4.7 |
-//!
-//! RFC 2852 section 4, RFC 3030 section 3, RFC 6531 section 3.5.
 
 use std::io;
 
-use super::convert::Unconvertible;
+use super::fate::Fate;
 use super::login::AuthTrouble;
 use super::ruling::{Blame, Cause, Lot, Others, Scope, Stage, rule};
 use crate::mail::{EnhancedStatus, Host, Outcome, Reply, ReplyClass, Verdict};
@@ -42,6 +25,12 @@ pub(super) enum Trouble {
     Closed,
     #[error("no answer within {}", humantime::format_duration(*.0))]
     Silent(std::time::Duration),
+    /// Octets of the content, and the time that this took.
+    #[error(
+        "it took {taken} octets of the content in {}, and that is too slow",
+        humantime::format_duration(std::time::Duration::from_secs(within.as_secs()))
+    )]
+    Slow { taken: u64, within: std::time::Duration },
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
     #[error(transparent)]
@@ -63,22 +52,6 @@ const NO_SECURITY: EnhancedStatus = EnhancedStatus::new(4, 7, 5);
 const NO_CREDENTIALS: EnhancedStatus = EnhancedStatus::new(4, 7, 8);
 const DELIVERED: EnhancedStatus = EnhancedStatus::new(2, 0, 0);
 const GARBAGE: EnhancedStatus = EnhancedStatus::new(4, 5, 0);
-/// Conversion required but not supported (RFC 3463 section 3.7).
-const CONVERSION_NEEDED: EnhancedStatus = EnhancedStatus::new(5, 6, 3);
-/// Non-ASCII addresses not permitted; UTF-8 header message cannot be transferred (RFC 6531 section 3.5).
-const UTF8_ADDRESS: EnhancedStatus = EnhancedStatus::new(5, 6, 7);
-/// REQUIRETLS support required (RFC 8689 section 8.3).
-const REQUIRETLS_NEEDED: EnhancedStatus = EnhancedStatus::new(5, 7, 30);
-/// Encryption needed (RFC 8689 section 8.3).
-const ENCRYPTION_NEEDED: EnhancedStatus = EnhancedStatus::new(5, 7, 10);
-const UTF8_HEADER: EnhancedStatus = EnhancedStatus::new(5, 6, 9);
-/// System not capable of selected features.
-const NOT_CAPABLE: EnhancedStatus = EnhancedStatus::new(5, 3, 3);
-/// Delivery time expired.
-const TOO_LATE: EnhancedStatus = EnhancedStatus::new(5, 4, 7);
-/// Message too big for system.
-const TOO_LARGE: EnhancedStatus = EnhancedStatus::new(5, 3, 4);
-
 /// The outcome for all when a host could not be used.
 pub(super) fn of_host(host: &Host, stage: Stage, trouble: &Trouble) -> Outcome {
     let doing = stage.doing();
@@ -94,7 +67,7 @@ pub(super) fn of_host(host: &Host, stage: Stage, trouble: &Trouble) -> Outcome {
         }
         (Trouble::Protocol(_), _) => GARBAGE,
         (Trouble::Io(_) | Trouble::Silent(_), _) if !stage.is_in_transaction() => NO_ANSWER,
-        (Trouble::Closed | Trouble::Io(_) | Trouble::Silent(_), _) => CONNECTION_LOST,
+        (Trouble::Closed | Trouble::Io(_) | Trouble::Silent(_) | Trouble::Slow { .. }, _) => CONNECTION_LOST,
     };
     let reason = match (trouble, stage) {
         (Trouble::Auth(trouble), _) if trouble.reply().is_some() => trouble.to_string(),
@@ -107,16 +80,6 @@ pub(super) fn of_host(host: &Host, stage: Stage, trouble: &Trouble) -> Outcome {
 /// Whether no connection came about.
 pub(super) fn is_out_of_reach(outcome: &Outcome) -> bool {
     outcome.reply.is_none() && outcome.reason.starts_with(Stage::Connect.doing())
-}
-
-/// What became of one recipient at one host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    Settled(Outcome),
-    /// Another host tries at once; the outcome is that of this one.
-    Elsewhere(Outcome),
-    /// The host takes no more in one transaction; the outcome is for him to whom it says so again and again.
-    Again(Outcome),
 }
 
 /// A session that ended before its transaction did.
@@ -202,9 +165,10 @@ impl Ended<'_> {
         })
     }
 
-    /// CHUNKING is offered and BDAT is not known: no fault of the message, and nothing of it was taken.
+    /// CHUNKING is offered and BDAT is not known, without which this message cannot go: no fault of the message, and nothing
+    /// of it was taken.
     fn chunking_broken(&self, reply: &Reply) -> Fate {
-        let reason = "the host offers CHUNKING and does not know BDAT: write chunking = false in its group";
+        let reason = "the host offers CHUNKING and does not know BDAT";
         self.ruled(Stage::Content, Cause::Nonsense, reason.to_owned(), |_| GARBAGE, Some(reply))
     }
 
@@ -240,7 +204,7 @@ impl Ended<'_> {
 
     /// Nothing was said.
     fn cut_off(&self, stage: Stage) -> Fate {
-        let (cause, how) = match self.lost {
+        let (cause, mut how) = match self.lost {
             Some(trouble) => (trouble.cause(stage), trouble.to_string()),
             // A 421 to an earlier command was the last word on this one, too; not so a 421 that was another recipient's
             // reply to the content (LMTP).
@@ -249,6 +213,9 @@ impl Ended<'_> {
             }
             None => (Cause::Lost, "the connection ended".to_owned()),
         };
+        if self.report.chunked && matches!(stage, Stage::Content | Stage::End) {
+            how += " (by BDAT, which is avoided there for an hour)";
+        }
         let reason = match stage {
             Stage::End => format!("{how} after the whole message was sent: it may have been delivered"),
             _ => format!("{how} while the message was being sent"),
@@ -308,118 +275,16 @@ impl Trouble {
     }
 
     /// Which cause it is, in the table's words.
-    fn cause(&self, stage: Stage) -> Cause {
+    pub fn cause(&self, stage: Stage) -> Cause {
         match self {
             Self::Io(_) | Self::Closed => Cause::Lost,
-            Self::Silent(_) => Cause::Silent,
+            Self::Silent(_) | Self::Slow { .. } => Cause::Silent,
             Self::Protocol(_) => Cause::Nonsense,
             Self::Auth(trouble) => trouble.reply().map_or(Cause::Lacking, |reply| cause(stage, reply)),
             Self::Tls(_) | Self::NoTls(_) => Cause::Lacking,
             Self::Refused(reply) => cause(stage, reply),
         }
     }
-}
-
-/// A message that this host cannot take, known before it is offered.
-pub(super) fn unfit(host: &Host, why: Unfit, others: Others) -> Fate {
-    lacking(unfit_outcome(host, why), others)
-}
-
-/// A message with REQUIRETLS, and a host with which there is no TLS that will do (RFC 8689 section 4.2.1). `outcome`: that of
-/// the host. What may be otherwise in a minute, as a handshake that did not end, is waited for.
-pub(super) fn without_tls(outcome: Outcome, trouble: &Trouble, others: Others) -> Fate {
-    const DEMANDED: &str = "the sender demands TLS all the way (REQUIRETLS)";
-    let (status, reason) = match trouble {
-        Trouble::NoTls(_) => (REQUIRETLS_NEEDED, format!("{DEMANDED}, and the host does not offer STARTTLS")),
-        Trouble::Tls(error) if !error.may_pass() => {
-            (ENCRYPTION_NEEDED, format!("{DEMANDED}, and {}", outcome.reason))
-        }
-        Trouble::Refused(reply) if reply.class() == ReplyClass::PermanentFailure => {
-            (ENCRYPTION_NEEDED, format!("{DEMANDED}, and the host refused STARTTLS"))
-        }
-        _ => {
-            let cause = trouble.cause(Stage::StartTls);
-            return match rule(Stage::StartTls, Scope::Host, cause, others).lot {
-                Lot::NextHost => Fate::Elsewhere(outcome),
-                _ => Fate::Settled(outcome),
-            };
-        }
-    };
-    lacking(Outcome { verdict: Verdict::Bounced, status, reason, ..outcome }, others)
-}
-
-fn lacking(outcome: Outcome, others: Others) -> Fate {
-    match rule(Stage::Offer, Scope::of(Stage::Offer, Cause::Lacking, false), Cause::Lacking, others).lot {
-        Lot::NextHost => Fate::Elsewhere(outcome),
-        Lot::Bounced => Fate::Settled(outcome),
-        _ => Fate::Settled(Outcome {
-            verdict: Verdict::Deferred,
-            status: outcome.status.with_class(4),
-            ..outcome
-        }),
-    }
-}
-
-fn unfit_outcome(host: &Host, why: Unfit) -> Outcome {
-    let (status, reason) = match why {
-        Unfit::EightBit(why) => {
-            let reason = format!("the message needs 8BITMIME, which the host does not offer, and {why}");
-            (CONVERSION_NEEDED, reason)
-        }
-        Unfit::Binary => {
-            let reason =
-                "the message is binary and needs BINARYMIME with CHUNKING, which the host does not offer";
-            (CONVERSION_NEEDED, reason.to_owned())
-        }
-        Unfit::Utf8Address => {
-            let reason = "an address outside of US-ASCII needs SMTPUTF8, which the host does not offer";
-            (UTF8_ADDRESS, reason.to_owned())
-        }
-        Unfit::Utf8Header => {
-            let reason = "a header section outside of US-ASCII needs SMTPUTF8, which the host does not offer";
-            (UTF8_HEADER, reason.to_owned())
-        }
-        Unfit::NoRequireTls => {
-            let reason =
-                "the sender demands TLS all the way (REQUIRETLS), and the host does not offer REQUIRETLS";
-            (REQUIRETLS_NEEDED, reason.to_owned())
-        }
-        Unfit::NoDeliverBy => {
-            let reason =
-                "the sender wants it back when it is late (BY with R), and the host does not offer DELIVERBY";
-            (NOT_CAPABLE, reason.to_owned())
-        }
-        Unfit::TooLate { left, least } => {
-            let reason = format!(
-                "of the time that the sender gave (BY with R) {left} seconds are left, and the host wants at least {least}"
-            );
-            (TOO_LATE, reason)
-        }
-        Unfit::TooLarge { size, limit } => {
-            (TOO_LARGE, format!("the message has {size} octets, and the host takes at most {limit}"))
-        }
-    };
-    Outcome { verdict: Verdict::Bounced, status, reason, reply: None, host: Some(host.clone()), tls: None }
-}
-
-/// Why a host cannot take a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unfit {
-    EightBit(Unconvertible),
-    Binary,
-    Utf8Address,
-    Utf8Header,
-    NoRequireTls,
-    NoDeliverBy,
-    /// In seconds.
-    TooLate {
-        left: u64,
-        least: u64,
-    },
-    TooLarge {
-        size: u64,
-        limit: u64,
-    },
 }
 
 #[cfg(test)]
@@ -541,7 +406,7 @@ mod tests {
         assert_eq!(verdict(of(None, false)), Verdict::Deferred);
         let Fate::Settled(broken) = of(some("502 what?"), true) else { panic!("there is nobody else") };
         assert_eq!(broken.verdict, Verdict::Deferred, "no fault of the message");
-        assert!(broken.reason.contains("chunking = false"), "{}", broken.reason);
+        assert!(broken.reason.contains("does not know BDAT"), "{}", broken.reason);
     }
 
     #[test]
@@ -565,17 +430,6 @@ mod tests {
             "{:?}",
             fates[2]
         );
-    }
-
-    #[test]
-    fn a_message_that_no_host_has_a_way_for_bounces_only_when_every_host_was_asked() {
-        let host = host();
-        let of = |others| unfit(&host, Unfit::TooLarge { size: 2, limit: 1 }, others);
-        let Fate::Settled(never) = of(Others::None) else { panic!("there is nobody else") };
-        assert_eq!((never.verdict, never.status.to_string().as_str()), (Verdict::Bounced, "5.3.4"));
-        let Fate::Settled(later) = of(Others::Later) else { panic!("there is nobody else now") };
-        assert_eq!((later.verdict, later.status.to_string().as_str()), (Verdict::Deferred, "4.3.4"));
-        assert!(matches!(of(Others::Now), Fate::Elsewhere(_)));
     }
 
     #[test]

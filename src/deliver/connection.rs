@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::classify::Trouble;
+use super::lessons::Known;
 use super::login::{AuthTrouble, Plea};
 use super::ruling::Stage;
 use super::secret;
@@ -48,6 +49,15 @@ pub(super) struct Connection {
     writing: Option<Deadline>,
     /// Octets so far.
     written: u64,
+    /// The content that is on its way, or was last.
+    content: Option<Content>,
+}
+
+/// A content since its first octet.
+struct Content {
+    began: Instant,
+    /// What had been written before.
+    from: u64,
 }
 
 /// A transaction before its content.
@@ -221,7 +231,8 @@ impl Connection {
         let tls = stream.tls().map(|facts| {
             Arc::new(TlsUsed { version: facts.version, cipher: facts.cipher.clone(), verified_by })
         });
-        Self { client, stream, hop, tls, timeouts, used: 0, opened, reading: None, writing: None, written: 0 }
+        let (reading, writing, content) = (None, None, None);
+        Self { client, stream, hop, tls, timeouts, used: 0, opened, reading, writing, written: 0, content }
     }
 
     /// What TLS there is.
@@ -235,6 +246,11 @@ impl Connection {
 
     pub fn extensions(&self) -> &Extensions {
         self.client.extensions()
+    }
+
+    /// What is known of the host besides what it said.
+    pub fn heed(&mut self, known: &Known) {
+        self.client.heed(known.limits, known.breaks_chunking);
     }
 
     pub fn used(&self) -> u32 {
@@ -257,6 +273,7 @@ impl Connection {
     /// The commands of a transaction, up to where its content may go out: nothing of that is written yet.
     pub async fn begin(&mut self, transaction: Transaction) -> Begun {
         self.used += 1;
+        self.content = None;
         self.client.begin(transaction);
         match self.drive_to(Until::Content).await {
             Ok(Step::SendContent) => Begun::Accepted(self.client.accepted()),
@@ -283,9 +300,10 @@ impl Connection {
         (report.expect("a transaction was under way"), Some(trouble))
     }
 
-    /// Whether it may take another transaction: the server has not ended it with a 421.
-    pub async fn is_ready(&mut self) -> bool {
-        matches!(self.drive().await, Ok(Step::Ready))
+    /// Whether it may take another transaction: the server has neither ended it with a 421 nor said what nobody asked for.
+    /// Nothing is waited for, not even the rest of that: the outcome of a message is at hand by now.
+    pub fn is_ready(&mut self) -> bool {
+        matches!(self.client.step(), Step::Ready)
     }
 
     /// Nothing has come while nothing was asked: neither a 421 nor the end.
@@ -353,8 +371,8 @@ impl Connection {
             match self.client.step() {
                 Step::SendContent if until == Until::Content => return Ok(Step::SendContent),
                 Step::NeedInput(waiting) => self.read(waiting).await?,
-                Step::Send => self.write(Piece::Commands).await?,
-                Step::SendContent => self.write(Piece::Content).await?,
+                Step::Send => self.write_commands().await?,
+                Step::SendContent => self.write_content().await?,
                 step => return Ok(step),
             }
         }
@@ -379,34 +397,50 @@ impl Connection {
         }
     }
 
+    async fn write_commands(&mut self) -> Result<(), Trouble> {
+        let limit = self.timeouts.command;
+        let at = due(&mut self.writing, 0, limit);
+        self.write(Piece::Commands, at).await?.map_err(|Late| Trouble::Silent(limit))
+    }
+
+    /// Each block has its time, and the content as a whole: else one who takes it drop by drop could hold it for days.
+    #[allow(clippy::disallowed_methods)] // connections live in real time
+    async fn write_content(&mut self) -> Result<(), Trouble> {
+        let Timeouts { block: limit, least_pace, .. } = self.timeouts;
+        let written = self.written;
+        let content = self.content.get_or_insert_with(|| Content { began: Instant::now(), from: written });
+        let (began, taken) = (content.began, written - content.from);
+        let block = due(&mut self.writing, 1 + taken / BLOCK, limit);
+        let at = match taken.checked_div(least_pace) {
+            Some(fair) => block.min(began + limit + Duration::from_secs(fair)),
+            None => block,
+        };
+        let slow = |Late| Trouble::Slow { taken, within: Instant::now() - began };
+        self.write(Piece::Content, at).await?.map_err(slow)
+    }
+
     /// Writes what is ready. What the server says amid content is heard before more of it goes out: it is no answer to
     /// all of it. When the server has closed meanwhile, or takes no more, what it said before is read: it tells why.
-    async fn write(&mut self, piece: Piece) -> Result<(), Trouble> {
-        let limit = match piece {
-            Piece::Commands => self.timeouts.command,
-            // For a block, not for the whole.
-            Piece::Content => self.timeouts.block,
-        };
-        let at = due(&mut self.writing, self.written / BLOCK, limit);
+    async fn write(&mut self, piece: Piece, at: Instant) -> Result<Result<(), Late>, Trouble> {
         let (stream, client) = (&mut self.stream, &mut self.client);
         let write = async {
             let written = poll_fn(|context| poll_write(stream, client, piece, context)).await?;
             stream.flush().await?;
             Ok::<usize, io::Error>(written)
         };
-        let trouble = match timeout_at(at, write).await {
-            Err(_) => Trouble::Silent(limit),
-            Ok(Err(error)) => Trouble::Io(error),
+        let failed = match timeout_at(at, write).await {
+            Err(_) => Ok(Err(Late)),
+            Ok(Err(error)) => Err(Trouble::Io(error)),
             Ok(Ok(written)) => {
                 self.written += written as u64;
                 if !self.client.output().has_remaining() {
                     self.writing = None;
                 }
-                return Ok(());
+                return Ok(Ok(()));
             }
         };
         let _ = timeout(Duration::from_secs(1), self.stream.read_buf(self.client.read_buffer())).await;
-        Err(trouble)
+        failed
     }
 }
 
@@ -416,6 +450,9 @@ enum Piece {
     Commands,
     Content,
 }
+
+/// The server has not taken in time what was to be written.
+struct Late;
 
 /// How far the machine is driven.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -16,14 +16,14 @@
 //! REQUIRETLS goes to no host without it; but a notice does, which would be lost otherwise (RFC 8689 section 5).
 //! BY in mode R goes to no host without DELIVERBY, which could not keep the promise, and to none that wants more time
 //! than is left; in mode N it goes on without, and the sender is told that it did (RFC 2852 section 4.1.4.2).
-//! Not here: what an unfit host means for the recipient (`classify`), the commands (`smtp`).
+//! Not here: what an unfit host means for the recipient (`unfit`), the commands (`smtp`).
 //! RFC 1870, RFC 2852, RFC 3030 section 3, RFC 6152, RFC 6531 section 3.6, RFC 9422.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::classify::Unfit;
 use super::convert::{Conversion, Facts, Unconvertible};
+use super::unfit::Unfit;
 use crate::mail::{BodyType, ByMode, Content, DeliverBy, Envelope, Recipient};
 use crate::smtp::client::{Extensions, Limits, Transaction};
 
@@ -107,7 +107,8 @@ impl Offer {
 /// what nobody declared.
 fn body(declared: BodyType, content: &Content, offered: &Extensions) -> BodyType {
     match declared {
-        BodyType::BinaryMime if offered.takes_binary() || !content.is_lines() => BodyType::BinaryMime,
+        BodyType::BinaryMime if !content.is_lines() => BodyType::BinaryMime,
+        BodyType::BinaryMime if offered.takes_binary() && !offered.avoid_chunking => BodyType::BinaryMime,
         BodyType::SevenBit if !offered.eight_bit_mime => BodyType::SevenBit,
         _ if is_ascii(content) => BodyType::SevenBit,
         _ => BodyType::EightBitMime,

@@ -19,6 +19,9 @@ pub struct Timeouts {
     pub data: Duration,
     /// For the server to take a block of content.
     pub block: Duration,
+    /// Octets in a second that it must take of a whole content, on the average since its beginning and beyond the time for
+    /// one block; 0: it may take as long as it takes its blocks.
+    pub least_pace: u64,
     /// For the reply to the final dot.
     pub content: Duration,
 }
@@ -59,6 +62,7 @@ impl Default for Timeouts {
             command: Duration::from_secs(5 * 60),
             data: Duration::from_secs(2 * 60),
             block: Duration::from_secs(3 * 60),
+            least_pace: 2 << 10,
             content: Duration::from_secs(10 * 60),
         }
     }

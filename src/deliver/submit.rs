@@ -3,12 +3,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::classify::{self, Ended, Fate, Trouble};
+use super::classify::{self, Ended, Trouble};
 use super::connection::{Connection, Opener};
 use super::convert::Conversion;
+use super::fate::Fate;
 use super::offer::Offer;
 use super::ruling::{Others, Stage};
 use super::settings::Timeouts;
+use super::unfit;
 use crate::mail::{Address, Content, Envelope, Host, Outcome};
 use crate::net::{ClientTls, Network};
 use crate::route::NextHop;
@@ -50,11 +52,10 @@ async fn hand_over(
     let mut outcomes = vec![None; envelope.recipients.len()];
     let mut waiting: Vec<u32> = (0..outcomes.len() as u32).collect();
     let conversion = Conversion::default();
-    while !waiting.is_empty() && connection.is_ready().await {
+    while !waiting.is_empty() && connection.is_ready() {
         let extensions = connection.extensions();
         let offer = Offer::of(envelope, content, &waiting, extensions, false, Duration::ZERO, &conversion);
-        let unfit =
-            offer.unfit.iter().map(|(index, why)| (*index, classify::unfit(host, *why, Others::None)));
+        let unfit = offer.unfit.iter().map(|(index, why)| (*index, unfit::unfit(host, *why, Others::None)));
         let mut fates: Vec<(u32, Fate)> = unfit.collect();
         if !offer.recipients.is_empty() {
             let (report, trouble) = connection.send(offer.transaction).await;
@@ -74,7 +75,7 @@ async fn hand_over(
         }
         waiting.retain(|index| outcomes[*index as usize].is_none());
     }
-    if connection.is_ready().await {
+    if connection.is_ready() {
         connection.quit().await;
     }
     let unsaid = || classify::of_host(host, Stage::Mail, &Trouble::Closed);

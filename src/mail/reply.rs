@@ -134,6 +134,27 @@ impl Reply {
         self.code
     }
 
+    /// With no more than about `most` octets of its text, and a mark where the rest was.
+    pub fn shortened(mut self, most: usize) -> Self {
+        const REST: &str = "[...]";
+        if self.lines.iter().map(|line| line.len() + 1).sum::<usize>() <= most {
+            return self;
+        }
+        let mut room = most;
+        let fits = |line: &&String| {
+            let left = room.checked_sub(line.len() + 1);
+            room = left.unwrap_or(room);
+            left.is_some()
+        };
+        let whole = self.lines.iter().take_while(fits).count();
+        if let Some(line) = self.lines.get_mut(whole) {
+            line.truncate(line.floor_char_boundary(room));
+            line.push_str(REST);
+            self.lines.truncate(whole + 1);
+        }
+        self
+    }
+
     pub fn lines(&self) -> &[String] {
         &self.lines
     }
@@ -216,6 +237,21 @@ impl fmt::Display for Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_reply_is_cut_and_marked_and_a_short_one_is_not() {
+        let cut = |lines: &[&str], most| {
+            let lines = lines.iter().map(|line| (*line).to_owned()).collect();
+            Reply::with_lines(550, lines).shortened(most).lines().join("|")
+        };
+        let lines = ["5.1.1 no", "caf\u{e9} caf\u{e9}", "end"];
+        assert_eq!(cut(&lines, 100), lines.join("|"));
+        assert_eq!(cut(&lines, 26), "5.1.1 no|caf\u{e9} caf\u{e9}|end");
+        assert_eq!(cut(&lines, 23), "5.1.1 no|caf\u{e9} caf\u{e9}|en[...]");
+        assert_eq!(cut(&lines, 13), "5.1.1 no|caf[...]", "no character is cut");
+        assert_eq!(cut(&lines, 9), "5.1.1 no|[...]");
+        assert_eq!(cut(&lines, 3), "5.1[...]");
+    }
 
     #[test]
     fn reads_the_enhanced_status_only_where_it_belongs() {

@@ -210,8 +210,15 @@ impl Delivery {
     async fn read_content(&mut self) -> Result<Content, LoadError> {
         let inner = &self.lease.inner;
         let size = inner.state().open(self.lease.id).1.map_or(0, |open| open.stored.size);
-        self.memory = Some(inner.budget.take(size).await);
+        self.memory = inner.budget.take(size).await;
         inner.spool.content(self.lease.id).await
+    }
+
+    /// Besides its content so many octets of memory are held for it, while it runs.
+    pub fn holds_besides(&self, octets: u64) {
+        if let Some(memory) = &self.memory {
+            memory.besides(octets);
+        }
     }
 
     /// Takes its recipients in hand.

@@ -65,7 +65,7 @@ event_names! {
     /// Next hops were looked up: every candidate, and what was decided about it.
     Route = "ROUTE",
     /// One host failed and the next was turned to, within one attempt. Or the same host once more, in the clear, where
-    /// STARTTLS failed and TLS is only an opportunity.
+    /// STARTTLS failed and TLS is only an opportunity, or by DATA, where it does not know the BDAT that it offers.
     Failover = "FAILOVER",
     /// A route says that it goes nowhere.
     Discard = "DISCARD",

@@ -190,8 +190,10 @@ fn told(event: &Event) -> String {
             let session = event.session.map(|session| format!(", session {session}")).unwrap_or_default();
             let _ = write!(text, "accepted{client} for {who}{session}");
         }
+        // No client's session: it was changed for a host.
         EventName::Convert => {
-            let _ = write!(text, "changed on the way in: {said}");
+            let way = if event.session.is_some() { "in" } else { "out" };
+            let _ = write!(text, "changed on the way {way}: {said}");
         }
         EventName::Dsn => {
             let notice = event.reference.map(|id| id.to_string()).unwrap_or_default();
@@ -206,6 +208,9 @@ fn told(event: &Event) -> String {
         }
         EventName::Failover => {
             let to = event.next_host.as_deref().unwrap_or_default();
+            // The same host once more: what was left out is told by the reason alone.
+            let less = event.reason.as_ref().filter(|_| to == host && event.reply.is_some());
+            let said = less.map_or(said.clone(), |less| format!("{said}; {less}"));
             let cost = event.duration_ms.filter(|ms| *ms >= 1000);
             let cost = cost.map(|ms| format!(" after {}", rough(Duration::from_millis(ms))));
             let _ = write!(text, "{host}: {said}; turned to {to}{}", cost.unwrap_or_default());
@@ -315,5 +320,23 @@ mod tests {
             said.contains(" is down (auth): 535 5.7.8 no (check password_file); mail passes it over"),
             "{said}"
         );
+    }
+
+    #[test]
+    fn what_a_host_was_sent_with_less_is_told() {
+        let event = |more: &str| {
+            format!(
+                r#"{{"time":"{NOW}","event":"FAILOVER","host":"mx.example.com","next_host":"{more}","reply":"502 what?","reason":"going on with DATA"}}"#
+            )
+        };
+        let said = why("null", &event("mx.example.com"));
+        assert!(
+            said.contains("mx.example.com: 502 what?; going on with DATA; turned to mx.example.com"),
+            "{said}"
+        );
+        let said = why("null", &event("mx2.example.com"));
+        assert!(said.contains("mx.example.com: 502 what?; turned to mx2.example.com"), "{said}");
+        let converted = format!(r#"{{"time":"{NOW}","event":"CONVERT","reason":"to seven bits"}}"#);
+        assert!(why("null", &converted).contains("changed on the way out: to seven bits"));
     }
 }

@@ -29,6 +29,8 @@ pub struct Delivery {
     pub idle_connection: Duration,
     /// Bytes of content that deliveries hold in memory at one time; small messages are not counted.
     pub bytes_in_flight: u64,
+    /// Bytes of content that an upstream must take in a second, on the average; 0: as slowly as it likes.
+    pub least_pace: u64,
     /// What becomes of a message when the connection dies between its end and the answer; a group may say otherwise.
     pub uncertain: WhenUncertain,
 }
@@ -43,6 +45,7 @@ impl Default for Delivery {
             connection_age: Duration::from_secs(300),
             idle_connection: Duration::from_secs(2),
             bytes_in_flight: 256 << 20,
+            least_pace: 2 << 10,
             uncertain: WhenUncertain::Retry,
         }
     }
@@ -65,6 +68,7 @@ impl Delivery {
                 .duration("idle_connection", Duration::ZERO)
                 .unwrap_or(default.idle_connection),
             bytes_in_flight: section.size("bytes_in_flight").unwrap_or(default.bytes_in_flight),
+            least_pace: section.size("least_pace").unwrap_or(default.least_pace),
             uncertain: section.word("uncertain", &UNCERTAIN).unwrap_or_default(),
         };
         if delivery.concurrency > delivery.total {

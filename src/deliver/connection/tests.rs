@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 use super::super::submit::no_tls;
 use super::*;
 use crate::mail::{Content, Envelope, ReversePath};
-use crate::net::MemoryNetwork;
+use crate::net::{Listener, MemoryNetwork};
 use crate::route::{SecretSource, Terms, Token};
 
 const ADDRESS: &str = "192.0.2.25:25";
@@ -15,8 +15,7 @@ const ADDRESS: &str = "192.0.2.25:25";
 /// A server that takes these connections, one after the other. It says the first line of a script at once, each further
 /// one after a line of the client, and closes after one line more. Gives what it heard on each.
 async fn server(scripts: &'static [&'static [&'static str]]) -> (Network, JoinHandle<Vec<String>>) {
-    let network = Network::Memory(MemoryNetwork::new());
-    let mut listener = network.bind(ADDRESS.parse().unwrap()).await.unwrap();
+    let (network, mut listener) = listener().await;
     let task = tokio::spawn(async move {
         let mut heard = Vec::new();
         for script in scripts {
@@ -37,15 +36,41 @@ async fn server(scripts: &'static [&'static [&'static str]]) -> (Network, JoinHa
     (network, task)
 }
 
+/// A server at its address, for one that is no script.
+async fn listener() -> (Network, Listener) {
+    let network = Network::Memory(MemoryNetwork::new());
+    let listener = network.bind(ADDRESS.parse().unwrap()).await.unwrap();
+    (network, listener)
+}
+
+/// Takes one connection, and one transaction up to where its content begins.
+async fn accept(mut listener: Listener, hello: &str, answers: &str) -> Stream {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    stream.write_all(b"220 hi\r\n").await.unwrap();
+    hear(&mut stream, &format!("{hello} relay.example.org\r\n")).await;
+    stream.write_all(b"250-mx.example.org\r\n250 PIPELINING\r\n").await.unwrap();
+    hear(&mut stream, "DATA\r\n").await;
+    stream.write_all(answers.as_bytes()).await.unwrap();
+    stream
+}
+
+/// Reads until it ends so, or there is no more.
+async fn hear(stream: &mut Stream, end: &str) {
+    let mut heard = Vec::new();
+    while !heard.ends_with(end.as_bytes()) && stream.read_buf(&mut heard).await.unwrap() > 0 {}
+}
+
 async fn open(network: &Network, hop: &NextHop) -> Result<Connection, (Stage, Trouble)> {
-    let opener = Opener {
-        network,
-        tls: &no_tls(),
-        hostname: "relay.example.org",
-        timeouts: Timeouts::default(),
-        in_clear: &|_| {},
-    };
-    opener.open(hop).await
+    open_within(network, hop, Timeouts::default()).await
+}
+
+async fn open_within(
+    network: &Network,
+    hop: &NextHop,
+    timeouts: Timeouts,
+) -> Result<Connection, (Stage, Trouble)> {
+    let (tls, hostname) = (&no_tls(), "relay.example.org");
+    Opener { network, tls, hostname, timeouts, in_clear: &|_| {} }.open(hop).await
 }
 
 fn hop() -> NextHop {
@@ -77,8 +102,7 @@ async fn a_server_that_hangs_up_on_helo_too_is_given_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_greeting_octet_by_octet_has_no_more_time_than_one_at_once() {
-    let network = Network::Memory(MemoryNetwork::new());
-    let mut listener = network.bind(ADDRESS.parse().unwrap()).await.unwrap();
+    let (network, mut listener) = listener().await;
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         while stream.write_all(b"2").await.is_ok() {
@@ -127,21 +151,10 @@ async fn nothing_that_shows_the_password_is_said_in_the_clear() {
 
 #[tokio::test(start_paused = true)]
 async fn by_lmtp_each_recipient_is_answered() {
-    let network = Network::Memory(MemoryNetwork::new());
-    let mut listener = network.bind(ADDRESS.parse().unwrap()).await.unwrap();
+    let (network, listener) = listener().await;
     tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut heard = Vec::new();
-        for (say, until) in [
-            ("220 hi\r\n", "LHLO relay.example.org\r\n"),
-            ("250-mx.example.org\r\n250 PIPELINING\r\n", "DATA\r\n"),
-            ("250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n", "\r\n.\r\n"),
-        ] {
-            stream.write_all(say.as_bytes()).await.unwrap();
-            while !heard.ends_with(until.as_bytes()) {
-                stream.read_buf(&mut heard).await.unwrap();
-            }
-        }
+        let mut stream = accept(listener, "LHLO", "250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n").await;
+        hear(&mut stream, "\r\n.\r\n").await;
         stream.write_all(b"250 stored\r\n").await.unwrap();
     });
     let mut connection = open(&network, &NextHop { protocol: Protocol::Lmtp, ..hop() }).await.unwrap();
@@ -155,32 +168,23 @@ async fn by_lmtp_each_recipient_is_answered() {
 
 /// Sends a large content to a server that says this amid it. Then it keeps still, or reads the rest and refuses it.
 async fn answered_amid_content(says: &'static str, reads_on: bool) -> (TransactionReport, Option<Trouble>) {
-    let network = Network::Memory(MemoryNetwork::new());
-    let mut listener = network.bind(ADDRESS.parse().unwrap()).await.unwrap();
+    let (network, listener) = listener().await;
     tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut heard = Vec::new();
-        for (say, until) in [
-            ("220 hi\r\n", "EHLO relay.example.org\r\n"),
-            ("250-mx.example.org\r\n250 PIPELINING\r\n", "DATA\r\n"),
-        ] {
-            stream.write_all(say.as_bytes()).await.unwrap();
-            while !heard.ends_with(until.as_bytes()) {
-                stream.read_buf(&mut heard).await.unwrap();
-            }
-        }
-        stream.write_all(b"250 ok\r\n250 ok\r\n354 go\r\n").await.unwrap();
-        while !heard.ends_with(b"octets\r\n") {
-            stream.read_buf(&mut heard).await.unwrap();
-        }
+        let mut stream = accept(listener, "EHLO", "250 ok\r\n250 ok\r\n354 go\r\n").await;
+        hear(&mut stream, "octets\r\n").await;
         stream.write_all(says.as_bytes()).await.unwrap();
-        while reads_on && !heard.ends_with(b"\r\n.\r\n") && stream.read_buf(&mut heard).await.unwrap() > 0 {}
         if reads_on {
+            hear(&mut stream, "\r\n.\r\n").await;
             let _ = stream.write_all(b"452 4.3.1 no room\r\n").await;
         }
         std::future::pending::<()>().await;
     });
-    let mut connection = open(&network, &hop()).await.unwrap();
+    send_large(&network, Timeouts::default()).await
+}
+
+/// Eight MiB.
+async fn send_large(network: &Network, timeouts: Timeouts) -> (TransactionReport, Option<Trouble>) {
+    let mut connection = open_within(network, &hop(), timeouts).await.unwrap();
     let envelope = Envelope::new(ReversePath::NULL, ["b@example.com".parse().unwrap()]);
     let content = Content::from("octets\r\n".repeat(1 << 20));
     connection.send(Transaction::new(envelope, content)).await
@@ -189,7 +193,7 @@ async fn answered_amid_content(says: &'static str, reads_on: bool) -> (Transacti
 #[tokio::test(start_paused = true)]
 async fn a_server_that_refuses_amid_content_and_takes_no_more_is_heard() {
     let (report, trouble) = answered_amid_content("552 5.3.4 too large\r\n", false).await;
-    assert!(matches!(trouble, Some(Trouble::Silent(_))), "{trouble:?}");
+    assert!(matches!(trouble, Some(Trouble::Slow { .. })), "{trouble:?}");
     assert_eq!(report.end_of(0).map(|reply| reply.code()), Some(552));
     for senseless in ["", "250 thanks\r\n", "354 more\r\n"] {
         let (report, _) = answered_amid_content(senseless, false).await;
@@ -204,4 +208,55 @@ async fn a_yes_amid_content_is_no_answer_to_all_of_it() {
     assert!(report.end.is_none() && !report.is_uncertain(), "{report:?}");
     let (report, trouble) = answered_amid_content("552 5.3.4 too large\r\n", true).await;
     assert_eq!(report.end_of(0).map(|reply| reply.code()), Some(552), "{trouble:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_takes_content_drop_by_drop_is_given_up_and_a_slow_one_is_not() {
+    // So many octets it takes in a second, and how that ends; with or without a least pace.
+    for (octets, least_pace, too_slow) in
+        [(1 << 10, 2 << 10, true), (3 << 10, 2 << 10, false), (1 << 10, 0, false)]
+    {
+        let (network, listener) = listener().await;
+        tokio::spawn(async move {
+            let mut stream = accept(listener, "EHLO", "250 ok\r\n250 ok\r\n354 go\r\n").await;
+            let (mut drops, mut last) = (vec![0; octets], Vec::new());
+            while !last.ends_with(b"\r\n.\r\n") {
+                let read = stream.read(&mut drops).await.unwrap();
+                last = [&last[last.len().saturating_sub(4)..], &drops[..read]].concat();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            stream.write_all(b"250 taken\r\n").await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        let began = Instant::now();
+        let (report, trouble) = send_large(&network, Timeouts { least_pace, ..Timeouts::default() }).await;
+        if too_slow {
+            let Some(trouble @ Trouble::Slow { .. }) = trouble else { panic!("{trouble:?}") };
+            // Three minutes, and what it has taken in them and since.
+            assert!((5 * 60..10 * 60).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+            assert!(trouble.to_string().contains("and that is too slow"), "{trouble}");
+            assert!(!report.dot_sent && report.end.is_none());
+        } else {
+            assert!(trouble.is_none(), "{octets}: {trouble:?}");
+            assert_eq!(report.end.unwrap().code(), 250);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_outcome_of_a_message_waits_for_nothing_that_comes_after_it() {
+    for (rest, ready) in [("", true), ("25", false), ("250-\r\n", false), ("421 bye\r\n", false)] {
+        let (network, listener) = listener().await;
+        tokio::spawn(async move {
+            let mut stream = accept(listener, "EHLO", "250 ok\r\n250 ok\r\n354 go\r\n").await;
+            hear(&mut stream, "\r\n.\r\n").await;
+            stream.write_all(format!("250 taken\r\n{rest}").as_bytes()).await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        let mut connection = open(&network, &hop()).await.unwrap();
+        let envelope = Envelope::new(ReversePath::NULL, ["b@example.com".parse().unwrap()]);
+        let (report, trouble) = connection.send(Transaction::new(envelope, Content::from("x"))).await;
+        assert!(trouble.is_none() && report.end.is_some());
+        assert_eq!(connection.is_ready(), ready, "{rest:?}");
+    }
 }

@@ -42,6 +42,11 @@ impl Conversion {
     pub fn of(&self, content: &Content) -> Result<&Converted, Unconvertible> {
         self.0.get_or_init(|| convert(content)).as_ref().map_err(|why| *why)
     }
+
+    /// Octets of memory that it takes besides the content.
+    pub fn octets(&self) -> u64 {
+        self.0.get().and_then(|made| made.as_ref().ok()).map_or(0, |made| made.octets)
+    }
 }
 
 /// A message in seven bits.
@@ -49,6 +54,8 @@ impl Conversion {
 pub(super) struct Converted {
     pub content: Content,
     pub facts: Facts,
+    /// Of memory, besides the content that it was made of.
+    octets: u64,
 }
 
 /// What was done.
@@ -89,8 +96,15 @@ pub(super) enum Unconvertible {
 
 fn convert(content: &Content) -> Result<Converted, Unconvertible> {
     let octets = content.to_bytes();
-    let mut walk =
-        Walk { octets: &octets, content: Content::new(), kept: 0, entities: 0, facts: Facts::default() };
+    let joined = if content.chunks().len() > 1 { octets.len() as u64 } else { 0 };
+    let mut walk = Walk {
+        octets: &octets,
+        content: Content::new(),
+        kept: 0,
+        made: 0,
+        entities: 0,
+        facts: Facts::default(),
+    };
     let top = Entity::read(&octets, 0..octets.len(), Kind::Text)?;
     if !top.is_mime {
         return Err(Unconvertible::NoMime);
@@ -98,7 +112,7 @@ fn convert(content: &Content) -> Result<Converted, Unconvertible> {
     walk.facts.breaks_dkim = top.is_signed;
     walk.entity(&top, 0)?;
     walk.keep_until(octets.len());
-    Ok(Converted { content: walk.content, facts: walk.facts })
+    Ok(Converted { content: walk.content, facts: walk.facts, octets: joined + walk.made })
 }
 
 /// Goes through a message once, from front to back.
@@ -108,6 +122,8 @@ struct Walk<'a> {
     content: Content,
     /// So much of the octets is in it.
     kept: usize,
+    /// Octets of it that are new.
+    made: u64,
     /// So many have been looked at.
     entities: usize,
     facts: Facts,
@@ -123,7 +139,9 @@ impl Walk<'_> {
     /// These octets go out as others.
     fn replace(&mut self, range: Range<usize>, by: impl Into<Bytes>) {
         self.keep_until(range.start);
-        self.content.push(by.into());
+        let by = by.into();
+        self.made += by.len() as u64;
+        self.content.push(by);
         self.kept = range.end;
     }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn converted(text: &str) -> Result<(String, String), Unconvertible> {
-    let Converted { content, facts } = convert(&Content::from(text.to_owned()))?;
+    let Converted { content, facts, .. } = convert(&Content::from(text.to_owned()))?;
     Ok((String::from_utf8(content.to_bytes().to_vec()).unwrap(), facts.to_string()))
 }
 
@@ -169,4 +169,20 @@ fn what_a_stranger_writes_takes_time_and_memory_in_proportion() {
         .map(|n| format!("--b{n}\r\nContent-Type: multipart/mixed; boundary=b{}\r\n\r\n", n + 1))
         .collect();
     assert_eq!(of("b0", &format!("{deep}--b200\r\n\r\n\u{e9}\r\n")), Err(Structure), "too deep");
+}
+
+#[test]
+fn the_memory_that_it_takes_is_counted() {
+    let (head, body) = ("MIME-Version: 1.0\r\n\r\n", "\u{3053}\r\n".repeat(20_000));
+    let whole = Content::from(format!("{head}{body}"));
+    let mut pieces = Content::from(head);
+    pieces.push(Bytes::from(body));
+    let octets = |content: &Content| {
+        let conversion = Conversion::default();
+        assert_eq!(conversion.octets(), 0, "nothing is made before it is asked for");
+        let length = conversion.of(content).unwrap().content.len() as u64;
+        assert!(conversion.octets() > length - 100, "all but a line of it is new");
+        conversion.octets()
+    };
+    assert_eq!(octets(&pieces), octets(&whole) + whole.len() as u64, "pieces are joined first");
 }

@@ -20,6 +20,8 @@ pub struct Extensions {
     pub eight_bit_mime: bool,
     /// BDAT is offered.
     pub chunking: bool,
+    /// Not the server's word, but ours: BDAT is for content that goes by no other way.
+    pub avoid_chunking: bool,
     /// BODY=BINARYMIME is offered; of use only with `chunking` (RFC 3030 section 3).
     pub binary_mime: bool,
     pub smtputf8: bool,
@@ -50,6 +52,16 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// The lesser of both, where both say something.
+    pub fn within(self, other: Self) -> Self {
+        let lesser = |one: Option<u32>, other: Option<u32>| one.into_iter().chain(other).min();
+        Self {
+            mail_max: lesser(self.mail_max, other.mail_max),
+            rcpt_max: lesser(self.rcpt_max, other.rcpt_max),
+            rcpt_domain_max: lesser(self.rcpt_domain_max, other.rcpt_domain_max),
+        }
+    }
+
     fn read<'a>(words: impl Iterator<Item = &'a str>) -> Self {
         let mut limits = Self::default();
         for (name, value) in words.filter_map(|word| word.split_once('=')) {

@@ -2,8 +2,8 @@
 //!
 //! Contract: [`ReplyReader::read`] takes lines from the front of the input and gives a reply when its last line has
 //! come. An error is the server's fault and final: nothing after it can be trusted to answer what we think it does.
-//! Invariants: at most [`LINES_MAX`] lines of at most [`LINE_MAX`] octets, and [`REPLY_MAX`] octets in all; texts come out as UTF-8 without control
-//! characters, other octets replaced, so that they are safe in a log and in a notice.
+//! Invariants: at most [`LINES_MAX`] lines of at most [`LINE_MAX`] octets, and [`REPLY_MAX`] octets in all; texts come out as UTF-8 without
+//! characters that control, hide or turn the direction of writing, these and other octets replaced, so that they are safe in a log and in a notice.
 //! Leniency: a line may end with a bare LF, and the code may stand alone. Both do no harm in a reply, and real
 //! servers do them.
 //! Not here: which command a reply answers (`session`).
@@ -12,7 +12,7 @@
 use bytes::{Buf, BytesMut};
 use memchr::memchr;
 
-use crate::mail::Reply;
+use crate::mail::{Reply, is_hidden};
 
 use super::scram::ScramError;
 use super::step::Waiting;
@@ -20,7 +20,7 @@ use super::step::Waiting;
 /// RFC 5321 says 512; servers that explain themselves write more.
 pub(super) const LINE_MAX: usize = 8 * 1024;
 pub(super) const LINES_MAX: usize = 1000;
-/// All lines of a reply: what is kept of it, and goes into records and notices.
+/// All lines of a reply.
 const REPLY_MAX: usize = 64 * 1024;
 
 /// The server does not speak SMTP as it must. The connection is of no further use.
@@ -113,7 +113,7 @@ impl ReplyReader {
 
 /// As it may stand in a log, a notice or on a terminal.
 pub(super) fn clean(text: &[u8]) -> String {
-    let visible = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+    let visible = |c: char| if is_hidden(c) { char::REPLACEMENT_CHARACTER } else { c };
     String::from_utf8_lossy(text.trim_ascii_end()).chars().map(visible).collect()
 }
 
@@ -149,6 +149,8 @@ mod tests {
             read(b"550 caf\xe9 \x07\x1b[31m\r\n").unwrap().unwrap().lines(),
             ["caf\u{fffd} \u{fffd}\u{fffd}[31m"]
         );
+        let turned = "550 b\u{fc}cher \u{202e}\u{200b}\r\n".as_bytes();
+        assert_eq!(read(turned).unwrap().unwrap().lines(), ["b\u{fc}cher \u{fffd}\u{fffd}"]);
         for garbage in [
             &b"\r\n"[..],
             b"25\r\n",

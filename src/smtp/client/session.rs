@@ -14,7 +14,7 @@ use crate::mail::{Reply, ReplyClass};
 
 use super::authentication::{Authentication, Exchange, Turn};
 use super::content::Output;
-use super::extensions::Extensions;
+use super::extensions::{Extensions, Limits};
 use super::reply::{ProtocolError, ReplyReader, clean};
 use super::scram::{ScramError, Worked};
 use super::step::{Step, Waiting};
@@ -23,6 +23,9 @@ use exchange::{Running, Sent};
 
 /// Octets that there is room for in one read: replies are short.
 const READ: usize = 2048;
+
+/// Octets that are kept of a reply: it goes into a record, tracking and notices, for each recipient whom it concerns.
+const KEPT_MAX: usize = 4 * 1024;
 
 /// How this client presents itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,6 +132,13 @@ impl Client {
         &self.extensions
     }
 
+    /// What is known of the server besides what it said: it is used within the lesser of both limits, and BDAT avoided from
+    /// now on if `avoid_chunking`.
+    pub fn heed(&mut self, limits: Limits, avoid_chunking: bool) {
+        self.extensions.limits = self.extensions.limits.within(limits);
+        self.extensions.avoid_chunking |= avoid_chunking;
+    }
+
     /// What the server greeted with, once it has.
     pub fn greeting(&self) -> Option<&Reply> {
         self.greeting.as_ref()
@@ -223,7 +233,7 @@ impl Client {
     /// # Panics
     /// When the last step was not [`Step::Ready`].
     pub fn begin(&mut self, transaction: Transaction) {
-        let chunked = transaction.is_chunked(&self.extensions, self.settings.avoid_chunking);
+        let chunked = transaction.is_chunked(&self.extensions);
         let lmtp = self.settings.hello == Hello::Lmtp;
         self.leave_ready(State::Transaction(Box::new(Running::new(transaction, chunked, lmtp))));
     }
@@ -264,7 +274,7 @@ impl Client {
                 {
                     break;
                 }
-                Some(sent) => running.note(sent, reply),
+                Some(sent) => running.note(sent, reply.shortened(KEPT_MAX)),
                 None => break,
             }
         }
@@ -303,6 +313,9 @@ impl Client {
             return Ok(Some(Step::NeedInput(waiting)));
         };
         self.heard += 1;
+        // Of these two it matters what stands at the end.
+        let whole = matches!(waiting, Waiting::Hello | Waiting::Authentication);
+        let reply = if whole { reply } else { reply.shortened(KEPT_MAX) };
         if matches!(self.state, State::Transaction(_)) {
             return self.transaction_reply(reply);
         }
@@ -350,6 +363,7 @@ impl Client {
             State::Hello(hello) if class == ReplyClass::Completed => {
                 let extended = *hello != Hello::Basic;
                 self.extensions = if extended { Extensions::read(&reply) } else { Extensions::default() };
+                self.extensions.avoid_chunking = self.settings.avoid_chunking;
                 self.answer_to_hello = Some(reply);
                 self.state = State::Ready;
             }

@@ -315,3 +315,27 @@ fn a_refused_starttls_leaves_the_choice_to_the_driver() {
     assert!(matches!(driver.hear("454 not now\r\n"), Step::TlsRefused(_)));
     assert!(matches!(driver.run(), Step::Ready));
 }
+
+#[test]
+fn of_a_long_reply_the_beginning_is_kept_and_all_of_what_is_offered() {
+    let long = "x".repeat(1000);
+    let offers: Vec<&str> = std::iter::repeat_n(long.as_str(), 20).chain(["PIPELINING"]).collect();
+    let mut driver = Driver::ready(&offers);
+    assert!(driver.client.extensions().pipelining);
+    for cut_off in [false, true] {
+        driver.client.begin(transaction(ONE));
+        let lines = format!("550-5.1.1 {long}\r\n").repeat(20);
+        driver.run();
+        let report = match cut_off {
+            false => driver.done(&format!("250 ok\r\n{lines}550 end\r\n554 no\r\n")),
+            true => {
+                // The first answers RSET.
+                driver.client.receive(format!("250 ok\r\n250 ok\r\n{lines}550 end\r\n").as_bytes());
+                driver.client.report_of_broken_transaction().unwrap()
+            }
+        };
+        let text = report.recipients[0].as_ref().unwrap().to_string();
+        assert!(text.starts_with("550 5.1.1 xxx") && text.ends_with("xxx[...]"), "{text}");
+        assert!((4000..4200).contains(&text.len()), "{}", text.len());
+    }
+}

@@ -82,9 +82,9 @@ impl Transaction {
 
     /// Whether the content goes by BDAT: wherever it is offered, for it spares both sides the search for dots; and for
     /// content of any octets there is no other way.
-    pub(super) fn is_chunked(&self, offered: &Extensions, avoid: bool) -> bool {
+    pub(super) fn is_chunked(&self, offered: &Extensions) -> bool {
         let binary = self.body == BodyType::BinaryMime && offered.takes_binary();
-        offered.chunking && (binary || !avoid)
+        offered.chunking && (binary || !offered.avoid_chunking)
     }
 
     /// Content by BDAT ends as DATA would have it end: with a line's end, unless any octets are declared.
@@ -192,15 +192,26 @@ impl TransactionReport {
     }
 
     /// Recipients that the server took in this transaction, where it had no room for more.
-    pub(super) fn room(&self) -> Option<u32> {
+    pub fn room(&self) -> Option<u32> {
         let full = (0..self.recipients.len()).any(|index| self.is_one_too_many(index));
         full.then(|| self.recipients.iter().filter(|reply| is_accepted(reply)).count() as u32)
+    }
+
+    /// The content was under way, or about to be, and nothing was said of it.
+    pub fn content_is_owed_a_reply(&self) -> bool {
+        let asked = self.recipients.iter().all(Option::is_some);
+        asked && (0..self.recipients.len()).any(|to| self.recipient_accepted(to) && self.end_of(to).is_none())
     }
 
     /// The server offers CHUNKING and does not know BDAT: something between us and it changes what is said. The octets of
     /// the content may have been read as commands.
     pub fn is_chunking_broken(&self) -> bool {
-        self.chunked && self.end.as_ref().is_some_and(|reply| matches!(reply.code(), 500 | 502))
+        self.chunked && self.any_end().is_some_and(|reply| matches!(reply.code(), 500 | 502))
+    }
+
+    /// The first reply to the content.
+    pub fn any_end(&self) -> Option<&Reply> {
+        self.end.as_ref().or_else(|| self.ends.iter().flatten().next())
     }
 }
 

@@ -146,6 +146,7 @@ impl Up {
             data: STEP_MAX,
             block: STEP_MAX,
             content: STEP_MAX,
+            ..Timeouts::default()
         };
         // The upstream is an address: no name is asked for, and a machine without DNS rehearses as well.
         let names = Arc::new(Zone::default());

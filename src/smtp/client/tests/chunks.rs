@@ -158,3 +158,17 @@ fn resets_after_a_chunk_that_was_refused_and_knows_when_nobody_knows() {
     driver.hear("250 ok\r\n250 ok\r\n250 ok\r\n");
     assert!(driver.client.report_of_broken_transaction().unwrap().is_uncertain());
 }
+
+#[test]
+fn what_was_known_of_the_server_before_is_heeded() {
+    let mut driver = Driver::ready(&["LIMITS RCPTMAX=5 MAILMAX=7", "CHUNKING"]);
+    driver.client.heed(Limits { rcpt_max: Some(9), mail_max: Some(2), rcpt_domain_max: Some(1) }, true);
+    let lesser = Limits { rcpt_max: Some(5), mail_max: Some(2), rcpt_domain_max: Some(1) };
+    assert_eq!(driver.client.extensions().limits, lesser);
+    driver.client.heed(Limits::default(), false);
+    assert_eq!(driver.client.extensions().limits, lesser);
+    driver.client.begin(transaction(ONE));
+    driver.hear("250 ok\r\n");
+    driver.hear("250 ok\r\n");
+    assert!(driver.take_sent().ends_with("DATA\r\n"));
+}
