@@ -2,8 +2,9 @@
 //!
 //! Contract: each test runs one file of scenarios in `tests/interop/` (Python, unittest) against the program that cargo
 //! just built, and shows what it printed when it fails. `tests/peers/install` must have been run; without it every test
-//! fails and says so. INTEROP_PEERS moves where the peers are, INTEROP_KILLS sets the rounds of `crash`, INTEROP_SEED
-//! the chance of `crash` and `disk_*`. What a machine cannot do (mounts, strace) is left out, which is always said.
+//! fails and says so. INTEROP_PEERS moves where the peers are, INTEROP_KILLS sets the rounds of `crash`, INTEROP_DIALOGUES
+//! those of `hostile`, INTEROP_SEED the chance of `crash`, `hostile` and `disk_*`. What a machine cannot do (mounts,
+//! strace) is left out, which is always said.
 //! To run one scenario: `INTEROP_POSTHOUSE=target/debug/posthouse python3 -m unittest -v test_tls` in `tests/interop`.
 //! Invariants: loopback only, free ports, every process started is ended by its id, every file ends within its time.
 //! Not here: what needs no other program (`src/**/tests`).
