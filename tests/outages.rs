@@ -349,6 +349,12 @@ async fn a_restart_forgets_neither_that_a_host_is_down_nor_since_when() {
     assert_eq!(listed, outages, "and can be read when no relay runs");
     let none = WhichOutages { host: Some("elsewhere".into()), ..WhichOutages::default() };
     assert_eq!(posthouse::route::Memory::outages_at_rest(folder.path(), &none).unwrap(), []);
+
+    let third = after_a_restart(folder.path(), next + MINUTE).await;
+    assert_eq!(third.conditions()[0], HostCondition::Well, "it came back, and that is remembered, too");
+    third.submit().await;
+    third.clock.wait(SECOND).await;
+    assert_eq!(third.first.received().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
