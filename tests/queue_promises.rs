@@ -602,7 +602,6 @@ async fn a_message_stays_while_its_notice_is_being_committed() {
     b.clock.wait(Duration::from_secs(1)).await;
     let delivered = outcome(Verdict::Delivered { dsn: false });
     d2.settle(&j2, &[(j2.recipients[0], delivered)], Duration::ZERO).await;
-    drop((d1, d2));
     b.spool.refuse(Some(posthouse::spool::CommitError::Full));
     b.spool.hold_back(false);
     paid.await.unwrap().unwrap_err();

@@ -350,6 +350,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_address_without_a_route_is_passed_over_for_now_where_the_host_has_one_of_the_other_family() {
+        let (six, four): (IpAddr, IpAddr) =
+            ("2001:db8::1".parse().unwrap(), "203.0.113.10".parse().unwrap());
+        let zone = Arc::new(Zone::new());
+        let (router, _) = router(&zone, &[("main", "smtp://relay.example")]);
+        router.paths.cut(six);
+        let main = Destination::Upstream("main".into());
+        zone.set_addresses("relay.example", [six, four]);
+        let plan = router.plan(&main).await.unwrap();
+        assert_eq!(addresses(&plan), ["203.0.113.10:25"]);
+        assert!(!plan.complete, "a link that is down comes back");
+        let skipped = plan.candidates[0].decision.to_string();
+        assert_eq!(skipped, "skipped: this machine has no route to it (no IPv6?)");
+        zone.set_addresses("relay.example", [six]);
+        let plan = router.plan(&main).await.unwrap();
+        assert_eq!(addresses(&plan), ["[2001:db8::1]:25"], "what the system says of it is the reason then");
+        assert!(plan.complete);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_attempt_tries_ten_addresses_at_most() {
         let hosts: Vec<String> = (1..=12).map(|number| format!("smtp://192.0.2.{number}")).collect();
         let (router, _) = router(&Arc::new(Zone::new()), &[("main", &hosts.join(" "))]);

@@ -339,16 +339,6 @@ mod tests {
     }
 
     #[test]
-    fn an_address_to_which_there_is_no_route_may_be_tried_later() {
-        let ip: IpAddr = "2001:db8::1".parse().unwrap();
-        let mut weighed = Weighed::default();
-        weighed.hops.push(NextHop::in_the_clear("192.0.2.1:25".parse().unwrap()));
-        let reason = no_route(ip, &mut weighed);
-        assert!(reason.contains("no IPv6?"), "{reason}");
-        assert!(!weighed.into_survey(&Destination::Mx("example".into())).plan.unwrap().complete);
-    }
-
-    #[test]
     fn the_families_take_turns_whichever_begins() {
         let ips = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpAddr>>();
         let mixed = ips(&["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1"]);
