@@ -67,6 +67,8 @@ pub struct Courier {
 
 /// What one host made of the message.
 enum AtHost {
+    /// There was no talking with it.
+    OutOfReach(Outcome),
     /// It could not be used at all.
     Failed(Outcome),
     /// A fate for each recipient that it was offered, by his number. Those for whom it had no room are not named: they
@@ -74,6 +76,14 @@ enum AtHost {
     Answered(Vec<(u32, Fate)>),
     /// It was not turned to: no connection may be opened before.
     NotBefore(Timestamp),
+}
+
+/// Why no host has taken the message now, though one may later.
+#[derive(Default)]
+struct Deferral {
+    outcome: Option<Outcome>,
+    /// It is that of a host which was talked with.
+    talked: bool,
 }
 
 /// How a transaction went.
@@ -152,19 +162,18 @@ impl Courier {
         let mut outcomes = Vec::with_capacity(job.recipients.len());
         let mut waiting = job.recipients.clone();
         let mut answered = false;
-        // Why a host has not taken the message now, but may later: the last reason of one that we came to talk with.
-        let mut deferred: Option<Outcome> = None;
+        let mut deferral = Deferral::default();
         let conversion = Conversion::default();
         for (index, hop) in plan.hops.iter().enumerate() {
             let began = self.clock.now();
             let next = plan.hops.get(index + 1);
             let others = match next {
                 Some(_) => Others::Now,
-                None if deferred.is_some() || !plan.complete => Others::Later,
+                None if deferral.outcome.is_some() || !plan.complete => Others::Later,
                 None => Others::None,
             };
             let first = index == 0;
-            let before = deferred.as_ref();
+            let before = deferral.outcome.as_ref();
             let turn = Turn {
                 hop,
                 delivery,
@@ -176,15 +185,16 @@ impl Courier {
                 before,
                 conversion: &conversion,
             };
-            let failure = match self.try_hop(turn).await {
+            let (failure, talked) = match self.try_hop(turn).await {
                 AtHost::NotBefore(at) => return Report::NotBefore(at),
-                AtHost::Failed(outcome) => outcome,
+                AtHost::OutOfReach(outcome) => (outcome, false),
+                AtHost::Failed(outcome) => (outcome, true),
                 AtHost::Answered(fates) => {
                     answered = true;
                     let (left, elsewhere) = fate::sort_out(fates, &mut outcomes);
                     waiting = left;
                     match elsewhere {
-                        Some(outcome) => outcome,
+                        Some(outcome) => (outcome, true),
                         None => return Report::Answered(outcomes),
                     }
                 }
@@ -193,11 +203,10 @@ impl Courier {
                 self.router.diverted(hop);
                 self.tells(job).failover(plan, hop, &failure, next, began);
             }
-            if failure.verdict != Verdict::Bounced && tells_more(&failure, deferred.as_ref()) {
-                deferred = Some(failure);
-            }
+            deferral.hear(failure, talked);
         }
-        let last = deferred.expect("a plan has hops, and the last one settles everybody or has failed");
+        let last =
+            deferral.outcome.expect("a plan has hops, and the last one settles everybody or has failed");
         if !answered {
             return Report::Unreachable { outcome: last, not_before: self.router.retry_at(plan) };
         }
@@ -210,7 +219,7 @@ impl Courier {
         let hop = turn.hop;
         let pass = match self.router.admit(hop) {
             Ok(pass) => pass,
-            Err(outcome) => return AtHost::Failed(outcome),
+            Err(outcome) => return AtHost::OutOfReach(outcome),
         };
         let mut by_data = false;
         loop {
@@ -380,7 +389,10 @@ fn not_opened(turn: &Turn<'_>, pass: &Pass<'_>, stage: Stage, trouble: &Trouble)
         let fate = unfit::without_tls(outcome, trouble, turn.others).in_earlier_words(turn.before);
         return AtHost::Answered(turn.recipients.iter().map(|to| (*to, fate.clone())).collect());
     }
-    AtHost::Failed(outcome)
+    match stage {
+        Stage::Connect => AtHost::OutOfReach(outcome),
+        _ => AtHost::Failed(outcome),
+    }
 }
 
 /// Under `uncertain = "hold"` nothing goes out of which a crash would leave no trace.
@@ -398,10 +410,14 @@ fn for_all(recipients: &[u32], outcome: &Outcome) -> Vec<(u32, Outcome)> {
     recipients.iter().map(|recipient| (*recipient, outcome.clone())).collect()
 }
 
-/// Where one host was reached and another was not, what the first one did is the trouble to look at: an address that
-/// refuses connections, as that of localhost in the other family, would hide it.
-fn tells_more(failure: &Outcome, known: Option<&Outcome>) -> bool {
-    known.is_none_or(|known| classify::is_out_of_reach(known) || !classify::is_out_of_reach(failure))
+impl Deferral {
+    /// The last one counts, but one that was talked with before one that was out of reach: an address that refuses
+    /// connections, as that of localhost in the other family, would hide the trouble to look at.
+    fn hear(&mut self, failure: Outcome, talked: bool) {
+        if failure.verdict != Verdict::Bounced && (talked || !self.talked) {
+            *self = Self { outcome: Some(failure), talked };
+        }
+    }
 }
 
 #[cfg(test)]
@@ -411,16 +427,16 @@ mod tests {
     #[test]
     fn an_address_that_is_out_of_reach_does_not_hide_what_another_did() {
         let outcome = |reason: &str| Outcome::local(Verdict::Deferred, EnhancedStatus::new(4, 4, 1), reason);
-        let refused = outcome("connecting: Connection refused (os error 111)");
-        let silent = outcome("waiting for the greeting: no answer within 5m");
-        for (failure, known, more) in [
-            (&refused, &silent, false),
-            (&silent, &refused, true),
-            (&silent, &silent, true),
-            (&refused, &refused, true),
+        for (heard, last) in [
+            (&[("refused", false)][..], "refused"),
+            (&[("silent", true), ("refused", false)], "silent"),
+            (&[("refused", false), ("silent", true)], "silent"),
+            (&[("silent", true), ("shut", true)], "shut"),
+            (&[("refused", false), ("no route", false)], "no route"),
         ] {
-            assert_eq!(tells_more(failure, Some(known)), more, "{failure} after {known}");
+            let mut deferral = Deferral::default();
+            heard.iter().for_each(|(reason, talked)| deferral.hear(outcome(reason), *talked));
+            assert_eq!(deferral.outcome.unwrap().reason, last);
         }
-        assert!(tells_more(&refused, None));
     }
 }

@@ -77,11 +77,6 @@ pub(super) fn of_host(host: &Host, stage: Stage, trouble: &Trouble) -> Outcome {
     Outcome { verdict: Verdict::Deferred, status, reason, reply, host: Some(host.clone()), tls: None }
 }
 
-/// Whether no connection came about.
-pub(super) fn is_out_of_reach(outcome: &Outcome) -> bool {
-    outcome.reply.is_none() && outcome.reason.starts_with(Stage::Connect.doing())
-}
-
 /// A session that ended before its transaction did.
 pub(super) struct Broken {
     pub stage: Stage,
