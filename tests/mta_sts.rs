@@ -291,7 +291,7 @@ async fn another_id_has_the_policy_fetched_at_once_and_the_same_one_after_a_day(
         assert_eq!(town.security().await, vec![Security::Sts; 2]);
     }
     assert_eq!(town.requests(), 1);
-    town.answers(good(&policy("none", &[], 86_400)));
+    town.answers(good(&policy("none", &[], 3 * 86_400)));
     assert_eq!(town.security().await, vec![Security::Sts; 2], "the id is the same");
     town.zone.set_txt("_mta-sts.example.com", ["v=STSv1; id=2;"]);
     assert_eq!(town.security().await, vec![Security::Opportunistic; 3]);

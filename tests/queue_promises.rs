@@ -574,3 +574,42 @@ async fn under_hold_nothing_goes_out_of_which_the_disk_does_not_know() {
         delivery.settle(&job, &[(0, outcome(Verdict::Deferred))], Duration::ZERO).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_was_cancelled_amid_a_delivery_that_a_panic_ends_is_in_no_doubt_later() {
+    let b = bench(Settings::default());
+    let id = b.accept(&["bob@one.example"]).await;
+    let mut delivery = b.deliver().await;
+    let job = delivery.open().await.unwrap();
+    delivery.intend(&upstream(), job.recipients.clone()).await.unwrap();
+    b.q.cancel(id).await.unwrap();
+    panic_over(delivery).await;
+    b.look().await;
+    assert_eq!((b.q.len(), b.q.uncertain()), (0, 0), "he is given up, and nobody tries again");
+    assert_eq!(b.spool.status().messages, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_stays_while_its_notice_is_being_committed() {
+    let b = bench(Settings::default());
+    b.accept(&["gone@example.com", "busy@example.net"]).await;
+    let (mut d1, mut d2) = (b.deliver().await, b.deliver().await);
+    let (j1, j2) = (d1.open().await.unwrap(), d2.open().await.unwrap());
+    d1.settle(&j1, &[(j1.recipients[0], outcome(Verdict::Bounced))], Duration::ZERO).await;
+    let mut owed = b.owed().await;
+    let message = owed.open().await.unwrap();
+    b.spool.hold_back(true);
+    let paid = tokio::spawn(async move { owed.pay(&message.debts[0], notice()).await });
+    b.clock.wait(Duration::from_secs(1)).await;
+    let delivered = outcome(Verdict::Delivered { dsn: false });
+    d2.settle(&j2, &[(j2.recipients[0], delivered)], Duration::ZERO).await;
+    b.spool.refuse(Some(posthouse::spool::CommitError::Full));
+    b.spool.hold_back(false);
+    paid.await.unwrap().unwrap_err();
+    b.spool.refuse(None);
+    let mut again = b.owed().await;
+    let message = again.open().await.unwrap();
+    assert!(again.pay(&message.debts[0], notice()).await.unwrap().is_some());
+    drop(again);
+    assert_eq!(b.spool.status().messages, 1, "the notice, which has taken its place");
+}

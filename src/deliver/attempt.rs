@@ -328,9 +328,9 @@ impl Courier {
         let ended =
             Ended { host: &host, report: &report, dsn: offer.notifies, lost: trouble.as_ref(), others };
         let broken = ended.broken();
-        let before_any = report.mail.as_ref().is_none_or(|reply| reply.code() == 421);
+        let before_any = broken.as_ref().is_some_and(|broken| broken.stage == Stage::Mail);
         // Servers end connections that were idle, or that have carried enough; a new one tells more.
-        if carried > 0 && before_any && broken.is_some() {
+        if carried > 0 && before_any {
             return Offered::Stale;
         }
         match &broken {

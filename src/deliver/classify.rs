@@ -111,17 +111,9 @@ impl Ended<'_> {
 
     /// How the session broke off; `None`: every reply came that was owed, whatever it says, and none was 421.
     pub fn broken(&self) -> Option<Broken> {
-        let report = self.report;
-        let recipient = report.recipients.iter().find(|reply| reply.as_ref().is_none_or(|r| r.code() == 421));
-        let steps = [
-            (Stage::Mail, Some(&report.mail)),
-            (Stage::Recipient, recipient),
-            (Stage::Data, Some(&report.data).filter(|_| !report.chunked)),
-        ];
-        let is_end = |reply: &Option<Reply>| reply.as_ref().is_none_or(|reply| reply.code() == 421);
-        let ended_at = steps.into_iter().find(|(_, reply)| reply.is_some_and(is_end));
-        let at_last = if report.dot_sent { Stage::End } else { Stage::Content };
-        let stage = ended_at.map_or(at_last, |(stage, _)| stage);
+        // How far behind MAIL makes no difference to the host.
+        let is_at_mail = self.report.mail.as_ref().is_none_or(|reply| reply.code() == 421);
+        let stage = if is_at_mail { Stage::Mail } else { Stage::End };
         let closed = self.closing().map(|reply| Trouble::Refused(reply.clone()));
         let trouble = closed.as_ref().or(self.lost)?;
         let cause = trouble.cause(stage);
@@ -371,6 +363,41 @@ mod tests {
             let got = fate(mail, rcpt, data, end, dot);
             assert_eq!((got.0, got.1.as_str(), got.2), expected, "{mail} / {rcpt} / {data} / {end} / {dot}");
         }
+    }
+
+    #[test]
+    fn a_host_that_falls_silent_did_not_answer_or_was_lost_by_how_far_it_had_come() {
+        let silent = || Trouble::Silent(std::time::Duration::from_secs(300));
+        let reset = || Trouble::Io(io::ErrorKind::ConnectionReset.into());
+        for trouble in [silent(), reset()] {
+            let status = |stage| of_host(&host(), stage, &trouble).status;
+            assert_eq!(status(Stage::Greeting), NO_ANSWER, "{trouble}");
+            assert_eq!(status(Stage::Mail), CONNECTION_LOST, "{trouble}");
+            assert_eq!(status(Stage::End), CONNECTION_LOST, "{trouble}");
+        }
+    }
+
+    #[test]
+    fn what_breaks_off_behind_mail_may_be_the_messages_fault_and_at_mail_is_the_hosts() {
+        let ok = || Some(reply("250 ok"));
+        let of = |mail, rcpt: Option<Reply>, data, lost: Option<Trouble>| {
+            let recipients = vec![rcpt];
+            let report = TransactionReport { mail, recipients, data, ..TransactionReport::default() };
+            let host = host();
+            let ended =
+                Ended { host: &host, report: &report, dsn: false, lost: lost.as_ref(), others: Others::Now };
+            ended.broken().map(|broken| (broken.stage, broken.blame))
+        };
+        let silent = || Some(Trouble::Silent(std::time::Duration::from_secs(300)));
+        let closing = || Some(reply("421 4.3.2 closing"));
+        let behind = Some((Stage::End, Blame::HostOrMessage));
+        assert_eq!(of(None, None, None, silent()), Some((Stage::Mail, Blame::Host)));
+        assert_eq!(of(closing(), None, None, None), Some((Stage::Mail, Blame::Host)));
+        assert_eq!(of(ok(), None, None, silent()), behind);
+        assert_eq!(of(ok(), closing(), None, None), behind);
+        assert_eq!(of(ok(), ok(), closing(), None), behind);
+        assert_eq!(of(ok(), ok(), Some(reply("354 go")), silent()), behind);
+        assert_eq!(of(ok(), ok(), Some(reply("554 no")), None), None);
     }
 
     #[test]

@@ -91,6 +91,20 @@ mod tests {
     }
 
     #[test]
+    fn an_earlier_hosts_words_take_the_place_of_a_deferral_and_never_of_a_final_word() {
+        let before = Outcome::local(Verdict::Deferred, EnhancedStatus::new(4, 7, 1), "greylisted");
+        let told = |verdict, before| match Fate::Settled(outcome(verdict)).in_earlier_words(before) {
+            Fate::Settled(outcome) => outcome.reason,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(told(Verdict::Deferred, Some(&before)), "greylisted");
+        assert_eq!(told(Verdict::Deferred, None), "said");
+        assert_eq!(told(Verdict::Bounced, Some(&before)), "said");
+        let elsewhere = Fate::Elsewhere(outcome(Verdict::Deferred));
+        assert_eq!(elsewhere.clone().in_earlier_words(Some(&before)), elsewhere);
+    }
+
+    #[test]
     fn whom_there_is_no_room_for_is_offered_again_only_while_somebody_else_gets_an_answer() {
         let (again, settled) =
             (Fate::Again(outcome(Verdict::Deferred)), Fate::Settled(outcome(Verdict::Bounced)));

@@ -303,6 +303,21 @@ mod tests {
     }
 
     #[test]
+    fn that_some_go_early_is_said_once_an_hour() {
+        let mut kept = kept(SafetyNet { max_messages: Some(5), ..PLAIN });
+        let mut told = Vec::new();
+        for second in 0..2 * 3600 {
+            let now = T0 + Duration::from_secs(1) * second;
+            kept.insert(id(100 + u64::from(second)), now, 1000);
+            kept.let_go(&roomy(), now);
+            if kept.warned_at == Some(now) {
+                told.push(second);
+            }
+        }
+        assert_eq!(told, [0, 3600]);
+    }
+
+    #[test]
     fn a_kept_message_costs_40_octets_before_the_maps() {
         assert_eq!(
             size_of::<QueueId>() + size_of::<Timestamp>() + size_of::<((Timestamp, QueueId), u64)>(),

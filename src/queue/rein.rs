@@ -82,9 +82,6 @@ impl Rein {
                 _ => *pace = rate.map(Pace::even),
             }
         }
-        if connections.is_none() {
-            self.no_connection = None;
-        }
     }
 
     pub fn is_needed(&self) -> bool {

@@ -162,7 +162,6 @@ impl Breaker {
     /// wait is shorter, up to [`JITTER_MAX`]. Tells whether that is news: deliveries that ran side by side and fail together count once, and a trial is
     /// ended by nobody else.
     pub fn failed(&mut self, trial: Option<u64>, shorter: f64, now: Timestamp) -> bool {
-        self.strikes = 0;
         let (since, failures) = match &self.state {
             State::Closed { well_since } => {
                 let is_steady = well_since.is_none_or(|since| now.since(since) >= STEADY);

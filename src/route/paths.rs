@@ -60,6 +60,13 @@ impl Paths {
         known.insert(ip, path);
         path
     }
+
+    /// As if the system had just said that there is no way to this address.
+    #[cfg(test)]
+    pub fn cut(&self, ip: IpAddr) {
+        let path = Path { is_own: false, is_there: false, asked_at: self.clock.now() };
+        self.known.lock().expect("no holder panics").insert(ip, path);
+    }
 }
 
 #[cfg(test)]
@@ -72,8 +79,7 @@ mod tests {
         let paths = Paths::new(Network::System, clock.clone());
         let ours: IpAddr = "127.0.0.2".parse().unwrap();
         assert!(paths.is_own_address(ours) && paths.has_route(ours));
-        let otherwise = Path { is_own: false, is_there: false, asked_at: clock.now() };
-        paths.known.lock().unwrap().insert(ours, otherwise);
+        paths.cut(ours);
         clock.wait(COUNTS_FOR - Duration::from_millis(1)).await;
         assert!(!paths.is_own_address(ours) && !paths.has_route(ours));
         clock.wait(Duration::from_millis(1)).await;

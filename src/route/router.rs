@@ -320,6 +320,56 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn whoever_is_down_behind_the_first_hop_is_not_passed_over_and_the_first_that_may_be_tried_counts()
+    {
+        let hosts = "smtp://192.0.2.1 smtp://192.0.2.2 smtp://192.0.2.3";
+        for order in [[0, 2, 1], [2, 0, 1], [1, 2, 0]] {
+            let (router, clock) = router(&Arc::new(Zone::new()), &[("main", hosts)]);
+            let main = Destination::Upstream("main".into());
+            let plan = router.plan(&main).await.unwrap();
+            plan.hops.iter().for_each(|hop| router.admit(hop).expect("it is well").succeeded());
+            let passed_over = async || -> Vec<String> {
+                let survey = router.survey(&main, TlsWish::None).await;
+                survey.passed_over.iter().map(|key| key.address.to_string()).collect()
+            };
+            let mut down = [false; 3];
+            for (done, host) in order.into_iter().enumerate() {
+                let before = router.retry_at(&plan);
+                assert_eq!(before, None, "one that may be tried is no reason to wait");
+                fail(&router, &plan.hops[host]);
+                down[host] = true;
+                let first = down.iter().position(|down| !down).unwrap_or(3);
+                let expected: Vec<String> =
+                    plan.hops[..first].iter().map(|hop| hop.address.to_string()).collect();
+                assert_eq!(passed_over().await, expected, "{order:?} after {}", done + 1);
+                clock.wait(Duration::from_secs(3)).await;
+            }
+            let retry_at = router.plan(&main).await.unwrap_err().retry_at;
+            assert!(retry_at.is_some_and(|at| at <= T0 + Duration::from_secs(10)), "{order:?}: {retry_at:?}");
+            assert_eq!(router.retry_at(&plan), retry_at, "{order:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_without_a_route_is_passed_over_for_now_where_the_host_has_one_of_the_other_family() {
+        let (six, four): (IpAddr, IpAddr) = ("2001:db8::1".parse().unwrap(), "203.0.113.10".parse().unwrap());
+        let zone = Arc::new(Zone::new());
+        let (router, _) = router(&zone, &[("main", "smtp://relay.example")]);
+        router.paths.cut(six);
+        let main = Destination::Upstream("main".into());
+        zone.set_addresses("relay.example", [six, four]);
+        let plan = router.plan(&main).await.unwrap();
+        assert_eq!(addresses(&plan), ["203.0.113.10:25"]);
+        assert!(!plan.complete, "a link that is down comes back");
+        let skipped = plan.candidates[0].decision.to_string();
+        assert_eq!(skipped, "skipped: this machine has no route to it (no IPv6?)");
+        zone.set_addresses("relay.example", [six]);
+        let plan = router.plan(&main).await.unwrap();
+        assert_eq!(addresses(&plan), ["[2001:db8::1]:25"], "what the system says of it is the reason then");
+        assert!(plan.complete);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_attempt_tries_ten_addresses_at_most() {
         let hosts: Vec<String> = (1..=12).map(|number| format!("smtp://192.0.2.{number}")).collect();
         let (router, _) = router(&Arc::new(Zone::new()), &[("main", &hosts.join(" "))]);

@@ -85,6 +85,19 @@ mod tests {
     }
 
     #[test]
+    fn who_names_no_tier_comes_last_and_alone() {
+        let hosts = hosts(&[
+            "smtp://b.example",
+            "smtp://second.example?tier=2",
+            "smtp://a.example",
+            "smtp://first.example?tier=1",
+        ]);
+        let order = order(&hosts, &Clock::simulated(Timestamp::default(), 1));
+        let expected = ["first.example", "second.example", "b.example", "a.example"];
+        assert_eq!(order, (0..).zip(expected.map(str::to_owned)).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn tiers_go_in_their_order_and_each_host_gets_the_part_that_its_weight_says() {
         let hosts = hosts(&[
             "smtp://last.example?tier=2",

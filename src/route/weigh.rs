@@ -321,6 +321,24 @@ mod tests {
     }
 
     #[test]
+    fn a_host_that_may_do_later_counts_for_more_than_those_that_never_will() {
+        let (never, later) = (EnhancedStatus::new(5, 7, 30), EnhancedStatus::new(4, 7, 5));
+        let end = |statuses: &[EnhancedStatus]| {
+            let mut weighed = Weighed::default();
+            for status in statuses {
+                weighed.skip_for_tls("mx.example".into(), 10, *status, "no TLS that will do".into());
+            }
+            weighed.into_survey(&Destination::Mx("example".into())).plan.unwrap_err().outcome
+        };
+        for statuses in [&[never, later][..], &[later, never], &[later, never, never]] {
+            let outcome = end(statuses);
+            assert_eq!((outcome.verdict, outcome.status), (Verdict::Deferred, later));
+        }
+        let outcome = end(&[never, never]);
+        assert_eq!((outcome.verdict, outcome.status), (Verdict::Bounced, never));
+    }
+
+    #[test]
     fn the_families_take_turns_whichever_begins() {
         let ips = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpAddr>>();
         let mixed = ips(&["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1"]);

@@ -2,7 +2,7 @@
 //!
 //! Contract: as the log, but every commit is decided when its call returns; nothing waits, nothing is by chance, and
 //! nothing outlives the value. [`Memory::recover`] stands for a restart; [`Memory::refuse`] for a disk that is full
-//! or fails.
+//! or fails, [`Memory::hold_back`] for one that takes its time.
 //! Not here: any file (`log`).
 
 use std::collections::BTreeMap;
@@ -10,6 +10,7 @@ use std::io;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::commit::Reply;
 use super::shared::Names;
 use super::{
     Accepted, Announcement, BoxFuture, Commit, CommitError, Durability, LoadError, Outline, Progress,
@@ -30,6 +31,8 @@ pub struct Memory {
 struct Kept {
     messages: BTreeMap<QueueId, (Stored, Content)>,
     refusal: Option<CommitError>,
+    /// What waits to be decided, while the disk takes its time.
+    held_back: Option<Vec<(Reply<Receipt>, Accepted, Content)>>,
     closed: bool,
     batches: u64,
 }
@@ -58,6 +61,18 @@ impl Memory {
     /// From now on `accept` is refused for this reason, and nothing is synced; `None` ends it.
     pub fn refuse(&self, why: Option<CommitError>) {
         self.lock().refusal = why;
+    }
+
+    /// From now on nothing that is handed in is decided, as by a disk that takes its time; `false` has all of it decided,
+    /// as it stands then.
+    pub fn hold_back(&self, held_back: bool) {
+        let mut kept = self.lock();
+        let waiting = std::mem::replace(&mut kept.held_back, held_back.then(Vec::new));
+        for (reply, message, content) in waiting.into_iter().flatten() {
+            let decided = kept.accept(message, content);
+            // Whoever has not waited for it does not want to know.
+            let _ = reply.send(decided);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
@@ -126,7 +141,13 @@ impl Spool for Memory {
 
     fn accept(&self, message: Accepted, content: Content) -> Commit<Receipt> {
         self.names.used(message.id);
-        Commit::decided(self.lock().accept(message, content))
+        let mut kept = self.lock();
+        if let Some(held_back) = &mut kept.held_back {
+            let (reply, commit) = Commit::pending();
+            held_back.push((reply, message, content));
+            return commit;
+        }
+        Commit::decided(kept.accept(message, content))
     }
 
     fn settle(&self, id: QueueId, progress: &Progress, durability: Durability) -> Commit<()> {

@@ -5,6 +5,7 @@
 //!
 //! * nothing that was answered 250 is missing, and at the end each of its recipients has it, or has bounced and the
 //!   sender knows, or an operator cancelled it;
+//! * nobody bounces whom no host has refused for good, but for want of a host or of time;
 //! * no recipient gets a message twice, unless its upstream kept the answer to itself or an end of the relay lay between;
 //!   under `uncertain = "hold"` not even then, unless a person wanted it, and nobody is tried while a person is to decide;
 //! * no attempt comes before its time, no expiry before its time;

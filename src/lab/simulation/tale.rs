@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use super::client::Letter;
 use super::ending::Ending;
 use crate::clock::Timestamp;
-use crate::mail::QueueId;
+use crate::mail::{QueueId, Reply, ReplyClass};
 use crate::spool::{RecipientState, Stored};
 use crate::tracking::{Event, EventName};
 
@@ -259,6 +259,12 @@ impl Tale {
     }
 }
 
+/// Whether whoever bounced was refused by a host for good, or has none.
+fn is_founded(bounce: &Event) -> bool {
+    let is_final = |reply: &Reply| reply.class() == ReplyClass::PermanentFailure;
+    bounce.host.is_none() || bounce.reply.as_ref().is_some_and(is_final)
+}
+
 impl Told {
     fn hear(
         &mut self,
@@ -267,6 +273,9 @@ impl Told {
         asleep_until: Option<Timestamp>,
     ) -> Result<(), String> {
         use EventName as E;
+        if event.event == E::Fail && !is_founded(event) {
+            return Err(format!("{:?} bounced, and nobody has refused them for good", event.recipients));
+        }
         let owes = |recipient: &str| {
             !self.is_null
                 && letter.is_some_and(|letter| letter.notify(recipient).is_none_or(|notify| notify.failure))

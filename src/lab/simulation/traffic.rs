@@ -3,11 +3,12 @@
 //! Contract: [`Traffic::note`] takes every question in the order of its upstream; [`Traffic::judge`] finds more
 //! transactions of one destination under way at one moment than its window allows, and more messages begun in a time
 //! than its rate allows.
-//! Invariants: a transaction is under way from its MAIL to its last question at least, so that what is found is so; a
+//! Invariants: a transaction is under way from its MAIL to the answer to its last question, so that what is found is so; a
 //! delivery that goes on to another host, or over another connection, counts once.
 //! Not here: who got what (`witness`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::plan::{BY_MX, DOMAINS};
 use crate::clock::Timestamp;
@@ -53,7 +54,8 @@ impl Traffic {
             }
             Stage::Rcpt | Stage::Data | Stage::Content | Stage::Dot => {
                 let Some(transaction) = self.open.get_mut(&key) else { return };
-                transaction.last = asked.at;
+                // Until it is answered it is under way.
+                transaction.last = asked.at + delay(&asked.did);
                 transaction.destination = transaction.destination.or_else(|| destination(&asked.about));
                 if asked.stage == Stage::Dot {
                     self.over.extend(self.open.remove(&key));
@@ -79,6 +81,12 @@ impl Traffic {
         }
         Ok(())
     }
+}
+
+/// How long an upstream takes to answer.
+fn delay(did: &str) -> Duration {
+    let delay = did.strip_prefix("delay ").and_then(|rest| rest.split_once(", "));
+    delay.and_then(|(text, _)| humantime::parse_duration(text).ok()).unwrap_or_default()
 }
 
 /// The line in which mail for these recipients waits; each transaction is of one.
@@ -121,8 +129,6 @@ fn pace(destination: &str, transactions: &[&Transaction], rate: Rate) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::lab::FRIDAY_NOON;
 

@@ -149,3 +149,33 @@ impl Known {
         self.failed = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{ClientTls, MemoryNetwork, Network};
+    use crate::route::Zone;
+
+    const T0: Timestamp = Timestamp::from_millis(1_795_176_000_000);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_policy_that_is_over_is_forgotten_on_disk_and_a_domain_without_one_costs_no_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = Memory::open(folder.path());
+        let policy = Policy::parse("version: STSv1\r\nmode: enforce\r\nmx: mx.example\r\nmax_age: 86400\r\n");
+        let policy = policy.unwrap();
+        Known::default().keep("one.example", "1", policy.clone(), &memory, T0);
+        let policies = Policies::recall(&memory, T0);
+        let (zone, network) = (Zone::new(), Network::Memory(MemoryNetwork::new()));
+        let tls = ClientTls::system();
+        let server = PolicyServer { names: &zone, network: &network, tls: &tls, port: 443 };
+        let of = async |domain: &str, now| policies.of(domain, &server, |_| None, &memory, now).await;
+        let on_disk = || memory.recall::<String, Kept>(DRAWER).len();
+        let in_memory = || policies.domains.lock().unwrap().len();
+        assert_eq!(of("one.example", T0).await, Some(policy));
+        assert_eq!((of("none.example", T0).await, in_memory(), on_disk()), (None, 1, 1));
+        let over = T0 + Duration::from_secs(86_400);
+        assert_eq!((of("one.example", over).await, on_disk()), (None, 0));
+        assert_eq!((of("one.example", over).await, in_memory()), (None, 0));
+    }
+}

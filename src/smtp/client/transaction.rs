@@ -125,7 +125,7 @@ pub struct TransactionReport {
     /// end, though more chunks were to come.
     pub end: Option<Reply>,
     /// By LMTP: the reply to the final dot for each recipient, in the order of the transaction's recipients, and `end` is
-    /// empty (RFC 2033 section 4.2). By SMTP there are none.
+    /// empty (RFC 2033 section 4.2); that of one who was not accepted means nothing. By SMTP there are none.
     pub ends: Vec<Option<Reply>>,
     /// Whether the whole content, with its final dot unless it went by BDAT, was written. With it and without an end,
     /// nobody knows whether the server has the message.
@@ -182,12 +182,8 @@ impl TransactionReport {
     pub(super) fn end_for_all(&mut self, reply: Reply) {
         if self.ends.is_empty() {
             self.end = Some(reply);
-            return;
-        }
-        for index in 0..self.ends.len() {
-            if self.recipient_accepted(index) {
-                self.ends[index] = Some(reply.clone());
-            }
+        } else {
+            self.ends.fill(Some(reply));
         }
     }
 
