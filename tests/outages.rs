@@ -325,6 +325,9 @@ async fn a_restart_forgets_neither_that_a_host_is_down_nor_since_when() {
     let next = bench.relay.router().upstreams()[0].hosts[0].next_trial.unwrap();
     bench.relay.shutdown(MINUTE).await.unwrap();
     drop(bench);
+    let at_rest = posthouse::route::Memory::outages_at_rest(folder.path(), &WhichOutages::default()).unwrap();
+    assert!(before[0].diverted > 100, "{before:?}");
+    assert_eq!(at_rest, before, "with all the mail that went past the host until the end");
 
     let again = after_a_restart(folder.path(), stopped_at).await;
     again.cut();

@@ -248,6 +248,7 @@ impl Relay {
                 }
             }
         }
+        self.inner.router.write_down();
         self.inner.spool.close().await;
         self.inner.tracking.flush().await;
         ended.map_err(|_| ShutdownError::Deadline)

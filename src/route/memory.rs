@@ -88,6 +88,14 @@ impl Memory {
         self.remember(OUTAGES, &outage.id, outage);
     }
 
+    /// All of these with one sync.
+    pub(super) fn keep_outages(&self, outages: &[Outage]) {
+        if !outages.is_empty() {
+            let keep = |tree: &sled::Tree, outage: &Outage| tree.insert(encoded(&outage.id), encoded(outage));
+            self.change(OUTAGES, |tree| outages.iter().try_for_each(|outage| keep(tree, outage).map(drop)));
+        }
+    }
+
     pub(super) fn forget_outage(&self, id: u64) {
         self.forget(OUTAGES, &id);
     }

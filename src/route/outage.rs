@@ -311,6 +311,11 @@ impl Chronicle {
         self.by_id.remove(&id).map(|outage| outage.id)
     }
 
+    /// Those that are not over.
+    pub fn going_on(&self) -> Vec<Outage> {
+        self.under_way.iter().map(|id| self.by_id[id].clone()).collect()
+    }
+
     /// The oldest first, as they are `now`.
     pub fn list(&self, which: &WhichOutages, now: Timestamp) -> Vec<Outage> {
         let shown = |outage: &Outage| {

@@ -133,6 +133,13 @@ impl Router {
         rows
     }
 
+    /// Writes down what outages that go on have cost until now. What each message that goes past a host adds to that is not
+    /// worth a write of its own, so a relay that is killed forgets what came since the host was last tried.
+    pub fn write_down(&self) {
+        let going_on = self.chronicle.lock().expect("no holder panics").going_on();
+        self.memory.keep_outages(&going_on);
+    }
+
     fn keep_outage(&self, (outage, forgotten): (Outage, Option<u64>)) {
         self.memory.keep_outage(&outage);
         if let Some(id) = forgotten {

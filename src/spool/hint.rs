@@ -25,7 +25,7 @@ use crate::clock::Timestamp;
 use crate::mail::{QueueId, Source};
 
 const MAGIC: &[u8; 8] = b"PHSHINT\n";
-/// Format 1 had no times, format 2 no sources.
+/// Format 1 had no times, format 2 no sources, format 3 nothing of recipients who had it while others waited.
 const FORMAT: u16 = 4;
 const PREFIX: usize = MAGIC.len() + 2;
 const CRC: usize = 4;

@@ -32,7 +32,8 @@ Examples:
   posthouse health --smtp 127.0.0.1:1025    any SMTP server, such as a lab's upstream
 
 Exit code 0 when it is well, 1 when it does not answer within 5 seconds or accepts no mail.
---smtp connects, waits for the greeting, says EHLO and QUIT; a script's rules for these stages see it.")]
+--smtp connects, waits for the greeting, says EHLO and QUIT; a script's rules for these stages see
+it.")]
 pub struct Health {
     /// Ask the server at this address by SMTP, in place of the relay that owns the spool
     #[arg(long, value_name = "ADDR", conflicts_with_all = ["config", "spool"])]

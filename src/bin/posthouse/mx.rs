@@ -37,12 +37,13 @@ Examples:
   posthouse mx example.com
   posthouse mx example.com --server 192.0.2.53        ask this name server, not those of the relay
   posthouse mx example.com --from news@example.org    where routes look at the sender
-  posthouse mx example.com --probe                    does each host answer, and is its certificate good?
+  posthouse mx example.com --probe                    how does each host answer?
   posthouse mx '[192.0.2.1]' --format json
 
-A relay that runs on the spool folder is asked; it says which hosts it holds for sick. Without one, the configuration
-decides; without a file, everything goes by MX records.
-Exit code 0 when mail would be delivered, 1 when not; with --probe, 0 only when one of the hosts answers.")]
+A relay that runs on the spool folder is asked; it says which hosts it holds for sick. Without one,
+the configuration decides; without a file, everything goes by MX records.
+Exit code 0 when mail would be delivered, 1 when not; with --probe, 0 only when one of the hosts
+answers as it should.")]
 pub struct Mx {
     /// A domain, an address at it, or an address literal
     domain: String,
@@ -252,7 +253,8 @@ fn but(told: &Told) -> String {
         return "and there was no host to probe\n".to_owned();
     }
     if !probes.iter().any(answers) {
-        return "but none of the hosts answers as it should\n".to_owned();
+        let joined = if explanation.next_hops.is_empty() { "and" } else { "but" };
+        return format!("{joined} none of the hosts answers as it should\n");
     }
     let (tried, left_alone) = probes.split_at(explanation.next_hops.len());
     // Of one with TLSA records a probe does not know whether its certificate will do.
@@ -436,11 +438,12 @@ mod tests {
         };
         assert_eq!(told(&explanation, &[]), "and there was no host to probe\n");
         explanation.left_alone = vec![hop("opportunistic", false)];
-        assert_eq!(told(&explanation, &[false]), "but none of the hosts answers as it should\n");
+        assert_eq!(told(&explanation, &[false]), "and none of the hosts answers as it should\n");
         let now = "but mx.example.org answers now: posthouse queue retry --destination mx:example.org\n";
         assert_eq!(told(&explanation, &[true]), now);
         explanation.next_hops = vec![hop("opportunistic", false)];
         assert_eq!(told(&explanation, &[false, true]), now);
+        assert_eq!(told(&explanation, &[false, false]), "but none of the hosts answers as it should\n");
         assert_eq!(told(&explanation, &[true, true]), "", "mail goes to the other one");
         explanation.left_alone = vec![hop("dane", false)];
         assert_eq!(told(&explanation, &[false, true]), "", "its TLSA records may still not match");

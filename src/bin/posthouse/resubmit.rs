@@ -34,9 +34,10 @@ const AT_ONCE: usize = 500;
   posthouse resubmit --upstream mx:example.com --since 30m --yes --format json
 
 Messages keep their queue ids, and RESUBMIT in the tracking log tells of each. What waits again is
-not found a second time, and what was delivered by another group meanwhile counts as that group's;
-what still waits for other recipients is sent again to those who had it;
-what was sent again by the same one is shown, and passed over without --again.")]
+not found a second time, and what was delivered by another group meanwhile counts as that group's.
+What still waits for other recipients is sent again to those who had it, with --via only if the
+others wait for the same upstream. What was sent again by the same one is shown, and passed over
+without --again.")]
 pub struct Resubmit {
     /// The upstream group that took them; "mx:DOMAIN" for a domain by its MX records, "mx" for all of these
     #[arg(long, value_name = "NAME")]

@@ -25,7 +25,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(30);
 #[command(after_help = "\
 Examples:
   posthouse run --upstream smtp://relay.example:25
-  posthouse run --upstream smtp://a.example --upstream smtp://b.example    the second when the first fails
+  posthouse run --upstream smtp://a.example --upstream smtp://b.example    for failover
   posthouse run --listen 0.0.0.0:2525 --upstream smtp://127.0.0.1:1025 --spool /var/spool/posthouse
   posthouse run --config /etc/posthouse.toml
   posthouse run --upstream smtp://127.0.0.1:1025 --speed 3600    two days of retries in 48 seconds
@@ -33,8 +33,9 @@ Examples:
 Without a file it listens on 127.0.0.1:2525 and keeps its spool in ./posthouse-spool. Without an
 upstream or a route it does not start: a lab must never mail the world by accident.
 SIGTERM and SIGINT stop it in order; what was accepted waits in the spool. SIGHUP reads the
-configuration anew: routes, upstreams, schedule, notices, limits, users, tokens of the API,
-certificates. Certificates and users that have changed are also taken over without it.")]
+configuration anew: routes, upstreams, name servers, schedule, notices, who may relay, limits,
+users, tokens of the API, certificates. What else has changed is named in the log, and counts from
+the next start on. Certificates and users that have changed are also taken over without it.")]
 pub struct Run {
     #[command(flatten)]
     config: ConfigFile,
@@ -195,9 +196,9 @@ fn at_start(listener: &Listener) -> Listener {
 }
 
 /// How connections to upstreams are used: what `[delivery]` says of it.
-fn of_connections(configuration: &Configuration) -> (u32, Duration, Duration) {
+fn of_connections(configuration: &Configuration) -> (u32, Duration, Duration, u64) {
     let delivery = &configuration.delivery;
-    (delivery.messages_per_connection, delivery.connection_age, delivery.idle_connection)
+    (delivery.messages_per_connection, delivery.connection_age, delivery.idle_connection, delivery.least_pace)
 }
 
 /// The sections that a reload cannot take over, as far as they have changed.
@@ -246,6 +247,7 @@ mod tests {
             ("[dns]\nservers = [\"192.0.2.53\"]\n[delivery]\nconcurrency = 3\nrate = \"1/s\"", [].as_slice()),
             ("[delivery]\nconnection_age = \"1m\"", &["delivery"]),
             ("[delivery]\nidle_connection = \"1m\"", &["delivery"]),
+            ("[delivery]\nleast_pace = \"1KiB\"", &["delivery"]),
             (
                 "[delivery]\nmessages_per_connection = 3\n[timeouts]\nconnect = \"5s\"",
                 &["timeouts", "delivery"],

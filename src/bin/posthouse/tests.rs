@@ -56,6 +56,18 @@ fn every_example_in_the_help_can_be_typed() {
 }
 
 #[test]
+fn no_line_of_the_help_is_broken_where_a_terminal_ends() {
+    fn too_long(command: &Clap) -> Vec<String> {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let long = help.lines().filter(|line| line.chars().count() > 100);
+        let mut found: Vec<String> = long.map(|line| format!("{}: {line}", command.get_name())).collect();
+        found.extend(command.get_subcommands().flat_map(too_long));
+        found
+    }
+    assert_eq!(too_long(&CommandLine::command()), Vec::<String>::new());
+}
+
+#[test]
 fn every_command_has_an_example() {
     for command in CommandLine::command().get_subcommands() {
         assert!(!examples(command).is_empty(), "{}", command.get_name());

@@ -73,6 +73,8 @@ pub(super) struct Reel {
     last_heard: Option<u32>,
     /// There are replies whose time is not known yet.
     unsent: bool,
+    /// There are replies that went at the time that the entries say, so that none was made for it.
+    sent_then: bool,
     /// Content that is coming: since when, until when, how much.
     coming: Option<(u32, u32, u64)>,
 }
@@ -90,6 +92,7 @@ impl Reel {
             told: None,
             last_heard: None,
             unsent: false,
+            sent_then: false,
             coming: None,
         }
     }
@@ -103,6 +106,8 @@ impl Reel {
         if self.unsent && self.told != Some(millis) {
             self.put(Kind::Sent, b"", millis);
             self.told = Some(millis);
+        } else {
+            self.sent_then |= self.unsent;
         }
         self.unsent = false;
         self.now = millis;
@@ -120,6 +125,10 @@ impl Reel {
     pub fn push(&mut self, kind: Kind, octets: &[u8], number: u32) {
         self.end_content();
         self.tell_time(self.now);
+        if kind == Kind::Said && std::mem::take(&mut self.sent_then) {
+            // Or the time at which this reply goes would be taken for theirs.
+            self.put(Kind::Sent, b"", self.now);
+        }
         self.unsent |= kind == Kind::Said;
         self.put(kind, octets, number);
     }
@@ -134,7 +143,7 @@ impl Reel {
     fn tell_time(&mut self, millis: u32) {
         if self.told != Some(millis) {
             self.put(Kind::Time, b"", millis);
-            self.told = Some(millis);
+            (self.told, self.sent_then) = (Some(millis), false);
         }
     }
 

@@ -222,6 +222,23 @@ mod tests {
     }
 
     #[test]
+    fn a_reply_that_is_late_does_not_make_those_before_it_late() {
+        let mut tape = recording();
+        tape.heard_at(79);
+        tape.command(b"EHLO client.example.org", true);
+        tape.said(250, b"250 relay.example.org\r\n");
+        tape.sent_at(79);
+        tape.heard_at(79);
+        tape.command(b"NOOP", true);
+        tape.command(b"VRFY x", true);
+        tape.said(250, b"250 2.0.0 still here\r\n");
+        tape.said(252, b"252 2.5.0 try it\r\n");
+        tape.sent_at(1_192);
+        let times: Vec<u32> = tape.lines().into_iter().map(|line| line.at).collect();
+        assert_eq!(times, [79, 79, 79, 79, 1_192, 1_192]);
+    }
+
+    #[test]
     fn what_stands_behind_a_bare_line_end_is_not_on_the_tape() {
         for (line, shown) in [
             ("EHLO a\nAUTH PLAIN AGEAYg==", "EHLO a\\x0a <and 19 octets more>"),

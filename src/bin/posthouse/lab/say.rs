@@ -25,7 +25,7 @@ Examples:
   posthouse lab say --forget 3
 
 A rule is STAGE [GLOB] [CONDITION]: WHAT TO DO [, N times | , once | , for DURATION]. The stages are
-connect, greeting, ehlo, starttls, auth, mail, rcpt, data, content, dot (after the final dot) and quit.
+connect, greeting, ehlo, starttls, auth, mail, rcpt, data, content, dot (after the final dot), quit.
 A new rule is asked before all others; the first that fits decides.")]
 #[group(id = "what", required = true, multiple = false, args = ["rule", "list", "forget"])]
 pub struct Say {

@@ -46,10 +46,10 @@ Examples:
   posthouse lab up --no-samples --say 'rcpt: 451 4.7.1 try later, 3 times'
   posthouse lab up --speed 60 --listen 127.0.0.1:2525 --script monday.rules
 
-An hour passes in a second, unless --speed says otherwise. Whatever address mail is for, it goes to the
-lab's own upstream and nowhere else. Magic addresses need no rule: 451-3times@example.com is refused
-three times and then taken, 550@example.com for ever; timeout@, close@, reset@, garbage@, slow@, lost@
-and kept@ do what they say.")]
+An hour passes in a second, unless --speed says otherwise. Whatever address mail is for, it goes to
+the lab's own upstream and nowhere else. Magic addresses need no rule: 451-3times@example.com is
+refused three times and then taken, 550@example.com for ever; timeout@, close@, reset@, garbage@,
+slow@, lost@ and kept@ do what they say.")]
 pub struct Up {
     /// Where the relay takes mail; 127.0.0.1:2525 without it, or a free port when that one is taken
     #[arg(long, value_name = "ADDR")]

@@ -21,8 +21,8 @@ Examples:
   posthouse sendmail -i -f alice@example.org bob@example.com < message.eml
 
 With a link of the name /usr/sbin/sendmail to it, every program that calls sendmail uses the relay.
-While the relay is down the message waits, durable, in the folder drop of the spool; exit code 0 means
-that it is safe. It needs to run as the relay's user or root; others reach a relay by SMTP.
+While the relay is down the message waits, durable, in the folder drop of the spool; exit code 0
+means that it is safe. It needs to run as the relay's user or root; others reach a relay by SMTP.
 Exit codes are those of sysexits.h: 64 wrong usage, 65 a message that cannot be read, 67 no such
 recipient, 68 no route, 69 refused, 75 try again later, 77 not permitted."
 )]

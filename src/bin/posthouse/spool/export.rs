@@ -31,9 +31,10 @@ Examples:
   posthouse spool export 3A0S3EDZ1T00 --content-only --output message.eml
   posthouse send --from alice@example.org --to bob@example.com message.eml
 
-The first lines of the file are the envelope: Return-Path, X-Envelope-Parameters (of MAIL, where there
-are any), an X-Envelope-To for each recipient who is still to get it and an X-Envelope-Done for each
-who is done with; NOTIFY and ORCPT stand behind the address. The content follows octet for octet.
+The first lines of the file are the envelope: Return-Path, X-Envelope-Parameters (of MAIL, where
+there are any), an X-Envelope-To for each recipient who is still to get it and an X-Envelope-Done
+for each who is done with; NOTIFY and ORCPT stand behind the address. The content follows octet for
+octet.
 The message stays in the queue: `posthouse queue cancel` takes it out.")]
 pub struct Export {
     /// The queue id, as the 250 and the listing give it
