@@ -164,6 +164,12 @@ impl Ledger {
         entry.shares.as_slice().iter().map(share).collect()
     }
 
+    /// When this share may be tried by the message's own schedule; `None`: somebody has it, or there is none.
+    pub fn due_of(&self, id: QueueId, destination: &Destination) -> Option<Timestamp> {
+        let line = self.lines.find(destination)?;
+        self.entries.get(&id)?.shares.of(line)?.due()
+    }
+
     /// Whether the message waits for just these destinations.
     pub fn stands_in(&self, id: QueueId, destinations: &[(Destination, Timestamp)]) -> bool {
         let Some(entry) = self.entries.get(&id) else { return false };

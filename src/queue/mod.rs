@@ -54,6 +54,8 @@ mod rules;
 pub mod schedule;
 mod settle;
 mod task;
+#[cfg(test)]
+mod told_and_stored;
 mod work;
 mod write_down;
 

@@ -48,8 +48,6 @@ type Freed = (Timestamp, Option<QueueId>);
 #[derive(Default)]
 pub(super) struct Tale {
     pub messages: BTreeMap<QueueId, Told>,
-    /// By destination, until when it sleeps.
-    asleep: BTreeMap<String, Timestamp>,
     freed: Vec<Freed>,
 }
 
@@ -110,19 +108,12 @@ impl Tale {
     }
 
     pub fn hear(&mut self, event: &Event, letters: &[Letter]) -> Result<(), String> {
-        match (event.event, &event.destination) {
-            (EventName::Sleep, Some(destination)) => {
-                let until = event.next_attempt.ok_or("a SLEEP without its end")?;
-                self.asleep.insert(destination.clone(), until);
-            }
-            (EventName::Wake, Some(destination)) => _ = self.asleep.remove(destination),
-            (EventName::Receive, _) => self.receive(event, letters)?,
-            _ => {}
+        if event.event == EventName::Receive {
+            self.receive(event, letters)?;
         }
-        let asleep_until = event.destination.as_ref().and_then(|to| self.asleep.get(to)).copied();
         let Some(told) = event.id.and_then(|id| self.messages.get_mut(&id)) else { return Ok(()) };
         let letter = told.letter.map(|number| &letters[number]);
-        told.hear(event, letter, asleep_until)
+        told.hear(event, letter)
     }
 
     fn receive(&mut self, event: &Event, letters: &[Letter]) -> Result<(), String> {
@@ -214,7 +205,6 @@ impl Tale {
         letters: &[Letter],
         ended: impl Fn(QueueId, &Told, &str) -> bool,
     ) -> Result<(), String> {
-        self.asleep.clear();
         let stored: BTreeMap<QueueId, &Stored> = living.iter().map(|stored| (stored.id, stored)).collect();
         for (id, told) in &mut self.messages {
             let fresh = told.changed >= ending.unsure_since;
@@ -260,12 +250,7 @@ impl Tale {
 }
 
 impl Told {
-    fn hear(
-        &mut self,
-        event: &Event,
-        letter: Option<&Letter>,
-        asleep_until: Option<Timestamp>,
-    ) -> Result<(), String> {
+    fn hear(&mut self, event: &Event, letter: Option<&Letter>) -> Result<(), String> {
         use EventName as E;
         let owes = |recipient: &str| {
             !self.is_null
@@ -276,8 +261,8 @@ impl Told {
                 && letter.is_some_and(|letter| letter.notify(recipient).is_some_and(|notify| notify.success))
         };
         let name = event.event;
-        // The destination's own failure is nobody's attempt.
-        let of_destination = name == E::Defer && asleep_until.is_some() && event.next_attempt == asleep_until;
+        // The destination's own failure is nobody's attempt, and is told without a number.
+        let of_destination = name == E::Defer && event.attempt.is_none();
         for recipient in &event.recipients {
             let (failure, success) = (owes(recipient), asks_success(recipient));
             let standing =
