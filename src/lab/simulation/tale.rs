@@ -160,7 +160,13 @@ impl Tale {
         const AMID_ATTEMPT: std::time::Duration = std::time::Duration::from_secs(20 * 60);
         for (id, told) in self.messages.iter().filter(|(_, told)| told.letter.is_some()) {
             let Some(standing) = told.recipients.get(recipient) else { continue };
-            if standing.state == RecipientState::Uncertain {
+            // What is told of a person's word comes before what it brings, though it be at the same moment.
+            let is_decided = || {
+                self.freed
+                    .iter()
+                    .any(|(freed, which)| *freed >= told.changed && *freed <= at && *which == Some(*id))
+            };
+            if standing.state == RecipientState::Uncertain && !is_decided() {
                 return Err(format!("{recipient} of {id} was tried at {at}, and a person was to decide"));
             }
             let Some(Some(next)) = standing.next else { continue };
