@@ -52,6 +52,7 @@ mod reports;
 mod resubmit;
 mod rules;
 pub mod schedule;
+mod set_back;
 mod settle;
 mod task;
 #[cfg(test)]
