@@ -555,6 +555,7 @@ async fn whoever_was_sent_to_two_hosts_is_in_doubt_once() {
     delivery.intend(&upstream(), vec![0]).await.unwrap();
     delivery.intend(&upstream(), vec![0]).await.unwrap();
     panic_over(delivery).await;
+    b.look().await;
     let mut again = b.deliver().await;
     assert_eq!(again.open().await.unwrap().attempt, 2);
     assert_eq!(b.q.uncertain(), 1);
