@@ -7,7 +7,8 @@
 //! Not here: what makes an outcome uncertain (`deliver`), the listing of them (`listing`).
 //!
 //! What becomes of the recipient says the policy, [`WhenUncertain`]:
-//! - `retry`: he is tried again, by the schedule, or at once when the relay has started anew. He may get the message twice.
+//! - `retry`: he is tried again, by the schedule, or where the delivery was cut off when his share is due, at the earliest
+//!   at once. That moment is told, and stored. He may get the message twice.
 //!   The intent goes to the spool before the last octet, and nobody waits for the write: it is done at once, or with the next
 //!   batch (about a millisecond) while the spool is at work. A `kill -9` later than that leaves it, a power cut may not.
 //! - `hold`: a person decides. `queue retry` sends it again, `queue cancel` ends it (he has it). The intent is synced before
@@ -102,16 +103,19 @@ pub(super) fn consequence(kind: Kind, cancelled: bool) -> Option<&'static str> {
 #[must_use = "to be told"]
 pub(super) struct Found {
     stored: Arc<Stored>,
-    told: Vec<(Job, Vec<Told>)>,
+    told: Vec<OfDestination>,
     expires: Option<Timestamp>,
-    next_attempt: Option<Timestamp>,
     written: Written,
 }
+
+/// What became of some recipients, and when they are tried next, if they are.
+type OfDestination = (Job, Vec<Told>, Option<Timestamp>);
 
 impl Found {
     /// What has come to its end.
     pub fn ended(stored: &Arc<Stored>, told: Vec<(Job, Vec<Told>)>, written: Written) -> Self {
-        Self { stored: Arc::clone(stored), told, expires: None, next_attempt: None, written }
+        let told = told.into_iter().map(|(job, told)| (job, told, None)).collect();
+        Self { stored: Arc::clone(stored), told, expires: None, written }
     }
 
     pub async fn tell(mut self, inner: &Inner) {
@@ -123,8 +127,8 @@ impl Found {
     /// Tells what stands in the spool already, as an intent: under the lock, so that it stands before what happens to the
     /// message next. After a crash before the write it is told again.
     pub fn tell_first(self, inner: &Inner) -> Written {
-        for (job, told) in self.told {
-            inner.tell(&self.stored, &job, told, Duration::ZERO, self.next_attempt, self.expires);
+        for (job, told, next_attempt) in self.told {
+            inner.tell(&self.stored, &job, told, Duration::ZERO, next_attempt, self.expires);
         }
         self.written
     }
@@ -142,7 +146,7 @@ impl Inner {
         if intents.is_empty() || !ledger.contains(id) {
             return None;
         }
-        let mut told: Vec<(Job, Vec<Told>)> = Vec::new();
+        let mut told: Vec<OfDestination> = Vec::new();
         for Intent { at, host, recipients } in intents {
             let reason = format!(
                 "the relay stopped at {at} or later, between the end of the message and the answer to it: it may have \
@@ -152,31 +156,40 @@ impl Inner {
             for (destination, recipients) in self
                 .by_destination(open, |index, recipient| is_waiting(recipient) && recipients.contains(&index))
             {
+                // It is in line already, and stays there: what that says is told, and stored.
+                let next = ledger.due_of(id, &destination).map_or(now, |due| due.max(now));
                 let cut_off =
-                    recipients.iter().map(|index| self.cut_off(open, *index, &destination, &outcome));
+                    recipients.iter().map(|index| self.cut_off(open, *index, &destination, &outcome, next));
                 let of_destination: Vec<Told> = cut_off.collect();
-                told.push((job(open, destination, &recipients), of_destination));
+                told.push((job(open, destination, &recipients), of_destination, Some(next)));
             }
         }
         progress::tidy(&mut open.progress);
-        let durability = match told.iter().flat_map(|(_, told)| told).any(|told| told.kind == Kind::InDoubt) {
-            true => Durability::Synced,
-            false => Durability::Soon,
-        };
+        let durability =
+            match told.iter().flat_map(|(_, told, _)| told).any(|told| told.kind == Kind::InDoubt) {
+                true => Durability::Synced,
+                false => Durability::Soon,
+            };
         Some(Found {
             stored: Arc::clone(&open.stored),
             told,
             expires: ledger.deadline(id),
-            next_attempt: Some(now),
             written: self.write_down(ledger, open, id, durability, now),
         })
     }
 
     /// One recipient whose delivery was cut off.
-    fn cut_off(&self, open: &mut Open, index: u32, destination: &Destination, outcome: &Outcome) -> Told {
+    fn cut_off(
+        &self,
+        open: &mut Open,
+        index: u32,
+        destination: &Destination,
+        outcome: &Outcome,
+        next: Timestamp,
+    ) -> Told {
         let former = &open.progress.recipients[index as usize];
         let (kind, state, next_attempt) = match self.rules.when_uncertain(destination) {
-            WhenUncertain::Retry => (Kind::Unknown, RecipientState::Waiting, former.next_attempt),
+            WhenUncertain::Retry => (Kind::Unknown, RecipientState::Waiting, Some(next)),
             WhenUncertain::Hold => (Kind::InDoubt, RecipientState::Uncertain, None),
         };
         let attempts = former.attempts + 1;

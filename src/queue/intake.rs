@@ -170,6 +170,7 @@ pub(super) fn limits(settings: Settings, rules: &dyn Rules) -> Limits {
     Limits {
         expire_after: retry.expire_after,
         delay_after: retry.delay_after,
+        longest_wait: retry.longest_wait(),
         per_destination: settings.per_destination,
         total: settings.total,
         messages: settings.messages,

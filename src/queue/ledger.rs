@@ -9,7 +9,7 @@
 //! Notices and expiries go at a pace, reports first; work by age never takes more than a quarter of the places, and
 //! deliveries to those that have not answered yet no more than half of them, or seven eighths when they hang.
 //! Not here: envelopes and progress, which stay in the spool until somebody works on the message; the schedule; the
-//! ledger's moves by age (`fall_due`), by the operator (`hasten`) and for the log (`parked`).
+//! ledger's moves by age (`fall_due`), by the operator (`hasten`), by the clock (`set_back`) and for the log (`parked`).
 //! Notices and expiry fall due by a message's age, also while its destination sleeps. Nothing expires without an
 //! attempt that failed after its deadline and since the start: a weekend of downtime must not bounce what was never
 //! tried. If the destination answers before its turn to end has come, it is delivered. Only a deadline that the sender
@@ -31,6 +31,7 @@ use super::lines::{LineId, Lines};
 use super::pace::Pace;
 use super::rein::Slowed;
 use super::reports::Reports;
+use super::set_back::SetBack;
 use super::task::{Duty, Taken, Task};
 use crate::clock::Timestamp;
 use crate::mail::{Destination, Outcome, QueueId};
@@ -72,6 +73,7 @@ pub(super) struct Ledger {
     pub(super) pace: Pace,
     /// What is done with, and kept all the same.
     pub(super) kept: Kept,
+    pub(super) set_back: SetBack,
     /// Of all deliveries.
     deliveries: Option<Pace>,
     under_way: usize,
@@ -90,6 +92,7 @@ impl Ledger {
             doubts: BTreeSet::new(),
             pace: Pace::new(limits.notices),
             kept: Kept::new(limits.safety_net),
+            set_back: SetBack::default(),
             deliveries: limits.deliveries.map(Pace::even),
             under_way: 0,
             by_age: 0,
@@ -164,6 +167,12 @@ impl Ledger {
         entry.shares.as_slice().iter().map(share).collect()
     }
 
+    /// When this share may be tried by the message's own schedule; `None`: somebody has it, or there is none.
+    pub fn due_of(&self, id: QueueId, destination: &Destination) -> Option<Timestamp> {
+        let line = self.lines.find(destination)?;
+        self.entries.get(&id)?.shares.of(line)?.due()
+    }
+
     /// Whether the message waits for just these destinations.
     pub fn stands_in(&self, id: QueueId, destinations: &[(Destination, Timestamp)]) -> bool {
         let Some(entry) = self.entries.get(&id) else { return false };
@@ -194,8 +203,9 @@ impl Ledger {
         if let Some(known) = self.entries.insert(id, entry) {
             self.entry(id).shares = known.shares;
         }
+        let latest = self.latest(now);
         for (destination, due) in shares {
-            self.join(id, &destination, due, now);
+            self.join(id, &destination, due.min(latest), now);
         }
         self.admit(id);
         if let Some(deadline) = asked.deadline {
@@ -259,6 +269,7 @@ impl Ledger {
             return Taken::Wait(None);
         }
         let mut looks = LOOKS;
+        self.follow_clock(now, &mut looks);
         self.mark_overdue(now, &mut looks);
         match self.find_task(now, &mut looks) {
             Some(task) => {

@@ -78,6 +78,7 @@ impl World {
         let limits = Limits {
             expire_after: HOUR * 48,
             delay_after: Some(HOUR * 4),
+            longest_wait: Duration::from_secs(365 * 86_400),
             per_destination: 3,
             total: 9,
             messages: 1000,

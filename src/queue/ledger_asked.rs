@@ -18,6 +18,7 @@ fn ledger_that_tells_after(delay_after: Option<Duration>) -> Ledger {
     Ledger::new(Limits {
         expire_after: HOUR * 48,
         delay_after,
+        longest_wait: HOUR * 48,
         per_destination: 20,
         total: 200,
         messages: 1_000_000,

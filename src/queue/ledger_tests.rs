@@ -11,6 +11,7 @@ fn ledger() -> Ledger {
     Ledger::new(Limits {
         expire_after: HOUR * 48,
         delay_after: Some(HOUR * 4),
+        longest_wait: HOUR * 48,
         per_destination: 20,
         total: 200,
         messages: 1_000_000,

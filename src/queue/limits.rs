@@ -18,6 +18,8 @@ use super::pace::Rate;
 pub(super) struct Limits {
     pub expire_after: Duration,
     pub delay_after: Option<Duration>,
+    /// Of the schedule.
+    pub longest_wait: Duration,
     pub per_destination: u32,
     pub total: usize,
     pub messages: usize,

@@ -38,7 +38,7 @@ const SOONEST_PROBE: Duration = Duration::from_secs(1);
 /// The longest wait between probes.
 const LAST_PROBE: Duration = Duration::from_secs(5 * 60);
 /// A clock that goes back by more than this has been set.
-const SET_BACK: Duration = Duration::from_secs(60);
+pub(super) const SET_BACK: Duration = Duration::from_secs(60);
 /// Deliveries that may run at once when a line which has not failed is answered for the first time.
 const WINDOW_AT_START: u32 = 5;
 

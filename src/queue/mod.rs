@@ -52,8 +52,11 @@ mod reports;
 mod resubmit;
 mod rules;
 pub mod schedule;
+mod set_back;
 mod settle;
 mod task;
+#[cfg(test)]
+mod told_and_stored;
 mod work;
 mod write_down;
 

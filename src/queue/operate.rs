@@ -3,6 +3,7 @@
 //! Contract: an act on one message is durable when it returns, and stands in the log. (While the spool's disk fails it
 //! counts in memory, and the spool writes it once it can.) It works on a message that is being delivered just now too:
 //! what the attempt brings still counts, but it is not tried again.
+//! Invariants: the log says that a message was let go, or is to be tried now, before it says what came of that.
 
 use std::sync::Arc;
 
@@ -77,7 +78,7 @@ impl Queue {
     /// Puts a held message back in the schedule, due now, or at the release that its sender asked for.
     pub async fn release(&self, id: QueueId) -> Result<(), OperateError> {
         let _lease = self.open_for_operator(id).await?;
-        let (written, stored, indexes) = {
+        let written = {
             let mut state = self.inner.state();
             let (ledger, open) = state.operated(id)?;
             let now = self.inner.clock.now();
@@ -89,14 +90,14 @@ impl Queue {
             for recipient in open.progress.recipients.iter_mut().filter(|recipient| is_waiting(recipient)) {
                 recipient.next_attempt = Some(now);
             }
+            // Under the lock: from now on somebody may take it.
+            self.tell_operated(Tracking::released, &open.stored, &waiting(open).unwrap_or_default());
             ledger.withdraw(id, false, now);
             let entrant = entrant(&open.stored, &open.progress, &open.in_hand, &*self.inner.rules, now);
             ledger.enter(entrant, now);
-            let indexes = waiting(open).unwrap_or_default();
-            (self.write_durably(ledger, open, id, now), Arc::clone(&open.stored), indexes)
+            self.write_durably(ledger, open, id, now)
         };
         written.wait().await;
-        self.tell_operated(Tracking::released, &stored, &indexes);
         Ok(())
     }
 
@@ -157,7 +158,7 @@ impl Dispatch {
     /// delivered, which goes again and may come twice.
     pub async fn retry(&self, id: QueueId) -> Result<(), OperateError> {
         let _lease = self.open_for_operator(id).await?;
-        let (written, stored, indexes) = {
+        let written = {
             let mut state = self.inner.state();
             let (ledger, open) = state.operated(id)?;
             if ledger.is_held(id) {
@@ -175,13 +176,13 @@ impl Dispatch {
                 recipient.next_attempt = Some(now);
             }
             let written = decided.then(|| self.write_durably(ledger, open, id, now));
+            self.tell_operated(Tracking::retried, &open.stored, &indexes);
             ledger.hasten(id, now);
-            (written, Arc::clone(&open.stored), indexes)
+            written
         };
         if let Some(written) = written {
             written.wait().await;
         }
-        self.tell_operated(Tracking::retried, &stored, &indexes);
         Ok(())
     }
 

@@ -249,7 +249,7 @@ impl Dispatch {
         let mut reserved = self.reserve(id)?;
         reserved.lease.open().await?;
         let inner = &self.inner;
-        let (row, stored, indexes, written) = {
+        let (row, written) = {
             let mut state = inner.state();
             let (ledger, open) = state.open(id);
             let open = open.expect("the lease keeps its message open");
@@ -270,16 +270,20 @@ impl Dispatch {
             if ledger.contains(id) {
                 ledger.withdraw(id, false, now);
             }
+            // Under the lock: from now on somebody may take it.
+            let facts = SentAgain {
+                recipients: &addresses(&open.stored.envelope, &indexes),
+                upstream,
+                via,
+                since: row.recipients.iter().map(|recipient| recipient.delivered).min(),
+            };
+            inner.tracking.resubmitted(message(&open.stored), &facts);
             ledger.enter_new(entrant, now);
             reserved.kept = None;
             let written = inner.write_down(ledger, open, id, Durability::Synced, now);
-            (row, Arc::clone(&open.stored), indexes, written)
+            (row, written)
         };
         written.wait().await;
-        let recipients = addresses(&stored.envelope, &indexes);
-        let delivered = row.recipients.iter().map(|recipient| recipient.delivered).min();
-        let facts = SentAgain { recipients: &recipients, upstream, via, since: delivered };
-        inner.tracking.resubmitted(message(&stored), &facts);
         inner.changed.notify_one();
         Ok(row)
     }

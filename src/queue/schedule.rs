@@ -67,6 +67,11 @@ impl Retry {
         Next::At((now + wait).min(expires_at))
     }
 
+    /// No wait between two attempts is longer.
+    pub fn longest_wait(&self) -> Duration {
+        self.steps.longest().mul_f64(1.0 + self.jitter.clamp(0.0, 1.0)).max(Self::WAIT_MIN)
+    }
+
     /// From this moment on, an attempt that fails is the last.
     pub fn expires_at(&self, arrived_at: Timestamp) -> Timestamp {
         arrived_at + self.expire_after
@@ -76,6 +81,23 @@ impl Retry {
 impl Steps {
     /// No wait is longer than this; it keeps the arithmetic finite.
     const WAIT_MAX: Duration = Duration::from_secs(365 * 86_400);
+
+    fn longest(&self) -> Duration {
+        let longest = match self {
+            Self::Exponential { first, factor, max } => {
+                if *factor < 1.0 {
+                    *first.min(max)
+                } else {
+                    *max
+                }
+            }
+            Self::Table { runs, then } => {
+                runs.iter().map(|(_, wait)| *wait).max().unwrap_or_default().max(*then)
+            }
+            Self::ByAge { min, max } => *max.max(min),
+        };
+        longest.min(Self::WAIT_MAX)
+    }
 
     /// The wait after attempt number `attempts` (from 1), made when the message was `age` old; without jitter.
     pub fn wait(&self, attempts: u32, age: Duration) -> Duration {

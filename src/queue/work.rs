@@ -18,6 +18,7 @@ use super::parked::Parked;
 use super::permits::Permits;
 use super::progress::is_waiting;
 use super::rules::{destination_of, redirect_of};
+use super::set_back::TROUBLED_FOR;
 use super::task::{Duty, Taken, Task};
 use super::{Dispatch, Inner, Open, State};
 use crate::clock::Timestamp;
@@ -25,8 +26,6 @@ use crate::mail::{Address, Content, Destination, Outcome, QueueId};
 use crate::spool::{Durability, LoadError, Stored};
 use crate::tracking::Message;
 
-/// A message that could not be read for now, or over which a worker panicked, is left alone for this long.
-const TROUBLED_FOR: Duration = Duration::from_secs(5 * 60);
 /// Recipients of one transaction; RFC 5321 section 4.5.3.1.8 lets a server refuse more than 100.
 const RECIPIENTS_OF_ONE_TRANSACTION: usize = 100;
 

@@ -1,5 +1,5 @@
 //! What others' faults cost: files that can't be read, hints of other programs, damage without a copy, a name used twice,
-//! and messages that change or end while somebody reads them.
+//! messages that change or end while somebody reads them, and what a failed sync leaves behind.
 //!
 //! Contract: each costs no more than itself; nothing whole is lost, taken for damage, or undone.
 //! Not here: power cuts and failing writes (`crash`), what damage costs otherwise (`tests`).
@@ -169,4 +169,43 @@ fn starts_that_were_killed_leave_no_segments_behind() {
     drop(door.close());
     thread.join().unwrap();
     assert_eq!(left, 1, "nobody has asked for anything");
+}
+
+/// What was refused stands whole in the file, behind its end; the word of that end stands in the next segment only.
+#[test]
+fn what_was_refused_for_a_failed_sync_does_not_rise_when_the_next_segment_is_empty() {
+    for starts_anew in [false, true] {
+        let disk = LyingDisk::new();
+        let mut writer = reopen(&disk).0.writer;
+        let accept = |writer: &mut writer::Writer, number| {
+            let (request, commit) = Request::accept(message(number, None), body(number).into());
+            writer.commit(vec![request]);
+            commit.try_now().expect("it was just answered").map(|receipt| receipt.id())
+        };
+        assert!(accept(&mut writer, 1).is_ok());
+        // The write, then the sync.
+        disk.fail_at(disk.operations() + 2, Fault::Full);
+        assert!(matches!(accept(&mut writer, 2), Err(CommitError::Full)));
+        writer.tick();
+        assert!(accept(&mut writer, 3).is_ok());
+        if starts_anew {
+            writer.close();
+            writer = reopen(&disk).0.writer;
+        }
+        let mut last = 3;
+        loop {
+            last += 1;
+            assert!(accept(&mut writer, last).is_ok());
+            if disk.list_names().iter().filter(|name| segment::parse_name(name).is_some()).count() == 3 {
+                break;
+            }
+        }
+        // All that stood in the second segment is over.
+        writer.commit((3..last).map(|number| Request::remove(QueueId::from_u64(number))).collect());
+        writer.tick();
+        writer.close();
+        let living: Vec<u64> = reopen(&disk.after_kill()).1.iter().map(|stored| stored.id.as_u64()).collect();
+        assert_eq!(living.first(), Some(&1));
+        assert!(!living.contains(&2), "{living:?}");
+    }
 }

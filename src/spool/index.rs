@@ -63,7 +63,8 @@ pub(super) struct Segment {
     buried: Vec<(QueueId, NonZeroU32)>,
     /// Those segments: they must go first.
     buried_of: BTreeSet<u32>,
-    /// Segments with former places of messages that stand, or stood, here: they must go first, too.
+    /// Segments with former places of messages that stand, or stood, here, or that have more than counts: they must go
+    /// first, too.
     copies_of: BTreeSet<u32>,
 }
 
@@ -248,6 +249,18 @@ impl Index {
         if newer != older && self.segments.contains_key(&older.get()) {
             let segment = self.segments.get_mut(&newer.get()).expect("it was just written or read");
             segment.copies_of.insert(older.get());
+        }
+    }
+
+    /// `newer` begins where `older` ended. Where the file of that goes on behind its end, as after a failed sync, only the
+    /// header of `newer` says that nothing of it counts: it must stay as long.
+    pub fn follows(&mut self, newer: NonZeroU32, (older, end): (u32, u32)) {
+        let goes_on = |segment: &Segment| segment.file.len().map_or(true, |len| len > u64::from(end));
+        if let Some(number) = NonZeroU32::new(older)
+            && self.segments.contains_key(&newer.get())
+            && self.segments.get(&older).is_some_and(goes_on)
+        {
+            self.must_outlive(newer, number);
         }
     }
 

@@ -164,6 +164,10 @@ pub(super) fn recover(disk: &Arc<dyn Disk>, manner: Manner) -> Result<Found, Ope
         found.saw(header.last);
     }
     let ends = Ends::of(&candidates);
+    let follows: Vec<(NonZeroU32, (u32, u32))> = candidates
+        .iter()
+        .filter_map(|candidate| Some((candidate.number, candidate.header?.follows)))
+        .collect();
     let mut hints: BTreeSet<&str> = names.iter().map(String::as_str).collect();
     hints.retain(|name| hint::parse_name(name).is_some());
     let without_hint = |candidate: &&Candidate| !hints.contains(hint::name(&candidate.name).as_str());
@@ -188,6 +192,9 @@ pub(super) fn recover(disk: &Arc<dyn Disk>, manner: Manner) -> Result<Found, Ope
             (Err(OpenError::Read { source, .. }), Some(end)) => found.leave_alone(candidate, end, &source),
             (taken, _) => taken?,
         }
+    }
+    for (number, former) in follows {
+        found.index.follows(number, former);
     }
     // Hints whose segments are gone.
     found.void.extend(hints.into_iter().map(str::to_owned));

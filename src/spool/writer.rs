@@ -459,6 +459,7 @@ impl Writer {
         let mut state = self.shared.lock();
         let segment = Segment::new(name.to_owned(), marker, file.clone(), None);
         state.index.add_segment(number, segment);
+        state.index.follows(number, self.follows);
         let mut offset = HEADER_LEN;
         for (record, (id, unsynced)) in std::iter::zip(records, unsynced) {
             match unsynced {

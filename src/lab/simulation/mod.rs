@@ -37,11 +37,18 @@ const LINES_SHOWN: usize = 120;
 
 /// Seeds that once failed, with what they found.
 const ONCE_FAILED: &[u64] = &[
-    12,  // the judges' fault: a message refused by a failing disk may live on after a stop that found it full
-    28,  // the judges' fault: a cut while the relay starts leaves unsure what the end before had left so
-    27,  // the judges' fault: what a kill left unsynced stays so while the next life's disk is full
-    65,  // the judges' fault: as 12, for a message that was delivered meanwhile
-    188, // the judges' fault: an operator's cancel that was cut off before it was told
+    12,   // the judges' fault: a message refused by a failing disk may live on after a stop that found it full
+    28,   // the judges' fault: a cut while the relay starts leaves unsure what the end before had left so
+    27,   // the judges' fault: what a kill left unsynced stays so while the next life's disk is full
+    65,   // the judges' fault: as 12, for a message that was delivered meanwhile
+    188,  // the judges' fault: an operator's cancel that was cut off before it was told
+    214,  // the judges' fault: a DEFER of the destination's own, told while its probe was under way
+    284,  // UNCERTAIN after a restart told a next attempt that was not stored
+    1226, // a message went before the log said that an operator had released it
+    285, // what was refused for a failed sync came back, since the segment that said where its own ends was unlinked
+    357, // the judges' fault: an operator's retry and what it brings at one moment
+    1227, // the judges' fault: whom an operator's retry offers to a host without room for him, he goes at once
+    1403, // the judges' fault: a notice that was cut off before it was told, and then cancelled
 ];
 
 /// Plays these seeds; panics with the first story that goes wrong.

@@ -48,8 +48,6 @@ type Freed = (Timestamp, Option<QueueId>);
 #[derive(Default)]
 pub(super) struct Tale {
     pub messages: BTreeMap<QueueId, Told>,
-    /// By destination, until when it sleeps.
-    asleep: BTreeMap<String, Timestamp>,
     freed: Vec<Freed>,
 }
 
@@ -110,19 +108,12 @@ impl Tale {
     }
 
     pub fn hear(&mut self, event: &Event, letters: &[Letter]) -> Result<(), String> {
-        match (event.event, &event.destination) {
-            (EventName::Sleep, Some(destination)) => {
-                let until = event.next_attempt.ok_or("a SLEEP without its end")?;
-                self.asleep.insert(destination.clone(), until);
-            }
-            (EventName::Wake, Some(destination)) => _ = self.asleep.remove(destination),
-            (EventName::Receive, _) => self.receive(event, letters)?,
-            _ => {}
+        if event.event == EventName::Receive {
+            self.receive(event, letters)?;
         }
-        let asleep_until = event.destination.as_ref().and_then(|to| self.asleep.get(to)).copied();
         let Some(told) = event.id.and_then(|id| self.messages.get_mut(&id)) else { return Ok(()) };
         let letter = told.letter.map(|number| &letters[number]);
-        told.hear(event, letter, asleep_until)
+        told.hear(event, letter)
     }
 
     fn receive(&mut self, event: &Event, letters: &[Letter]) -> Result<(), String> {
@@ -153,6 +144,16 @@ impl Tale {
         Ok(())
     }
 
+    /// A notice that was written, and of which no DSN could tell any more.
+    fn found_notice(&mut self, stored: &Stored) {
+        let message_id = stored.origin.message_id.as_deref().unwrap_or_default();
+        let about = message_id.trim_start_matches('<').split('.').next().and_then(|id| id.parse().ok());
+        let Some(told) = about.and_then(|about: QueueId| self.messages.get_mut(&about)) else { return };
+        for standing in told.recipients.values_mut() {
+            standing.notified |= standing.state == RecipientState::Bounced && standing.owed != Some(true);
+        }
+    }
+
     /// A notice goes to nobody but a sender with a name.
     fn notice(&self, about: QueueId, recipients: &[String]) -> Result<(), String> {
         let Some(told) = self.messages.get(&about) else {
@@ -166,22 +167,31 @@ impl Tale {
 
     /// An upstream was asked about this recipient: no attempt before its time.
     pub fn tried(&self, recipient: &str, at: Timestamp) -> Result<(), String> {
-        const AMID_ATTEMPT: std::time::Duration = std::time::Duration::from_secs(20 * 60);
         for (id, told) in self.messages.iter().filter(|(_, told)| told.letter.is_some()) {
             let Some(standing) = told.recipients.get(recipient) else { continue };
-            if standing.state == RecipientState::Uncertain {
+            // What is told of a person's word comes before what it brings, though it be at the same moment.
+            let is_decided = || {
+                self.freed
+                    .iter()
+                    .any(|(freed, which)| *freed >= told.changed && *freed <= at && *which == Some(*id))
+            };
+            if standing.state == RecipientState::Uncertain && !is_decided() {
                 return Err(format!("{recipient} of {id} was tried at {at}, and a person was to decide"));
             }
             let Some(Some(next)) = standing.next else { continue };
-            let since = told.changed - AMID_ATTEMPT;
-            let freed = self.freed.iter().any(|(freed, which)| {
-                *freed >= since && *freed <= at && which.is_none_or(|which| which == *id)
-            });
-            if standing.is_waiting() && at < next && !freed {
+            if standing.is_waiting() && at < next && !self.is_freed(*id, told, at) {
                 return Err(format!("{recipient} of {id} was tried at {at}, which is before {next}"));
             }
         }
         Ok(())
+    }
+
+    /// Whether an operator has freed it of its schedule, since it changed last or amid the attempt before that.
+    fn is_freed(&self, id: QueueId, told: &Told, at: Timestamp) -> bool {
+        const AMID_ATTEMPT: std::time::Duration = std::time::Duration::from_secs(20 * 60);
+        let since = told.changed - AMID_ATTEMPT;
+        let mut freed = self.freed.iter().filter(|(_, which)| which.is_none_or(|which| which == id));
+        freed.any(|(freed, _)| *freed >= since && *freed <= at)
     }
 
     /// Whether the running spool tells the same.
@@ -192,7 +202,10 @@ impl Tale {
                 Some(_) if !told.may_live() => {
                     return Err(format!("{id} is over by its events, and in the spool"));
                 }
-                Some(stored) => told.compare(stored).map_err(|what| format!("{id}: {what}"))?,
+                Some(stored) => {
+                    let may_go = |at| self.is_freed(*id, told, at);
+                    told.compare(stored, may_go).map_err(|what| format!("{id}: {what}"))?;
+                }
                 None if told.is_living() => {
                     return Err(format!("{id} is not in the spool and not over: {told:?}"));
                 }
@@ -214,13 +227,16 @@ impl Tale {
         letters: &[Letter],
         ended: impl Fn(QueueId, &Told, &str) -> bool,
     ) -> Result<(), String> {
-        self.asleep.clear();
         let stored: BTreeMap<QueueId, &Stored> = living.iter().map(|stored| (stored.id, stored)).collect();
         for (id, told) in &mut self.messages {
             let fresh = told.changed >= ending.unsure_since;
             match stored.get(id) {
                 Some(stored) => {
-                    let same = if told.may_live() { told.compare(stored) } else { Err("it was over".into()) };
+                    let same = if told.may_live() {
+                        told.compare(stored, |_| false)
+                    } else {
+                        Err("it was over".into())
+                    };
                     if let Err(what) = same
                         && !fresh
                         && !told.is_behind(stored, |told, recipient| ended(*id, told, recipient))
@@ -254,6 +270,7 @@ impl Tale {
             }
             let told = Told::unheard_of(stored, ending, letters)?;
             self.messages.insert(stored.id, told);
+            self.found_notice(stored);
         }
         Ok(())
     }
@@ -266,12 +283,7 @@ fn is_founded(bounce: &Event) -> bool {
 }
 
 impl Told {
-    fn hear(
-        &mut self,
-        event: &Event,
-        letter: Option<&Letter>,
-        asleep_until: Option<Timestamp>,
-    ) -> Result<(), String> {
+    fn hear(&mut self, event: &Event, letter: Option<&Letter>) -> Result<(), String> {
         use EventName as E;
         if event.event == E::Fail && !is_founded(event) {
             return Err(format!("{:?} bounced, and nobody has refused them for good", event.recipients));
@@ -285,8 +297,8 @@ impl Told {
                 && letter.is_some_and(|letter| letter.notify(recipient).is_some_and(|notify| notify.success))
         };
         let name = event.event;
-        // The destination's own failure is nobody's attempt.
-        let of_destination = name == E::Defer && asleep_until.is_some() && event.next_attempt == asleep_until;
+        // The destination's own failure is nobody's attempt, and is told without a number.
+        let of_destination = name == E::Defer && event.attempt.is_none();
         for recipient in &event.recipients {
             let (failure, success) = (owes(recipient), asks_success(recipient));
             let standing =
@@ -339,8 +351,9 @@ impl Told {
         Ok(())
     }
 
-    /// Whether the spool tells the same.
-    fn compare(&self, stored: &Stored) -> Result<(), String> {
+    /// Whether the spool tells the same. Whom a person has freed, and the host had no room for, may go at once: `may_go`
+    /// tells whether at that moment.
+    fn compare(&self, stored: &Stored, may_go: impl Fn(Timestamp) -> bool) -> Result<(), String> {
         let progress = &stored.progress;
         if self.held != progress.held_since.is_some() {
             return Err(format!("held is told as {}, and stored since {:?}", self.held, progress.held_since));
@@ -351,12 +364,17 @@ impl Told {
                 self.delay_told, progress.delay_told
             ));
         }
+        let goes_sooner = |told: Option<Timestamp>, stored: Option<Timestamp>| {
+            stored.is_some_and(|stored| told.is_some_and(|told| stored < told) && may_go(stored))
+        };
         for (recipient, stored) in std::iter::zip(&stored.envelope.recipients, &progress.recipients) {
             let address = recipient.address.as_str();
             let told = self.recipients.get(address).ok_or(format!("{address} is told of nowhere"))?;
             let same = told.state == stored.state
                 && told.attempts.is_none_or(|attempts| attempts == stored.attempts)
-                && told.next.is_none_or(|next| next == stored.next_attempt)
+                && told
+                    .next
+                    .is_none_or(|next| next == stored.next_attempt || goes_sooner(next, stored.next_attempt))
                 && told.owed.is_none_or(|owed| owed == stored.owed);
             if !same {
                 return Err(format!("{address} is told as {told:?} and stored as {stored:?}"));
