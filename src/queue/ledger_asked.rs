@@ -3,7 +3,6 @@
 use super::super::deadlines::Deadline;
 use super::*;
 use crate::mail::{ByMode, EnhancedStatus, Verdict};
-use crate::queue::pace::Rate;
 
 const T0: Timestamp = Timestamp::from_millis(1_000_000);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -15,18 +14,7 @@ fn ledger() -> Ledger {
 }
 
 fn ledger_that_tells_after(delay_after: Option<Duration>) -> Ledger {
-    Ledger::new(Limits {
-        expire_after: HOUR * 48,
-        delay_after,
-        longest_wait: HOUR * 48,
-        per_destination: 20,
-        total: 200,
-        messages: 1_000_000,
-        notices: Rate::per_second(1000),
-        deliveries: None,
-        allowances: Default::default(),
-        safety_net: None,
-    })
+    Ledger::new(Limits::for_two_days(delay_after))
 }
 
 fn enter(

@@ -8,18 +8,7 @@ const T0: Timestamp = Timestamp::from_millis(1_000_000);
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn ledger() -> Ledger {
-    Ledger::new(Limits {
-        expire_after: HOUR * 48,
-        delay_after: Some(HOUR * 4),
-        longest_wait: HOUR * 48,
-        per_destination: 20,
-        total: 200,
-        messages: 1_000_000,
-        notices: Rate::per_second(1000),
-        deliveries: None,
-        allowances: Default::default(),
-        safety_net: None,
-    })
+    Ledger::new(Limits::for_two_days(Some(HOUR * 4)))
 }
 
 /// The name of a message that arrived at T0.

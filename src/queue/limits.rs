@@ -31,6 +31,24 @@ pub(super) struct Limits {
 }
 
 impl Limits {
+    /// Twenty deliveries to a destination and 200 to all, no rate, and the two days of the schedule: for tests.
+    #[cfg(test)]
+    pub fn for_two_days(delay_after: Option<Duration>) -> Self {
+        const TWO_DAYS: Duration = Duration::from_secs(48 * 3600);
+        Self {
+            expire_after: TWO_DAYS,
+            delay_after,
+            longest_wait: TWO_DAYS,
+            per_destination: 20,
+            total: 200,
+            messages: 1_000_000,
+            notices: Rate::per_second(1000),
+            deliveries: None,
+            allowances: Arc::default(),
+            safety_net: None,
+        }
+    }
+
     /// Of the lines for which no allowance is configured.
     pub fn of_lines(&self) -> LineLimits {
         LineLimits {

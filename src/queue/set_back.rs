@@ -70,7 +70,6 @@ mod tests {
     use super::super::deadlines::Asked;
     use super::super::ledger::Entrant;
     use super::super::limits::Limits;
-    use super::super::pace::Rate;
     use super::super::task::{Taken, Task};
     use super::*;
     use crate::mail::Destination;
@@ -81,18 +80,8 @@ mod tests {
     const LONGEST: Duration = Duration::from_secs(4 * 3600);
 
     fn ledger() -> Ledger {
-        Ledger::new(Limits {
-            expire_after: 30 * DAY,
-            delay_after: None,
-            longest_wait: LONGEST,
-            per_destination: 20,
-            total: 200,
-            messages: 1_000_000,
-            notices: Rate::per_second(1000),
-            deliveries: None,
-            allowances: Default::default(),
-            safety_net: None,
-        })
+        let limits = Limits::for_two_days(None);
+        Ledger::new(Limits { expire_after: 30 * DAY, longest_wait: LONGEST, ..limits })
     }
 
     /// One message, tried next at `due`.
