@@ -105,7 +105,7 @@ impl Front {
 
     /// Said in the program's log when it begins; each refusal is in the tracking log.
     pub(super) fn accepts_no_more(&self, error: &AcceptError) {
-        if self.shut.refused(self.clock.now()) {
+        if self.shut.refused(error, self.clock.now()) {
             tracing::error!(%error, "new mail is refused; what was accepted before is safe and goes on");
         }
     }
@@ -141,19 +141,30 @@ impl Front {
         self.tracking.rejected(&facts);
     }
 
-    /// Takes connections on all listeners until `stop`, then waits for the sessions to end.
-    pub async fn serve(self: Arc<Self>, listeners: Vec<(Listener, ListenerSettings)>, stop: Stop) {
+    /// Takes connections on all listeners until `stop`, then waits for the sessions to end. A reload reaches their
+    /// certificates from the call on, whenever what it gives begins to run.
+    pub fn serve(
+        self: Arc<Self>,
+        listeners: Vec<(Listener, ListenerSettings)>,
+        stop: Stop,
+    ) -> impl Future<Output = ()> + Send {
         let certificates = listeners.iter().filter_map(|(_, settings)| {
             let tls = settings.tls.server()?;
             Some((settings.address, tls.clone()))
         });
         *self.certificates.lock().expect("no holder panics") = certificates.collect();
-        let mut doors = JoinSet::new();
-        for (listener, settings) in listeners {
-            doors.spawn(Door::new(Arc::clone(&self), listener, settings, stop.clone()).serve());
+        async move {
+            let mut doors = JoinSet::new();
+            for (listener, settings) in listeners {
+                doors.spawn(Door::new(Arc::clone(&self), listener, settings, stop.clone()).serve());
+            }
+            while let Some(ended) = doors.join_next().await {
+                if ended.is_err_and(|error| error.is_panic()) {
+                    tracing::error!("a listener has stopped because of an error in posthouse; restart it");
+                }
+            }
+            self.tell_of_counted();
         }
-        while doors.join_next().await.is_some() {}
-        self.tell_of_counted();
     }
 
     /// The certificates of running listeners, each with what takes its place: that of the listener of the same address in
