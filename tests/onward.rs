@@ -378,7 +378,7 @@ async fn a_host_that_breaks_off_amid_bdat_gets_data_the_next_time() {
 #[tokio::test(start_paused = true)]
 async fn a_host_that_throws_away_what_was_pipelined_gets_one_command_after_another_the_next_time() {
     let deaf = |line: &str, _: Timestamp| line.starts_with("MAIL").then_some("(deaf)250 2.1.0 ok");
-    let mut bench = bench_that_answers(&["PIPELINING"], OLD, OLD, deaf).await;
+    let mut bench = bench_that_answers(&["PIPELINING"], &["8BITMIME"], OLD, deaf).await;
     bench.submit(envelope(&["bob@example.com"]), TEXT).await;
     bench.clock.wait(MINUTE * 10).await;
     assert_eq!((bench.first.heard().len(), bench.second.heard().len()), (0, 1));
