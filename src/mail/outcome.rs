@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EnhancedStatus, Reply};
+use super::{Address, EnhancedStatus, Reply};
 
 /// The four ways an attempt can end for one recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +95,23 @@ impl Outcome {
         Self { reason: format!("{before}{SINCE_THEN}{later}"), ..heard.clone() }
     }
 
+    /// The same of a message that went to `address` in place of its recipients.
+    pub fn redirected_to(self, address: &Address) -> Self {
+        let reason = match self.verdict {
+            Verdict::Delivered { .. } => format!("{REDIRECTED}{address}"),
+            _ => format!("{}; {REDIRECTED}{address}", self.reason),
+        };
+        Self { reason, ..self }
+    }
+
+    /// What the reason tells that the reply does not.
+    fn beside_the_reply(&self) -> Option<&str> {
+        if self.reason.starts_with(SINCE_THEN) {
+            return Some(&self.reason);
+        }
+        self.reason.rfind(REDIRECTED).map(|at| &self.reason[at..])
+    }
+
     pub fn is_final(&self) -> bool {
         matches!(self.verdict, Verdict::Delivered { .. } | Verdict::Bounced)
     }
@@ -103,15 +120,18 @@ impl Outcome {
 /// By this a reason says what came after the reply.
 const SINCE_THEN: &str = "since then: ";
 
-/// The reply where there is one, our reason otherwise: what a person wants to read first. And what came after the reply, where
-/// the reason tells of that.
+/// By this a reason says that others than the recipient got the message.
+const REDIRECTED: &str = "redirected to ";
+
+/// The reply where there is one, our reason otherwise: what a person wants to read first. And what came after the reply, and
+/// where the message went in place of its recipient, where the reason tells of that.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.host, &self.reply) {
-            (Some(host), Some(reply)) if self.reason.starts_with(SINCE_THEN) => {
-                write!(f, "{host} said: {reply}; {}", self.reason)
+            (Some(host), Some(reply)) => {
+                write!(f, "{host} said: {reply}")?;
+                self.beside_the_reply().map_or(Ok(()), |more| write!(f, "; {more}"))
             }
-            (Some(host), Some(reply)) => write!(f, "{host} said: {reply}"),
             (Some(host), None) => write!(f, "{host}: {}", self.reason),
             (None, _) => f.write_str(&self.reason),
         }
