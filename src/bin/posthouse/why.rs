@@ -230,10 +230,10 @@ fn told(event: &Event) -> String {
             let _ = write!(text, "{host} is well again{}", cost.unwrap_or_default());
         }
         EventName::Sleep if host.is_empty() => {
-            let _ = write!(text, "{destination} cannot be reached: {said}");
+            let _ = write!(text, "{destination} takes no mail: {said}");
         }
         EventName::Sleep => {
-            let _ = write!(text, "{destination} cannot be reached: {host}: {said}");
+            let _ = write!(text, "{destination} takes no mail: {host}: {said}");
         }
         EventName::Load => {
             let waiting = event.waiting.unwrap_or(0);
@@ -243,9 +243,13 @@ fn told(event: &Event) -> String {
         EventName::Wake => {
             let _ = write!(text, "{destination} answers again");
         }
-        EventName::Send if event.tls_version.is_some() => {
-            let tls = over(event).unwrap_or_default();
-            let _ = write!(text, "{who} at {host}: {said} (over {tls})");
+        EventName::Send => {
+            let _ = write!(text, "{who} at {host}: {said}");
+            // Where it went in place of its recipient.
+            let elsewhere = event.reason.clone().filter(|reason| reason != "delivered");
+            for more in elsewhere.into_iter().chain(over(event).map(|tls| format!("over {tls}"))) {
+                let _ = write!(text, " ({more})");
+            }
         }
         _ if host.is_empty() => {
             let _ = write!(text, "{who}: {said}");
@@ -299,6 +303,26 @@ mod tests {
             let said = why(&message(state, "waiting", ""), "");
             assert!(!said.contains("To try it now"), "what to do stands above: {said}");
         }
+    }
+
+    #[test]
+    fn where_a_redirected_message_goes_and_went_is_told() {
+        let redirected = message("waiting", "waiting", "").replace(
+            r#""destination":"main""#,
+            r#""destination":"main","redirect_to":"staging@example.org""#,
+        );
+        let sent = format!(
+            r#"{{"time":"{NOW}","event":"SEND","host":"192.0.2.1","recipients":["b@example.com"],"reply":"250 ok","reason":"redirected to staging@example.org"}}"#
+        );
+        let said = why(&redirected, &sent);
+        assert!(
+            said.contains("b@example.com by way of main, redirected to staging@example.org: waiting"),
+            "{said}"
+        );
+        assert!(
+            said.contains("b@example.com at 192.0.2.1: 250 ok (redirected to staging@example.org)\n"),
+            "{said}"
+        );
     }
 
     #[test]
