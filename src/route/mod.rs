@@ -24,6 +24,7 @@ mod paths;
 mod plan;
 mod reach;
 mod refuse;
+mod resolving;
 mod router;
 mod security;
 mod sts;

@@ -1,7 +1,8 @@
 //! DNS by hickory-resolver.
 //!
 //! Contract: the servers are asked one after the other, beginning with the one that answered last, until one has an answer: records, or that
-//! there are none. A server that says anything else (SERVFAIL, REFUSED, a referral) is as good as one that says nothing: the next is asked.
+//! there are none. A server that says anything else (SERVFAIL, REFUSED, a referral, nothing about a domain that it does not have) is as good
+//! as one that is silent: the next is asked.
 //! Answers are kept for as long as they are good, failures are not. Whether DNSSEC vouches for them is asked of a second,
 //! validating resolver at the same servers (`validating_names`), and only by whoever wants to know.
 //! Invariants: names are asked as fully qualified, so that no search domain of this machine applies to other people's
@@ -12,15 +13,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
 
 use super::names::{Answer, Found, NameError, Names, Vouched};
+use super::resolving::{Wary, WaryResolver};
 use super::trust_anchor::TrustAnchor;
 use super::validating_names::ValidatingNames;
 use crate::net::Tlsa;
@@ -52,7 +52,7 @@ pub struct SystemNames {
 /// One name server, and what it has said.
 struct Server {
     address: String,
-    resolver: TokioResolver,
+    resolver: WaryResolver,
 }
 
 /// Why DNS cannot be asked at all.
@@ -138,7 +138,7 @@ impl Server {
     fn new(config: NameServerConfig, options: ResolverOpts) -> Result<Self, NetError> {
         let address = address_of(&config);
         let config = ResolverConfig::from_parts(None, Vec::new(), vec![config]);
-        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        let mut builder = WaryResolver::builder_with_config(config, Wary::default());
         *builder.options_mut() = options;
         Ok(Self { address, resolver: builder.build()? })
     }
@@ -210,6 +210,9 @@ pub(super) fn told(error: &NetError) -> String {
         NetError::Truncated => "answers at a length that it does not send over TCP".into(),
         NetError::Dns(DnsError::ResponseCode(ResponseCode::ServFail)) => "answers SERVFAIL".into(),
         NetError::Dns(DnsError::ResponseCode(ResponseCode::Refused)) => "answers REFUSED".into(),
+        NetError::Dns(DnsError::ResponseCode(ResponseCode::NotAuth)) => {
+            "answers with nothing: it resolves no names for us, and does not have the domain itself".into()
+        }
         NetError::Dns(DnsError::ResponseCode(code)) => format!("answers {code}"),
         error => format!("gives no usable answer ({error})"),
     }

@@ -55,6 +55,15 @@ fn answer(asked: &Message) -> Option<Message> {
         ("lame", _) => {
             answer.add_authority(Record::from_rdata(name, 60, RData::NS(NS(named("ns.example.")))));
         }
+        ("upward", _) => {
+            answer.metadata.recursion_available = false;
+            answer.add_authority(Record::from_rdata(Name::root(), 60, RData::NS(NS(named("a.root.")))));
+        }
+        ("stranger", _) => answer.metadata.recursion_available = false,
+        ("terse", _) => {
+            answer.metadata.recursion_available = false;
+            answer.metadata.authoritative = true;
+        }
         ("circle", _) => {
             answer.add_answer(Record::from_rdata(name, 60, RData::CNAME(CNAME(named("circle.example.")))));
         }
@@ -110,6 +119,9 @@ async fn what_is_no_answer_is_never_read_as_no_records() {
     assert!(unavailable("broken.example").await.ends_with("answers SERVFAIL"));
     assert!(unavailable("silent.example").await.ends_with("timed out"));
     assert!(unavailable("lame.example").await.contains("sends us on to other servers"));
+    assert!(unavailable("upward.example").await.contains("sends us on to other servers"));
+    assert!(unavailable("stranger.example").await.ends_with("does not have the domain itself"));
+    assert_eq!(names.mx("terse.example").await, Err(NameError::NoRecords), "its own servers may say so");
     assert!(unavailable("circle.example").await.contains("go in circles"));
     assert_eq!(names.mx("dangling.example").await, Err(NameError::NoSuchDomain), "its target is not there");
     assert_eq!(names.mx(&format!("{}.example", "x".repeat(64))).await, Err(NameError::NoSuchDomain));
