@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
+use super::domain_security::DomainSecurity;
 use crate::clock::{Clock, Timestamp};
 use crate::mail::{Destination, Route, RouteTable, Source, Verdict};
 use crate::net::{Network, TlsCheck};
@@ -42,6 +43,9 @@ pub enum Fate {
 pub struct Explanation {
     /// In lower case and A-labels.
     pub domain: String,
+    /// What the relay calls itself in EHLO.
+    #[serde(default)]
+    pub hostname: String,
     /// Which route matches, in words.
     pub route: String,
     /// As listings write it; absent where no route is for the domain.
@@ -56,6 +60,9 @@ pub struct Explanation {
     /// Hosts that are down now, and would be tried if they were not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_alone: Vec<Hop>,
+    /// What is known about the TLS of the domain's MX hosts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security: Option<DomainSecurity>,
     /// What is wrong, or remarkable, in full sentences.
     pub remarks: Vec<String>,
     pub fate: Fate,
@@ -119,6 +126,9 @@ pub struct Hop {
     /// The upstream group that it is of; none for MX hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
+    /// The address of ours from which it is connected to, where the group names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<IpAddr>,
 }
 
 impl Explanation {
@@ -151,12 +161,12 @@ impl Explanation {
             return Self {
                 route: format!("none: {route}"),
                 remarks: vec![format!("mail to {domain} is refused at RCPT; {way_out}")],
-                ..Self::empty(domain, Fate::Refuse)
+                ..Self::empty(domain, router, Fate::Refuse)
             };
         };
         let destination = table.destination(&domain, source).expect("a route matches");
         let survey = router.survey(&destination, TlsWish::None).await;
-        let mut explanation = Self::empty(domain, Fate::Deliver);
+        let mut explanation = Self::empty(domain, router, Fate::Deliver);
         explanation.route = in_words(number, route);
         explanation.destination = Some(destination.to_string());
         explanation.remarks = advice(&destination, &survey);
@@ -171,22 +181,26 @@ impl Explanation {
         }
         // Where DNS itself gives no answer, there is nothing to say about its signatures.
         let asks_for_dane = matches!(destination, Destination::Mx(_)) && survey.plan.is_ok();
+        let no_dane = if asks_for_dane { router.dane_trouble().await } else { None };
+        explanation.security = survey.tls.clone().map(|tls| DomainSecurity::of(tls, no_dane.as_deref()));
         explanation.take(&destination, survey);
-        if asks_for_dane && let Some(why) = router.dane_trouble().await {
+        if let Some(why) = no_dane {
             explanation.remarks.push(format!("DANE is unavailable, and mail goes as without it: {why}"));
         }
         explanation
     }
 
-    fn empty(domain: String, fate: Fate) -> Self {
+    fn empty(domain: String, router: &Router, fate: Fate) -> Self {
         Self {
             domain,
+            hostname: router.hostname(),
             route: String::new(),
             destination: None,
             questions: Vec::new(),
             hosts: Vec::new(),
             next_hops: Vec::new(),
             left_alone: Vec::new(),
+            security: None,
             remarks: Vec::new(),
             fate,
             status: None,
@@ -258,6 +272,7 @@ impl Hop {
         Self {
             verified: matches!(hop.security.check(), TlsCheck::Verified),
             group: hop.terms.group.clone(),
+            source: hop.terms.source_towards(hop.address.ip()),
             host: hop.host,
             address: hop.address,
             protocol: protocol.into(),

@@ -26,7 +26,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::abreast;
-use super::domain_tls::DomainTls;
+use super::domain_tls::{DomainTls, HostDemand};
 use super::group::Settings;
 use super::names::{Found, NameError, Names};
 use super::plan::Protocol;
@@ -84,6 +84,7 @@ impl Router {
         let names = self.names();
         let exchangers = exchangers(domain, &*names, &self.clock, &settings.hostname, weighed).await?;
         let tls = DomainTls::of(self, settings, domain, wish).await;
+        weighed.tls = Some(tls.known());
         let mut rest = exchangers.into_iter();
         let mut looked_up = 0;
         while weighed.hops.is_empty() && looked_up < HOSTS_MAX {
@@ -159,7 +160,10 @@ impl Router {
         weighed: &mut Weighed,
     ) -> Option<Lookup> {
         let Exchanger { preference, host, by } = exchanger;
-        let (demand, named_securely) = tls.of_host(self, &host, port).await;
+        let HostDemand { demand, named_securely, known } = tls.of_host(self, &host, port).await;
+        if let Some(tls) = &mut weighed.tls {
+            tls.hosts.push(known);
+        }
         weighed.waivable |= tls.may_be_waived(&demand);
         let (status, why) = match demand {
             Demand::Take { security, note } => {

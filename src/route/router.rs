@@ -102,6 +102,11 @@ impl Router {
         Arc::clone(&self.settings.read().expect("no holder panics"))
     }
 
+    /// Our own name.
+    pub fn hostname(&self) -> String {
+        self.settings().hostname.clone()
+    }
+
     /// The hops to a destination, healthy ones only, in order. What the relay does itself leads to no host.
     pub async fn plan(&self, destination: &Destination) -> Result<Plan, Unroutable> {
         self.plan_for(destination, TlsWish::None).await

@@ -20,7 +20,7 @@ use super::plan::{Candidate, Decision, NextHop, Plan, Protocol, Terms, Unroutabl
 use super::refuse::{Refusal, refused};
 use super::router::{NO_ANSWER, NO_ROUTE, NOT_REACHED, Router};
 use super::security::Security;
-use super::survey::{Asked, Said, Survey};
+use super::survey::{Asked, Said, Survey, TlsSurvey};
 use crate::clock::Timestamp;
 use crate::mail::{Destination, EnhancedStatus, Host, Outcome, Verdict};
 
@@ -68,6 +68,7 @@ pub(super) struct Weighed {
     pub waivable: bool,
     pub asked: Vec<Asked>,
     pub remarks: Vec<String>,
+    pub tls: Option<TlsSurvey>,
 }
 
 impl Router {
@@ -288,16 +289,16 @@ impl Weighed {
         } else {
             Ok(Plan { hops, complete: !left_out, retry_at, waivable, candidates })
         };
-        Survey { asked: self.asked, remarks: self.remarks, left_alone, passed_over, plan }
+        Survey { asked: self.asked, remarks: self.remarks, tls: self.tls, left_alone, passed_over, plan }
     }
 
     /// The same for an outcome that stands whatever was found.
     pub fn into_end(self, outcome: Outcome) -> Survey {
-        let Self { candidates, asked, remarks, left_alone, passed_over, .. } = self;
+        let Self { candidates, asked, remarks, tls, left_alone, passed_over, .. } = self;
         let candidates = told(candidates);
         let waivable = false;
         let plan = Err(Unroutable { outcome: outcome.into(), retry_at: None, waivable, candidates });
-        Survey { asked, remarks, left_alone, passed_over, plan }
+        Survey { asked, remarks, tls, left_alone, passed_over, plan }
     }
 }
 
