@@ -369,6 +369,18 @@ mod tests {
         assert_eq!(dane.fault.as_deref(), Some("no TLSA record of the host matches its certificate"));
     }
 
+    #[tokio::test]
+    async fn comes_from_the_address_of_ours_that_is_named() {
+        let mut listener = Network::System.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let source: IpAddr = "127.0.0.7".parse().unwrap();
+        let target = Target { source: Some(source), ..Target::new("mx.example.org", listener.local_addr()) };
+        let tls = ClientTls::trusting([]).unwrap();
+        let (seen, client) = tokio::join!(inspect(&target, &tls, Duration::from_secs(10)), async {
+            listener.accept().await.unwrap().0.peer()
+        });
+        assert_eq!((client.ip(), seen.answers), (source, false));
+    }
+
     #[test]
     fn without_a_name_of_ours_we_are_called_by_our_address() {
         let target = Target::new("mx.example.org", "127.0.0.2:25".parse().unwrap());

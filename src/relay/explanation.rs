@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::Settings;
 use super::domain_security::DomainSecurity;
 use crate::clock::{Clock, Timestamp};
-use crate::mail::{Destination, Route, RouteTable, Source, Verdict};
+use crate::mail::{Destination, EnhancedStatus, Route, RouteTable, Source, Verdict};
 use crate::net::{Network, TlsCheck};
 use crate::route::{
     Candidate, Decision, Found, Memory, NameError, Names, NamesError, NextHop, Plan, Protocol, Router, Said,
@@ -90,7 +90,7 @@ pub struct Question {
     /// The names that this one stands for (CNAME).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
-    /// Why there is no answer, or none with records.
+    /// Why there is no answer, or none with records; or why there may be more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -180,11 +180,12 @@ impl Explanation {
             explanation.remarks.push(format!("{asked}; ask with --from for a sender's"));
         }
         // Where DNS itself gives no answer, there is nothing to say about its signatures.
-        let asks_for_dane = matches!(destination, Destination::Mx(_)) && survey.plan.is_ok();
-        let no_dane = if asks_for_dane { router.dane_trouble().await } else { None };
+        let no_dane = if survey.tls.is_some() { router.dane_trouble().await } else { None };
         explanation.security = survey.tls.clone().map(|tls| DomainSecurity::of(tls, no_dane.as_deref()));
         explanation.take(&destination, survey);
-        if let Some(why) = no_dane {
+        if explanation.fate == Fate::Deliver
+            && let Some(why) = no_dane
+        {
             explanation.remarks.push(format!("DANE is unavailable, and mail goes as without it: {why}"));
         }
         explanation
@@ -290,9 +291,10 @@ fn question(name: String, said: Said) -> Question {
     ) -> Question {
         let records = records.to_owned();
         match answer {
-            Ok(Found { records: answers, ttl, aliases }) => {
+            Ok(Found { records: answers, ttl, aliases, missing }) => {
                 let answers = answers.into_iter().map(text).collect();
-                Question { name, records, answers, ttl: Some(ttl), aliases, error: None }
+                let error = missing.map(|why| format!("of the other family nothing is known: {why}"));
+                Question { name, records, answers, ttl: Some(ttl), aliases, error }
             }
             Err(error) => {
                 let (answers, aliases, error) = (Vec::new(), Vec::new(), Some(error.to_string()));
@@ -328,6 +330,12 @@ fn in_words(number: usize, route: &Route) -> String {
     format!("[[route]] {}, for {selectors}", number + 1)
 }
 
+/// Whether mail would come back to where it starts.
+fn leads_to_us(survey: &Survey) -> bool {
+    const LOOP: EnhancedStatus = EnhancedStatus::new(5, 4, 6);
+    survey.plan.as_ref().is_err_and(|none| none.outcome.status == LOOP)
+}
+
 /// What a person would say who knows DNS and was shown these answers.
 fn advice(destination: &Destination, survey: &Survey) -> Vec<String> {
     let Destination::Mx(domain) = destination else { return Vec::new() };
@@ -349,11 +357,14 @@ fn advice(destination: &Destination, survey: &Survey) -> Vec<String> {
             }
         }
         Some(Err(NameError::Unavailable(why))) => format!(
-            "DNS gives no answer about {domain} ({why}): that is a matter of the servers asked, or of those of the domain, not of the domain's mail; it waits, and nothing bounces for it"
+            "DNS gives no answer about {domain} ({why}): that is a matter of the servers asked, or of those of the domain, not of the domain's mail; it waits, and nothing bounces for it; does another name server answer (--server ADDR)?"
         ),
         Some(Ok(found)) if found.records.iter().all(|(_, host)| host == ".") => {
             format!("{domain} has a null MX record (RFC 7505): it takes no mail, and says so")
         }
+        Some(Ok(_)) if leads_to_us(survey) => format!(
+            "by its MX records this relay itself is to take the mail of {domain}; where it has its mailboxes, add a [[route]] for it that goes there (via = \"GROUP\")"
+        ),
         Some(Ok(_)) if no_host_will_do => format!(
             "{domain} has MX records, and none of their hosts can be used; its own address is never used in their place (RFC 5321 section 5.1)"
         ),

@@ -73,10 +73,13 @@ impl DomainTls {
         Self { domain, route, wish, secure, asks_for_dane: settings.dane, sts }
     }
 
-    /// What is known of all of its hosts.
-    pub fn known(&self) -> TlsSurvey {
+    /// What is known of all of its hosts; nothing of an address literal.
+    pub fn known(&self) -> Option<TlsSurvey> {
+        if self.domain.starts_with('[') {
+            return None;
+        }
         let signed = self.asks_for_dane.then(|| self.secure.clone());
-        TlsSurvey { signed, sts: self.sts.clone(), hosts: Vec::new() }
+        Some(TlsSurvey { signed, sts: self.sts.clone(), hosts: Vec::new() })
     }
 
     /// Whether the recipient's side has a say in this demand, of which a message may free itself.

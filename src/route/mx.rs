@@ -84,7 +84,7 @@ impl Router {
         let names = self.names();
         let exchangers = exchangers(domain, &*names, &self.clock, &settings.hostname, weighed).await?;
         let tls = DomainTls::of(self, settings, domain, wish).await;
-        weighed.tls = Some(tls.known());
+        weighed.tls = tls.known();
         let mut rest = exchangers.into_iter();
         let mut looked_up = 0;
         while weighed.hops.is_empty() && looked_up < HOSTS_MAX {
@@ -198,7 +198,9 @@ impl Router {
             let (by, host, names) = (exchanger.by, exchanger.host.clone(), Arc::clone(&names));
             async move {
                 match by {
-                    By::Literal(ip) => Ok(Found { records: vec![ip], ttl: 0, aliases: Vec::new() }),
+                    By::Literal(ip) => {
+                        Ok(Found { records: vec![ip], ttl: 0, aliases: Vec::new(), missing: None })
+                    }
                     _ => names.addresses(&host).await,
                 }
             }
@@ -249,6 +251,7 @@ async fn exchangers(
     let hostname = hostname.strip_suffix('.').unwrap_or(hostname);
     let ours = drawn.iter().find(|(_, host)| host.eq_ignore_ascii_case(hostname)).map(|own| own.0);
     let mut exchangers: Vec<Exchanger> = Vec::new();
+    let mut address = None;
     for (preference, host) in drawn {
         let exchanger = Exchanger { preference, host, by: By::Record };
         if exchanger.host == "." {
@@ -256,6 +259,7 @@ async fn exchangers(
                 .pass_over(exchanger, "a null MX says nothing beside other MX records (RFC 7505 section 3)");
         } else if exchanger.host.parse::<IpAddr>().is_ok() {
             weighed.unusable(domain);
+            address = Some(exchanger.host.clone());
             weighed.pass_over(
                 exchanger,
                 "an MX record must name a host, and this is an address (RFC 1035 section 3.3.9)",
@@ -268,6 +272,12 @@ async fn exchangers(
         } else {
             exchangers.push(exchanger);
         }
+    }
+    if let (Some(address), true, None) = (address, exchangers.is_empty(), ours) {
+        let reason = format!(
+            "the MX record of {domain} has the address {address} where it must have the name of a host"
+        );
+        weighed.for_good = Some(Outcome::local(Verdict::Bounced, NONE_USABLE, reason));
     }
     Ok(exchangers)
 }

@@ -372,6 +372,8 @@ mod tests {
         let plan = router.plan(&main).await.unwrap();
         assert_eq!(addresses(&plan), ["[2001:db8::1]:25"], "what the system says of it is the reason then");
         assert!(plan.complete);
+        let remarks = router.survey(&main, TlsWish::None).await.remarks;
+        assert!(remarks[0].starts_with("relay.example has IPv6 addresses alone"), "{remarks:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -106,6 +106,10 @@ impl Router {
         let now = self.clock.now();
         let is_either = addresses.iter().any(IpAddr::is_ipv4) && addresses.iter().any(IpAddr::is_ipv6);
         let turned = is_either && limits.is_some() && self.clock.chance() % 2 == 1;
+        if !is_either && addresses.iter().any(|ip| ip.is_ipv6() && !self.paths.has_route(*ip)) {
+            let why = "has IPv6 addresses alone, to which this machine has no route (no IPv6?): mail for it waits until it has";
+            weighed.remarks.push(format!("{host} {why}"));
+        }
         let mut chosen = Vec::new();
         for ip in in_turn(addresses, turned) {
             let address = SocketAddr::new(ip, port);

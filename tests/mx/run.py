@@ -122,6 +122,7 @@ def check_said(case, told, fill):
         check(any(fill(remark) in said for said in told["remarks"]), f"remark {fill(remark)!r}:", told["remarks"])
     for answer in case.get("answers", []):
         said = [f"{q['name']} alias of {alias}" for q in told["questions"] for alias in q.get("aliases", [])]
+        said += [q.get("error", "") for q in told["questions"]]
         check(any(fill(answer) in line for line in said), f"answer {fill(answer)!r}:", said)
 
 

@@ -37,7 +37,7 @@ pub fn screen(told: &Told) -> String {
         let _ = write!(text, "\n{}", hosts(explanation));
     }
     if let Some(security) = &explanation.security {
-        let _ = write!(text, "\n{}", secured(security));
+        let _ = write!(text, "\n{}", secured(security, &explanation.remarks));
     }
     if !explanation.remarks.is_empty() {
         text.push('\n');
@@ -167,19 +167,18 @@ fn probed(probe: &Inspection) -> String {
 }
 
 /// What DNSSEC and MTA-STS say.
-fn secured(security: &DomainSecurity) -> String {
+fn secured(security: &DomainSecurity, remarks: &[String]) -> String {
+    let dnssec = match (security.signed, &security.signed_trouble) {
+        (Some(true), _) => "vouches for the MX records, or for there being none",
+        (Some(false), _) => "the MX records are not signed: no DANE",
+        (None, Some(why)) if remarks.iter().any(|remark| remark.ends_with(why)) => "out of reach",
+        (None, why) => why.as_deref().unwrap_or_default(),
+    };
     let mut text = String::new();
     let mut line = |label: &str, said: &str| {
         let _ = writeln!(text, "{label:<11}  {}", harmless(said));
     };
-    line(
-        "DNSSEC",
-        &match (security.signed, &security.signed_trouble) {
-            (Some(true), _) => "vouches for the MX records, or for there being none".to_owned(),
-            (Some(false), _) => "the MX records are not signed: no DANE".to_owned(),
-            (None, why) => why.clone().unwrap_or_default(),
-        },
-    );
+    line("DNSSEC", dnssec);
     if security.signed == Some(true) {
         for host in &security.hosts {
             line("TLSA", &format!("{}: {}", host.host, tlsa(host)));
@@ -328,7 +327,7 @@ mod tests {
             "named_by_policy":true},
             {"host":"mx.example.net","tlsa_none":"none","named_by_policy":false}]}"#;
         let security: DomainSecurity = serde_json::from_str(text).unwrap();
-        let lines: Vec<String> = secured(&security).lines().map(str::to_owned).collect();
+        let lines: Vec<String> = secured(&security, &[]).lines().map(str::to_owned).collect();
         assert_eq!(
             lines,
             [
