@@ -95,6 +95,19 @@ impl Outcome {
         Self { reason: format!("{before}{SINCE_THEN}{later}"), ..heard.clone() }
     }
 
+    /// What is worth reading of it: the reply where there is one, our reason otherwise. With what came after the reply, or
+    /// what to mend, where the reason tells of that.
+    pub fn words(&self) -> String {
+        match &self.reply {
+            Some(reply) if self.reason.starts_with(SINCE_THEN) => format!("{reply}; {}", self.reason),
+            Some(reply) if TO_US.iter().any(|words| self.reason.starts_with(words)) => {
+                format!("{reply} ({})", self.reason)
+            }
+            Some(reply) => reply.to_string(),
+            None => self.reason.clone(),
+        }
+    }
+
     pub fn is_final(&self) -> bool {
         matches!(self.verdict, Verdict::Delivered { .. } | Verdict::Bounced)
     }
@@ -103,17 +116,41 @@ impl Outcome {
 /// By this a reason says what came after the reply.
 const SINCE_THEN: &str = "since then: ";
 
-/// The reply where there is one, our reason otherwise: what a person wants to read first. And what came after the reply, where
-/// the reason tells of that.
+/// By these a reason says that the reply was to us, and not to the sender or his message, and what to mend.
+const TO_US: [&str; 2] = ["authenticating: ", "the host wants AUTH"];
+
+/// Who it was, and [words](Outcome::words).
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.host, &self.reply) {
-            (Some(host), Some(reply)) if self.reason.starts_with(SINCE_THEN) => {
-                write!(f, "{host} said: {reply}; {}", self.reason)
-            }
-            (Some(host), Some(reply)) => write!(f, "{host} said: {reply}"),
+            (Some(host), Some(_)) => write!(f, "{host} said: {}", self.words()),
             (Some(host), None) => write!(f, "{host}: {}", self.reason),
             (None, _) => f.write_str(&self.reason),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beside_a_reply_stands_what_it_leaves_open() {
+        let reply = Some(Reply::new(535, None, "5.7.8 no"));
+        let host = Some(Host { name: "mx.example.org".into(), address: None, port: None });
+        let told = |reason: &str| {
+            let status = EnhancedStatus::new(4, 7, 8);
+            let outcome = Outcome::local(Verdict::Deferred, status, reason);
+            Outcome { reply: reply.clone(), host: host.clone(), ..outcome }.to_string()
+        };
+        assert_eq!(told("the host refused RCPT"), "mx.example.org said: 535 5.7.8 no");
+        assert_eq!(
+            told("authenticating: it was refused: check the password"),
+            "mx.example.org said: 535 5.7.8 no (authenticating: it was refused: check the password)"
+        );
+        assert_eq!(
+            told("since then: connecting: timed out"),
+            "mx.example.org said: 535 5.7.8 no; since then: connecting: timed out"
+        );
     }
 }

@@ -33,6 +33,7 @@ mod system_names;
 mod tiers;
 mod tls_policy;
 mod trust_anchor;
+mod unanswered;
 mod upstream_url;
 mod validating_names;
 mod weigh;

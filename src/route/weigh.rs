@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 use super::breaker::Shut;
 use super::group::Settings;
 use super::health::HostKey;
-use super::names::NameError;
+use super::names::{Found, NameError};
 use super::plan::{Candidate, Decision, NextHop, Plan, Protocol, Terms, Unroutable};
 use super::refuse::{Refusal, refused};
 use super::router::{NO_ANSWER, NO_ROUTE, NOT_REACHED, Router};
@@ -77,7 +77,7 @@ impl Router {
         let addresses = match lookup.host.parse::<IpAddr>() {
             Ok(address) => vec![address],
             Err(_) => {
-                let answer = self.names().addresses(&lookup.host).await;
+                let answer = self.look_up(&lookup.host).await;
                 weighed
                     .asked
                     .push(Asked { name: lookup.host.clone(), said: Said::Addresses(answer.clone()) });
@@ -92,6 +92,16 @@ impl Router {
             }
         };
         self.judge(lookup, addresses, None, weighed);
+    }
+
+    /// The addresses of a configured host, unless DNS has just said nothing about it.
+    async fn look_up(&self, host: &str) -> Result<Found<IpAddr>, NameError> {
+        if let Some(error) = self.unanswered.why(host, self.clock.now()) {
+            return Err(error);
+        }
+        let answer = self.names().addresses(host).await;
+        self.unanswered.learn(host, &answer, self.clock.now());
+        answer
     }
 
     /// Decides about each address of a host. `limits`: the host was named by a stranger's DNS.

@@ -306,7 +306,7 @@ mod tests {
         assert!(matches!(error, TlsError::NotForName { .. }), "{error:?}");
         let expired = shown("mx.example.org", true, true);
         let error = shake(&expired, by_key(&expired)).await.unwrap_err();
-        assert!(matches!(error, TlsError::Expired), "{error:?}");
+        assert!(matches!(error, TlsError::Expired(_)), "{error:?}");
         // Only a hash of the authority is known, and it was not sent along.
         let silent = shown("mx.example.org", false, false);
         let error = shake(&silent, by_key(&silent)).await.unwrap_err();

@@ -56,9 +56,7 @@ impl TlsFacts {
         let resumed = connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
         Self { version, cipher, verified, resumed, server_certificate: None, client_certificate: None }
     }
-}
 
-impl TlsFacts {
     /// As a client: with the certificate that the server has shown.
     pub(in crate::net) fn of_server(self, connection: &rustls::CommonState) -> Self {
         let own = connection.peer_certificates().and_then(<[_]>::first);
