@@ -72,6 +72,7 @@ impl Share {
         let mut holding = lock(&self.of);
         let before = self.besides.swap(octets, Ordering::Relaxed);
         holding.held = holding.held - before + octets;
+        give(&self.of, &mut holding);
     }
 }
 
@@ -172,8 +173,9 @@ mod tests {
         assert!(poll(third.as_mut()).is_pending());
         drop(second);
         assert!(poll(third.as_mut()).is_pending(), "four of four are held");
+        first.besides(2 * MIB);
+        let Poll::Ready(_third) = poll(third.as_mut()) else { panic!("there is room for one again") };
         drop(first);
-        let Poll::Ready(_third) = poll(third.as_mut()) else { panic!("nothing is left of the first") };
         assert!(poll(pin!(budget.take(4 * MIB))).is_pending(), "the third has not gone");
     }
 
