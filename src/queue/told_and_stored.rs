@@ -67,8 +67,13 @@ impl World {
     }
 
     async fn accept(&self) -> QueueId {
+        self.accept_for(1).await
+    }
+
+    async fn accept_for(&self, recipients: u32) -> QueueId {
         let sender: Address = "alice@example.org".parse().unwrap();
-        let envelope = Envelope::new(sender.into(), ["bob@example.com".parse().unwrap()]);
+        let recipients = (0..recipients).map(|n| format!("bob{n}@example.com").parse().unwrap());
+        let envelope = Envelope::new(sender.into(), recipients);
         let content = Content::from("Subject: x\r\n\r\n");
         let incoming = Incoming { envelope, origin: Origin::default(), content, taken: None };
         self.queue.accept(self.queue.intake(), incoming).await.unwrap().id()
@@ -81,19 +86,20 @@ impl World {
         }
     }
 
-    /// One attempt that ends so.
-    async fn attempt(&self, verdict: Verdict) {
+    /// One attempt that ends so for all whom it is for. Tells how many that are.
+    async fn attempt(&self, verdict: Verdict) -> usize {
         let mut delivery = self.deliver().await;
         let job = delivery.open().await.unwrap();
-        delivery.settle(&job, &[(0, outcome(verdict))], Duration::ZERO).await;
+        let outcomes: Vec<_> = job.recipients.iter().map(|index| (*index, outcome(verdict))).collect();
+        delivery.settle(&job, &outcomes, Duration::ZERO).await;
+        outcomes.len()
     }
 
     /// A delivery that has sent all, and has not heard the answer.
     async fn amid(&self) -> Delivery {
         let mut delivery = self.deliver().await;
         delivery.open().await.unwrap();
-        let host = Host { name: "mx.example.org".into(), address: None, port: None };
-        delivery.intend(&host, vec![0]).await.unwrap();
+        delivery.intend(&host(), vec![0]).await.unwrap();
         // What nobody waits for is written as well.
         self.clock.wait(Duration::from_millis(40)).await;
         delivery
@@ -138,6 +144,10 @@ fn start(
     let mut recovery = Recovery::new(settings, Arc::new(Answers(policy)), tracking, clock.clone());
     let (spool, ..) = site.open(clock, &mut |outline| recovery.found(&outline)).unwrap();
     (recovery.start(spool), events)
+}
+
+fn host() -> Host {
+    Host { name: "mx.example.org".into(), address: None, port: None }
 }
 
 fn outcome(verdict: Verdict) -> Outcome {
@@ -192,6 +202,41 @@ async fn what_a_panic_cut_off_goes_when_the_log_and_the_spool_say() {
     assert!(next > world.clock.now() + Duration::from_secs(60), "whoever panicked would do so again");
     world.deliver().await;
     assert_eq!(world.clock.now(), next);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_was_told_no_by_a_host_that_is_then_out_of_reach_is_in_no_doubt() {
+    for policy in [WhenUncertain::Retry, WhenUncertain::Hold] {
+        let mut world = World::new(policy);
+        world.accept().await;
+        let mut delivery = world.deliver().await;
+        let job = delivery.open().await.unwrap();
+        delivery.intend(&host(), job.recipients.clone()).await.unwrap();
+        delivery.unreachable(&job, outcome(Verdict::Deferred), None, Duration::ZERO).await;
+        drop(job);
+        world.restart();
+        world.attempt(Verdict::Delivered { dsn: false }).await;
+        assert!(!world.names().contains(&EventName::Uncertain), "{policy:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_tries_all_recipients_however_few_one_transaction_takes() {
+    let mut world = World::new(WhenUncertain::Retry);
+    let id = world.accept_for(250).await;
+    for many in [100, 100, 50] {
+        assert_eq!(world.attempt(Verdict::Deferred).await, many);
+    }
+    world.heard();
+    let now = world.clock.now();
+    world.queue.retry(id).await.unwrap();
+    for many in [100, 100, 50] {
+        assert_eq!(world.attempt(Verdict::Deferred).await, many);
+        assert!(world.clock.now() < now + Duration::from_secs(1), "what takes time is the writing");
+    }
+    assert_eq!(world.names().len(), 4, "a RETRY, and a DEFER for each transaction");
+    world.deliver().await;
+    assert!(world.clock.now() > now + Duration::from_secs(60), "once is enough");
 }
 
 #[tokio::test(start_paused = true)]
