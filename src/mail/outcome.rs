@@ -120,7 +120,6 @@ impl Outcome {
         }
         self.reason.rfind(REDIRECTED).map(|at| &self.reason[at..])
     }
-    }
 
     pub fn is_final(&self) -> bool {
         matches!(self.verdict, Verdict::Delivered { .. } | Verdict::Bounced)
