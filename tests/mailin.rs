@@ -151,12 +151,12 @@ async fn starttls_of_that_server_works_once_the_program_has_chosen_its_cryptogra
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     client::certificate(folder.path());
-    let ssl = SslConfig::SelfSigned { cert_path: file("fullchain.pem"), key_path: file("key.pem") };
+    let ssl = || SslConfig::SelfSigned { cert_path: file("fullchain.pem"), key_path: file("key.pem") };
     let intake = Intake::new(relay.clone());
-    let unprepared = std::panic::AssertUnwindSafe(|| serve_with(intake.clone(), ssl.clone()));
+    let unprepared = std::panic::AssertUnwindSafe(|| serve_with(intake.clone(), ssl()));
     assert!(std::panic::catch_unwind(unprepared).is_err(), "without the line of the module's doc it panics");
     rustls::crypto::ring::default_provider().install_default().unwrap();
-    let front = serve_with(intake, ssl);
+    let front = serve_with(intake, ssl());
     let mut client = Client::connect(&Network::System, front).await;
     assert!(client.reply().await.starts_with("220 "));
     client.talk(&[("EHLO client.example.org", "250-"), ("STARTTLS", "220 ")]).await;
