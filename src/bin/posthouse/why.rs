@@ -153,7 +153,8 @@ fn act(why: &admin::Why, message: &Listed) -> String {
 /// Where mail goes by MX records, they are half of the story.
 fn way(message: &Listed) -> String {
     let waiting = message.recipients.iter().filter(|recipient| recipient.state == RecipientStanding::Waiting);
-    let domain = waiting.filter_map(|recipient| recipient.destination.strip_prefix("mx:")).next();
+    let mut domains = waiting.filter_map(|recipient| recipient.destination.strip_prefix("mx:"));
+    let domain = domains.find(|domain| !domain.starts_with('['));
     let said =
         |domain| format!("To see what DNS and the hosts say: posthouse mx {} --probe\n", harmless(domain));
     domain.map(said).unwrap_or_default()
@@ -304,6 +305,8 @@ mod tests {
             said.ends_with("\nTo see what DNS and the hosts say: posthouse mx example.com --probe\n"),
             "{said}"
         );
+        let said = why(&by_mx.replace("example.com\",\"att", "[192.0.2.1]\",\"att"), "");
+        assert!(!said.contains("posthouse mx"), "DNS is not asked about an address: {said}");
         let until = NOW + Duration::from_secs(3600);
         let said = why(&message("kept", "delivered", &format!(r#","kept_until":"{until}""#)), "");
         assert!(said.contains(&format!("\n  {until}  the safety net lets it go (in 1 hour)\n")), "{said}");
