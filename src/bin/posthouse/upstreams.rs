@@ -305,6 +305,18 @@ mod tests {
     }
 
     #[test]
+    fn of_one_that_comes_and_goes_it_is_told_why_others_come_first() {
+        let mut flapping = HostState {
+            relapses: 3,
+            well_since: Some(NOW - HOUR),
+            ..host("mx.example.org", HostCondition::Unproven)
+        };
+        assert_eq!(state(&flapping, NOW), "unproven: well for 1 hour after 3 relapses");
+        (flapping.condition, flapping.down_since) = (HostCondition::Down, Some(NOW - HOUR));
+        assert_eq!(state(&flapping, NOW), "down for 1 hour, 3 relapses");
+    }
+
+    #[test]
     fn the_picture_shows_the_hours_in_which_a_host_was_down() {
         let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
         let outages = [
