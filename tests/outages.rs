@@ -398,3 +398,81 @@ async fn many_domains_behind_one_host_that_comes_back_send_one_message_first() {
     clock.wait(LONGEST_WAIT + SECOND * 40).await;
     assert_eq!(upstream.received().len(), DOMAINS, "all went within one wait and one trial");
 }
+
+/// A host of which one connection in so many fails, at this stage, by chance; with a message every ten seconds.
+async fn flaps(ground: Ground, stage: &'static str, one_in: u64) -> Bench {
+    let mut seed = 7_u64;
+    let mut fails = move || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33).is_multiple_of(one_in)
+    };
+    let script = move |asked: &Asked, _| match asked {
+        Asked::Greeting if stage == "greeting" && fails() => Say::HangUp,
+        Asked::Mail(_) if stage == "mail" && fails() => Say::No(reply("421 4.3.2 closing")),
+        Asked::EndOfContent if stage == "content" && fails() => Say::No(reply("421 4.3.2 closing")),
+        _ => Say::Yes,
+    };
+    let bench = ground.bench_that_says(script).await;
+    bench.mail(SECOND * 10, MINUTE * 60 * 3).await;
+    bench
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_comes_and_goes_is_one_outage_and_told_of_ever_more_rarely() {
+    for (stage, one_in) in [("greeting", 2), ("greeting", 3), ("greeting", 10), ("mail", 2), ("content", 3)] {
+        let mut bench = flaps(Ground::both(), stage, one_in).await;
+        let case = format!("{stage}, one in {one_in}");
+        assert!(bench.relay.queue().len() <= 3, "{case}: {} wait", bench.relay.queue().len());
+        let told = bench.told(&[EventName::HostDown, EventName::HostUp, EventName::Probe]);
+        let count = |name| told.iter().filter(|event| event.event == name).count();
+        // Every five minutes at last, and some more on the way there.
+        let (downs, ups) = (count(EventName::HostDown), count(EventName::HostUp));
+        assert!(downs <= 3 * 12 + 12, "{case}: {downs} times down in three hours");
+        assert!(ups <= 4 && bench.outages().len() <= 3, "{case}: {ups} ends of {:?}", bench.outages());
+        let relapses: u32 = bench.outages().iter().map(|outage| outage.relapses).sum();
+        assert!(relapses > 3, "{case}: {:?}", bench.outages());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_came_and_went_and_is_well_has_all_mail_again_within_the_stated_time() {
+    let mended_at = FRIDAY_NOON + MINUTE * 60;
+    let mut seen = 0;
+    let script = move |asked: &Asked, now: Timestamp| match asked {
+        Asked::Greeting if now < mended_at => {
+            seen += 1;
+            if seen % 2 == 0 { Say::HangUp } else { Say::Yes }
+        }
+        _ => Say::Yes,
+    };
+    let mut bench = Ground::both().bench_that_says(script).await;
+    bench.mail(SECOND * 2, MINUTE * 60).await;
+    let first = &bench.relay.router().upstreams()[0].hosts[0];
+    assert!(first.relapses > 3, "{first:?}");
+    let before = bench.first.received().len();
+    bench.mail(SECOND * 2, LONGEST_WAIT + SECOND * 4).await;
+    assert!(bench.first.received().len() > before, "it has mail after the longest wait");
+    assert_eq!(bench.conditions()[0], HostCondition::Unproven);
+    assert!(bench.outages()[0].end.is_none(), "{:?}", bench.outages());
+    bench.mail(SECOND * 2, MINUTE * 5 + SECOND * 4).await;
+    assert_eq!(bench.conditions(), [HostCondition::Well, HostCondition::Well]);
+    let outages = bench.outages();
+    let [outage] = outages.as_slice() else { panic!("one outage: {outages:?}") };
+    let end = outage.end.expect("it is over");
+    assert!(
+        end <= mended_at + LONGEST_WAIT + SECOND * 4,
+        "when it was well, not when that was proven: {end}"
+    );
+    let told = bench.told(&[EventName::HostUp]);
+    let last = told.last().unwrap();
+    assert_eq!(last.duration_ms, Some(end.since(outage.start).as_millis() as u64));
+    assert!(last.time > end + MINUTE * 4, "told when it was proven");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_only_host_is_tried_again_soon_though_it_comes_and_goes() {
+    let bench = flaps(Ground::only_the_first(), "greeting", 2).await;
+    let received = bench.first.received().len();
+    // Half of the connections fail, and each carries one message. With waits that go on where they were it was 24 in an hour.
+    assert!(received > 300, "{received} of 1080, {} wait", bench.relay.queue().len());
+}

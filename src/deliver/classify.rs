@@ -25,6 +25,8 @@ pub(super) enum Trouble {
     Closed,
     #[error("no answer within {}", humantime::format_duration(*.0))]
     Silent(std::time::Duration),
+    #[error("its answers to the recipients took longer than {}", humantime::format_duration(*.0))]
+    Long(std::time::Duration),
     /// Octets of the content, and the time that this took.
     #[error(
         "it took {taken} octets of the content in {}, and that is too slow",
@@ -72,7 +74,10 @@ pub(super) fn of_host(host: &Host, stage: Stage, trouble: &Trouble) -> Outcome {
         }
         (Trouble::Protocol(_), _) => GARBAGE,
         (Trouble::Io(_) | Trouble::Silent(_), _) if !stage.is_in_transaction() => NO_ANSWER,
-        (Trouble::Closed | Trouble::Io(_) | Trouble::Silent(_) | Trouble::Slow { .. }, _) => CONNECTION_LOST,
+        (
+            Trouble::Closed | Trouble::Io(_) | Trouble::Silent(_) | Trouble::Long(_) | Trouble::Slow { .. },
+            _,
+        ) => CONNECTION_LOST,
     };
     let reason = match (trouble, stage) {
         (Trouble::Refused(reply), _) if cause(stage, reply) == Cause::Demanding => DEMANDING.to_owned(),
@@ -281,7 +286,7 @@ impl Trouble {
     pub fn cause(&self, stage: Stage) -> Cause {
         match self {
             Self::Io(_) | Self::Closed => Cause::Lost,
-            Self::Silent(_) | Self::Slow { .. } => Cause::Silent,
+            Self::Silent(_) | Self::Long(_) | Self::Slow { .. } => Cause::Silent,
             Self::Protocol(_) => Cause::Nonsense,
             Self::Auth(trouble) => trouble.reply().map_or(Cause::Lacking, |reply| cause(stage, reply)),
             Self::Tls(_) | Self::NoTls(_) => Cause::Lacking,

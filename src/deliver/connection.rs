@@ -11,6 +11,7 @@ mod tests;
 
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -51,6 +52,8 @@ pub(super) struct Connection {
     written: u64,
     /// The content that is on its way, or was last.
     content: Option<Content>,
+    /// When the commands of a transaction must have been answered, all together.
+    envelope_until: Option<Instant>,
 }
 
 /// A content since its first octet.
@@ -75,6 +78,14 @@ struct Deadline {
     at: Instant,
 }
 
+/// For the answer to MAIL on a connection that has carried messages: one that is silent then is mostly dead, and a new one
+/// tells more, and has all the time.
+const KEPT_MAIL: Duration = Duration::from_secs(30);
+
+/// For all commands of a transaction: else a server with an answer for each of a thousand recipients just in time could
+/// hold them, and a place, for days.
+const ENVELOPE: Duration = Duration::from_secs(30 * 60);
+
 /// Octets of content that a server must take within one deadline.
 const BLOCK: u64 = 64 * 1024;
 
@@ -89,6 +100,18 @@ pub(super) struct Opener<'a> {
 }
 
 impl Opener<'_> {
+    /// For a command or a test: over TCP in the clear to `address`, without a name of our own. Nobody is trusted, and no
+    /// file of authorities is read.
+    pub async fn open_in_clear(
+        address: SocketAddr,
+        timeouts: Timeouts,
+    ) -> Result<Connection, (Stage, Trouble)> {
+        let tls = &ClientTls::trusting([]).expect("without authorities none can be faulty");
+        let (network, hostname) = (&Network::System, &literal(address));
+        let opener = Opener { network, tls, hostname, timeouts, in_clear: &|_| {} };
+        opener.open(&NextHop::in_the_clear(address)).await
+    }
+
     /// Connects and says hello; TLS and AUTH as the hop demands.
     ///
     /// Where TLS is only an opportunity, a failed handshake is no reason to keep the mail: a second connection goes
@@ -163,6 +186,14 @@ impl Opener<'_> {
     }
 }
 
+/// An address literal is a good name for a client without one (RFC 5321 section 4.1.4).
+pub(super) fn literal(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V4(address) => format!("[{}]", address.ip()),
+        SocketAddr::V6(address) => format!("[IPv6:{}]", address.ip()),
+    }
+}
+
 /// The first reply that fails to come may be the end of the handshake.
 fn of_handshake((stage, trouble): (Stage, Trouble)) -> (Stage, Trouble) {
     match &trouble {
@@ -232,7 +263,21 @@ impl Connection {
             Arc::new(TlsUsed { version: facts.version, cipher: facts.cipher.clone(), verified_by })
         });
         let (reading, writing, content) = (None, None, None);
-        Self { client, stream, hop, tls, timeouts, used: 0, opened, reading, writing, written: 0, content }
+        let (used, written, envelope_until) = (0, 0, None);
+        Self {
+            client,
+            stream,
+            hop,
+            tls,
+            timeouts,
+            used,
+            opened,
+            reading,
+            writing,
+            written,
+            content,
+            envelope_until,
+        }
     }
 
     /// What TLS there is.
@@ -274,9 +319,11 @@ impl Connection {
     }
 
     /// The commands of a transaction, up to where its content may go out: nothing of that is written yet.
+    #[allow(clippy::disallowed_methods)] // connections live in real time
     pub async fn begin(&mut self, transaction: Transaction) -> Begun {
         self.used += 1;
         self.content = None;
+        self.envelope_until = Some(Instant::now() + ENVELOPE.max(self.timeouts.command));
         self.client.begin(transaction);
         match self.drive_to(Until::Content).await {
             Ok(Step::SendContent) => Begun::Accepted(self.client.accepted()),
@@ -387,11 +434,15 @@ impl Connection {
             Waiting::Data => self.timeouts.data,
             Waiting::Chunk => self.timeouts.block,
             Waiting::EndOfContent => self.timeouts.content,
+            Waiting::Reset | Waiting::Mail if self.used > 1 => self.timeouts.command.min(KEPT_MAIL),
             _ => self.timeouts.command,
         };
-        let at = due(&mut self.reading, self.client.replies_heard(), limit);
+        let in_time = due(&mut self.reading, self.client.replies_heard(), limit);
+        let is_of_envelope = matches!(waiting, Waiting::Mail | Waiting::Recipient | Waiting::Data);
+        let at = self.envelope_until.filter(|_| is_of_envelope).map_or(in_time, |until| until.min(in_time));
         let read = self.stream.read_buf(self.client.read_buffer());
         match timeout_at(at, read).await {
+            Err(_) if at < in_time => Err(Trouble::Long(ENVELOPE.max(self.timeouts.command))),
             Err(_) => Err(Trouble::Silent(limit)),
             Ok(Ok(0)) => Err(Trouble::Closed),
             // Under TLS, an end without a farewell; a reply that is whole has its CRLF, so nothing is cut unseen.

@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
-use super::submit::literal;
+use super::connection::literal;
 use crate::clock::Timestamp;
 use crate::mail::Reply;
 use crate::net::{ClientTls, Network, Stream, TlsCheck, TlsaSet};

@@ -122,9 +122,8 @@ impl Pool {
 mod tests {
     use super::super::connection::Opener;
     use super::super::settings::Timeouts;
-    use super::super::submit::no_tls;
     use super::*;
-    use crate::net::{MemoryNetwork, Network};
+    use crate::net::{ClientTls, MemoryNetwork, Network};
 
     #[tokio::test(start_paused = true)]
     async fn of_a_connection_that_is_not_kept_nothing_is() {
@@ -138,7 +137,7 @@ mod tests {
                 tokio::io::AsyncReadExt::read_buf(&mut stream, &mut Vec::new()).await.unwrap();
             }
         });
-        let (tls, timeouts) = (no_tls(), Timeouts::default());
+        let (tls, timeouts) = (ClientTls::trusting([]).unwrap(), Timeouts::default());
         let in_clear = &|_: &super::super::classify::Trouble| {};
         let opener =
             Opener { network: &network, tls: &tls, hostname: "relay.example.org", timeouts, in_clear };

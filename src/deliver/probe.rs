@@ -13,10 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::classify;
 use super::connection::Opener;
 use super::settings::Timeouts;
-use super::submit::{literal, no_tls};
 use crate::mail::{Host, Outcome};
-use crate::net::Network;
-use crate::route::NextHop;
 
 /// Why a server was found out of order.
 #[derive(Debug, thiserror::Error)]
@@ -35,14 +32,7 @@ pub async fn probe(address: SocketAddr, within: Duration) -> Result<(), ProbeErr
     let host = Host::at(address.ip().to_string(), address);
     // The deadline is for all steps together; none of these is shorter.
     let timeouts = Timeouts { connect: within, greeting: within, command: within, ..Timeouts::default() };
-    let opener = Opener {
-        network: &Network::System,
-        tls: &no_tls(),
-        hostname: &literal(address),
-        timeouts,
-        in_clear: &|_| {},
-    };
-    match timeout_at(deadline, opener.open(&NextHop::in_the_clear(address))).await {
+    match timeout_at(deadline, Opener::open_in_clear(address, timeouts)).await {
         Ok(Ok(connection)) => {
             // It has answered: a slow goodbye is no fault of it.
             let _ = timeout_at(deadline, connection.quit()).await;
@@ -61,6 +51,7 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
+    use crate::net::Network;
 
     const LIMIT: Duration = Duration::from_secs(10);
 

@@ -37,6 +37,10 @@ impl Timeouts {
     /// | the same, on trial | 5 s | 15 s |
     /// | there is no other | as configured | as configured |
     ///
+    /// Commands are not shortened: servers do look-ups at MAIL and hold RCPT back on purpose, so their silence says little, and
+    /// one that has greeted us is there. Only a connection that has carried messages must answer the next MAIL within
+    /// 30 s, since a new one has all the time (`connection`).
+    ///
     /// Never more than is configured. A host that is always slower than that is used when the others are not.
     pub(super) fn of_turn(self, others: Others, is_trial: bool) -> Self {
         let (connect, answer) = match (others, is_trial) {

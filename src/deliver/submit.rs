@@ -12,8 +12,6 @@ use super::ruling::{Others, Stage};
 use super::settings::Timeouts;
 use super::unfit;
 use crate::mail::{Address, Content, Envelope, Host, Outcome};
-use crate::net::{ClientTls, Network};
-use crate::route::NextHop;
 
 /// Hands a message to the server at `address`, over TCP in the clear, and tells what it said to each recipient. Nothing
 /// is tried again.
@@ -25,16 +23,7 @@ pub async fn submit(
 ) -> Vec<(Address, Outcome)> {
     let recipients: Vec<Address> = envelope.recipients.iter().map(|r| r.address.clone()).collect();
     let host = Host::at(address.ip().to_string(), address);
-    let hop = NextHop::in_the_clear(address);
-    // An address literal is a good name for a client without one (RFC 5321 section 4.1.4).
-    let opener = Opener {
-        network: &Network::System,
-        tls: &no_tls(),
-        hostname: &literal(address),
-        timeouts,
-        in_clear: &|_| {},
-    };
-    let outcomes: Vec<Outcome> = match opener.open(&hop).await {
+    let outcomes: Vec<Outcome> = match Opener::open_in_clear(address, timeouts).await {
         Err((stage, trouble)) => vec![classify::of_host(&host, stage, &trouble); recipients.len()],
         Ok(connection) => hand_over(connection, &host, &envelope, &content).await,
     };
@@ -80,17 +69,4 @@ async fn hand_over(
     }
     let unsaid = || classify::of_host(host, Stage::Mail, &Trouble::Closed);
     outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(unsaid)).collect()
-}
-
-/// For hops in the clear, which never ask for it: nobody is trusted, and no file of authorities is read.
-pub(super) fn no_tls() -> ClientTls {
-    ClientTls::trusting([]).expect("without authorities none can be faulty")
-}
-
-/// How a client without a name calls itself towards `address`.
-pub(super) fn literal(address: SocketAddr) -> String {
-    match address {
-        SocketAddr::V4(address) => format!("[{}]", address.ip()),
-        SocketAddr::V6(address) => format!("[IPv6:{}]", address.ip()),
-    }
 }

@@ -9,17 +9,22 @@
 //! The policy, which is cheap because mail moves on to the next host within the same attempt:
 //! - It opens at the first failure that is the host's own: no connection, no TLS, no greeting, a greeting of 5yz, EHLO or
 //!   AUTH refused, silence to MAIL, a 421 at any time. When a connection is lost, or silent, later in a transaction, one
-//!   message may be to blame for that, and it takes [`STRIKES`] in a row; on trial one is enough. The same for a 4yz to
-//!   one more connection while others are under way: the host may take so many at once (`pass`).
+//!   message may be to blame for that, and it takes [`STRIKES`] in a row; on trial one is enough. The same for
+//!   one more connection that fails, but for a 5yz, while others are under way: the host may take so many at once (`pass`).
 //! - It then waits 10 s, doubling with every trial that fails to 5 min, each shorter by chance as the schedule's jitter
 //!   says, so that relays that were started together don't come together.
 //! - One delivery is the trial; others pass the host over until its verdict is known. One success closes it. Where
 //!   another host stands ready, the trial is brief (`deliver/settings.rs`), so that the message does not suffer.
 //!   A long content is no reason for the others to wait: 10 s after the host has taken its envelope, the next delivery is
 //!   the trial, and only its failure counts.
-//! - No flapping: one that fails again before it has been well for 5 min goes on with the wait that it had.
+//! - No flapping: one that comes back is proven when it has been well for [`STEADY`] and for [`PROOF`] transactions. One
+//!   that falls before has had a relapse: it is the same outage, and from now on the host is the last choice. Where no
+//!   other is left it is tried as above, its waits beginning anew with each success; but before others it comes only
+//!   after a wait that doubles on with each failure, trials and relapses alike, and then with one delivery at a time
+//!   until it is proven. Only then is the outage over.
 //!
-//! So a host that is well again gets mail at most one wait (5 min) and one trial later, if there is any mail.
+//! So a host that is well again gets mail at most one wait (5 min) and one trial later, if there is any mail; and one that
+//! had come and gone, all of its mail 5 min and ten transactions after that.
 
 use std::time::Duration;
 
@@ -33,8 +38,11 @@ pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(5 * 60);
 pub(super) const JITTER_MAX: f64 = 0.5;
 /// Troubles within transactions, one after the other, that open it.
 const STRIKES: u32 = 3;
-/// One that has been well for so long has its past forgotten.
+/// One that has been well for so long, and for so many transactions, is proven.
 pub(super) const STEADY: Duration = Duration::from_secs(5 * 60);
+pub(super) const PROOF: u32 = 10;
+/// What was so long ago is not held against it, however little it was used since.
+const FORGIVEN: Duration = Duration::from_secs(24 * 60 * 60);
 /// While a trial is under way, whoever has no other host asks again after a second, then after as long as it has taken.
 const SOONEST_QUESTION: Duration = Duration::from_secs(1);
 const LATEST_QUESTION: Duration = Duration::from_secs(30);
@@ -45,7 +53,9 @@ const CONTENT_PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Breaker {
     state: State,
-    /// Waits of this outage so far, each twice the last; kept while it is closed.
+    /// Failures since the last success: the exponent of the wait before the next trial.
+    in_a_row: u32,
+    /// Failures since it was last proven: the exponent of the wait before it comes before others.
     waits: u32,
     #[serde(skip)]
     strikes: u32,
@@ -57,16 +67,14 @@ pub(super) struct Breaker {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum State {
-    /// `well_since`: when an outage ended.
-    Closed {
-        well_since: Option<Timestamp>,
-    },
+    /// It was down, if it was and is not proven since.
+    Closed(Option<Back>),
     Open(Open),
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self::Closed { well_since: None }
+        Self::Closed(None)
     }
 }
 
@@ -74,11 +82,37 @@ impl Default for State {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Open {
     pub since: Timestamp,
-    /// In a row; those of deliveries that ran side by side count once.
+    /// Of the whole outage; those of deliveries that ran side by side count once.
     pub failures: u32,
+    /// Times that it came back and fell again before it was proven.
+    pub relapses: u32,
+    /// When it may be tried.
     pub retry_at: Timestamp,
+    /// When it comes before others again: not earlier.
+    pub preferred_at: Timestamp,
     #[serde(skip)]
     pub trial: Option<Trial>,
+}
+
+/// A host that is used again, and not proven yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Back {
+    /// What it was down with.
+    pub after: Open,
+    pub well_since: Timestamp,
+    /// That came to their end since then.
+    pub transactions: u32,
+}
+
+/// What a success means for an outage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Recovery {
+    /// Nothing new.
+    None,
+    /// The host is used again, but has had relapses: its outage goes on until it is proven.
+    Unproven,
+    /// The outage is over since this moment.
+    Over(Open, Timestamp),
 }
 
 /// A delivery that finds out whether the host is well again.
@@ -124,15 +158,34 @@ impl Breaker {
     pub fn open(&self) -> Option<&Open> {
         match &self.state {
             State::Open(open) => Some(open),
-            State::Closed { .. } => None,
+            State::Closed(_) => None,
+        }
+    }
+
+    /// What is known of it while it has relapses to answer for and is used again.
+    pub fn unproven(&self, now: Timestamp) -> Option<&Back> {
+        match &self.state {
+            State::Closed(Some(back)) if back.after.relapses > 0 && !back.is_proven(now) => Some(back),
+            _ => None,
         }
     }
 
     /// Whether there is a past that matters yet.
     pub fn is_remarkable(&self, now: Timestamp) -> bool {
-        match self.state {
-            State::Open(_) => true,
-            State::Closed { well_since } => well_since.is_some_and(|since| now.since(since) < STEADY),
+        match &self.state {
+            State::Open(open) => now.since(open.retry_at) < FORGIVEN,
+            State::Closed(None) => false,
+            State::Closed(Some(back)) => now.since(back.well_since) < STEADY || self.unproven(now).is_some(),
+        }
+    }
+
+    /// Whether a host that may be used comes after all others. `is_busy`: a delivery is under way there.
+    pub fn is_last_choice(&self, is_busy: bool, now: Timestamp) -> bool {
+        match &self.state {
+            State::Open(open) => is_ahead(open.preferred_at, now),
+            State::Closed(_) => {
+                self.unproven(now).is_some_and(|back| is_busy || is_ahead(back.after.preferred_at, now))
+            }
         }
     }
 
@@ -162,20 +215,24 @@ impl Breaker {
     /// wait is shorter, up to [`JITTER_MAX`]. Tells whether that is news: deliveries that ran side by side and fail together count once, and a trial is
     /// ended by nobody else.
     pub fn failed(&mut self, trial: Option<u64>, shorter: f64, now: Timestamp) -> bool {
-        let (since, failures) = match &self.state {
-            State::Closed { well_since } => {
-                let is_steady = well_since.is_none_or(|since| now.since(since) >= STEADY);
-                self.waits = if is_steady { 0 } else { self.waits.saturating_sub(1) };
-                (now, 1)
+        let (since, failures, relapses) = match &self.state {
+            State::Closed(Some(Back { after, .. })) if self.counts_its_past(now) => {
+                (after.since, after.failures.saturating_add(1), after.relapses.saturating_add(1))
+            }
+            State::Closed(_) => {
+                (self.in_a_row, self.waits) = (0, 0);
+                (now, 1, 0)
             }
             State::Open(open) if open.is_answered_by(trial, now) => {
-                (open.since, open.failures.saturating_add(1))
+                (open.since, open.failures.saturating_add(1), open.relapses)
             }
             State::Open(_) => return false,
         };
-        let retry_at = now + wait(self.waits, shorter);
+        let retry_at = now + wait(self.in_a_row, shorter);
+        let preferred_at = now + wait(self.waits, shorter);
+        self.in_a_row = self.in_a_row.saturating_add(1);
         self.waits = self.waits.saturating_add(1);
-        self.state = State::Open(Open { since, failures, retry_at, trial: None });
+        self.state = State::Open(Open { since, failures, relapses, retry_at, preferred_at, trial: None });
         true
     }
 
@@ -190,13 +247,26 @@ impl Breaker {
         self.failed(trial, shorter, now)
     }
 
-    /// The host took part in a transaction to its end. Gives what it was down with, if it was.
-    pub fn succeeded(&mut self, now: Timestamp) -> Option<Open> {
-        self.strikes = 0;
-        self.open()?;
-        match std::mem::replace(&mut self.state, State::Closed { well_since: Some(now) }) {
-            State::Open(open) => Some(open),
-            State::Closed { .. } => None,
+    /// The host took part in a transaction to its end.
+    pub fn succeeded(&mut self, now: Timestamp) -> Recovery {
+        (self.strikes, self.in_a_row) = (0, 0);
+        match &mut self.state {
+            State::Closed(None) => Recovery::None,
+            State::Closed(Some(back)) => {
+                back.transactions = back.transactions.saturating_add(1);
+                if !back.is_proven(now) {
+                    return Recovery::None;
+                }
+                let (after, well_since) = (back.after.clone(), back.well_since);
+                self.state = State::Closed(None);
+                if after.relapses > 0 { Recovery::Over(after, well_since) } else { Recovery::None }
+            }
+            State::Open(open) => {
+                let after = open.clone();
+                let back = Back { after: after.clone(), well_since: now, transactions: 1 };
+                self.state = State::Closed(Some(back));
+                if after.relapses > 0 { Recovery::Unproven } else { Recovery::Over(after, now) }
+            }
         }
     }
 
@@ -221,17 +291,27 @@ impl Breaker {
     /// The operator's "now": it may be tried at once, and its waits begin anew. Tells whether it was down.
     pub fn forgive(&mut self, now: Timestamp) -> bool {
         let State::Open(open) = &mut self.state else { return false };
-        open.retry_at = now;
-        // The next failure doubles it to the first wait.
-        self.waits = 0;
+        (open.retry_at, open.preferred_at) = (now, now);
+        (self.in_a_row, self.waits) = (0, 0);
         true
+    }
+
+    /// Whether a failure now would be a relapse.
+    fn counts_its_past(&self, now: Timestamp) -> bool {
+        matches!(&self.state, State::Closed(Some(back)) if !back.is_proven(now))
+    }
+}
+
+impl Back {
+    fn is_proven(&self, now: Timestamp) -> bool {
+        let age = now.since(self.well_since);
+        (age >= STEADY && self.transactions >= PROOF) || age >= FORGIVEN
     }
 }
 
 impl Open {
-    /// A time farther off than any wait comes from a clock that was set back, and counts for nothing.
     fn waits(&self, now: Timestamp) -> bool {
-        self.retry_at > now && self.retry_at <= now + LONGEST_WAIT
+        is_ahead(self.retry_at, now)
     }
 
     /// Whether a failure is of the trial, or, where none is under way, of one that was let in before it opened and ends
@@ -242,6 +322,11 @@ impl Open {
             None => !self.waits(now),
         }
     }
+}
+
+/// A time farther off than any wait comes from a clock that was set back, and counts for nothing.
+fn is_ahead(at: Timestamp, now: Timestamp) -> bool {
+    at > now && at <= now + LONGEST_WAIT
 }
 
 fn wait(before: u32, shorter: f64) -> Duration {
@@ -311,33 +396,71 @@ mod tests {
         assert_eq!(breaker.open().map(|open| (open.since, open.failures)), Some((T0, 7)));
         now = breaker.open().unwrap().retry_at;
         trial(&mut breaker, now);
-        assert_eq!(breaker.succeeded(now).map(|open| open.failures), Some(7));
+        assert!(
+            matches!(breaker.succeeded(now), Recovery::Over(open, end) if open.failures == 7 && end == now)
+        );
         assert_eq!(breaker.admit(now), Ok(Admission::Free));
-        assert_eq!(breaker.succeeded(now), None);
+        assert_eq!(breaker.succeeded(now), Recovery::None);
+    }
+
+    /// Down, and back again at its trial.
+    fn fall_and_come_back(breaker: &mut Breaker, now: Timestamp) -> (Timestamp, Recovery) {
+        fail(breaker, None, now);
+        let now = breaker.open().unwrap().retry_at;
+        trial(breaker, now);
+        (now, breaker.succeeded(now))
     }
 
     #[test]
-    fn one_that_comes_and_goes_keeps_its_wait_until_it_has_been_well_for_a_while() {
+    fn one_that_comes_and_goes_is_the_last_choice_for_ever_longer_though_it_may_be_tried_soon() {
         let mut breaker = Breaker::default();
-        let mut now = T0;
-        fail(&mut breaker, None, now);
-        for expected in [20, 40] {
-            now = breaker.open().unwrap().retry_at;
-            let number = trial(&mut breaker, now);
-            assert_eq!(fail(&mut breaker, Some(number), now), expected);
+        let (mut now, recovery) = fall_and_come_back(&mut breaker, T0);
+        assert!(matches!(recovery, Recovery::Over(..)), "once is none");
+        assert!(!breaker.is_last_choice(true, now));
+        for (relapses, last_for) in (1..).zip([20, 40, 80, 160, 300, 300]) {
+            let fell_at = now + SECOND;
+            let recovery;
+            (now, recovery) = fall_and_come_back(&mut breaker, fell_at);
+            assert_eq!(now.since(fell_at), FIRST_WAIT, "each success has its waits begin anew");
+            assert_eq!(recovery, Recovery::Unproven, "it is the same outage");
+            let back = breaker.unproven(now).unwrap();
+            assert_eq!((back.after.since, back.after.relapses), (T0, relapses));
+            assert_eq!(back.after.preferred_at.since(fell_at).as_secs(), last_for);
+            assert!(breaker.is_last_choice(false, now));
+            assert!(
+                !breaker.is_last_choice(false, fell_at + LONGEST_WAIT) && breaker.is_last_choice(true, now)
+            );
         }
-        for _ in 0..3 {
-            now = breaker.open().unwrap().retry_at;
-            trial(&mut breaker, now);
-            breaker.succeeded(now);
-            now = now + STEADY - SECOND;
-            assert_eq!(fail(&mut breaker, None, now), 40, "no less, and no more");
+    }
+
+    #[test]
+    fn one_that_came_and_went_is_proven_by_time_and_by_transactions_and_then_its_past_is_forgotten() {
+        let mut breaker = Breaker::default();
+        let (now, _) = fall_and_come_back(&mut breaker, T0);
+        let (back_at, _) = fall_and_come_back(&mut breaker, now + SECOND);
+        let later = back_at + STEADY;
+        for _ in 0..PROOF - 2 {
+            assert_eq!(breaker.succeeded(later), Recovery::None, "too few transactions");
         }
-        now = breaker.open().unwrap().retry_at;
-        trial(&mut breaker, now);
-        breaker.succeeded(now);
-        assert!(breaker.is_remarkable(now) && !breaker.is_remarkable(now + STEADY));
-        assert_eq!(fail(&mut breaker, None, now + STEADY), 10);
+        let mut early = breaker.clone();
+        assert_eq!(early.succeeded(later - SECOND), Recovery::None, "too early");
+        assert!(breaker.is_last_choice(true, later) && breaker.is_remarkable(later));
+        assert!(matches!(breaker.succeeded(later), Recovery::Over(_, end) if end == back_at));
+        assert!(!breaker.is_last_choice(true, later) && !breaker.is_remarkable(later));
+        assert_eq!(fail(&mut breaker, None, later), 10);
+        assert_eq!(breaker.open().map(|open| (open.since, open.relapses)), Some((later, 0)));
+    }
+
+    #[test]
+    fn what_was_a_day_ago_is_not_held_against_it_however_little_it_was_used() {
+        let mut breaker = Breaker::default();
+        let (back_at, _) = fall_and_come_back(&mut breaker, T0);
+        let mut relapsed = breaker.clone();
+        fail(&mut relapsed, None, back_at + FORGIVEN - SECOND);
+        assert_eq!(relapsed.open().unwrap().relapses, 1);
+        fail(&mut breaker, None, back_at + FORGIVEN);
+        assert_eq!(breaker.open().unwrap().relapses, 0);
+        assert!(!breaker.is_remarkable(back_at + FORGIVEN * 3), "nobody has asked for it any more");
     }
 
     #[test]
@@ -464,7 +587,9 @@ mod tests {
                     }
                     Act::Strike { chance } => breaker.struck(on_trial, chance, now),
                     Act::Succeed => {
-                        prop_assert_eq!(breaker.succeeded(now).is_some(), was_down);
+                        let recovery = breaker.succeeded(now);
+                        prop_assert!(!was_down || recovery != Recovery::None);
+                        prop_assert!(was_down || recovery != Recovery::Unproven);
                         (on_trial, shut_until) = (None, None);
                         false
                     }
@@ -495,7 +620,7 @@ mod tests {
                     let open = breaker.open().unwrap();
                     let wait = open.retry_at.since(now);
                     prop_assert!(wait >= FIRST_WAIT.mul_f64(0.9) && wait <= LONGEST_WAIT, "{:?}", wait);
-                    prop_assert!(open.trial.is_none());
+                    prop_assert!(open.trial.is_none() && open.preferred_at >= open.retry_at);
                     (on_trial, shut_until) = (None, Some(open.retry_at));
                 }
             }

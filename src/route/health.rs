@@ -87,6 +87,9 @@ pub enum HostCondition {
     Down,
     /// It was down, and one delivery finds out whether it is well.
     OnTrial,
+    /// It is used again, but has come and gone: it comes after others for a while, then with one delivery at a time, until
+    /// it has been well for long enough.
+    Unproven,
 }
 
 /// One host at one address, for listings. Names of fields are read by people's scripts.
@@ -103,7 +106,16 @@ pub struct HostState {
     /// Since when it is down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub down_since: Option<Timestamp>,
-    /// When it may be tried next, if there is mail.
+    /// Times that it came back in this outage, and fell again.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub relapses: u32,
+    /// Since when it is used again, while it is unproven.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub well_since: Option<Timestamp>,
+    /// Transactions since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<u32>,
+    /// When it may be tried next, if there is mail; of one that comes and goes, when it comes before others again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_trial: Option<Timestamp>,
     /// How far we came, and what happened, when it failed last in its last outage.
@@ -117,6 +129,10 @@ pub struct HostState {
     pub transactions: u64,
     /// Times that it could not be used or broke off a transaction, since the start of the relay.
     pub failures: u64,
+}
+
+fn is_none(relapses: &u32) -> bool {
+    *relapses == 0
 }
 
 /// An upstream group with its hosts, the preferred one first; or, without a name, the MX hosts that are down or were just
@@ -157,9 +173,12 @@ impl Record {
         Remembered { breaker: breaker.clone(), reason: reason.clone(), stage: stage.clone() }
     }
 
-    fn state(&self, address: SocketAddr) -> HostState {
-        let open = self.breaker.open();
+    fn state(&self, address: SocketAddr, now: Timestamp) -> HostState {
+        let (open, back) = (self.breaker.open(), self.breaker.unproven(now));
+        let last = open.or(back.map(|back| &back.after));
+        let next_trial = last.map(|last| last.preferred_at).filter(|at| open.is_some() || *at > now);
         let condition = match open {
+            None if back.is_some() => HostCondition::Unproven,
             None if self.transactions == 0 && self.failures == 0 && self.active == 0 => HostCondition::Unused,
             None => HostCondition::Well,
             Some(Open { trial: Some(_), .. }) => HostCondition::OnTrial,
@@ -172,7 +191,10 @@ impl Record {
             address: Some(address),
             condition,
             down_since: open.map(|open| open.since),
-            next_trial: open.map(|open| open.retry_at),
+            relapses: last.map_or(0, |last| last.relapses),
+            well_since: back.map(|back| back.well_since),
+            proof: back.map(|back| back.transactions),
+            next_trial,
             stage: said(&self.stage),
             last: said(&self.reason),
             delivering: self.active,
@@ -191,6 +213,9 @@ impl HostState {
             address: None,
             condition: HostCondition::Unused,
             down_since: None,
+            relapses: 0,
+            well_since: None,
+            proof: None,
             next_trial: None,
             stage: None,
             last: None,
@@ -290,11 +315,12 @@ impl Health {
     }
 
     /// The addresses at which this host of a group was used, or failed.
-    pub fn of_host(&self, group: &str, host: &str, port: u16) -> Vec<HostState> {
+    pub fn of_host(&self, group: &str, host: &str, port: u16, now: Timestamp) -> Vec<HostState> {
         let mine = |record: &&Record| record.is(Some(group), host);
         let at_port = self.by_address.iter().filter(|(address, _)| address.port() == port);
-        let states = at_port
-            .flat_map(|(address, records)| records.iter().filter(mine).map(|record| record.state(*address)));
+        let states = at_port.flat_map(|(address, records)| {
+            records.iter().filter(mine).map(|record| record.state(*address, now))
+        });
         let mut states: Vec<HostState> = states.collect();
         states.sort_by_key(|state| state.address);
         states
@@ -304,7 +330,7 @@ impl Health {
     pub fn of_mx(&self, now: Timestamp) -> Vec<HostState> {
         let remarkable = |record: &&Record| record.group.is_none() && record.breaker.is_remarkable(now);
         let states = self.by_address.iter().flat_map(|(address, records)| {
-            records.iter().filter(remarkable).map(|record| record.state(*address))
+            records.iter().filter(remarkable).map(|record| record.state(*address, now))
         });
         let mut states: Vec<HostState> = states.collect();
         states.sort_by(|a, b| (&a.host, a.address).cmp(&(&b.host, b.address)));
@@ -334,8 +360,8 @@ mod tests {
         assert!(health.failing(&main).breaker.failed(None, 0.0, NOW));
         assert!(health.used(&other, NOW).unwrap().breaker.open().is_none());
         assert!(health.used(&main, NOW).unwrap().breaker.open().is_some());
-        assert_eq!(health.of_host("main", "mx.example", 25).len(), 1);
-        assert_eq!(health.of_host("main", "mx.example", 587), []);
+        assert_eq!(health.of_host("main", "mx.example", 25, NOW).len(), 1);
+        assert_eq!(health.of_host("main", "mx.example", 587, NOW), []);
     }
 
     #[test]
@@ -361,12 +387,12 @@ mod tests {
         assert_eq!(health.forget_some(later).len(), CROWD * 2 - 2);
         let hosts: Vec<String> = health.of_mx(later).into_iter().map(|state| state.host).collect();
         assert_eq!(hosts, ["0.example"], "it is down to this day");
-        assert_eq!((health.known, health.of_host("main", "relay.example", 25).len()), (2, 1));
+        assert_eq!((health.known, health.of_host("main", "relay.example", 25, NOW).len()), (2, 1));
         for number in 0..CROWD {
             health.used(&hop(Some("main"), &format!("{number}.example")), NOW + UNUSED);
         }
         assert_eq!(health.forget_some(NOW + UNUSED).len(), 1, "a group's host that was not used for a day");
-        assert_eq!(health.of_host("main", "relay.example", 25), []);
+        assert_eq!(health.of_host("main", "relay.example", 25, NOW), []);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Outages: from when to when nothing could be handed to a host, or to any host of a destination, and what it cost.
 //!
-//! Contract: a host's outage begins, goes on and ends with its breaker; a destination's with the queue's line for it,
+//! Contract: a host's outage begins, goes on and ends with its breaker, and is the same one while the host comes and goes; a destination's with the queue's line for it,
 //! whose facts ([`Asleep`]) the relay passes on. The last [`KEPT`] are kept, those that go on before all others.
 //! Invariants: at most one outage goes on for each host, and one for each destination; names of fields are read by
 //! people's scripts: they may be added to, never changed.
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::breaker::Open;
 use super::health::HostKey;
 use crate::clock::Timestamp;
 use crate::mail::Outcome;
@@ -63,6 +64,9 @@ pub struct Outage {
     pub last: String,
     /// Failures that count: the first, and each trial after it.
     pub failures: u32,
+    /// Times that the host came back and fell again before it was proven.
+    #[serde(default)]
+    pub relapses: u32,
     /// Attempts that went on to another host.
     pub diverted: u64,
     /// Messages that waited, at the peak.
@@ -172,24 +176,34 @@ impl Chronicle {
     pub fn host_failed(
         &mut self,
         key: &HostKey,
-        since: Timestamp,
-        failures: u32,
+        open: &Open,
         stage: &str,
         outcome: &Outcome,
         now: Timestamp,
     ) -> (Outage, Option<u64>) {
         let words = words(outcome);
-        let outage = match self.under_way(&Subject::Host(key)) {
+        let subject = Subject::Host(key);
+        self.go_on(&subject, open.since);
+        let outage = match self.under_way(&subject) {
             Some(outage) => outage,
-            None => self.begin(OutageKind::Host, key.group.clone(), since, &words),
+            None => self.begin(OutageKind::Host, key.group.clone(), open.since, &words),
         };
         if outage.stage.is_none() {
             (outage.host, outage.address) = (Some(key.host.clone()), Some(key.address));
             outage.stage = Some(stage.to_owned());
         }
-        (outage.last, outage.failures) = (words, failures);
+        (outage.last, outage.failures, outage.relapses) = (words, open.failures, open.relapses);
         outage.seen(now);
         (outage.clone(), self.forget_one())
+    }
+
+    /// One that had ended, and began then, has not ended after all.
+    fn go_on(&mut self, subject: &Subject<'_>, since: Timestamp) {
+        let of_then = |outage: &&mut Outage| outage.start == since && outage.is_of(subject);
+        if let Some(outage) = self.by_id.values_mut().rev().find(of_then) {
+            outage.end = None;
+            self.under_way.insert(outage.id);
+        }
     }
 
     /// The destination sleeps on, or falls asleep. As [`Chronicle::host_failed`].
@@ -259,6 +273,7 @@ impl Chronicle {
             cause: cause.to_owned(),
             last: cause.to_owned(),
             failures: 0,
+            relapses: 0,
             diverted: 0,
             held: 0,
             oldest: None,

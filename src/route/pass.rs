@@ -7,7 +7,7 @@
 //! last, whoever decided side by side.
 //! Not here: when a breaker opens (`breaker`), what counts as a failure (`deliver`).
 
-use super::breaker::{Admission, Shut};
+use super::breaker::{Admission, Recovery, Shut};
 use super::health::{HostKey, HostState, Record, UpstreamState};
 use super::outage::{Asleep, Outage, WhichOutages};
 use super::plan::{NextHop, Plan};
@@ -112,12 +112,13 @@ impl Router {
     /// Every upstream group with its hosts in order, and behind them the MX hosts that are down or were just now.
     pub fn upstreams(&self) -> Vec<UpstreamState> {
         let settings = self.settings();
+        let now = self.clock.now();
         let health = self.health.lock().expect("no holder panics");
         let mut rows: Vec<UpstreamState> = Vec::with_capacity(settings.groups.len() + 1);
         for (name, group) in &settings.groups {
             let mut hosts = Vec::new();
             for host in group.in_tiers() {
-                let used = health.of_host(name, &host.host, host.port);
+                let used = health.of_host(name, &host.host, host.port, now);
                 if used.is_empty() {
                     hosts.push(HostState::unused(host.host.clone(), host.port));
                 } else {
@@ -126,7 +127,7 @@ impl Router {
             }
             rows.push(UpstreamState { group: Some(name.clone()), hosts });
         }
-        let hosts = health.of_mx(self.clock.now());
+        let hosts = health.of_mx(now);
         if !hosts.is_empty() {
             rows.push(UpstreamState { group: None, hosts });
         }
@@ -211,16 +212,10 @@ impl Pass<'_> {
         let key = HostKey::of(self.hop);
         router.forget_hosts(forgotten);
         router.keep_host(&key);
-        let changed = router.chronicle.lock().expect("no holder panics").host_failed(
-            &key,
-            open.since,
-            open.failures,
-            stage,
-            outcome,
-            now,
-        );
+        let changed =
+            router.chronicle.lock().expect("no holder panics").host_failed(&key, &open, stage, outcome, now);
         router.keep_outage(changed);
-        // Hosts of strangers are down all the time.
+        // Hosts of strangers are down all the time, and one that comes and goes is told of once.
         if open.failures == 1
             && let Some(group) = self.hop.terms.group.as_deref()
         {
@@ -260,16 +255,19 @@ impl Pass<'_> {
     pub fn succeeded(&self) {
         let router = self.router;
         let now = router.clock.now();
-        let ended = {
+        let recovery = {
             let mut health = router.health.lock().expect("no holder panics");
             let Some(record) = health.of(self.hop) else { return };
             record.transactions += 1;
             record.breaker.succeeded(now)
         };
-        let Some(open) = ended else { return };
+        if recovery == Recovery::None {
+            return;
+        }
         let key = HostKey::of(self.hop);
         router.keep_host(&key);
-        let outage = router.chronicle.lock().expect("no holder panics").host_answered(&key, now);
+        let Recovery::Over(open, end) = recovery else { return };
+        let outage = router.chronicle.lock().expect("no holder panics").host_answered(&key, end);
         let diverted = outage.as_ref().map_or(0, |outage| outage.diverted);
         if let Some(outage) = outage {
             router.keep_outage((outage, None));
@@ -283,6 +281,7 @@ impl Pass<'_> {
                 host: &Host::at(&self.hop.host, self.hop.address),
                 destination: self.hop.terms.group.as_deref(),
                 since: open.since,
+                until: end,
                 failures: open.failures,
                 diverted,
             });
@@ -305,11 +304,11 @@ impl Drop for Pass<'_> {
     }
 }
 
-/// A host that turns one more away for now, while others are under way there, is not down: it may take so many at once and
-/// no more. How they fare tells more.
+/// A host at which one more connection fails, while others are under way there, is not down: it may take so many at once
+/// and no more, or be several behind one address of which one is dead. How the others fare tells more. One that turns us
+/// away for good (5yz) means us.
 fn says_enough(outcome: &Outcome, record: &Record) -> bool {
-    let is_for_now =
-        outcome.reply.as_ref().is_some_and(|reply| reply.class() == ReplyClass::TransientFailure);
+    let is_for_now = outcome.reply.as_ref().is_none_or(|reply| reply.class() == ReplyClass::TransientFailure);
     is_for_now && record.active > 1
 }
 

@@ -310,9 +310,16 @@ mod tests {
         assert_eq!(condition(), HostCondition::Down, "the others come to nothing either");
         under_way[0].succeeded();
         assert_eq!(condition(), HostCondition::Well);
-        fail(&router, hop);
-        assert_eq!(condition(), HostCondition::Down, "a connection that is refused says enough");
+        for _ in 0..2 {
+            fail(&router, hop);
+        }
+        assert_eq!(condition(), HostCondition::Well, "one machine of several behind it may be dead");
+        let blocked = Reply::new(554, None, "5.7.1 you are blocked");
+        let blocked = Outcome { reply: Some(blocked), ..refused_connection() };
+        router.admit(hop).expect("it is well").failed("greeting", &blocked);
+        assert_eq!(condition(), HostCondition::Down, "that is said of us");
         under_way[1].succeeded();
+        assert_ne!(condition(), HostCondition::Down);
         drop(under_way);
         router.admit(hop).unwrap().failed("greeting", &enough);
         assert_eq!(condition(), HostCondition::Down, "nobody else is there");

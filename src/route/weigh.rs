@@ -46,10 +46,21 @@ pub(super) struct Lookup {
     pub note: Option<String>,
 }
 
+/// How a host stands.
+enum Standing {
+    Well,
+    /// It may be used when all others have failed, for this reason.
+    Last(String),
+    /// It is left alone, for this reason.
+    Down(String),
+}
+
 /// What the candidates came to.
 #[derive(Default)]
 pub(super) struct Weighed {
     pub hops: Vec<NextHop>,
+    /// Those that come after all others, since they come and go.
+    pub last: Vec<NextHop>,
     pub candidates: Vec<Candidate>,
     pub retry_at: Option<Timestamp>,
     /// A host is down, or DNS gave no answer about it.
@@ -58,7 +69,7 @@ pub(super) struct Weighed {
     pub unknown: bool,
     /// Addresses of hosts that are down.
     pub left_alone: Vec<NextHop>,
-    /// Hosts that are down and would come before the first hop.
+    /// Hosts that are down, or the last choice, and would come before the first hop.
     pub passed_over: SmallVec<[HostKey; 2]>,
     /// The last failure of one that is down, or failed lookup.
     pub trouble: Option<Outcome>,
@@ -120,7 +131,7 @@ impl Router {
             let why = "has IPv6 addresses alone, to which this machine has no route (no IPv6?): mail for it waits until it has";
             weighed.remarks.push(format!("{host} {why}"));
         }
-        let mut chosen = Vec::new();
+        let (mut chosen, mut doubtful) = (Vec::new(), None);
         for ip in in_turn(addresses, turned) {
             let address = SocketAddr::new(ip, port);
             let reason = limits.and_then(|limits| refused(limits, &self.paths, address));
@@ -128,13 +139,20 @@ impl Router {
             let reason =
                 reason.or_else(|| (is_either && !self.paths.has_route(ip)).then(|| no_route(ip, weighed)));
             let is_allowed = reason.is_none();
-            let reason = reason.or_else(|| self.down(&terms, &host, address, now, weighed));
+            let (reason, doubt) = match reason {
+                Some(reason) => (Some(reason), None),
+                None => match self.standing(&terms, &host, address, now, weighed) {
+                    Standing::Down(reason) => (Some(reason), None),
+                    Standing::Last(doubt) => (None, Some(doubt)),
+                    Standing::Well => (None, None),
+                },
+            };
             if is_allowed && reason.is_some() {
                 let (host, security, terms) = (host.clone(), security.clone(), Arc::clone(&terms));
                 weighed.left_alone.push(NextHop { host, address, protocol, security, named_securely, terms });
             }
             let reason = reason.or_else(|| {
-                (weighed.hops.len() >= HOPS_MAX || chosen.len() >= HOPS_OF_HOST_MAX)
+                (weighed.hops.len() + weighed.last.len() >= HOPS_MAX || chosen.len() >= HOPS_OF_HOST_MAX)
                     .then(|| "enough addresses come before it".to_owned())
             });
             match reason {
@@ -142,14 +160,18 @@ impl Router {
                 None => {
                     let terms = Arc::clone(&terms);
                     let (host, security) = (host.clone(), security.clone());
-                    weighed.hops.push(NextHop { host, address, protocol, security, named_securely, terms });
+                    let hop = NextHop { host, address, protocol, security, named_securely, terms };
+                    let hops = if doubt.is_some() { &mut weighed.last } else { &mut weighed.hops };
+                    hops.push(hop);
+                    doubtful = doubt.or(doubtful);
                     chosen.push(ip);
                 }
             }
         }
         if !chosen.is_empty() {
             let preference = Some(preference);
-            let decision = note.map_or(Decision::Chosen, Decision::ChosenBy);
+            let why: Vec<String> = note.into_iter().chain(doubtful).collect();
+            let decision = if why.is_empty() { Decision::Chosen } else { Decision::ChosenBy(why.join("; ")) };
             let (group, addresses, port) = (None, chosen, not_25(port));
             weighed.candidates.push(Candidate { host, group, addresses, port, preference, decision });
         }
@@ -161,28 +183,34 @@ impl Router {
         refused(settings, &self.paths, address) == Some(Refusal::Ourselves)
     }
 
-    /// Why a host is left alone now.
-    fn down(
+    /// How a host stands now.
+    fn standing(
         &self,
         terms: &Terms,
         host: &str,
         address: SocketAddr,
         now: Timestamp,
         weighed: &mut Weighed,
-    ) -> Option<String> {
+    ) -> Standing {
         let health = self.health.lock().expect("no holder panics");
         let name = terms.group.as_deref();
-        let record = health.get(name, host, address)?;
-        let (open, shut) = (record.breaker.open()?, record.breaker.shut(now)?);
-        weighed.left_out_until(shut.ask_at());
-        let trouble = Outcome::local(Verdict::Deferred, NOT_REACHED, &*record.reason);
-        weighed.trouble = Some(Outcome { host: Some(Host::at(host, address)), ..trouble });
+        let Some(record) = health.get(name, host, address) else { return Standing::Well };
+        let (open, shut) = (record.breaker.open(), record.breaker.shut(now));
+        if shut.is_none() && !record.breaker.is_last_choice(record.active > 0, now) {
+            return Standing::Well;
+        }
         if weighed.hops.is_empty() {
             let (group, host) = (name.map(str::to_owned), host.to_owned());
             weighed.passed_over.push(HostKey { group, host, address });
         }
+        let (Some(open), Some(shut)) = (open, shut) else {
+            return Standing::Last(format!("last of all, since it comes and goes ({})", record.reason));
+        };
+        weighed.left_out_until(shut.ask_at());
+        let trouble = Outcome::local(Verdict::Deferred, NOT_REACHED, &*record.reason);
+        weighed.trouble = Some(Outcome { host: Some(Host::at(host, address)), ..trouble });
         let (since, reason) = (open.since, &record.reason);
-        Some(match shut {
+        Standing::Down(match shut {
             Shut::Waits(next) => format!("down since {since} ({reason}); next trial at {next}"),
             Shut::OnTrial(_) => format!("down since {since} ({reason}); another delivery is on trial there"),
         })
@@ -290,7 +318,12 @@ impl Weighed {
     }
 
     pub fn into_survey(self, destination: &Destination) -> Survey {
-        let Self { hops, candidates, retry_at, left_out, unknown, passed_over, trouble, for_good, .. } = self;
+        let Self { mut hops, candidates, retry_at, left_out, unknown, trouble, for_good, .. } = self;
+        let mut passed_over = self.passed_over;
+        if hops.is_empty() {
+            passed_over.retain(|key| !self.last.iter().any(|hop| *key == HostKey::of(hop)));
+        }
+        hops.extend(self.last);
         let candidates = told(candidates);
         let left_alone = self.left_alone;
         let waivable = self.waivable;

@@ -168,6 +168,8 @@ pub struct HostUp<'a> {
     pub destination: Option<&'a str>,
     /// When its outage began.
     pub since: Timestamp,
+    /// When it ended: earlier than it is told where the host had to prove itself first.
+    pub until: Timestamp,
     pub failures: u32,
     /// Attempts that went on to another host meanwhile.
     pub diverted: u64,
@@ -460,7 +462,7 @@ impl Tracking {
             event.destination = facts.destination.map(str::to_owned);
             at_host(event, facts.host);
             event.since = Some(facts.since);
-            event.duration_ms = Some(millis(event.time.since(facts.since)));
+            event.duration_ms = Some(millis(facts.until.since(facts.since)));
             event.failures = Some(facts.failures);
             event.diverted = Some(facts.diverted);
         });

@@ -33,6 +33,8 @@ Examples:
 Each group stands with its hosts in the order in which they are preferred; of MX hosts only those
 that are down, or were within the last five minutes. A host that is down is tried again by one
 message, after 10 seconds at first and every 5 minutes at last; the others pass it over meanwhile.
+One that comes and goes is unproven: others come before it, up to 5 minutes after it fell last; then
+it gets one message at a time, until it has been well for 5 minutes and 10 transactions.
 On a terminal the last 24 hours stand beside each host, an hour for each sign: ▁ well, ▄ down for
 less than half of it, █ down for more.")]
 pub struct Upstreams {
@@ -174,9 +176,18 @@ fn state(host: &HostState, now: Timestamp) -> String {
     match host.condition {
         HostCondition::Unused => "not used yet".to_owned(),
         HostCondition::Well => "well".to_owned(),
+        HostCondition::Down if host.relapses > 0 => format!("down for {}, {}", down(), relapses(host)),
         HostCondition::Down => format!("down for {}", down()),
         HostCondition::OnTrial => format!("on trial, down for {}", down()),
+        HostCondition::Unproven => {
+            let well = host.well_since.map(|since| rough(now.since(since))).unwrap_or_default();
+            format!("unproven: well for {well} after {}", relapses(host))
+        }
     }
+}
+
+fn relapses(host: &HostState) -> String {
+    format!("{} {}", host.relapses, plural(host.relapses.into(), "relapse", "relapses"))
 }
 
 fn last(host: &HostState) -> String {
@@ -226,6 +237,9 @@ mod tests {
             condition,
             down_since: is_down.then_some(NOW - HOUR),
             next_trial: is_down.then_some(NOW + Duration::from_secs(90)),
+            relapses: 0,
+            well_since: None,
+            proof: None,
             stage: is_down.then(|| "connect".into()),
             last: is_down.then(|| "connecting: \u{1b}refused".into()),
             delivering: 0,
@@ -299,6 +313,18 @@ mod tests {
         assert!(said.starts_with("mx:example.com"), "{said}");
         let many = vec![asleep; MOST + 3];
         assert!(shown(&[], &many, None, NOW).ends_with("\nand 3 more domains; see posthouse queue list\n"));
+    }
+
+    #[test]
+    fn of_one_that_comes_and_goes_it_is_told_why_others_come_first() {
+        let mut flapping = HostState {
+            relapses: 3,
+            well_since: Some(NOW - HOUR),
+            ..host("mx.example.org", HostCondition::Unproven)
+        };
+        assert_eq!(state(&flapping, NOW), "unproven: well for 1 hour after 3 relapses");
+        (flapping.condition, flapping.down_since) = (HostCondition::Down, Some(NOW - HOUR));
+        assert_eq!(state(&flapping, NOW), "down for 1 hour, 3 relapses");
     }
 
     #[test]

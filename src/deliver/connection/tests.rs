@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
-use super::super::submit::no_tls;
 use super::*;
 use crate::mail::{Content, Envelope, ReversePath};
 use crate::net::{Listener, MemoryNetwork};
@@ -69,7 +68,7 @@ async fn open_within(
     hop: &NextHop,
     timeouts: Timeouts,
 ) -> Result<Connection, (Stage, Trouble)> {
-    let (tls, hostname) = (&no_tls(), "relay.example.org");
+    let (tls, hostname) = (&ClientTls::trusting([]).unwrap(), "relay.example.org");
     Opener { network, tls, hostname, timeouts, in_clear: &|_| {} }.open(hop).await
 }
 
@@ -259,4 +258,51 @@ async fn the_outcome_of_a_message_waits_for_nothing_that_comes_after_it() {
         assert!(trouble.is_none() && report.end.is_some());
         assert_eq!(connection.is_ready(), ready, "{rest:?}");
     }
+}
+
+fn letter_to(recipients: usize) -> Transaction {
+    let to = (0..recipients).map(|number| format!("bob{number}@example.com").parse().unwrap());
+    Transaction::new(Envelope::new(ReversePath::NULL, to), Content::from("Subject: x\r\n\r\n"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_has_carried_messages_must_answer_the_next_mail_soon() {
+    let (network, mut listener) = listener().await;
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        for say in ["220 hi\r\n", "250 mx.example.org\r\n", "550 5.1.8 no\r\n"] {
+            stream.write_all(say.as_bytes()).await.unwrap();
+            hear(&mut stream, "\r\n").await;
+        }
+        std::future::pending::<()>().await;
+    });
+    let mut connection = open(&network, &hop()).await.unwrap();
+    let (report, trouble) = connection.send(letter_to(1)).await;
+    assert!(trouble.is_none() && report.mail.is_some(), "{trouble:?}");
+    let (report, trouble) = connection.send(letter_to(1)).await;
+    assert!(matches!(trouble, Some(Trouble::Silent(KEPT_MAIL))) && report.mail.is_none(), "{trouble:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_answers_each_of_many_recipients_just_in_time_is_not_waited_for_to_the_end() {
+    const EACH: Duration = Duration::from_secs(299);
+    let (network, mut listener) = listener().await;
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"220 hi\r\n").await.unwrap();
+        loop {
+            hear(&mut stream, "\r\n").await;
+            tokio::time::sleep(EACH).await;
+            if stream.write_all(b"250 ok\r\n").await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut connection = open(&network, &hop()).await.unwrap();
+    let began = Instant::now();
+    let (report, trouble) = connection.send(letter_to(1000)).await;
+    assert!(matches!(trouble, Some(Trouble::Long(ENVELOPE))), "{trouble:?}");
+    assert_eq!(began.elapsed().as_secs(), ENVELOPE.as_secs());
+    assert_eq!(report.recipients.iter().flatten().count(), 5, "each after MAIL");
+    assert!(!report.is_uncertain(), "no content went out");
 }
