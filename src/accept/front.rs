@@ -18,7 +18,7 @@ use super::transcripts::Transcripts;
 use super::{Client, ListenerSettings, Settings, Stop};
 use crate::clock::Clock;
 use crate::mail::{Reply, RouteTable};
-use crate::net::{Listener, ServerTls};
+use crate::net::{CertificateError, Listener, ServerTls};
 use crate::queue::{AcceptError, Dispatch};
 use crate::tracking::{Rejected, Tracking};
 
@@ -167,21 +167,20 @@ impl Front {
         }
     }
 
-    /// New clients of each listener are shown the certificate that the listener of the same address has in `now`, and
-    /// are asked for theirs as it says. Blocks on the file system where one is self-signed.
-    pub fn reload_certificates(&self, now: &[ListenerSettings]) {
+    /// The certificates of running listeners, each with what takes its place: that of the listener of the same address in
+    /// `now`. Nothing is taken over yet. Blocks on the file system where one is self-signed.
+    pub fn next_certificates(
+        &self,
+        now: &[ListenerSettings],
+    ) -> Result<Vec<(ServerTls, ServerTls)>, CertificateError> {
+        let mut next = Vec::new();
         for (address, running) in self.certificates.lock().expect("no holder panics").iter() {
             let new = now.iter().find(|settings| settings.address == *address);
             let Some(new) = new.and_then(|settings| settings.tls.server()) else { continue };
-            match new.open() {
-                Ok(()) => running.take_over(new),
-                Err(errors) => {
-                    for error in errors {
-                        tracing::error!(%address, %error, "the certificate cannot be used; the old one stays");
-                    }
-                }
-            }
+            new.open().map_err(|mut errors| errors.remove(0))?;
+            next.push((running.clone(), new.clone()));
         }
+        Ok(next)
     }
 
     /// Said once in the program's log, until a client is let in again.
