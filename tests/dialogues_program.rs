@@ -10,14 +10,12 @@
 
 mod client;
 mod dialogue;
+mod program;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -33,6 +31,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use client::{Client, PATIENCE};
 use dialogue::{Act, Dialogue, Line, rendered};
+use program::{Program, posthouse};
 
 /// What only the bare machine can play, and why.
 const NOT_PLAYED: &[(&str, &str)] = &[
@@ -410,62 +409,6 @@ async fn content_other_than_written_is_noticed() {
     play_canary("250 2.1.0 reverse-path accepted", &CANARY.replace("text", "test")).await;
 }
 
-/// The real program, ended at the latest with this value.
-struct Program {
-    child: Child,
-    said: Receiver<String>,
-}
-
-impl Program {
-    /// Starts it with this configuration, and tells where it listens, in order.
-    fn start(configuration: &Path) -> (Self, Vec<SocketAddr>) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_posthouse"));
-        command.env_clear().arg("run").arg("--config").arg(configuration);
-        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let (sender, said) = mpsc::channel();
-        // Ends with the program's standard error.
-        std::thread::spawn(move || {
-            stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)).ok();
-        });
-        let program = Self { child, said };
-        let mut addresses = Vec::new();
-        loop {
-            let line = program.line();
-            if let Some((_, address)) = line.split_once("listening address=") {
-                addresses.push(address.trim().parse().unwrap());
-            }
-            if line.contains(" ready ") {
-                return (program, addresses);
-            }
-        }
-    }
-
-    fn line(&self) -> String {
-        self.said.recv_timeout(PATIENCE).expect("the program goes on talking")
-    }
-
-    /// By SIGTERM, as a supervisor would.
-    fn stop(mut self) {
-        let id = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
-        let mut said = Vec::new();
-        while let Ok(line) = self.said.recv_timeout(PATIENCE) {
-            said.push(line);
-        }
-        let status = self.child.wait().unwrap();
-        assert!(status.success(), "{status}: {said:#?}");
-        assert!(said.last().is_some_and(|line| line.contains(" stopped ")), "{said:#?}");
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// What a dialogue asks of the whole program: the sections of its configuration.
 fn house(dialogue: &Dialogue) -> String {
     let ContentRules { bare_newlines, nul, undeclared_8bit, long_lines } = dialogue.content;
@@ -507,16 +450,15 @@ async fn every_dialogue_goes_as_written_against_the_program_and_is_kept_in_its_s
     for dialogue in playable() {
         by_house.entry(house(&dialogue)).or_default().push(dialogue);
     }
-    // A port of our own that refuses: bound, and nobody listens.
-    let nobody = tokio::net::TcpSocket::new_v4().unwrap();
-    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let nobody = program::nobody();
     for (house, dialogues) in by_house {
         let folder = tempfile::tempdir().unwrap();
         let doors: BTreeSet<Door> = dialogues.iter().map(door).collect();
         let file = folder.path().join("posthouse.toml");
         let text = configuration(folder.path(), &doors, &house, nobody.local_addr().unwrap());
         std::fs::write(&file, text).unwrap();
-        let (program, addresses) = Program::start(&file);
+        let program = Program::run(posthouse(["run", "--config", file.to_str().unwrap()]));
+        let addresses = program.addresses.iter().copied();
         let addresses: BTreeMap<Door, SocketAddr> = std::iter::zip(doors, addresses).collect();
 
         let mut promised = Vec::new();

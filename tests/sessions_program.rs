@@ -3,75 +3,38 @@
 //! Contract: the real binary over loopback.
 //! Not here: which sessions are kept (`tests/sessions.rs`).
 
+mod program;
+
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::process::Output;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+use program::{PATIENCE, Program, posthouse};
 
-/// A relay, ended with this value.
-struct Program {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Program {
-    fn start(spool: &Path) -> Self {
-        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_posthouse"));
-        command.env_clear().env("POSTHOUSE_SPOOL__MIN_FREE", "1MiB");
-        command.args(["run", "--listen", "127.0.0.1:0", "--upstream", &format!("smtp://{nobody}")]);
-        let mut child = command.arg("--spool").arg(spool).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let mut address = None;
-        for line in lines.by_ref() {
-            if let Some((_, at)) = line.split_once("listening address=") {
-                address = Some(at.trim().parse().unwrap());
-            }
-            if line.contains(" ready ") {
-                break;
-            }
+/// Says these lines, each after the reply to the one before, and closes.
+fn session(with: &Program, lines: &[&str]) -> Vec<String> {
+    let stream = TcpStream::connect(with.address()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut replies = BufReader::new(stream.try_clone().unwrap()).lines();
+    let mut heard = Vec::new();
+    let mut reply = || loop {
+        let line = replies.next().expect("the server goes on").expect("and is in time");
+        if line.as_bytes()[3] == b' ' {
+            heard.push(line);
+            return;
         }
-        // Ends with the program's standard error, which must not fill up.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address: address.expect("it says where it listens") }
-    }
-
-    /// Says these lines, each after the reply to the one before, and closes.
-    fn session(&self, lines: &[&str]) -> Vec<String> {
-        let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut replies = BufReader::new(stream.try_clone().unwrap()).lines();
-        let mut heard = Vec::new();
-        let mut reply = || loop {
-            let line = replies.next().expect("the server goes on").expect("and is in time");
-            if line.as_bytes()[3] == b' ' {
-                heard.push(line);
-                return;
-            }
-        };
+    };
+    reply();
+    for line in lines {
+        (&stream).write_all(format!("{line}\r\n").as_bytes()).unwrap();
         reply();
-        for line in lines {
-            (&stream).write_all(format!("{line}\r\n").as_bytes()).unwrap();
-            reply();
-        }
-        heard
     }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    heard
 }
 
 fn track(spool: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_posthouse"));
-    command.env_clear().arg("track").args(arguments).arg("--spool").arg(spool).stdin(Stdio::null());
-    command.output().unwrap()
+    posthouse(["track"]).args(arguments).arg("--spool").arg(spool).output().unwrap()
 }
 
 fn out(output: &Output) -> String {
@@ -99,10 +62,10 @@ fn from_a_refusal_to_all_that_was_said_in_its_session() {
     let spool = folder.path().join("spool");
     let program = Program::start(&spool);
     let refused = ["EHLO client.example.org", "MAIL FROM:<alice@example.org>", "RCPT TO:<>", "QUIT"];
-    assert!(program.session(&refused)[3].starts_with('5'));
+    assert!(session(&program, &refused)[3].starts_with('5'));
     let well =
         ["EHLO client.example.org", "MAIL FROM:<alice@example.org>", "RCPT TO:<bob@example.com>", "DATA"];
-    program.session(&[&well[..], &["Subject: x\r\n\r\n.", "QUIT"]].concat());
+    session(&program, &[&well[..], &["Subject: x\r\n\r\n.", "QUIT"]].concat());
 
     let kept = lines(&spool, &["--sessions", "--client", "127.0.0.1", "--format", "json"], 1);
     assert_eq!(kept[0]["refusals"], 1);
@@ -159,7 +122,7 @@ fn a_client_is_watched_until_it_is_removed() {
         "{said}"
     );
     assert_eq!(out(&track(&spool, &["--watched"])), said);
-    program.session(&["EHLO client.example.org", "QUIT"]);
+    session(&program, &["EHLO client.example.org", "QUIT"]);
     let kept = lines(&spool, &["--sessions", "--format", "json"], 1);
     assert_eq!(kept[0]["ended"], "quit");
     assert_eq!(out(&track(&spool, &["--unwatch", "127.0.0.1"])), "nobody is watched\n");

@@ -5,15 +5,14 @@
 //! Not here: what damage does to a start (`src/spool/crash.rs`), how the queue comes to its rows.
 
 mod client;
+mod program;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Output;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
 
 use posthouse::admin::{self, Control, ROWS_MAX};
 use posthouse::mail::{Address, Envelope, RouteTable};
@@ -23,10 +22,10 @@ use posthouse::relay::{Relay, Settings};
 use posthouse::route::Zone;
 
 use client::{Client, PATIENCE};
+use program::Program;
 
 fn posthouse(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_posthouse"));
-    command.env_clear().args(arguments).stdin(Stdio::null()).output().unwrap()
+    program::posthouse(arguments.iter().copied()).output().unwrap()
 }
 
 fn code(output: &Output) -> i32 {
@@ -43,55 +42,6 @@ fn err(output: &Output) -> String {
 
 fn json(output: &Output) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", out(output)))
-}
-
-/// A relay whose upstream is down, ended at the latest with this value.
-struct Program {
-    child: Child,
-    said: Receiver<String>,
-    address: SocketAddr,
-}
-
-impl Program {
-    fn start(spool: &Path) -> Self {
-        // Nobody listens there when it is dropped.
-        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_posthouse"));
-        command.env_clear().env("POSTHOUSE_SPOOL__MIN_FREE", "1MiB");
-        command.args(["run", "--listen", "127.0.0.1:0", "--upstream", &format!("smtp://{nobody}")]);
-        let mut child = command.arg("--spool").arg(spool).stderr(Stdio::piped()).spawn().unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let (sender, said) = mpsc::channel();
-        // Ends with the program's standard error.
-        std::thread::spawn(move || {
-            stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)).ok();
-        });
-        let mut program = Self { child, said, address: nobody };
-        loop {
-            let line = program.said.recv_timeout(PATIENCE).expect("the program goes on talking");
-            if let Some((_, address)) = line.split_once("listening address=") {
-                program.address = address.trim().parse().unwrap();
-            }
-            if line.contains(" ready ") {
-                return program;
-            }
-        }
-    }
-
-    /// By SIGTERM, as a supervisor would.
-    fn stop(mut self) {
-        let id = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
-        while self.said.recv_timeout(PATIENCE).is_ok() {}
-        assert!(self.child.wait().unwrap().success());
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// Submits contents from alice to bob, and tells their queue ids.
@@ -157,7 +107,7 @@ async fn a_message_is_exported_octet_for_octet_while_posthouse_runs_and_can_be_s
     let at = spool.to_str().unwrap();
     let relay = Program::start(&spool);
     let contents = contents();
-    let ids = submit(relay.address, &contents).await;
+    let ids = submit(relay.address(), &contents).await;
     let mut kept = Vec::new();
     for (id, content) in ids.iter().zip(&contents) {
         let file = folder.path().join(format!("{id}.eml"));
@@ -186,7 +136,7 @@ async fn a_message_is_exported_octet_for_octet_while_posthouse_runs_and_can_be_s
     assert_eq!(code(&again), 1, "nothing is written over");
     assert!(err(&again).contains(": File exists"), "{}", err(&again));
 
-    let server = relay.address.to_string();
+    let server = relay.address().to_string();
     let file = kept[1].0.to_str().unwrap();
     let sent = posthouse(&[
         "send",
@@ -219,8 +169,8 @@ async fn a_spool_is_checked_when_nobody_runs_on_it_and_each_damage_is_named() {
     let spool = folder.path().join("spool");
     let at = spool.to_str().unwrap();
     let relay = Program::start(&spool);
-    let ids = submit(relay.address, &contents()).await;
-    let pid = relay.child.id();
+    let ids = submit(relay.address(), &contents()).await;
+    let pid = relay.pid();
     let running = posthouse(&["spool", "check", "--spool", at]);
     assert_eq!((code(&running), out(&running).as_str()), (2, ""));
     let expected =

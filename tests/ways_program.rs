@@ -3,70 +3,15 @@
 //! Contract: exit code 0 means that the message is in the queue once, whatever happens to the relay.
 //! Not here: HTTP and pickup folders within one process (`ways`).
 
+mod program;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{self, Receiver};
-use std::time::Duration;
+use std::process::{Command, Output, Stdio};
 
-const PATIENCE: Duration = Duration::from_secs(20);
-const PROGRAM: &str = env!("CARGO_BIN_EXE_posthouse");
-
-/// A relay whose upstream is nowhere, killed at the latest with this value.
-struct Program {
-    child: Child,
-    said: Receiver<String>,
-    address: SocketAddr,
-}
-
-impl Program {
-    fn start(spool: &Path) -> Self {
-        // Nobody listens there when it is dropped.
-        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut command = Command::new(PROGRAM);
-        command.env_clear().env("POSTHOUSE_SPOOL__MIN_FREE", "1MiB");
-        command.env("POSTHOUSE_RELAYING__NETWORKS", "127.0.0.0/8");
-        command.args(["run", "--listen", "127.0.0.1:0", "--upstream", &format!("smtp://{nobody}")]);
-        let mut child = command.arg("--spool").arg(spool).stderr(Stdio::piped()).spawn().unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let (sender, said) = mpsc::channel();
-        // Ends with the program's standard error.
-        std::thread::spawn(move || {
-            stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)).ok();
-        });
-        let mut program = Self { child, said, address: nobody };
-        let line = program.says("listening address=");
-        program.address = line.split_once("address=").unwrap().1.trim().parse().unwrap();
-        program.says(" ready ");
-        program
-    }
-
-    /// The next line with these words.
-    fn says(&self, words: &str) -> String {
-        loop {
-            let line =
-                self.said.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("it does not say {words:?}"));
-            if line.contains(words) {
-                return line;
-            }
-        }
-    }
-
-    fn kill_9(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use program::{PROGRAM, Program, posthouse};
 
 /// Under the name `sendmail`, as its callers know it; the spool is told by the environment.
 fn sendmail(spool: &Path, arguments: &[&str], message: &str) -> Output {
@@ -94,9 +39,7 @@ fn err(output: &Output) -> String {
 
 /// The recipients of each message in the queue, sorted.
 fn queue(spool: &Path) -> Vec<String> {
-    let mut command = Command::new(PROGRAM);
-    let listed =
-        command.env_clear().args(["queue", "list", "--format", "json", "--spool"]).arg(spool).output();
+    let listed = posthouse(["queue", "list", "--format", "json", "--spool"]).arg(spool).output();
     let rows: serde_json::Value = serde_json::from_slice(&listed.unwrap().stdout).unwrap();
     let recipients = |row: &serde_json::Value| {
         let all = row["recipients"].as_array().unwrap().iter();
@@ -108,9 +51,8 @@ fn queue(spool: &Path) -> Vec<String> {
 }
 
 fn content(spool: &Path, id: &str) -> String {
-    let mut command = Command::new(PROGRAM);
-    command.env_clear().args(["spool", "export", id, "--content-only", "--spool"]).arg(spool);
-    String::from_utf8(command.output().unwrap().stdout).unwrap()
+    let exported = posthouse(["spool", "export", id, "--content-only", "--spool"]).arg(spool).output();
+    String::from_utf8(exported.unwrap().stdout).unwrap()
 }
 
 fn dropped(spool: &Path) -> Vec<PathBuf> {
@@ -213,9 +155,8 @@ fn options_of_sendmail_are_understood_and_its_exit_codes_kept() {
     assert_eq!(queue(&spool).len(), 2);
     // Where the spool is out of reach, SMTP to the listener will do; where nobody listens either, it says what to do.
     let elsewhere = folder.path().join("elsewhere");
-    let mut command = Command::new(PROGRAM);
-    command.env_clear().env("POSTHOUSE_LISTENER__ADDRESS", relay.address.to_string());
-    command.args(["sendmail", "-v", "-f", "a@example.org", "c@example.com", "--spool"]).arg(&elsewhere);
+    let mut command = posthouse(["sendmail", "-v", "-f", "a@example.org", "c@example.com", "--spool"]);
+    command.arg(&elsewhere).env("POSTHOUSE_LISTENER__ADDRESS", relay.address().to_string());
     let output = finish(&mut command, "Subject: by SMTP\n\n");
     assert_eq!(code(&output), 0, "{}", err(&output));
     assert_eq!(queue(&spool).len(), 3);
@@ -230,8 +171,7 @@ fn send_takes_recipients_from_the_message_too() {
     let folder = tempfile::tempdir().unwrap();
     let spool = folder.path().join("spool");
     let relay = Program::start(&spool);
-    let mut command = Command::new(PROGRAM);
-    command.env_clear().args(["send", "--server", &relay.address.to_string(), "-t", "-i"]);
+    let mut command = posthouse(["send", "--server", &relay.address().to_string(), "-t", "-i"]);
     let output = finish(&mut command, &format!("From: alice@example.org\n{MESSAGE}"));
     assert_eq!(code(&output), 0, "{}", err(&output));
     assert_eq!(queue(&spool), ["bob@example.com carol@example.com"]);

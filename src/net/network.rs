@@ -203,10 +203,10 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_listening_is_a_refusal() {
-        let listener = Network::System.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let at = listener.local_addr();
-        drop(listener);
-        let error = Network::System.connect(at, LIMIT).await.unwrap_err();
+        // Bound, so that nobody else gets the port, and without a listener.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let error = Network::System.connect(socket.local_addr().unwrap(), LIMIT).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }
 

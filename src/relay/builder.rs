@@ -27,7 +27,7 @@ pub struct Builder {
     program: Program,
 }
 
-/// Why a relay did not start. Nothing was changed but that folders may have been made.
+/// Why a relay did not start. No message was changed; folders may have been made, and what was damaged in the spool set aside.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]

@@ -229,10 +229,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_is_down_is_ill() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
-        let finding = of_server(address).await;
+        // Bound, so that nobody else gets the port, and without a listener.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let finding = of_server(socket.local_addr().unwrap()).await;
         assert!(!finding.healthy);
         assert!(finding.summary.contains("Connection refused"), "{}", finding.summary);
     }
