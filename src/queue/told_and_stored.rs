@@ -18,6 +18,8 @@ use crate::mail::{
 use crate::spool::{Site, Ways};
 use crate::tracking::{Event, EventName};
 
+/// For contents.
+const MEMORY: u64 = 256 << 10;
 const T0: Timestamp = Timestamp::from_millis(1_795_176_000_000);
 
 struct Answers(WhenUncertain);
@@ -33,7 +35,7 @@ impl Rules for Answers {
         Arc::new(Retry { jitter: 0.0, ..Preset::Default.retry() })
     }
     fn failure_owed(&self, _: &Envelope, _: &Recipient) -> bool {
-        false
+        true
     }
     fn success_owed(&self, _: &Envelope, _: &Recipient, _: bool) -> bool {
         false
@@ -71,10 +73,13 @@ impl World {
     }
 
     async fn accept_for(&self, recipients: u32) -> QueueId {
+        self.accept_all(recipients, Content::from("Subject: x\r\n\r\n")).await
+    }
+
+    async fn accept_all(&self, recipients: u32, content: Content) -> QueueId {
         let sender: Address = "alice@example.org".parse().unwrap();
         let recipients = (0..recipients).map(|n| format!("bob{n}@example.com").parse().unwrap());
         let envelope = Envelope::new(sender.into(), recipients);
-        let content = Content::from("Subject: x\r\n\r\n");
         let incoming = Incoming { envelope, origin: Origin::default(), content, taken: None };
         self.queue.accept(self.queue.intake(), incoming).await.unwrap().id()
     }
@@ -140,7 +145,7 @@ fn start(
     let tracking = Tracking::to_channel(sender, clock.clone());
     let safety_net =
         Some(SafetyNet { hold: Duration::from_secs(86_400), max_messages: None, max_bytes: None });
-    let settings = Settings { safety_net, ..Settings::default() };
+    let settings = Settings { safety_net, bytes_in_flight: MEMORY, ..Settings::default() };
     let mut recovery = Recovery::new(settings, Arc::new(Answers(policy)), tracking, clock.clone());
     let (spool, ..) = site.open(clock, &mut |outline| recovery.found(&outline)).unwrap();
     (recovery.start(spool), events)
@@ -237,6 +242,27 @@ async fn a_retry_tries_all_recipients_however_few_one_transaction_takes() {
     assert_eq!(world.names().len(), 4, "a RETRY, and a DEFER for each transaction");
     world.deliver().await;
     assert!(world.clock.now() > now + Duration::from_secs(60), "once is enough");
+}
+
+#[tokio::test(start_paused = true)]
+async fn notices_about_large_messages_wait_for_memory_as_deliveries_do() {
+    let world = World::new(WhenUncertain::Retry);
+    let large = Content::from(vec![b'x'; MEMORY as usize * 2 / 3]);
+    let mut owed = Vec::new();
+    for _ in 0..2 {
+        world.accept_all(1, large.clone()).await;
+        world.attempt(Verdict::Bounced).await;
+        match world.queue.next().await {
+            Some(Work::Notify(notice)) => owed.push(notice),
+            _ => panic!("a notice was expected"),
+        }
+    }
+    let (mut second, mut first) = (owed.pop().unwrap(), owed.pop().unwrap());
+    assert!(first.open().await.is_some());
+    let waits = tokio::time::timeout(Duration::from_secs(1), second.open()).await;
+    assert!(waits.is_err(), "there is no memory for both");
+    drop(first);
+    assert!(second.open().await.is_some());
 }
 
 #[tokio::test(start_paused = true)]
