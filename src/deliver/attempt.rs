@@ -345,7 +345,7 @@ impl Courier {
             Some(Broken { stage, blame: Blame::Host, outcome }) => pass.failed(stage.word(), outcome),
             Some(Broken { stage, outcome, .. }) => pass.struck(stage.word(), outcome),
         }
-        if let Some(broken) = broken.filter(|_| before_any && ended.closing().is_some()) {
+        if let Some(broken) = broken.filter(|broken| before_any && broken.outcome.reply.is_some()) {
             return Offered::Answered(AtHost::Failed(broken.outcome));
         }
         let fates = fate::over(connection.tls(), ended.fates());

@@ -10,7 +10,8 @@
 //! - `retry`: he is tried again, by the schedule, or where the delivery was cut off when his share is due, at the earliest
 //!   at once. That moment is told, and stored. He may get the message twice.
 //!   The intent goes to the spool before the last octet, and nobody waits for the write: it is done at once, or with the next
-//!   batch (about a millisecond) while the spool is at work. A `kill -9` later than that leaves it, a power cut may not.
+//!   batch (some milliseconds, and a sync that runs) while the spool is at work. A `kill -9` later than that leaves it, a
+//!   power cut may not; before that, the message goes again and nothing is told.
 //! - `hold`: a person decides. `queue retry` sends it again, `queue cancel` ends it (he has it). The intent is synced before
 //!   the content goes out; when it can't be, nothing is sent. He ages as all do: his sender gets the delay notice, and when
 //!   his time is up the message comes back with the words that it may have arrived. For nobody may be left guessing, not

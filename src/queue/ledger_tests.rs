@@ -171,7 +171,8 @@ fn now_means_now_also_for_a_sleeping_destination() {
     let soon = T0 + Duration::from_secs(1);
     assert_eq!(wait(&mut ledger, soon), T0 + HOUR);
     ledger.wake(None, soon);
-    assert_eq!(ledger.hasten_some(None, None, soon).0, 1);
+    assert_eq!(ledger.count_some(None, None, soon).0, 1);
+    ledger.hasten_some(None, None, soon);
     assert_eq!(deliver(&mut ledger, soon).0, id);
 }
 

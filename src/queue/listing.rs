@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use super::deadlines::Deadline;
 use super::progress::{is_uncertain, is_waiting, last_outcome};
 use super::rein::Slowed;
-use super::rules::destination_of;
+use super::rules::{destination_of, redirect_of};
 use super::{OperateError, Queue};
 use crate::clock::Timestamp;
 use crate::mail::{Destination, EnhancedStatus, Outcome, QueueId, Verdict};
 use crate::spool::{RecipientState, Stored};
 
 /// What is said of mail that a route holds.
-const HELD_BY_A_ROUTE: &str = "held by a route, until the routes change";
+pub(super) const HELD_BY_A_ROUTE: &str = "held by a route, until the routes change";
 
 /// Where a message stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +76,9 @@ pub struct ListedRecipient {
     pub address: String,
     pub state: RecipientStanding,
     pub destination: String,
+    /// While he waits: the one address that his mail goes to in place of his own, by a route's `redirect_to`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect_to: Option<String>,
     /// Those that the destination answered.
     pub attempts: u32,
     /// While the destination cannot be reached: how often it was tried in vain, by whichever message.
@@ -241,11 +244,13 @@ impl Queue {
                 let slept_for = sleep.map(|sleep| &sleep.outcome);
                 let last = slept_for.or_else(|| last_outcome(&stored.progress, progress));
                 let rests = waits && !destination.is_tried();
+                let redirect = redirect_of(&**rules, stored, recipient).filter(|_| waits && !rests);
                 ListedRecipient {
                     address: recipient.address.to_string(),
                     state: standing(progress.state, last_outcome(&stored.progress, progress)),
                     next_attempt: next_of(&destination).filter(|_| waits && !held && !rests),
                     destination: destination.to_string(),
+                    redirect_to: redirect.map(|to| to.to_string()),
                     attempts: progress.attempts,
                     unreached: sleep.map(|sleep| sleep.failures),
                     status: last.map(|outcome| outcome.status),

@@ -1,7 +1,8 @@
 //! Outcomes come back: what was learnt is written down, the next attempt computed, the events told.
 //!
-//! Contract: an outcome reaches the spool before its event reaches the log. Deferrals and deliveries need no sync of
-//! their own: at worst a power cut brings an attempt, or a delivery, a second time. A failure after the deadline that the
+//! Contract: an outcome reaches the spool before its event reaches the log; only the end of a whole message is told while
+//! its removal is on the way. Deferrals and deliveries need no sync of their own: at worst a power cut, or a kill before
+//! that write, brings an attempt, or a delivery, a second time. A failure after the deadline that the
 //! sender named is the last; and what he wants released later waits for that, if an operator had it tried before.
 
 use std::sync::Arc;

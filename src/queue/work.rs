@@ -245,7 +245,7 @@ impl Delivery {
             mine.iter().filter(|(next, _)| self.hastened || *next <= until).map(|(_, index)| *index);
         let redirect_of = |index: u32| {
             let recipient = &open.stored.envelope.recipients[index as usize];
-            redirect_of(&*inner.rules, &open.stored, &open.progress, recipient)
+            redirect_of(&*inner.rules, &open.stored, recipient)
         };
         let first = due.next()?;
         let redirect = redirect_of(first);

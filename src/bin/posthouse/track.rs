@@ -8,7 +8,6 @@
 mod session;
 mod watch;
 
-use std::error::Error;
 use std::io::{self, BufWriter, Write};
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -22,7 +21,7 @@ use posthouse::config::Flags;
 use posthouse::mail::{QueueId, SessionId};
 use posthouse::tracking::{self, CsvWriter, Event, EventName, Filter, Records};
 
-use crate::failed::Failed;
+use crate::failed::{Failed, chain};
 use crate::harmless::harmless;
 use crate::settings::ConfigFile;
 
@@ -221,13 +220,7 @@ fn peer(text: &str) -> Result<IpNet, String> {
 }
 
 pub(crate) fn complain(damage: &tracking::Damage) {
-    let mut text = damage.to_string();
-    let mut cause = damage.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    eprintln!("{text}");
+    eprintln!("{}", chain(damage));
 }
 
 /// One event on one line: when, what, which message, from whom to whom, and then whatever there is to say.
@@ -264,7 +257,10 @@ fn details(event: &Event) -> Vec<String> {
     say("by way of", event.destination.clone());
     say("", event.host().map(|host| host.to_string()));
     say("", event.reason.clone());
-    say("said:", event.reply.as_ref().map(ToString::to_string));
+    // What a route answers stands in its reason already.
+    let said = event.reply.as_ref().map(ToString::to_string);
+    let is_told = |said: &String| event.reason.as_ref().is_some_and(|reason| reason.contains(said));
+    say("said:", said.filter(|said| !is_told(said)));
     say("over", over(event));
     say("then", event.next_host.clone());
     for candidate in &event.candidates {
@@ -320,6 +316,16 @@ mod tests {
             "2026-11-22T03:33:07.000Z  DEFER       000000000007  alice@example.org -> bob@example.com  \
              relay-a.example; ?[31mred; attempt 2"
         );
+    }
+
+    #[test]
+    fn what_a_route_answers_is_said_once() {
+        let mut event = Event::new("2026-11-22T03:33:07Z".parse().unwrap(), EventName::Defer);
+        event.reply = Some("452 4.2.2 Mailbox full".parse().unwrap());
+        event.reason = Some("answered by a route: 452 4.2.2 Mailbox full".into());
+        assert_eq!(told(&event).matches("452 4.2.2").count(), 1);
+        event.reason = Some("the host refused RCPT".into());
+        assert!(told(&event).ends_with("the host refused RCPT; said: 452 4.2.2 Mailbox full"));
     }
 
     #[test]
