@@ -189,7 +189,8 @@ impl Dispatch {
 
     /// Tries all that waits for a destination now, or for every destination; held messages stay held, also those that a
     /// route holds, and those that are to be released later wait for that. Tells how many messages that is, in the log
-    /// before the first of them moves. A million take about two tenths of a second, in steps between which the queue goes on.
+    /// before the first of them moves. A million take about two tenths of a second, in steps between which the queue
+    /// goes on.
     pub fn retry_all(&self, destination: Option<&Destination>) -> usize {
         let now = self.inner.clock.now();
         let end = self.inner.state().ledger.last_id();
