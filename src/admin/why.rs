@@ -66,6 +66,7 @@ fn events(
         .iter()
         .any(|event| matches!(event.event, EventName::Send | EventName::Fail | EventName::Expire));
     let (failed, skipped) = (failed(&events), skipped(&events));
+    let groups = groups(&events, &destinations);
     let sleeps = Filter {
         events: vec![
             EventName::Sleep,
@@ -84,6 +85,7 @@ fn events(
             (EventName::HostDown | EventName::HostUp, Some(host), Some(address)) => {
                 // The beginning and the end: trials that fail in between are told by those of the destination.
                 event.failures.is_none_or(|failures| failures == 1 || event.event == EventName::HostUp)
+                    && event.destination.as_ref().is_none_or(|group| groups.contains(group))
                     && (failed.contains(&(host.clone(), address, event.host_port))
                         || skipped.contains(&(host.clone(), address)))
             }
@@ -101,6 +103,12 @@ fn failed(events: &[Event]) -> BTreeSet<(String, IpAddr, Option<u16>)> {
     failed.filter_map(|event| Some((event.host.clone()?, event.host_address?, event.host_port))).collect()
 }
 
+/// The groups by way of which it went, or could have gone: the same host may be down for others, whose password is wrong.
+fn groups(events: &[Event], destinations: &BTreeSet<String>) -> BTreeSet<String> {
+    let candidates = events.iter().flat_map(|event| &event.candidates);
+    candidates.filter_map(|candidate| candidate.group.clone()).chain(destinations.iter().cloned()).collect()
+}
+
 /// Hosts that it was led past.
 fn skipped(events: &[Event]) -> BTreeSet<(String, IpAddr)> {
     let skipped = events.iter().flat_map(|event| &event.candidates).filter(|candidate| {
@@ -110,4 +118,39 @@ fn skipped(events: &[Event]) -> BTreeSet<(String, IpAddr)> {
     let skipped = skipped
         .flat_map(|candidate| candidate.addresses.iter().map(|address| (candidate.host.clone(), *address)));
     skipped.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_a_host_is_down_for_another_group_is_no_part_of_the_story() {
+        let folder = tempfile::tempdir().unwrap();
+        let line = |event: &str, more: &str| {
+            format!(
+                "{{\"time\":\"2026-11-22T12:00:00.000Z\",\"event\":\"{event}\",\"host\":\"192.0.2.1\",\"host_address\":\"192.0.2.1\",{more}}}\n"
+            )
+        };
+        let candidate = |group: &str| {
+            format!(
+                "{{\"host\":\"192.0.2.1\",\"group\":\"{group}\",\"addresses\":[\"192.0.2.1\"],\"decision\":\"chosen\"}}"
+            )
+        };
+        let id = "\"id\":\"38G1V25TJ000\",\"destination\":\"main\"";
+        let mut log =
+            line("ROUTE", &format!("{id},\"candidates\":[{},{}]", candidate("main"), candidate("spare")));
+        for group in ["main", "spare", "other"] {
+            log += &line("HOSTDOWN", &format!("\"destination\":\"{group}\",\"failures\":1"));
+        }
+        log += &line("DEFER", id);
+        std::fs::write(folder.path().join("posthouse-2026-11-22.jsonl"), log).unwrap();
+        let found = events(folder.path(), "38G1V25TJ000".parse().unwrap(), None, BTreeSet::new()).unwrap();
+        let down: Vec<&str> = found
+            .iter()
+            .filter(|event| event.event == EventName::HostDown)
+            .filter_map(|event| event.destination.as_deref())
+            .collect();
+        assert_eq!(down, ["main", "spare"]);
+    }
 }
