@@ -8,6 +8,10 @@
 //! it there is no DSN, no SIZE, no SMTPUTF8. A program that asks for passwords wraps the intake, overrides `auth_plain`
 //! and `auth_login`, and tells [`Intake::authenticated`] whom it found.
 //!
+//! Its TLS (`with_ssl`) takes what rustls is set to in the process. Two are compiled in then, that of mailin-embedded and
+//! posthouse's own, and rustls does not choose: it panics, unless the program has done so before, by one line in `main`:
+//! `rustls::crypto::ring::default_provider().install_default()`, with `rustls = "0.23"` among its dependencies.
+//!
 //! ```no_run
 //! # async fn example(relay: posthouse::Relay) -> Result<(), Box<dyn std::error::Error>> {
 //! let intake = posthouse::mailin::Intake::new(relay);

@@ -358,6 +358,22 @@ async fn a_reload_shows_new_clients_the_new_certificate_and_leaves_old_sessions_
 }
 
 #[tokio::test]
+async fn a_reload_right_after_the_start_is_not_lost() {
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let door =
+        door(|settings| settings.listeners[0].tls = ListenerTls::Implicit(client::certificate(old.path())))
+            .await;
+    // No listener's task has run yet.
+    let tls = client::certificate(new.path());
+    let expected = tls.shown().unwrap().fingerprint;
+    door.relay
+        .reload(settings(|settings| settings.listeners[0].tls = ListenerTls::Implicit(tls)))
+        .await
+        .unwrap();
+    assert_eq!(shown(&door).await, expected);
+}
+
+#[tokio::test]
 async fn a_self_signed_certificate_is_made_at_the_start_and_shown_again_at_the_next() {
     let folder = tempfile::tempdir().unwrap();
     let start = || {

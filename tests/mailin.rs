@@ -10,7 +10,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{self, Receiver, Sender};
 
-use mailin_embedded::{Handler, Response, Server, response};
+use mailin_embedded::{Handler, Response, Server, SslConfig, response};
 use posthouse::Relay;
 use posthouse::mail::RouteTable;
 use posthouse::mailin::Intake;
@@ -21,13 +21,15 @@ use client::{Client, PATIENCE};
 
 /// A server that keeps what it hears. Its thread ends with the process.
 fn serve(handler: impl Handler + Clone + Send + 'static) -> SocketAddr {
+    serve_with(handler, SslConfig::None)
+}
+
+fn serve_with(handler: impl Handler + Clone + Send + 'static, ssl: SslConfig) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        let mut server = Server::new(handler);
-        server.with_name("mailin.example.org").with_tcp_listener(listener);
-        server.serve().unwrap();
-    });
+    let mut server = Server::new(handler);
+    server.with_name("mailin.example.org").with_tcp_listener(listener).with_ssl(ssl).unwrap();
+    std::thread::spawn(move || server.serve().unwrap());
     address
 }
 
@@ -141,4 +143,29 @@ async fn refusals_of_the_relay_are_those_of_mailin() {
     assert!(more.is_empty(), "{}", more.escape_ascii());
     relay.shutdown(PATIENCE).await.unwrap();
     assert!(taken.try_recv().is_err(), "nothing else was taken");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn starttls_of_that_server_works_once_the_program_has_chosen_its_cryptography() {
+    let (relay, _, taken) = between().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    client::certificate(folder.path());
+    let ssl = SslConfig::SelfSigned { cert_path: file("fullchain.pem"), key_path: file("key.pem") };
+    let intake = Intake::new(relay.clone());
+    let unprepared = std::panic::AssertUnwindSafe(|| serve_with(intake.clone(), ssl.clone()));
+    assert!(std::panic::catch_unwind(unprepared).is_err(), "without the line of the module's doc it panics");
+    rustls::crypto::ring::default_provider().install_default().unwrap();
+    let front = serve_with(intake, ssl);
+    let mut client = Client::connect(&Network::System, front).await;
+    assert!(client.reply().await.starts_with("220 "));
+    client.talk(&[("EHLO client.example.org", "250-"), ("STARTTLS", "220 ")]).await;
+    let mut client = client.start_tls().await;
+    client.talk(&[("EHLO client.example.org", "250-")]).await;
+    client.transaction().await;
+    let reply = client.say("Subject: by TLS\r\n\r\nx\r\n.").await;
+    assert!(reply.starts_with("250 "), "{reply}");
+    let ((_, _, received), _) = next(taken).await;
+    assert!(received.contains("Subject: by TLS"), "{received:?}");
+    relay.shutdown(PATIENCE).await.unwrap();
 }

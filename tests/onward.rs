@@ -52,6 +52,7 @@ type Script = Arc<dyn Fn(&str, Timestamp) -> Option<&'static str> + Send + Sync>
 struct Peer {
     offers: Vec<String>,
     /// In place of 250, to commands that begin so. Nothing at all: the connection is cut. `(late)` before it: after two minutes.
+    /// `(deaf)`: what came along with it is thrown away.
     answers: Script,
     heard: Arc<Mutex<Vec<Heard>>>,
     clock: Clock,
@@ -73,6 +74,10 @@ impl Peer {
             if let Some(late) = reply.strip_prefix("(late)") {
                 self.clock.wait(MINUTE * 2).await;
                 reply = late.to_owned();
+            }
+            if let Some(deaf) = reply.strip_prefix("(deaf)") {
+                reply = deaf.to_owned();
+                stream.consume(stream.buffer().len());
             }
             match verb.as_str() {
                 "EHLO" => reply = self.hello(),
@@ -341,6 +346,23 @@ async fn a_host_that_offers_chunking_and_does_not_know_bdat_gets_data_at_once_an
 }
 
 #[tokio::test(start_paused = true)]
+async fn data_goes_at_once_in_place_of_bdat_also_where_connections_are_rationed() {
+    let unknown = |line: &str, _| line.starts_with("BDAT").then_some("502 5.5.1 what?");
+    let mut settings = settings();
+    let one_an_hour = queue::Rate { count: 1, per: HOUR };
+    let allowance = queue::Allowance { connections: Some(one_an_hour), ..Default::default() };
+    let groups = [("main".to_owned(), allowance)].into();
+    settings.queue.allowances = queue::Allowances { groups, domains: Vec::new() }.into();
+    let mut bench = bench_with(settings, [EVERYTHING, EVERYTHING, OLD], unknown).await;
+    bench.submit(envelope(&["bob@example.com"]), TEXT).await;
+    bench.settle().await;
+    let heard = bench.first.heard();
+    let how: Vec<&str> = heard.iter().map(|heard| heard.how.as_str()).collect();
+    assert_eq!(how, [&*format!("BDAT {} LAST", TEXT.len()), "DATA"]);
+    assert!(bench.relay.queue().is_empty() && bench.told(EventName::Uncertain).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn binary_content_waits_for_a_host_that_does_not_know_bdat_after_all() {
     let unknown = |line: &str, now: Timestamp| {
         (line.starts_with("BDAT") && now < FRIDAY_NOON + MINUTE).then_some("502 5.5.1 what?")
@@ -368,6 +390,21 @@ async fn a_host_that_breaks_off_amid_bdat_gets_data_the_next_time() {
     assert!(bench.relay.queue().is_empty() && bench.second.heard().is_empty());
     let told = bench.told(EventName::Uncertain);
     assert!(told[0].reason.as_ref().unwrap().contains("by BDAT, which is avoided there"), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_throws_away_what_was_pipelined_gets_one_command_after_another_the_next_time() {
+    let deaf = |line: &str, _: Timestamp| line.starts_with("MAIL").then_some("(deaf)250 2.1.0 ok");
+    let mut bench = bench_that_answers(&["PIPELINING"], &["8BITMIME"], OLD, deaf).await;
+    bench.submit(envelope(&["bob@example.com"]), TEXT).await;
+    bench.clock.wait(MINUTE * 10).await;
+    assert_eq!((bench.first.heard().len(), bench.second.heard().len()), (0, 1));
+    let told = bench.told(EventName::Failover);
+    assert!(told[0].reason.as_ref().unwrap().contains("by PIPELINING, which is avoided there"), "{told:?}");
+    bench.submit(envelope(&["bob@example.com"]), TEXT).await;
+    bench.clock.wait(MINUTE).await;
+    assert_eq!((bench.first.heard().len(), bench.second.heard().len()), (1, 1));
+    assert!(bench.relay.queue().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

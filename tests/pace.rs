@@ -3,6 +3,7 @@
 
 mod world;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use posthouse::net::{MemoryNetwork, Network};
 use posthouse::queue::{Allowance, Allowances, Rate};
 use posthouse::relay::{Relay, Settings};
 use posthouse::tracking::EventName;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use world::{Asked, FRIDAY_NOON, Say, Upstream, reply, route};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -20,6 +22,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// A relay with one upstream group for each of these scripts: `a`, `b`, for the domains `a.example`, `b.example`.
 struct Bench {
     clock: Clock,
+    network: Network,
     relay: Relay,
     upstreams: Vec<Upstream>,
 }
@@ -37,7 +40,7 @@ async fn bench(scripts: Vec<Script>, change: impl FnOnce(&mut Settings)) -> Benc
         upstreams.push(Upstream::start(&network, address, &clock, script).await);
     }
     change(&mut settings);
-    Bench { relay: world::start(settings, &network, &clock).await, clock, upstreams }
+    Bench { relay: world::start(settings, &network, &clock).await, clock, network, upstreams }
 }
 
 fn yes() -> Script {
@@ -236,4 +239,63 @@ async fn a_mailbox_that_gets_too_much_slows_nobody_else() {
     bench.clock.wait(SECOND).await;
     assert_eq!((bench.received(0).len(), bench.relay.queue().len()), (29, 1));
     assert!(bench.relay.queue().destinations()[0].slowed.is_none());
+}
+
+/// A server that refuses what begins so, until it has been asked `times` times, and takes all else.
+async fn refuses(network: &Network, what: &'static str, with: &'static str, times: usize) {
+    let mut listener = network.bind("192.0.2.10:25".parse().unwrap()).await.unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let asked = asked.clone();
+            tokio::spawn(async move {
+                let mut stream = BufReader::new(stream);
+                let (mut line, mut in_content) = ("greeting".to_owned(), false);
+                loop {
+                    let verb = line.split([' ', ':', '\r']).next().unwrap_or_default();
+                    let reply = match verb {
+                        _ if in_content && line != ".\r\n" => "",
+                        verb if verb == what && asked.fetch_add(1, Ordering::Relaxed) < times => with,
+                        "DATA" => "354 go",
+                        "greeting" => "220 peer.example ESMTP",
+                        _ => "250 2.0.0 ok",
+                    };
+                    in_content = reply.starts_with('3') || reply.is_empty();
+                    if !reply.is_empty() && stream.write_all(format!("{reply}\r\n").as_bytes()).await.is_err()
+                    {
+                        return;
+                    }
+                    line.clear();
+                    if reply.starts_with("421") || stream.read_line(&mut line).await.unwrap_or(0) == 0 {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_is_understood_at_whatever_stage_it_asks_for_less() {
+    for (stage, said) in [
+        ("greeting", "421 4.7.0 peer.example Error: too many connections from 192.0.2.1"),
+        ("EHLO", "421 4.3.2 Connection rate limit exceeded."),
+        ("MAIL", "450 4.7.1 Error: too much mail from 192.0.2.1"),
+        ("MAIL", "421 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred"),
+        ("RCPT", "450 4.7.1 Error: too many recipients from 192.0.2.1"),
+        ("RCPT", "452 Too many recipients received this hour"),
+        ("DATA", "451 4.7.500 Server busy. Please try again later from [192.0.2.1]. (S77719)"),
+        (".", "451 4.7.650 The mail server [192.0.2.1] has been temporarily rate limited"),
+    ] {
+        for (with, learned) in [(said, true), ("451 4.3.0 Try again later", false)] {
+            let bench = bench(Vec::new(), |_| {}).await;
+            refuses(&bench.network, stage, with, 1).await;
+            let mut events = bench.relay.events();
+            bench.submit(1, "a.example").await;
+            bench.run_dry().await;
+            let throttled = std::iter::from_fn(|| events.try_next())
+                .any(|event| event.unwrap().event == EventName::Throttle);
+            assert_eq!(throttled, learned, "{stage}: {with}");
+        }
+    }
 }

@@ -3,7 +3,7 @@
 //! Contract: plain facts. What the client claims and what was proven are told apart by the fields.
 //! Not here: what a client may do (`policy`).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use crate::mail::SessionId;
@@ -32,5 +32,13 @@ impl Client {
     /// The program that posthouse runs in.
     pub fn here() -> Self {
         Self::default()
+    }
+}
+
+/// What counts as one client: an IPv4 address, or the /64 of an IPv6 one, since that is what one client has.
+pub(super) fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
     }
 }

@@ -18,7 +18,7 @@ use super::transcripts::Transcripts;
 use super::{Client, ListenerSettings, Settings, Stop};
 use crate::clock::Clock;
 use crate::mail::{Reply, RouteTable};
-use crate::net::{Listener, ServerTls};
+use crate::net::{CertificateError, Listener, ServerTls};
 use crate::queue::{AcceptError, Dispatch};
 use crate::tracking::{Rejected, Tracking};
 
@@ -105,7 +105,7 @@ impl Front {
 
     /// Said in the program's log when it begins; each refusal is in the tracking log.
     pub(super) fn accepts_no_more(&self, error: &AcceptError) {
-        if self.shut.refused(self.clock.now()) {
+        if self.shut.refused(error, self.clock.now()) {
             tracing::error!(%error, "new mail is refused; what was accepted before is safe and goes on");
         }
     }
@@ -141,36 +141,46 @@ impl Front {
         self.tracking.rejected(&facts);
     }
 
-    /// Takes connections on all listeners until `stop`, then waits for the sessions to end.
-    pub async fn serve(self: Arc<Self>, listeners: Vec<(Listener, ListenerSettings)>, stop: Stop) {
+    /// Takes connections on all listeners until `stop`, then waits for the sessions to end. A reload reaches their
+    /// certificates from the call on, whenever what it gives begins to run.
+    pub fn serve(
+        self: Arc<Self>,
+        listeners: Vec<(Listener, ListenerSettings)>,
+        stop: Stop,
+    ) -> impl Future<Output = ()> + Send {
         let certificates = listeners.iter().filter_map(|(_, settings)| {
             let tls = settings.tls.server()?;
             Some((settings.address, tls.clone()))
         });
         *self.certificates.lock().expect("no holder panics") = certificates.collect();
-        let mut doors = JoinSet::new();
-        for (listener, settings) in listeners {
-            doors.spawn(Door::new(Arc::clone(&self), listener, settings, stop.clone()).serve());
+        async move {
+            let mut doors = JoinSet::new();
+            for (listener, settings) in listeners {
+                doors.spawn(Door::new(Arc::clone(&self), listener, settings, stop.clone()).serve());
+            }
+            while let Some(ended) = doors.join_next().await {
+                if ended.is_err_and(|error| error.is_panic()) {
+                    tracing::error!("a listener has stopped because of an error in posthouse; restart it");
+                }
+            }
+            self.tell_of_counted();
         }
-        while doors.join_next().await.is_some() {}
-        self.tell_of_counted();
     }
 
-    /// New clients of each listener are shown the certificate that the listener of the same address has in `now`, and
-    /// are asked for theirs as it says. Blocks on the file system where one is self-signed.
-    pub fn reload_certificates(&self, now: &[ListenerSettings]) {
+    /// The certificates of running listeners, each with what takes its place: that of the listener of the same address in
+    /// `now`. Nothing is taken over yet. Blocks on the file system where one is self-signed.
+    pub fn next_certificates(
+        &self,
+        now: &[ListenerSettings],
+    ) -> Result<Vec<(ServerTls, ServerTls)>, CertificateError> {
+        let mut next = Vec::new();
         for (address, running) in self.certificates.lock().expect("no holder panics").iter() {
             let new = now.iter().find(|settings| settings.address == *address);
             let Some(new) = new.and_then(|settings| settings.tls.server()) else { continue };
-            match new.open() {
-                Ok(()) => running.take_over(new),
-                Err(errors) => {
-                    for error in errors {
-                        tracing::error!(%address, %error, "the certificate cannot be used; the old one stays");
-                    }
-                }
-            }
+            new.open().map_err(|mut errors| errors.remove(0))?;
+            next.push((running.clone(), new.clone()));
         }
+        Ok(next)
     }
 
     /// Said once in the program's log, until a client is let in again.

@@ -5,10 +5,10 @@ use axum::Router;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 
+use super::answer::{Answer, Failure};
 use super::why::{self, Why};
 use super::{messages, resubmit, upstreams, watch, way};
 use crate::clock::Timestamp;
@@ -61,51 +61,6 @@ pub struct Done {
     pub messages: u64,
 }
 
-/// Why a request was not carried out.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refused {
-    pub error: String,
-}
-
-/// An error answer.
-pub(super) struct Failure(pub StatusCode, pub String);
-
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        (self.0, Json(Refused { error: self.1 })).into_response()
-    }
-}
-
-impl From<OperateError> for Failure {
-    fn from(error: OperateError) -> Self {
-        let status = match &error {
-            OperateError::Unknown(_) => StatusCode::NOT_FOUND,
-            OperateError::Held(_)
-            | OperateError::NotHeld(_)
-            | OperateError::HeldByRoute(_)
-            | OperateError::NothingWaits(_)
-            | OperateError::NotKept(_)
-            | OperateError::Uncertain(_) => StatusCode::CONFLICT,
-            OperateError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-            OperateError::Load(_) => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        Self(status, error.to_string())
-    }
-}
-
-impl From<PathRejection> for Failure {
-    fn from(rejection: PathRejection) -> Self {
-        Self(StatusCode::BAD_REQUEST, rejection.body_text())
-    }
-}
-
-impl From<QueryRejection> for Failure {
-    fn from(rejection: QueryRejection) -> Self {
-        Self(StatusCode::BAD_REQUEST, rejection.body_text())
-    }
-}
-
-pub(super) type Answer<T> = Result<Json<T>, Failure>;
 type Id = Result<Path<QueueId>, PathRejection>;
 
 /// The requests about one relay, to be served by [`Control::serve`](super::Control::serve) or

@@ -31,6 +31,7 @@
 //!
 //! An error is a status of 4xx or 5xx with [`Refused`]; mail that is refused, [`Declined`].
 
+mod answer;
 mod api;
 mod client;
 mod control;
@@ -43,7 +44,8 @@ mod watch;
 mod way;
 mod why;
 
-pub use api::{Done, ROWS_MAX, Refused, Status, routes};
+pub use answer::Refused;
+pub use api::{Done, ROWS_MAX, Status, routes};
 pub use client::{Client, ClientError};
 pub use control::{Control, ControlError};
 pub use door::{Door, DoorError};

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 
-use super::api::{Answer, Failure};
+use super::answer::{Answer, Failure};
 use crate::relay::{Relay, Resubmission, ResubmitError, SentAgain};
 
 pub(super) async fn resubmit(

@@ -9,7 +9,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
-use super::api::Answer;
+use super::answer::Answer;
 use crate::clock::Timestamp;
 use crate::queue::DestinationState;
 use crate::relay::Relay;

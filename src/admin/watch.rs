@@ -13,7 +13,7 @@ use axum::{Json, Router};
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::api::{Answer, Failure};
+use super::answer::{Answer, Failure};
 use crate::accept::Watched;
 use crate::relay::Relay;
 

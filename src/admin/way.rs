@@ -9,7 +9,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Deserialize;
 
-use super::api::{Answer, Failure};
+use super::answer::{Answer, Failure};
 use crate::mail::{Address, Source};
 use crate::relay::{Explanation, Relay};
 

@@ -145,7 +145,8 @@ fn mask(text: &str) -> String {
     let value = text.find('=').map_or(text.len(), |sign| sign + 1);
     let key = text[..value].to_lowercase();
     let is_secret = ["pass", "pasw", "secret", "token"].iter().any(|word| key.contains(word));
-    if key.ends_with('=') && is_secret && !is_file(text) {
+    // The sign of a URL's query is none of a key.
+    if key.ends_with('=') && is_secret && !key.contains("://") && !is_file(text) {
         shown.push_str(&text[..value]);
         shown.extend(text[value..].chars().map(|c| if c.is_whitespace() { c } else { '*' }));
         return shown;
@@ -285,6 +286,10 @@ mod tests {
             ("password = \"s3 cret\"", "password = *** *****"),
             ("POSTHOUSE_UPSTREAM__MAIN__PASSWORD=s3cret", "POSTHOUSE_UPSTREAM__MAIN__PASSWORD=******"),
             ("password_file = \"/run/secrets/upstream\"", "password_file = \"/run/secrets/upstream\""),
+            (
+                "the password for smtp://a.example?tls=none may be read",
+                "the password for smtp://a.example?tls=none may be read",
+            ),
             ("domains = [\"postmaster@example.org\"]", "domains = [\"postmaster@example.org\"]"),
         ] {
             assert_eq!(mask(text), shown);

@@ -19,11 +19,11 @@ mod token;
 pub(crate) mod tree;
 
 pub use descriptors::TooFewDescriptors;
+pub(crate) use elements::hostname;
 pub use elements::{
     Admin, Auth, Configuration, Delivery, Dns, Limits, Listener, ListenerTls, Notices, Pickup, Relaying,
     Retry, Spool, Timeouts, Tls, Tracking, Upstream,
 };
-pub(crate) use elements::{hostname, is_domain};
 pub use fault::{Fault, Faults, Spot, Warning};
 pub use load::{Flags, Loaded, Places, Posting, REFERENCE, load, places, posting, schedule, users_file};
 pub use token::{Token, TokenError};

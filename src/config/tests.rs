@@ -317,7 +317,8 @@ fn a_password_makes_verified_tls_the_default_except_to_this_machine() {
         [UpstreamTls::Verified, UpstreamTls::Verified, UpstreamTls::Opportunistic, UpstreamTls::None];
     assert_eq!(tls, expected);
     assert_eq!(loaded.warnings.len(), 1);
-    assert!(loaded.warnings[0].to_string().contains("the password for smtp://c.example:25"));
+    let told = loaded.warnings[0].to_string();
+    assert!(told.contains("the password for smtp://c.example:25") && !told.contains("***"), "{told}");
 }
 
 #[test]
@@ -328,6 +329,20 @@ fn the_tls_of_a_group_is_that_of_the_hosts_whose_urls_say_nothing() {
     let hosts = load(Some(&path), [], &Flags::default()).unwrap().settings.upstreams["main"].hosts.clone();
     let tls: Vec<_> = hosts.iter().map(|host| host.tls.unwrap()).collect();
     assert_eq!(tls, [UpstreamTls::Verified, UpstreamTls::Verified, UpstreamTls::None]);
+}
+
+#[test]
+fn a_port_that_suits_the_other_scheme_is_warned_of() {
+    let warnings = |url: &str| {
+        let (_dir, path) = write(&format!("[upstream.main]\nhosts = [\"{url}\"]\n"));
+        let loaded = load(Some(&path), [], &Flags::default()).unwrap();
+        loaded.warnings.iter().map(ToString::to_string).collect::<String>()
+    };
+    assert!(warnings("smtp://a.example:465").contains("begin with TLS from the start"));
+    assert!(warnings("smtps://a.example:587").contains("begin with a greeting in the clear"));
+    for fine in ["smtp://a.example:587", "smtps://a.example", "lmtp://a.example:465", "smtp://a.example"] {
+        assert_eq!(warnings(fine), "", "{fine}");
+    }
 }
 
 #[test]

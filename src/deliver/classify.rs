@@ -52,6 +52,11 @@ const NO_SECURITY: EnhancedStatus = EnhancedStatus::new(4, 7, 5);
 const NO_CREDENTIALS: EnhancedStatus = EnhancedStatus::new(4, 7, 8);
 const DELIVERED: EnhancedStatus = EnhancedStatus::new(2, 0, 0);
 const GARBAGE: EnhancedStatus = EnhancedStatus::new(4, 5, 0);
+
+/// What a 530 means.
+const DEMANDING: &str =
+    "the host wants AUTH or TLS first: username with password_file, or tls = \"required\", in its group";
+
 /// The outcome for all when a host could not be used.
 pub(super) fn of_host(host: &Host, stage: Stage, trouble: &Trouble) -> Outcome {
     let doing = stage.doing();
@@ -70,7 +75,7 @@ pub(super) fn of_host(host: &Host, stage: Stage, trouble: &Trouble) -> Outcome {
         (Trouble::Closed | Trouble::Io(_) | Trouble::Silent(_) | Trouble::Slow { .. }, _) => CONNECTION_LOST,
     };
     let reason = match (trouble, stage) {
-        (Trouble::Auth(trouble), _) if trouble.reply().is_some() => trouble.to_string(),
+        (Trouble::Refused(reply), _) if cause(stage, reply) == Cause::Demanding => DEMANDING.to_owned(),
         (Trouble::Refused(_), _) => format!("the host refused the session while {doing}"),
         _ => format!("{doing}: {trouble}"),
     };
@@ -103,19 +108,25 @@ impl Ended<'_> {
 
     /// The 421 by which the host ended it.
     pub fn closing(&self) -> Option<&Reply> {
+        self.said(421)
+    }
+
+    /// The first reply with this code.
+    fn said(&self, code: u16) -> Option<&Reply> {
         let report = self.report;
         let replies = [&report.mail, &report.data, &report.end];
         let replies = replies.into_iter().chain(&report.recipients).chain(&report.ends);
-        replies.flatten().find(|reply| reply.code() == 421)
+        replies.flatten().find(|reply| reply.code() == code)
     }
 
-    /// How the session broke off; `None`: every reply came that was owed, whatever it says, and none was 421.
+    /// How the session broke off, or turned us away; `None`: every reply came that was owed, whatever it says, and none was
+    /// 421 or 530.
     pub fn broken(&self) -> Option<Broken> {
         // How far behind MAIL makes no difference to the host.
-        let is_at_mail = self.report.mail.as_ref().is_none_or(|reply| reply.code() == 421);
+        let is_at_mail = self.report.mail.as_ref().is_none_or(|reply| matches!(reply.code(), 421 | 530));
         let stage = if is_at_mail { Stage::Mail } else { Stage::End };
-        let closed = self.closing().map(|reply| Trouble::Refused(reply.clone()));
-        let trouble = closed.as_ref().or(self.lost)?;
+        let refused = self.closing().or_else(|| self.said(530)).map(|reply| Trouble::Refused(reply.clone()));
+        let trouble = refused.as_ref().or(self.lost)?;
         let cause = trouble.cause(stage);
         let blame = rule(stage, Scope::of(stage, cause, false), cause, self.others).blame;
         Some(Broken { stage, blame, outcome: of_host(self.host, stage, trouble) })
@@ -174,6 +185,7 @@ impl Ended<'_> {
         let reason = match cause {
             Cause::Nonsense => format!("the host answered {what} with what is no answer to it"),
             Cause::TooMany => "the host takes no more recipients in one transaction".to_owned(),
+            Cause::Demanding => DEMANDING.to_owned(),
             _ => format!("the host refused {what}"),
         };
         let said = reply.status_by_code();
@@ -202,6 +214,9 @@ impl Ended<'_> {
         };
         if self.report.chunked && matches!(stage, Stage::Content | Stage::End) {
             how += " (by BDAT, which is avoided there for an hour)";
+        }
+        if self.report.is_group_cut_short() && cause != Cause::Closing {
+            how += " (by PIPELINING, which is avoided there for an hour)";
         }
         let reason = match stage {
             Stage::End => format!("{how} after the whole message was sent: it may have been delivered"),
@@ -240,6 +255,7 @@ fn cause(stage: Stage, reply: &Reply) -> Cause {
     match (reply.class(), reply.code()) {
         (ReplyClass::Completed | ReplyClass::Intermediate, _) => Cause::Nonsense,
         (_, 421) => Cause::Closing,
+        (_, 530) if stage.is_in_transaction() => Cause::Demanding,
         _ if stage == Stage::Recipient && reply.is_too_many_recipients() => Cause::TooMany,
         (ReplyClass::PermanentFailure, _) => Cause::Permanent,
         (ReplyClass::TransientFailure, _)
@@ -340,6 +356,8 @@ mod tests {
             (OK, "450 5.1.1 later", "", "", false, ("deferred", "4.1.1", "")),
             (OK, "421 4.7.0 too fast", "", "", false, ("deferred", "4.7.0", "next host")),
             (OK, "550 unknown user", "", "", false, ("bounced", "5.0.0", "")),
+            ("530 5.7.1 log in first", "", "", "", false, ("deferred", "4.7.1", "next host")),
+            (OK, "530 5.7.0 log in first", "", "", false, ("deferred", "4.7.0", "next host")),
             (OK, "552 5.5.3 too many recipients", "", "", false, ("deferred", "4.5.3", "again")),
             (OK, "552 Too many recipients", "", "", false, ("deferred", "4.0.0", "again")),
             (OK, "452 4.5.3 enough", "", "", false, ("deferred", "4.5.3", "again")),
@@ -393,6 +411,11 @@ mod tests {
         let behind = Some((Stage::End, Blame::HostOrMessage));
         assert_eq!(of(None, None, None, silent()), Some((Stage::Mail, Blame::Host)));
         assert_eq!(of(closing(), None, None, None), Some((Stage::Mail, Blame::Host)));
+        assert_eq!(
+            of(Some(reply("530 5.7.1 log in first")), None, None, None),
+            Some((Stage::Mail, Blame::Host))
+        );
+        assert_eq!(of(ok(), Some(reply("530 5.7.1 log in first")), None, None), behind);
         assert_eq!(of(ok(), None, None, silent()), behind);
         assert_eq!(of(ok(), closing(), None, None), behind);
         assert_eq!(of(ok(), ok(), closing(), None), behind);
@@ -410,11 +433,10 @@ mod tests {
             let report = TransactionReport {
                 mail,
                 recipients,
-                data: None,
                 chunked: true,
                 end,
                 dot_sent,
-                ends: Vec::new(),
+                ..TransactionReport::default()
             };
             let lost = Some(&Trouble::Closed);
             Ended { host: &host, report: &report, dsn: true, lost, others: Others::None }.fate(0)

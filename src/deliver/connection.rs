@@ -251,6 +251,9 @@ impl Connection {
     /// What is known of the host besides what it said.
     pub fn heed(&mut self, known: &Known) {
         self.client.heed(known.limits, known.breaks_chunking);
+        if known.breaks_pipelining {
+            self.client.avoid_pipelining();
+        }
     }
 
     pub fn used(&self) -> u32 {

@@ -11,6 +11,7 @@
 //! | says 421 to the MAIL after N messages of a connection | if it had offered MAILMAX=N | 10 minutes |
 //! | takes N recipients of a transaction and has no room for more (452) | if it had offered RCPTMAX=N | an hour |
 //! | offers CHUNKING and does not know BDAT, or breaks off amid it | if it did not offer it, but for binary content | an hour |
+//! | offers PIPELINING, and answers the first of some commands and not the rest | if it did not offer it | an hour |
 //!
 //! A 421 of x.3.z or x.4.z is none about messages: the host shuts down, or was tired of waiting.
 //! RFC 5321 sections 3.8 and 4.5.3.1.10, RFC 9422 section 4.
@@ -43,6 +44,8 @@ pub(super) struct Known {
     pub limits: Limits,
     /// It fails on BDAT.
     pub breaks_chunking: bool,
+    /// It does not heed commands that come along with others.
+    pub breaks_pipelining: bool,
 }
 
 /// The same, with when it is forgotten (real time, as all that concerns connections).
@@ -51,6 +54,7 @@ struct Learned {
     messages: Option<(u32, Instant)>,
     recipients: Option<(u32, Instant)>,
     chunking: Option<((), Instant)>,
+    pipelining: Option<((), Instant)>,
 }
 
 /// What one transaction has shown.
@@ -59,6 +63,7 @@ enum Shown {
     Messages(u32),
     Recipients(u32),
     BrokenChunking,
+    BrokenPipelining,
 }
 
 impl Lessons {
@@ -87,6 +92,7 @@ impl Lessons {
             Shown::Messages(most) => learned.messages = Some((most, now + MESSAGES_KNOWN_FOR)),
             Shown::Recipients(most) => learned.recipients = Some((most, now + KNOWN_FOR)),
             Shown::BrokenChunking => learned.chunking = Some(((), now + KNOWN_FOR)),
+            Shown::BrokenPipelining => learned.pipelining = Some(((), now + KNOWN_FOR)),
         }
     }
 }
@@ -100,6 +106,7 @@ impl Learned {
                 rcpt_domain_max: None,
             },
             breaks_chunking: valid(self.chunking, now).is_some(),
+            breaks_pipelining: valid(self.pipelining, now).is_some(),
         }
     }
 }
@@ -115,6 +122,9 @@ fn shown(report: &TransactionReport, before: u32, lost: bool) -> Option<Shown> {
     }
     if report.is_chunking_broken() || (lost && report.chunked && report.content_is_owed_a_reply()) {
         return Some(Shown::BrokenChunking);
+    }
+    if lost && report.is_group_cut_short() {
+        return Some(Shown::BrokenPipelining);
     }
     report.room().map(Shown::Recipients)
 }
@@ -176,6 +186,14 @@ mod tests {
         }
         let amid_recipients = TransactionReport { recipients: vec![reply("250 ok"), None], ..chunked(None) };
         assert_eq!(shown(&amid_recipients, 0, true), None, "no BDAT was sent");
+        let pipelined = TransactionReport { pipelined: true, ..amid_recipients };
+        assert_eq!(shown(&pipelined, 0, true), Some(Shown::BrokenPipelining));
+        assert_eq!(shown(&pipelined, 0, false), None, "it has said why");
+        assert_eq!(
+            shown(&TransactionReport { mail: None, ..pipelined }, 0, true),
+            None,
+            "silent in any case"
+        );
     }
 
     #[tokio::test(start_paused = true)]

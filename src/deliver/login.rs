@@ -44,9 +44,9 @@ fn advice(mechanism: Mechanism, reply: &Reply, detail: Option<&str>) -> String {
         SecretKind::Token => "username, and token_file or token_command,",
     };
     let advice = match reply.code() {
-        421 => "the host ended the session while authenticating".to_owned(),
+        421 => "the host ended the session".to_owned(),
         432 => format!(
-            "authentication was refused: the host must learn the password once more; log in there once with PLAIN, or pin auth = \"plain\" until it says yes to {mechanism}"
+            "it was refused: the host must learn the password once more; log in there once with PLAIN, or pin auth = \"plain\" until it says yes to {mechanism}"
         ),
         454 => "the host cannot check who we are at the moment".to_owned(),
         500..=504 => {
@@ -54,7 +54,7 @@ fn advice(mechanism: Mechanism, reply: &Reply, detail: Option<&str>) -> String {
         }
         534 => format!("the host demands a stronger mechanism than {mechanism}"),
         538 => format!("the host demands TLS before AUTH {mechanism}: use tls=required or tls=verified"),
-        _ => format!("authentication was refused: check {secret} of this upstream"),
+        _ => format!("it was refused: check {secret} of this upstream"),
     };
     match detail.filter(|detail| !detail.is_empty()) {
         Some(detail) => format!("{advice}; the host says of the token: {detail}"),

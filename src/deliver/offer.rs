@@ -67,7 +67,9 @@ impl Offer {
             .or_else(|| unfit_utf8(envelope, &content, offered));
         let of_one = |recipient: &Recipient| {
             let is_utf8 = !recipient.address.is_ascii() && !offered.smtputf8;
-            whole.or_else(|| is_utf8.then_some(Unfit::Utf8Address))
+            let address = is_utf8.then_some(Unfit::Utf8Address);
+            // Our own trace field names him, so that his address makes the header section what it is.
+            whole.filter(|why| *why != Unfit::Utf8Header).or(address).or(whole)
         };
         let mut offer = Self {
             transaction: Transaction {
@@ -311,7 +313,8 @@ mod tests {
         let offered = offer(&mixed, "Subject: a\r\n\r\n\u{e9}\r\n", &bare);
         assert_eq!(offered.recipients, [0]);
         assert_eq!(offered.unfit, [(1, Unfit::Utf8Address), (2, Unfit::Utf8Address)]);
-        assert_eq!(unfit(&mixed, "Subject: \u{e9}\r\n", &bare)[0], Unfit::Utf8Header);
+        let because = unfit(&mixed, "Subject: \u{e9}\r\n", &bare);
+        assert_eq!(because, [Unfit::Utf8Header, Unfit::Utf8Address, Unfit::Utf8Address]);
         let mut sender = envelope(&["b@example.com"]);
         sender.reverse_path = "\u{e9}@example.org".parse::<Address>().unwrap().into();
         assert_eq!(unfit(&sender, "", &bare), [Unfit::Utf8Address]);

@@ -12,6 +12,7 @@
 //! |---|---|---|---|---|
 //! | no connection, greeting, EHLO, TLS or AUTH, whatever the reason | the host | next host | deferred | deferred |
 //! | 421, wherever it comes | the host | next host | deferred | deferred |
+//! | 530: AUTH or STARTTLS is demanded first | the host | next host | deferred | deferred |
 //! | the host has no way for this message (SIZE, 8BITMIME, SMTPUTF8, ...) | as it is | next host | deferred | bounced |
 //! | 5yz to MAIL, DATA or the content | the message | bounced | bounced | bounced |
 //! | 5yz to RCPT, or by LMTP to the content for one recipient | the recipient | bounced | bounced | bounced |
@@ -23,7 +24,8 @@
 //!
 //! - A 5yz to a recipient is never shopped around: the next host would only accept what the first one knows to be wrong.
 //! - A 5yz greeting and a refused AUTH concern *us*, a block list or a wrong password, whoever the recipient is. So they
-//!   never bounce; the sender hears of it by the delay notice.
+//!   never bounce; the sender hears of it by the delay notice. Likewise 530 (RFC 4954 section 6, RFC 3207 section 4), by
+//!   which a host says that it takes nothing from who has not logged in.
 //! - What is no SMTP is temporary: a broken server is mended sooner than a message is written again.
 //! - What is uncertain goes to no other host at once, for it may have been delivered.
 //! - The host's health hears of what is its own failure (`route`), and of what may be: a session that breaks off after MAIL
@@ -67,6 +69,8 @@ pub(super) enum Cause {
     System,
     /// 421
     Closing,
+    /// 530: AUTH or STARTTLS first.
+    Demanding,
     /// 452 or 552 to RCPT: no more of them in this transaction.
     TooMany,
     /// What was said is no SMTP, or not an answer to what was asked.
@@ -122,7 +126,7 @@ impl Scope {
     /// `each`: the replies to the content are for one recipient each (LMTP).
     pub fn of(stage: Stage, cause: Cause, each: bool) -> Self {
         match (stage, cause) {
-            (_, Cause::Closing) => Self::Host,
+            (_, Cause::Closing | Cause::Demanding) => Self::Host,
             (Stage::Connect | Stage::Greeting | Stage::Hello | Stage::StartTls | Stage::Auth, _) => {
                 Self::Host
             }
@@ -145,7 +149,9 @@ pub(super) fn rule(stage: Stage, scope: Scope, cause: Cause, others: Others) -> 
         Others::None => at_last,
     };
     let lot = match (scope, stage, cause) {
-        (Scope::Host, ..) | (.., Cause::System | Cause::Closing) => next_host_or(Lot::Deferred),
+        (Scope::Host, ..) | (.., Cause::System | Cause::Closing | Cause::Demanding) => {
+            next_host_or(Lot::Deferred)
+        }
         (.., Cause::Lacking) => next_host_or(Lot::Bounced),
         (.., Cause::Permanent) => Lot::Bounced,
         (Scope::Recipient, _, Cause::TooMany) => Lot::NextTransaction,
@@ -217,11 +223,12 @@ mod tests {
         Stage::End,
     ];
     const SCOPES: [Scope; 3] = [Scope::Host, Scope::Message, Scope::Recipient];
-    const CAUSES: [Cause; 9] = [
+    const CAUSES: [Cause; 10] = [
         Cause::Permanent,
         Cause::Transient,
         Cause::System,
         Cause::Closing,
+        Cause::Demanding,
         Cause::TooMany,
         Cause::Nonsense,
         Cause::Lost,
@@ -235,6 +242,7 @@ mod tests {
         let asks = !matches!(stage, Stage::Connect | Stage::Offer | Stage::Content);
         match cause {
             Cause::Permanent | Cause::Transient | Cause::System | Cause::Closing | Cause::Nonsense => asks,
+            Cause::Demanding => asks && stage.is_in_transaction(),
             Cause::TooMany => stage == Stage::Recipient,
             Cause::Lost | Cause::Silent => stage != Stage::Offer,
             Cause::Lacking => matches!(stage, Stage::Offer | Stage::StartTls | Stage::Auth),

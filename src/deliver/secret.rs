@@ -110,16 +110,22 @@ async fn run(words: &[String]) -> Result<Token, SecretError> {
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().map_err(failed)?;
     let stdout = child.stdout.take().expect("it was asked for");
-    let mut said = String::new();
+    let mut said = Vec::new();
     let all = async {
-        stdout.take(LENGTH_MAX).read_to_string(&mut said).await?;
+        stdout.take(LENGTH_MAX).read_to_end(&mut said).await?;
         child.wait().await
     };
     match timeout(COMMAND_LIMIT, all).await {
         Err(_) => Err(SecretError::Slow { program: program.clone() }),
         Ok(Err(cause)) => Err(failed(cause)),
         Ok(Ok(status)) if !status.success() => Err(SecretError::Failed { program: program.clone(), status }),
-        Ok(Ok(_)) => token(&said, &format!("what the token_command {program} writes")),
+        Ok(Ok(_)) => {
+            let place = format!("what the token_command {program} writes");
+            match std::str::from_utf8(&said) {
+                Ok(said) => token(said, &place),
+                Err(_) => Err(SecretError::NotAToken { place }),
+            }
+        }
     }
 }
 
@@ -212,6 +218,7 @@ mod tests {
             ("echo hush; exit 3", "the token_command sh failed: exit status: 3"),
             ("true", "what the token_command sh writes has nothing on its first line"),
             ("echo 'hush hush'", "what the token_command sh writes has characters that no token has"),
+            ("printf 'hush\\377'", "what the token_command sh writes has characters that no token has"),
             (
                 "echo '{\"error\": \"hush\"}'",
                 "what the token_command sh writes has JSON without an \"access_token\"",

@@ -145,6 +145,11 @@ fn is_plainly(written: &str, spelled: &str) -> bool {
     written.split('.').count() == spelled.split('.').count() && labels.all(is_itself)
 }
 
+/// Whether it can be the name of a server: a domain in US-ASCII (A-labels, where there is a choice), no address literal.
+pub(crate) fn is_domain_name(text: &str) -> bool {
+    text.len() <= Address::DOMAIN_MAX && is_domain(text)
+}
+
 /// Letters, digits and hyphens by the RFC; underscores too, since names with them exist and get mail.
 fn is_domain(text: &str) -> bool {
     text.split('.').all(|label| {

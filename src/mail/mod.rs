@@ -18,6 +18,7 @@ mod route_table;
 mod source;
 mod unitext;
 
+pub(crate) use address::is_domain_name;
 pub use address::{Address, AddressError, ReversePath};
 pub use address_pattern::{AddressPattern, AddressPatternError, SenderPattern, SenderPatternError};
 pub use content::Content;

@@ -104,9 +104,18 @@ impl Outcome {
         Self { reason, ..self }
     }
 
-    /// What the reason tells that the reply does not.
+    /// What is worth reading of it: the reply where there is one, with what the reason tells beside it; the reason otherwise.
+    pub fn words(&self) -> String {
+        match (&self.reply, self.beside_the_reply()) {
+            (Some(reply), Some(more)) => format!("{reply}; {more}"),
+            (Some(reply), None) => reply.to_string(),
+            (None, _) => self.reason.clone(),
+        }
+    }
+
+    /// What the reason tells that the reply does not: what came after it, what to mend, who got the message instead.
     fn beside_the_reply(&self) -> Option<&str> {
-        if self.reason.starts_with(SINCE_THEN) {
+        if BESIDE.iter().any(|words| self.reason.starts_with(words)) {
             return Some(&self.reason);
         }
         self.reason.rfind(REDIRECTED).map(|at| &self.reason[at..])
@@ -123,17 +132,42 @@ const SINCE_THEN: &str = "since then: ";
 /// By this a reason says that others than the recipient got the message.
 const REDIRECTED: &str = "redirected to ";
 
-/// The reply where there is one, our reason otherwise: what a person wants to read first. And what came after the reply, and
-/// where the message went in place of its recipient, where the reason tells of that.
+/// By these a reason says more than the reply: what came after it; that it was to us, not to the sender or his message, and
+/// what to mend.
+const BESIDE: [&str; 3] = [SINCE_THEN, "authenticating: ", "the host wants AUTH"];
+
+/// Who it was, and [words](Outcome::words).
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.host, &self.reply) {
-            (Some(host), Some(reply)) => {
-                write!(f, "{host} said: {reply}")?;
-                self.beside_the_reply().map_or(Ok(()), |more| write!(f, "; {more}"))
-            }
+            (Some(host), Some(_)) => write!(f, "{host} said: {}", self.words()),
             (Some(host), None) => write!(f, "{host}: {}", self.reason),
             (None, _) => f.write_str(&self.reason),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beside_a_reply_stands_what_it_leaves_open() {
+        let reply = Some(Reply::new(535, None, "5.7.8 no"));
+        let host = Some(Host { name: "mx.example.org".into(), address: None, port: None });
+        let told = |reason: &str| {
+            let status = EnhancedStatus::new(4, 7, 8);
+            let outcome = Outcome::local(Verdict::Deferred, status, reason);
+            Outcome { reply: reply.clone(), host: host.clone(), ..outcome }.to_string()
+        };
+        assert_eq!(told("the host refused RCPT"), "mx.example.org said: 535 5.7.8 no");
+        assert_eq!(
+            told("authenticating: it was refused: check the password"),
+            "mx.example.org said: 535 5.7.8 no; authenticating: it was refused: check the password"
+        );
+        assert_eq!(
+            told("since then: connecting: timed out"),
+            "mx.example.org said: 535 5.7.8 no; since then: connecting: timed out"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! The operator's "now": what waits is tried at once, one message or a million.
 //!
-//! Contract: a part of the [`Ledger`]. One message moves by [`Ledger::hasten`]; for all, [`Ledger::wake`] and then
-//! [`Ledger::hasten_some`] again and again, so that others get at the ledger in between.
+//! Contract: a part of the [`Ledger`]. One message moves by [`Ledger::hasten`]; for all, [`Ledger::count_some`]
+//! again and again, so that others get at the ledger in between, then [`Ledger::wake`] and likewise [`Ledger::hasten_some`].
 //! Invariants: a destination is woken once, however many of its messages move. One that its sender wants released later
 //! goes only when it is named.
 //! Not here: who may ask for it (`operate`).
@@ -24,23 +24,21 @@ impl Ledger {
         }
     }
 
-    /// Whether the share waits.
-    fn hasten_share(&mut self, id: QueueId, line: LineId, now: Timestamp) -> bool {
+    fn hasten_share(&mut self, id: QueueId, line: LineId, now: Timestamp) {
         // What a route holds is tried when the routes say so.
         if self.lines.get(line).is_held() {
-            return false;
+            return;
         }
         let Some(share) = self.entries.get_mut(&id).and_then(|entry| entry.shares.of_mut(line)) else {
-            return false;
+            return;
         };
-        let Some(due) = share.due() else { return false };
+        let Some(due) = share.due() else { return };
         share.hastened = true;
         // What is due keeps its place.
         if due > now {
             share.wait_until(now);
             self.lines.edit(line, now, |line| line.put_forward(id, due, now));
         }
-        true
     }
 
     /// All destinations, or this one, are tried at once.
@@ -50,26 +48,46 @@ impl Ledger {
         }
     }
 
-    /// Moves all that waits, for one destination or for any, to now: some messages after this one. Tells how many there
-    /// were, and the last that was looked at; `None`: there are no more.
-    pub fn hasten_some(
-        &mut self,
+    /// How many of some messages after this one have something to move to now, for one destination or for any; and the
+    /// last that was looked at, or `None`: there are no more.
+    pub fn count_some(
+        &self,
         destination: Option<&Destination>,
         after: Option<QueueId>,
         now: Timestamp,
     ) -> (usize, Option<QueueId>) {
         let only = destination.map(|destination| self.lines.find(destination));
         let ids = self.ids_after(after);
-        let mut hastened = 0;
+        let counted = ids.iter().filter(|id| !self.movable(**id, only, now).is_empty()).count();
+        (counted, ids.last().copied())
+    }
+
+    /// Moves all that is so counted to now. Gives the last that was looked at; `None`: there are no more.
+    pub fn hasten_some(
+        &mut self,
+        destination: Option<&Destination>,
+        after: Option<QueueId>,
+        now: Timestamp,
+    ) -> Option<QueueId> {
+        let only = destination.map(|destination| self.lines.find(destination));
+        let ids = self.ids_after(after);
         for id in &ids {
-            let Some(entry) = self.entries.get(id).filter(|entry| entry.is_released(now)) else { continue };
-            let lines: SmallVec<[LineId; 1]> = entry.waiting().map(|(line, _)| line).collect();
-            let wanted = lines.into_iter().filter(|line| only.is_none_or(|only| only == Some(*line)));
-            // All of them, not only the first.
-            let moved = wanted.filter(|line| self.hasten_share(*id, *line, now)).count();
-            hastened += usize::from(moved > 0);
+            for line in self.movable(*id, only, now) {
+                self.hasten_share(*id, line, now);
+            }
         }
-        (hastened, ids.last().copied())
+        ids.last().copied()
+    }
+
+    /// Where a message waits that is tried with all others, in any line or in `only` that one. What a route holds is tried
+    /// when the routes say so.
+    fn movable(&self, id: QueueId, only: Option<Option<LineId>>, now: Timestamp) -> SmallVec<[LineId; 1]> {
+        let Some(entry) = self.entries.get(&id).filter(|entry| entry.is_released(now)) else {
+            return SmallVec::new();
+        };
+        let wanted =
+            |line: &LineId| only.is_none_or(|only| only == Some(*line)) && !self.lines.get(*line).is_held();
+        entry.waiting().map(|(line, _)| line).filter(wanted).collect()
     }
 
     fn lines_of(&self, destination: Option<&Destination>) -> Vec<LineId> {

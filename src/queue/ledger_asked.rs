@@ -26,19 +26,7 @@ fn enter(
 ) -> QueueId {
     let id = QueueId::first_at(T0.as_millis());
     let shares = groups.iter().map(|group| (Destination::Upstream((*group).into()), now)).collect();
-    ledger.enter(
-        Entrant {
-            id,
-            aged_from,
-            shares,
-            held: false,
-            may_owe_delay: true,
-            owes_report: false,
-            uncertain: false,
-            asked,
-        },
-        now,
-    );
+    ledger.enter(Entrant { asked, ..Entrant::waiting(id, aged_from, shares) }, now);
     id
 }
 
@@ -99,14 +87,16 @@ fn an_operator_can_try_one_before_its_release_and_then_it_waits_again() {
     let asked = Asked { release: true, deadline: None };
     let id = enter(&mut ledger, T0 + DAY, asked, &["main"], T0);
     ledger.wake(None, T0);
-    assert_eq!(ledger.hasten_some(None, None, T0).0, 0, "not with all others");
+    assert_eq!(ledger.count_some(None, None, T0).0, 0, "not with all others");
+    ledger.hasten_some(None, None, T0);
     ledger.hasten(id, T0);
     let (tried, line) = deliver(&mut ledger, T0);
     assert_eq!(tried, id);
     ledger.unreachable(id, line, true, down(), None, T0);
     ledger.end_work(Duty::Plain);
     assert_eq!(ledger.shares(id)[0].1, Some(T0 + DAY));
-    assert_eq!(ledger.hasten_some(None, None, T0 + DAY).0, 1);
+    assert_eq!(ledger.count_some(None, None, T0 + DAY).0, 1);
+    ledger.hasten_some(None, None, T0 + DAY);
 }
 
 #[test]

@@ -6,11 +6,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::deadlines::Deadline;
-use super::progress::{aged_from, is_uncertain, is_waiting, last_outcome};
+use super::progress::{is_uncertain, is_waiting, last_outcome};
 use super::rein::Slowed;
 use super::rules::{destination_of, redirect_of};
-use super::schedule::Retry;
-use super::settle::returns_at;
 use super::{OperateError, Queue};
 use crate::clock::Timestamp;
 use crate::mail::{Destination, EnhancedStatus, Outcome, QueueId, Verdict};
@@ -291,7 +289,7 @@ impl Queue {
             message_id: stored.origin.message_id.clone(),
             sent_again: stored.progress.resubmitted.as_ref().map(|again| again.at),
             kept_until,
-            expires: (is_tried && kept_until.is_none()).then(|| expires_at(stored, &rules.retry())),
+            expires: state.ledger.deadline(stored.id).filter(|_| is_tried),
             release: release.filter(|release| *release > self.inner.clock.now()),
             deliver_by: Deadline::of(stored.counts_from(), stored.envelope.deliver_by).map(|by| by.at),
             recipients: std::iter::zip(&stored.envelope.recipients, &stored.progress.recipients)
@@ -342,11 +340,6 @@ impl Queue {
         rows.sort_by(|a, b| a.destination.cmp(&b.destination));
         rows
     }
-}
-
-fn expires_at(stored: &Stored, retry: &Retry) -> Timestamp {
-    let by_age = retry.expires_at(aged_from(stored.arrived_at, &stored.envelope, &stored.progress));
-    returns_at(stored).map_or(by_age, |deadline| deadline.min(by_age))
 }
 
 fn standing(state: RecipientState, last: Option<&Outcome>) -> RecipientStanding {

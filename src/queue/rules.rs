@@ -23,7 +23,7 @@ pub struct Settings {
     /// How fast notices are written, and messages given up, together, whatever falls due at once. After a quiet time one
     /// second's worth goes at once.
     pub notices: Rate,
-    /// Octets of content that deliveries read at once; a larger one goes alone. Small ones are not counted.
+    /// Octets of content that deliveries and notices read at once; a larger one goes alone. Small ones are not counted.
     pub bytes_in_flight: u64,
     /// Messages begun to all destinations together; `None`: as fast as it goes.
     pub rate: Option<Rate>,

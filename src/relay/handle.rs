@@ -14,6 +14,7 @@ use super::explanation::Explanation;
 use crate::accept::{Client, Front, Stop, SubmitError, TooManyWatched, Watched};
 use crate::clock::Clock;
 use crate::mail::{Content, Envelope, QueueId, SessionId};
+use crate::net::CertificateError;
 use crate::notice;
 use crate::queue::{Dispatch, Queue};
 use crate::route::{NamesError, Router};
@@ -57,6 +58,9 @@ pub enum ReloadError {
     NeedsRestart(&'static str),
     #[error(transparent)]
     Names(#[from] NamesError),
+    /// A self-signed certificate could be neither read nor made.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
 }
 
 /// A stop that did not end in order. Nothing is lost: what was accepted is in the spool.
@@ -211,6 +215,8 @@ impl Relay {
         if settings.hostname != inner.front.hostname() {
             return Err(ReloadError::NeedsRestart("hostname"));
         }
+        // What may fail comes first.
+        let certificates = inner.front.next_certificates(&settings.listeners)?;
         if inner.asks_dns {
             inner.router.ask(Arc::new(settings.names()?));
         }
@@ -219,7 +225,9 @@ impl Relay {
         inner.answers.replace(settings.routes, settings.retry, settings.uncertain);
         *inner.notices.write().expect("no holder panics") = settings.notices;
         inner.front.reload(settings.accept);
-        inner.front.reload_certificates(&settings.listeners);
+        for (running, next) in certificates {
+            running.take_over(&next);
+        }
         inner.queue.reload(settings.queue).await;
         Ok(())
     }

@@ -227,8 +227,7 @@ impl Pass<'_> {
                 drop(health);
                 return router.forget_hosts(forgotten);
             }
-            record.reason =
-                outcome.reply.as_ref().map_or_else(|| outcome.reason.clone(), ToString::to_string);
+            record.reason = outcome.words();
             record.stage = stage.to_owned();
             (record.breaker.open().expect("it has just opened").clone(), forgotten)
         };

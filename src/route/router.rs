@@ -12,6 +12,7 @@ use super::plan::{Plan, Unroutable};
 use super::sts::Policies;
 use super::survey::Survey;
 use super::tls_policy::TlsWish;
+use super::unanswered::Unanswered;
 use super::weigh::Weighed;
 use crate::clock::Clock;
 use crate::mail::{Destination, EnhancedStatus, Outcome, Verdict};
@@ -34,6 +35,7 @@ pub struct Router {
     pub(super) network: Network,
     pub(super) paths: Paths,
     names: RwLock<Arc<dyn Names>>,
+    pub(super) unanswered: Unanswered,
     pub(super) health: Mutex<Health>,
     pub(super) chronicle: Mutex<Chronicle>,
     pub(super) memory: Memory,
@@ -67,6 +69,7 @@ impl Router {
             clock,
             network,
             names: RwLock::new(names),
+            unanswered: Unanswered::default(),
             system_tls: OnceLock::new(),
         }
     }
@@ -89,12 +92,14 @@ impl Router {
             settings.own_addresses.clone_from(&current.own_addresses);
             *current = Arc::new(settings);
         }
+        self.unanswered.forget();
         self.end_outages_of_what_is_gone();
     }
 
     /// Asks these from now on.
     pub fn ask(&self, names: Arc<dyn Names>) {
         *self.names.write().expect("no holder panics") = names;
+        self.unanswered.forget();
     }
 
     pub(super) fn names(&self) -> Arc<dyn Names> {
@@ -103,6 +108,11 @@ impl Router {
 
     pub(super) fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.settings.read().expect("no holder panics"))
+    }
+
+    /// Our own name.
+    pub fn hostname(&self) -> String {
+        self.settings().hostname.clone()
     }
 
     /// The hops to a destination, healthy ones only, in order. What the relay does itself leads to no host.
@@ -170,6 +180,7 @@ impl Router {
 
     /// The operator's "now": the hosts of this destination may be tried at once. For `mx` that is every MX host.
     pub fn wake(&self, destination: &Destination) {
+        self.unanswered.forget();
         let settings = self.settings();
         let row = match destination {
             Destination::Upstream(name) => settings.row(name),
@@ -201,9 +212,10 @@ fn no_such_group(name: &str) -> Outcome {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
-    use super::super::{Decision, HostCondition, NextHop, Terms, Zone};
+    use super::super::{Answer, Decision, Found, HostCondition, NextHop, Terms, Zone};
     use super::*;
     use crate::clock::Timestamp;
     use crate::mail::Reply;
@@ -370,6 +382,8 @@ mod tests {
         let plan = router.plan(&main).await.unwrap();
         assert_eq!(addresses(&plan), ["[2001:db8::1]:25"], "what the system says of it is the reason then");
         assert!(plan.complete);
+        let remarks = router.survey(&main, TlsWish::None).await.remarks;
+        assert!(remarks[0].starts_with("relay.example has IPv6 addresses alone"), "{remarks:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -389,6 +403,60 @@ mod tests {
         assert!(plan.hops.len() == 1 && !plan.complete);
         fail(&router, &plan.hops[0]);
         assert_eq!(router.plan(&main).await.unwrap_err().retry_at, None);
+    }
+
+    /// A zone in which the servers of one name say nothing for as long as a question may take.
+    struct Silence {
+        zone: Zone,
+        host: &'static str,
+        asked: AtomicUsize,
+    }
+
+    impl Names for Silence {
+        fn mx<'a>(&'a self, domain: &'a str) -> Answer<'a, Found<(u16, String)>> {
+            self.zone.mx(domain)
+        }
+
+        fn addresses<'a>(&'a self, host: &'a str) -> Answer<'a, Found<IpAddr>> {
+            if host != self.host {
+                return self.zone.addresses(host);
+            }
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async {
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                Err(NameError::Unavailable("timed out".into()))
+            })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_spare_host_of_which_dns_says_nothing_does_not_hold_up_every_message() {
+        let (zone, second) = (Zone::new(), Duration::from_secs(1));
+        zone.add_address("main.example", "192.0.2.1".parse().unwrap());
+        let names = Arc::new(Silence { zone, host: "spare.example", asked: AtomicUsize::new(0) });
+        let clock = Clock::simulated(T0, 1);
+        let mut settings = Settings::new("relay.example.org");
+        settings.groups.insert("main".into(), "smtp://main.example smtp://spare.example".parse().unwrap());
+        let asked = Arc::clone(&names) as Arc<dyn Names>;
+        let router = Router::new(settings, clock.clone(), Network::System, asked, Memory::none());
+        let main = Destination::Upstream("main".into());
+        let plan = async || {
+            let began = clock.now();
+            let plan = router.plan(&main).await.unwrap();
+            let skipped = plan.candidates[1].decision.to_string();
+            assert_eq!(addresses(&plan), ["192.0.2.1:25"]);
+            assert!(skipped.contains("DNS gives no answer (timed out)") && !plan.complete, "{skipped}");
+            clock.now().since(began)
+        };
+        assert_eq!(plan().await, second * 10);
+        for _ in 0..100 {
+            assert_eq!(plan().await, Duration::ZERO, "what was said a moment ago counts");
+        }
+        clock.wait(second * 5).await;
+        assert_eq!(tokio::join!(plan(), plan(), plan()), (second * 10, Duration::ZERO, Duration::ZERO));
+        assert_eq!(names.asked.load(Ordering::Relaxed), 2);
+        router.wake(&main);
+        assert_eq!(plan().await, second * 10, "the operator's now");
     }
 
     #[tokio::test(start_paused = true)]

@@ -86,7 +86,8 @@ impl Security {
             Self::Sts => "the domain's MTA-STS policy demands it",
             Self::Dane(_) => "the host's TLSA records (DANE) demand it",
             Self::RequireTls { .. } => "the sender demands TLS all the way (REQUIRETLS)",
-            _ => "tls = \"required\" or \"verified\" is configured for it",
+            Self::Verified => "tls = \"verified\" is configured for it, or the default with its username",
+            _ => "tls = \"required\" is configured for it",
         }
     }
 

@@ -9,7 +9,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-use crate::mail::Address;
+use crate::mail::is_domain_name;
 
 /// The last tier that can be named.
 pub const TIER_MAX: u16 = 100;
@@ -97,9 +97,7 @@ impl UpstreamHost {
     pub fn is_loopback(&self) -> bool {
         self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
-}
 
-impl UpstreamHost {
     /// How much TLS there must be where the URL does not say. Nobody gets a password by stripping STARTTLS: with one,
     /// only a valid certificate will do, except on this machine.
     pub fn default_tls(&self, with_password: bool) -> UpstreamTls {
@@ -162,19 +160,10 @@ fn host_and_port(authority: &str) -> Result<(String, Option<&str>), UpstreamHost
         Some((host, port)) => (host, Some(port)),
         None => (authority, None),
     };
-    if !is_domain(host) {
+    if !is_domain_name(host) {
         return Err(UpstreamHostError::Host);
     }
     Ok((host.to_ascii_lowercase(), port))
-}
-
-/// A domain name, and no address literal. The grammar of domains stands in one place: that of addresses.
-fn is_domain(name: &str) -> bool {
-    // Names of servers are looked up and checked in certificates as they stand: A-labels, where there is a choice.
-    name.is_ascii()
-        && !name.starts_with('[')
-        && !name.contains('@')
-        && format!("x@{name}").parse::<Address>().is_ok()
 }
 
 /// What stands behind the question mark.

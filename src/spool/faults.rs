@@ -209,3 +209,43 @@ fn what_was_refused_for_a_failed_sync_does_not_rise_when_the_next_segment_is_emp
         assert!(!living.contains(&2), "{living:?}");
     }
 }
+
+/// Such a file begins with what the log had not synced by then, and holds nothing else. Once the segment behind it is gone
+/// nobody says any more that it counts for nothing: but what it says is true, and overtaken by all that was written since.
+#[test]
+fn an_attempt_at_a_segment_that_could_be_neither_synced_nor_unlinked_undoes_nothing() {
+    let disk = LyingDisk::new();
+    let mut writer = reopen(&disk).0.writer;
+    let accept = |writer: &mut writer::Writer, number| {
+        let (request, commit) = Request::accept(message(number, None), body(number).into());
+        writer.commit(vec![request]);
+        commit.try_now().expect("it was just answered").map(drop)
+    };
+    let settle = |writer: &mut writer::Writer, attempts| {
+        let (id, progress) = (QueueId::from_u64(1), progress(attempts));
+        writer.commit(vec![Request::settle(id, &progress, Durability::Soon).0]);
+    };
+    let number_of = |name: &String| segment::parse_name(name).map(|(number, _)| number);
+    let numbers = || disk.list_names().iter().filter_map(number_of).collect::<Vec<_>>();
+    accept(&mut writer, 1).unwrap();
+    disk.fail_at(disk.operations() + 1, Fault::Broken);
+    settle(&mut writer, 1);
+    // The file and its head, then its sync and its unlinking.
+    disk.fail_at(disk.operations() + 3, Fault::Broken);
+    disk.fail_at(disk.operations() + 4, Fault::Broken);
+    writer.tick();
+    settle(&mut writer, 2);
+    writer.tick();
+    assert_eq!(numbers(), [1, 2, 3]);
+    let last = (2..).find(|number| accept(&mut writer, *number).is_ok() && numbers().len() == 4).unwrap();
+    settle(&mut writer, 3);
+    writer.commit((2..last).map(|number| Request::remove(QueueId::from_u64(number))).collect());
+    writer.tick();
+    assert_eq!(numbers(), [1, 2, 4], "nobody speaks of the second any more");
+    writer.close();
+    let (opened, living) = reopen(&disk.after_kill());
+    assert!(opened.shared.lock().index.segments().contains_key(&2), "it counts");
+    let living: Vec<_> =
+        living.iter().map(|stored| (stored.id.as_u64(), stored.progress.recipients[0].attempts)).collect();
+    assert_eq!((living, opened.recovery.damages), (vec![(1, 3), (last, 0)], vec![]));
+}

@@ -3,7 +3,10 @@
 SIGHUP has the configuration read anew while mail goes on.
 """
 
+import signal
 import subprocess
+import urllib.error
+import urllib.request
 
 import clients
 import contents
@@ -97,3 +100,42 @@ class Stop(Scenario):
         wait_for(lambda: "nonsense" in relay.log(), 10, lambda: f"the fault should be in the log:\n{relay.log()}")
         clients.with_socket(relay.port, SENDER, [RECIPIENT], CONTENT)
         self.received(upstream, 1)
+
+    @needs_posthouse
+    def test_a_refused_sighup_takes_over_nothing_at_all(self):
+        first, second = self.enter(Upstream()), self.enter(Upstream())
+        tokens, port = self.folder / "token", free_port()
+        before, after = "before" * 5, "after" * 5
+        tokens.write_text(before)
+        admin = f'[admin]\naddress = "{HOST}:{port}"\ntoken_file = "{tokens}"\n'
+        relay = self.relay(first, tls="starttls", settings=f"{admin}[tls]\nself_signed = true\n")
+
+        def permits(token):
+            asked = urllib.request.Request(f"http://{HOST}:{port}/v1/queue", headers={"Authorization": f"Bearer {token}"})
+            try:
+                return urllib.request.urlopen(asked, timeout=10).status == 200
+            except urllib.error.HTTPError as error:
+                return error.code != 401
+
+        def is_refused(times):
+            wait_for(lambda: relay.said().count("was not reloaded") == times, 10, relay.log)
+            self.assertEqual((permits(before), permits(after)), (True, False))
+            clients.with_socket(relay.port, SENDER, [RECIPIENT], CONTENT)
+            self.received(first, times)
+
+        tokens.write_text(after)
+        relay.configure([second.url])
+        relay.config.write_text(relay.config.read_text().replace("relay.example.org", "other.example.org"))
+        relay.process.send_signal(signal.SIGHUP)
+        is_refused(1)
+        # A certificate that can be neither read nor made.
+        kept = relay.spool / "self-signed.pem"
+        kept.unlink()
+        kept.mkdir()
+        relay.reload(second)
+        is_refused(2)
+        kept.rmdir()
+        relay.reload(second)
+        wait_for(lambda: permits(after), 10, relay.log)
+        clients.with_socket(relay.port, SENDER, [RECIPIENT], CONTENT)
+        self.received(second, 1)

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::super::client::network_of;
 use super::scram_keys::{KEY, sha256};
 
 /// Entries of each table.
@@ -184,13 +185,13 @@ struct Keys {
 
 impl Keys {
     fn of(attempt: Attempt<'_>) -> Self {
-        let network = match attempt.client.to_canonical() {
+        let network = match network_of(attempt.client) {
             IpAddr::V4(address) => address.octets().to_vec(),
-            IpAddr::V6(address) => address.octets()[..8].to_vec(),
+            IpAddr::V6(address) => address.octets().to_vec(),
         };
         let key = |kind: u8, parts: [&[u8]; 2]| sha256(&[&[kind], parts[0], parts[1]].concat());
         let name = attempt.name.as_bytes();
-        // An address has 4 or 8 octets by its kind, so that no two pairs read alike.
+        // An address has 4 or 16 octets by its kind, so that no two pairs read alike.
         let pair = if network.len() == 4 { 2 } else { 3 };
         Self {
             address: key(0, [&network, b""]),

@@ -63,7 +63,6 @@ impl Meters {
         true
     }
 
-    /// Takes `count` from what `subject` has of a rate.
     /// One session less of `subject`.
     fn leave(&self, subject: &Subject) {
         let mut state = self.state();
@@ -75,6 +74,7 @@ impl Meters {
         }
     }
 
+    /// Takes `count` from what `subject` has of a rate.
     pub fn take(
         &self,
         measure: Measure,

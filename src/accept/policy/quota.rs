@@ -6,11 +6,13 @@
 //! what one client has.
 //! Not here: the counting (`meters`), limits of all sessions together (`accept::Limits`).
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
 use super::super::Client;
+use super::super::client::network_of;
+use super::is_within;
 use crate::queue::Rate;
 
 /// Who a limit is for.
@@ -52,25 +54,17 @@ pub(super) enum Subject {
 impl Whom {
     /// As whom this limit counts the client, if it is for him.
     fn subject(&self, client: &Client) -> Option<Subject> {
-        let address = client.address.map(|address| address.to_canonical());
-        let within = |address: IpAddr| self.networks.iter().any(|network| network.contains(&address));
-        if !self.networks.is_empty() && !address.is_some_and(within) {
+        if !self.networks.is_empty()
+            && !client.address.is_some_and(|address| is_within(&self.networks, address))
+        {
             return None;
         }
         if self.users.is_empty() {
-            return address.map(|address| Subject::Address(network_of(address)));
+            return client.address.map(|address| Subject::Address(network_of(address)));
         }
         let user = client.user.as_deref()?;
         let named = self.users.iter().any(|name| name == "*" || name == user);
         named.then(|| Subject::User(user.to_owned()))
-    }
-}
-
-/// An IPv4 address itself, the /64 of an IPv6 one.
-fn network_of(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !(u128::from(u64::MAX))).into(),
     }
 }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
+use super::super::policy::is_within;
 use super::super::refusals::Refusal;
 use super::seeing::in_words;
 use super::{Gone, ListenerSettings, ListenerTls, Session};
@@ -64,9 +65,9 @@ impl Session {
     /// The client is from here on whom the proxy says it is. Without a header that is in order nothing is said.
     async fn read_proxy_header(&mut self) -> Result<(), Gone> {
         self.seen.at(Stage::Proxy);
-        let proxy = self.client.address.map(|address| address.to_canonical());
+        let proxy = self.client.address;
         let networks = self.listener.proxy.as_deref().unwrap_or_default();
-        if !proxy.is_some_and(|proxy| networks.iter().any(|network| network.contains(&proxy))) {
+        if !proxy.is_some_and(|proxy| is_within(networks, proxy)) {
             self.rejected(None, None, Refusal::NotTheProxy);
             self.seen.end(Ended::NoProxyHeader, Some(Refusal::NotTheProxy.reason().to_owned()));
             return Err(Gone);

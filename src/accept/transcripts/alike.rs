@@ -7,12 +7,13 @@
 //! Not here: what is told (`tracking`).
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::super::client::network_of;
 use crate::clock::Timestamp;
 
 /// How long counts are gathered.
@@ -58,13 +59,14 @@ impl Alike {
         if is_over && !window.is_counting {
             *window = Window { began: Some((Instant::now(), now)), ..Window::default() };
         }
-        let is_known = window.clients.contains_key(&network(client));
+        let client = network_of(client);
+        let is_known = window.clients.contains_key(&client);
         let may_tell = window.told < IN_ALL;
         if !is_known && window.clients.len() >= CLIENTS_MAX {
             window.of_others += 1;
             return window.counted();
         }
-        let own = window.clients.entry(network(client)).or_default();
+        let own = window.clients.entry(client).or_default();
         if may_tell && own.told < OF_ONE_CLIENT {
             own.told += 1;
             window.told += 1;
@@ -89,14 +91,6 @@ impl Alike {
 impl Window {
     fn counted(&mut self) -> Verdict {
         if std::mem::replace(&mut self.is_counting, true) { Verdict::Counted } else { Verdict::FirstCounted }
-    }
-}
-
-/// What counts as one client.
-fn network(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
     }
 }
 

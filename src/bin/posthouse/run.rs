@@ -141,17 +141,16 @@ impl Run {
             tracing::error!("the configuration was not reloaded, the old one stays");
             return;
         };
-        match relay.reload(configuration.relay()).await {
-            Ok(()) => {
-                tracing::info!(
-                    "routes, upstreams, name servers, schedule, notices, limits, users and certificates were reloaded"
-                )
-            }
-            Err(error) => tracing::error!(%error, "the configuration was not reloaded, the old one stays"),
+        if let Err(error) = relay.reload(configuration.relay()).await {
+            tracing::error!(%error, "the configuration was not reloaded, the old one stays");
+            return;
         }
         if let (Some(door), Some(admin)) = (door, &configuration.admin) {
             door.reload(tokens(admin));
         }
+        tracing::info!(
+            "routes, upstreams, name servers, schedule, notices, limits, users and certificates were reloaded"
+        );
         for section in needs_restart(started, &configuration) {
             tracing::warn!("[{section}] has changed: that takes effect at the next start");
         }

@@ -8,7 +8,6 @@
 mod session;
 mod watch;
 
-use std::error::Error;
 use std::io::{self, BufWriter, Write};
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -22,7 +21,7 @@ use posthouse::config::Flags;
 use posthouse::mail::{QueueId, SessionId};
 use posthouse::tracking::{self, CsvWriter, Event, EventName, Filter, Records};
 
-use crate::failed::Failed;
+use crate::failed::{Failed, chain};
 use crate::harmless::harmless;
 use crate::settings::ConfigFile;
 
@@ -221,13 +220,7 @@ fn peer(text: &str) -> Result<IpNet, String> {
 }
 
 pub(crate) fn complain(damage: &tracking::Damage) {
-    let mut text = damage.to_string();
-    let mut cause = damage.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    eprintln!("{text}");
+    eprintln!("{}", chain(damage));
 }
 
 /// One event on one line: when, what, which message, from whom to whom, and then whatever there is to say.

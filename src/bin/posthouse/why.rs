@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use posthouse::admin::{self, ClientError};
 use posthouse::mail::QueueId;
-use posthouse::queue::{Listed, ListedState};
+use posthouse::queue::{Listed, ListedState, RecipientStanding};
 use posthouse::tracking::{Event, EventName};
 
 use crate::failed::{Failed, chain};
@@ -153,8 +153,17 @@ fn act(why: &admin::Why, message: &Listed) -> String {
                 why.id
             )
         }
-        _ => format!("\nTo try it now: posthouse queue retry {}\n", why.id),
+        _ => format!("\nTo try it now: posthouse queue retry {}\n{}", why.id, way(message)),
     }
+}
+
+/// Where mail goes by MX records, they are half of the story.
+fn way(message: &Listed) -> String {
+    let waiting = message.recipients.iter().filter(|recipient| recipient.state == RecipientStanding::Waiting);
+    let domain = waiting.filter_map(|recipient| recipient.destination.strip_prefix("mx:")).next();
+    let said =
+        |domain| format!("To see what DNS and the hosts say: posthouse mx {} --probe\n", harmless(domain));
+    domain.map(said).unwrap_or_default()
 }
 
 /// How it ended, from its events: one word for each way in which it ended for somebody.
@@ -296,6 +305,12 @@ mod tests {
     fn what_a_person_can_do_suits_the_state() {
         let said = why(&message("waiting", "waiting", ""), "");
         assert!(said.ends_with("\nTo try it now: posthouse queue retry 38G1V25TJ000\n"), "{said}");
+        let by_mx = message("asleep", "waiting", "").replace("\"main\"", "\"mx:example.com\"");
+        let said = why(&by_mx, "");
+        assert!(
+            said.ends_with("\nTo see what DNS and the hosts say: posthouse mx example.com --probe\n"),
+            "{said}"
+        );
         let until = NOW + Duration::from_secs(3600);
         let said = why(&message("kept", "delivered", &format!(r#","kept_until":"{until}""#)), "");
         assert!(said.contains(&format!("\n  {until}  the safety net lets it go (in 1 hour)\n")), "{said}");

@@ -17,7 +17,7 @@ use crate::config::fault::Report;
 use crate::config::quantity::{Mismatch, size_text};
 use crate::config::section::Section;
 use crate::config::tree::{Entry, Node, Table};
-use crate::mail::{Address, RouteTable};
+use crate::mail::{RouteTable, is_domain_name};
 use crate::queue::SafetyNet;
 use crate::route::MxTlsRules;
 use crate::smtp::server::ContentRules;
@@ -131,7 +131,7 @@ impl Configuration {
 /// The name that was given.
 pub(crate) fn hostname(section: &mut Section<'_>) -> Option<String> {
     section.get("hostname", |value| {
-        let name = value.text().filter(|name| is_domain(name)).map(str::to_owned);
+        let name = value.text().filter(|name| is_domain_name(name)).map(str::to_owned);
         name.ok_or_else(|| Mismatch::new("a domain name, such as \"relay.example.org\""))
     })
 }
@@ -140,15 +140,7 @@ pub(crate) fn hostname(section: &mut Section<'_>) -> Option<String> {
 pub(in crate::config) fn own_name() -> String {
     let own = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let own = own.trim();
-    if is_domain(own) { own.to_owned() } else { "localhost".to_owned() }
-}
-
-/// A domain name, and no address literal. The grammar of domains stands in one place: that of addresses.
-pub(crate) fn is_domain(name: &str) -> bool {
-    name.is_ascii()
-        && !name.starts_with('[')
-        && !name.contains('@')
-        && format!("x@{name}").parse::<Address>().is_ok()
+    if is_domain_name(own) { own.to_owned() } else { "localhost".to_owned() }
 }
 
 fn speed(mut section: Section<'_>) -> f64 {

@@ -58,6 +58,7 @@ pub(super) fn read(top: &mut Section<'_>, folder: &Path, total: u32) -> BTreeMap
             check_tls(&section, host, tls);
             host.tls = host.tls.or(tls);
             warn_of_open_password(&section, host, with_password);
+            warn_of_port(&section, host);
             host.tls = host.tls.or(Some(host.default_tls(with_password)));
         }
         let allowance = destination::allowance(&mut section, total);
@@ -95,6 +96,19 @@ fn warn_of_open_password(section: &Section<'_>, host: &UpstreamHost, with_passwo
             format!("the password for {host} may be read, or asked for, by whoever stands in between");
         section.report.warn(section.place_of("hosts"), problem, "write tls=verified, or leave tls out");
     }
+}
+
+/// A port where servers commonly do the opposite (RFC 8314 section 3.3): each side would wait for the other to begin.
+fn warn_of_port(section: &Section<'_>, host: &UpstreamHost) {
+    let (meant, hint) = match (host.scheme, host.port) {
+        (Scheme::Smtp, 465) => ("TLS from the start", "write smtps://, or another port"),
+        (Scheme::Smtps, 25 | 587) => {
+            ("a greeting in the clear", "write smtp:// with ?tls=verified, or port 465")
+        }
+        _ => return,
+    };
+    let problem = format!("{host}: servers at port {} begin with {meant}", host.port);
+    section.report.warn(section.place_of("hosts"), problem, hint);
 }
 
 fn host(value: &Value) -> Result<UpstreamHost, Mismatch> {

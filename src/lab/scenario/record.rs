@@ -6,10 +6,10 @@
 
 use std::net::IpAddr;
 
-use crate::config::is_domain;
 use crate::config::quantity::Mismatch;
 use crate::config::section::nearest;
 use crate::config::tree::Value;
+use crate::mail::is_domain_name;
 use crate::route::{NameError, Zone};
 
 /// What a name has.
@@ -41,7 +41,7 @@ impl Record {
             [name, word, rest @ ..] => (*name, word.to_uppercase(), rest),
             _ => return Err(mismatch()),
         };
-        if !is_domain(name) {
+        if !is_domain_name(name) {
             return Err(mismatch().hint(format!("{name:?} is no domain name")));
         }
         let kind = match (word.as_str(), rest) {
@@ -61,7 +61,7 @@ impl Record {
 
 fn mx(preference: &str, host: &str) -> Result<Kind, Mismatch> {
     let hint = match preference.parse() {
-        Ok(preference) if host == "." || is_domain(host) && host.parse::<IpAddr>().is_err() => {
+        Ok(preference) if host == "." || is_domain_name(host) && host.parse::<IpAddr>().is_err() => {
             return Ok(Kind::Mx(preference, host.to_ascii_lowercase()));
         }
         Ok(_) => format!("{host:?} is no host name: an MX record names a host, and A gives that its address"),

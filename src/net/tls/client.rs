@@ -282,7 +282,10 @@ mod tests {
     async fn a_certificate_for_another_name_is_refused_when_verified_and_taken_when_opportunistic() {
         let pair = pair("mx.example.org");
         let error = shake(&pair, &pair, TlsCheck::Verified, "mx.example.com").await.unwrap_err();
-        assert_eq!(error.to_string(), "the certificate is not valid for mx.example.com");
+        assert_eq!(
+            error.to_string(),
+            "the certificate is not valid for mx.example.com, but for mx.example.org"
+        );
         let (near, _) = shake(&pair, &pair, TlsCheck::Opportunistic, "mx.example.com").await.unwrap();
         assert!(!near.tls().unwrap().verified);
     }

@@ -1,7 +1,7 @@
 //! Why a handshake failed, in words that fit an outcome's reason or an event.
 //!
 //! Contract: each text is one fragment that says which side did what; what rustls said is the source.
-//! Invariants: nothing that the other side sent is quoted.
+//! Invariants: of what the other side sent nothing is quoted but the names that its certificate is for.
 //! Not here: certificates of our own that cannot be used (`pair`).
 
 use std::io;
@@ -10,16 +10,18 @@ use std::time::Duration;
 use rustls::{AlertDescription, PeerIncompatible};
 
 use super::dane::NoMatch;
+use crate::clock::Timestamp;
 
 /// Why TLS could not be started. The connection is gone.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    #[error("the certificate is not valid for {name}")]
-    NotForName { name: String },
+    /// With the names for which it is, where they are known; `, but for other.example`.
+    #[error("the certificate is not valid for {name}{others}")]
+    NotForName { name: String, others: String },
     #[error("the certificate is not from an authority that this machine trusts")]
     UnknownIssuer,
-    #[error("the certificate has expired")]
-    Expired,
+    #[error("the certificate has expired{}", .0.map(|at| format!(" at {at}")).unwrap_or_default())]
+    Expired(Option<Timestamp>),
     #[error("the certificate is not valid yet")]
     NotYetValid,
     /// DANE (RFC 7672).
@@ -78,9 +80,15 @@ impl TlsError {
         };
         match protocol {
             rustls::Error::InvalidCertificate(why) => match why {
-                NotValidForName | NotValidForNameContext { .. } => Self::NotForName { name: name.to_owned() },
+                NotValidForName => Self::NotForName { name: name.to_owned(), others: String::new() },
+                NotValidForNameContext { presented, .. } => {
+                    Self::NotForName { name: name.to_owned(), others: others(presented) }
+                }
                 UnknownIssuer => Self::UnknownIssuer,
-                Expired | ExpiredContext { .. } => Self::Expired,
+                Expired => Self::Expired(None),
+                ExpiredContext { not_after, .. } => {
+                    Self::Expired(Some(Timestamp::from_millis(not_after.as_secs().saturating_mul(1000))))
+                }
                 NotValidYet | NotValidYetContext { .. } => Self::NotYetValid,
                 Other(other) if other.0.is::<NoMatch>() => Self::NoTlsaMatch,
                 other => Self::Certificate { source: other.clone().into() },
@@ -142,8 +150,26 @@ impl TlsError {
             CertificateRequired => {
                 Self::Refused("it demands a certificate of ours: write certificate and key in its group")
             }
-            ProtocolVersion => Self::Refused("it speaks no version of TLS that was offered"),
+            ProtocolVersion => Self::Refused("it speaks neither TLS 1.2 nor TLS 1.3"),
+            HandshakeFailure => Self::Refused(
+                "it found no cipher suite or kind of key in common, or demands a certificate that was not shown",
+            ),
             other => Self::Refused(other.as_str().unwrap_or("unknown alert")),
         }
+    }
+}
+
+/// For whom a certificate is, in a person's words: the first few of the names that it has.
+fn others(presented: &[String]) -> String {
+    const MOST: usize = 3;
+    let is_plain =
+        |name: &&str| name.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-.*".contains(&octet));
+    // As `DnsName("mx.example.org")`.
+    let names = presented.iter().filter_map(|name| name.split('"').nth(1)).filter(is_plain);
+    let names: Vec<&str> = names.collect();
+    match names.len() {
+        0 => String::new(),
+        all if all > MOST => format!(", but for {} and {} more", names[..MOST].join(", "), all - MOST),
+        _ => format!(", but for {}", names.join(", ")),
     }
 }

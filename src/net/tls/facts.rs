@@ -56,9 +56,7 @@ impl TlsFacts {
         let resumed = connection.handshake_kind() == Some(rustls::HandshakeKind::Resumed);
         Self { version, cipher, verified, resumed, server_certificate: None, client_certificate: None }
     }
-}
 
-impl TlsFacts {
     /// As a client: with the certificate that the server has shown.
     pub(in crate::net) fn of_server(self, connection: &rustls::CommonState) -> Self {
         let own = connection.peer_certificates().and_then(<[_]>::first);
@@ -74,8 +72,12 @@ impl ClientCertificate {
 
 /// SHA-256 of a certificate in lower-case hexadecimal digits.
 pub(super) fn fingerprint(certificate: &CertificateDer<'_>) -> String {
-    let hash = ring::digest::digest(&ring::digest::SHA256, certificate);
-    hash.as_ref().iter().fold(String::with_capacity(64), |mut text, octet| {
+    hex(ring::digest::digest(&ring::digest::SHA256, certificate).as_ref())
+}
+
+/// In lower-case hexadecimal digits.
+pub(super) fn hex(octets: &[u8]) -> String {
+    octets.iter().fold(String::with_capacity(octets.len() * 2), |mut text, octet| {
         let _ = write!(text, "{octet:02x}");
         text
     })

@@ -131,7 +131,7 @@ impl ServerTls {
         if self.state().shown.is_some() {
             return Ok(());
         }
-        self.read_anew(self.state())
+        self.read_anew(&self.state().source)
     }
 
     /// From the next handshake on, shows what `other` shows and asks of clients what `other` asks.
@@ -217,7 +217,7 @@ impl ServerTls {
         if state.source.stamps() == state.seen && !near_end {
             return;
         }
-        match self.read_anew(state) {
+        match self.read_anew(&state.source) {
             Ok(()) => {
                 let fingerprint = self.shown().map(|shown| shown.fingerprint).unwrap_or_default();
                 tracing::info!(%fingerprint, "clients are shown a new certificate from now on");
@@ -230,29 +230,28 @@ impl ServerTls {
         }
     }
 
-    /// Reads from the source of `state`, which becomes the state with what was read.
-    fn read_anew(&self, mut state: State) -> Result<(), Vec<CertificateError>> {
+    /// Takes over what stands at this source, if it is still the one to take from: what a reload has brought meanwhile
+    /// stays, the source as well as whom it asks for certificates.
+    fn read_anew(&self, source: &Source) -> Result<(), Vec<CertificateError>> {
         // Before the files are read: a change that comes meanwhile is seen the next time.
-        state.seen = state.source.stamps();
-        let pair = match &state.source {
+        let mut seen = source.stamps();
+        let pair = match source {
             Source::Memory => return Ok(()),
             Source::Files { certificate, key } => pair::load(certificate, key),
             Source::SelfSigned { file, hostname } => {
                 let pair = self_signed::open(file, hostname).map_err(|error| vec![error]);
-                state.seen = state.source.stamps();
+                seen = source.stamps();
                 pair
             }
         };
-        let pair = match pair {
-            Ok(pair) => pair,
-            Err(errors) => {
-                self.0.write().expect("no holder panics").seen = state.seen;
-                return Err(errors);
-            }
-        };
-        state.shown = Some(Shown::new(pair, &state.clients));
+        let mut state = self.0.write().expect("no holder panics");
+        if state.source != *source {
+            return Ok(());
+        }
+        state.seen = seen;
         state.next_look = Instant::now() + LOOK_EVERY;
-        *self.0.write().expect("no holder panics") = state;
+        let shown = Shown::new(pair?, &state.clients);
+        state.shown = Some(shown);
         Ok(())
     }
 

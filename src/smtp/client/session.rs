@@ -139,6 +139,11 @@ impl Client {
         self.extensions.avoid_chunking |= avoid_chunking;
     }
 
+    /// As if the server did not offer PIPELINING.
+    pub fn avoid_pipelining(&mut self) {
+        self.extensions.pipelining = false;
+    }
+
     /// What the server greeted with, once it has.
     pub fn greeting(&self) -> Option<&Reply> {
         self.greeting.as_ref()

@@ -127,6 +127,8 @@ pub struct TransactionReport {
     /// By LMTP: the reply to the final dot for each recipient, in the order of the transaction's recipients, and `end` is
     /// empty (RFC 2033 section 4.2); that of one who was not accepted means nothing. By SMTP there are none.
     pub ends: Vec<Option<Reply>>,
+    /// Several commands were out at once.
+    pub pipelined: bool,
     /// Whether the whole content, with its final dot unless it went by BDAT, was written. With it and without an end,
     /// nobody knows whether the server has the message.
     pub dot_sent: bool,
@@ -197,6 +199,13 @@ impl TransactionReport {
     pub fn content_is_owed_a_reply(&self) -> bool {
         let asked = self.recipients.iter().all(Option::is_some);
         asked && (0..self.recipients.len()).any(|to| self.recipient_accepted(to) && self.end_of(to).is_none())
+    }
+
+    /// Of commands that went out together, the first was answered and not all that followed: the server may not heed what
+    /// comes along with another command, though it offers PIPELINING.
+    pub fn is_group_cut_short(&self) -> bool {
+        let data = self.chunked || self.data.is_some();
+        self.pipelined && self.mail.is_some() && !(data && self.recipients.iter().all(Option::is_some))
     }
 
     /// The server offers CHUNKING and does not know BDAT: something between us and it changes what is said. The octets of

@@ -120,6 +120,22 @@ async fn a_reload_reaches_every_clone_and_ends_what_tickets_were_given_for() {
 }
 
 #[tokio::test]
+async fn a_reload_that_comes_while_changed_files_are_read_is_not_undone() {
+    let (old, new) = (pair_by("Old", NAME), pair_by("New", NAME));
+    let demanding = || ClientCertificates { ask: AskForCertificate::Require, authorities: None };
+    for reloaded in [server(&new).asking(demanding()), server(&old).asking(demanding())] {
+        let running = server(&old);
+        // A look has begun, the reload comes, and only then the look ends.
+        let looked_at = running.state().source;
+        running.take_over(&reloaded);
+        running.read_anew(&looked_at).unwrap();
+        assert_eq!(running.shown(), reloaded.shown());
+        let error = failure(&running, client(&[&old, &new], rustls::ALL_VERSIONS, None)).await;
+        assert!(matches!(error, TlsError::NoClientCertificate), "{error:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_second_session_is_resumed_in_both_versions() {
     for versions in [&[&version::TLS13], &[&version::TLS12]] {
         let pair = pair(NAME);

@@ -112,6 +112,7 @@ impl Client {
             running.out.push_back(sent);
             running.next += 1;
         }
+        running.report.pipelined |= running.out.len() > 1;
         self.output.push(commands);
     }
 
