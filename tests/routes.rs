@@ -17,7 +17,7 @@ use posthouse::mail::*;
 use posthouse::net::{MemoryNetwork, Network, Weather};
 use posthouse::queue::{ListedState, Matching, OperateError};
 use posthouse::relay::{Relay, Settings};
-use posthouse::route::{Group, Terms};
+use posthouse::route::{Group, Terms, WhichOutages};
 use posthouse::tracking::{Event, EventName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UdpSocket;
@@ -392,6 +392,36 @@ async fn redirected_mail_goes_once_to_the_one_address_and_its_sender_hears_of_al
     town.wait(HOUR).await;
     let spare: Vec<_> = town.got().into_iter().filter(|(name, _)| *name == "spare").collect();
     assert_eq!(spare, [("spare", vec!["c@example.com".to_owned(), "d@example.info".to_owned()])]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_what_is_not_configured_any_more_is_over_and_a_missing_route_is_none() {
+    let town = Town::with(vec![everything("main")]).await;
+    for host in HOSTS {
+        town.memory.set_weather(host.parse().unwrap(), Some(Weather::Refused));
+    }
+    let outages = || town.relay.router().outages(&WhichOutages::default());
+    let going_on = || {
+        let going_on = outages().into_iter().filter(|outage| outage.end.is_none());
+        going_on.map(|outage| outage.destination.unwrap()).collect::<Vec<_>>()
+    };
+    town.submit("alice@example.org", &["one@example.com"]).await;
+    town.wait(MINUTE).await;
+    assert_eq!(going_on(), ["main", "main"], "the host, and all of the group");
+
+    let mut without = settings(vec![everything("other")]);
+    without.route.groups.remove("main");
+    town.relay.reload(without).await.unwrap();
+    town.wait(MINUTE).await;
+    assert_eq!(going_on(), ["other", "other"]);
+    let main = outages().into_iter().find(|outage| outage.destination.as_deref() == Some("main")).unwrap();
+    assert!(main.duration(town.clock.now()) < MINUTE * 2, "{main:?}");
+
+    town.reload(vec![to("example.net", upstream("other"))]).await;
+    town.wait(MINUTE).await;
+    let asleep = town.relay.queue().destinations().into_iter().find(|line| line.asleep_since.is_some());
+    assert_eq!(asleep.unwrap().destination, "(no route)");
+    assert_eq!(going_on(), ["other", "other"], "nobody was asked, and no answer would end it");
 }
 
 #[tokio::test(start_paused = true)]

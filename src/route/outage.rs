@@ -303,8 +303,17 @@ impl Chronicle {
         self.end(&Subject::Destination(destination), Some(asleep), now)
     }
 
+    /// Those that go on and are of what is gone: nobody will find out more about them.
+    pub fn end_of_what_is(&mut self, gone: impl Fn(&Outage) -> bool, now: Timestamp) -> Vec<Outage> {
+        let ids: Vec<u64> = self.under_way.iter().copied().filter(|id| gone(&self.by_id[id])).collect();
+        ids.into_iter().filter_map(|id| self.over(id, None, now)).collect()
+    }
+
     fn end(&mut self, subject: &Subject<'_>, asleep: Option<&Asleep>, now: Timestamp) -> Option<Outage> {
-        let id = self.find(subject)?;
+        self.over(self.find(subject)?, asleep, now)
+    }
+
+    fn over(&mut self, id: u64, asleep: Option<&Asleep>, now: Timestamp) -> Option<Outage> {
         self.under_way.remove(&id);
         let outage = self.by_id.get_mut(&id)?;
         if let Some(asleep) = asleep {

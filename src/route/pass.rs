@@ -79,8 +79,12 @@ impl Router {
         self.chronicle.lock().expect("no holder panics").diverted(&HostKey::of(from));
     }
 
-    /// The queue has found that a destination cannot be reached.
+    /// The queue has found that a destination cannot be reached. That of a group which is not configured is no outage:
+    /// nobody was asked, and no answer would end it.
     pub fn destination_slept(&self, destination: &Destination, asleep: &Asleep, outcome: &Outcome) {
+        if matches!(destination, Destination::Upstream(name) if !self.settings().groups.contains_key(name)) {
+            return;
+        }
         let now = self.clock.now();
         let changed = self.chronicle.lock().expect("no holder panics").destination_failed(
             &destination.to_string(),
@@ -102,6 +106,25 @@ impl Router {
         if let Some(outage) = ended {
             self.keep_outage((outage, None));
         }
+    }
+
+    /// Nobody asks what is not configured any more: its outages are over.
+    pub(super) fn end_outages_of_what_is_gone(&self) {
+        let settings = self.settings();
+        let is_gone = |outage: &Outage| {
+            let destination = outage.destination.as_ref().and_then(|name| name.parse().ok());
+            let Some(Destination::Upstream(name)) = destination else { return false };
+            let Some(group) = settings.groups.get(&name) else { return true };
+            match (outage.host.as_ref(), outage.address) {
+                (Some(name), Some(address)) => {
+                    !group.in_tiers().any(|host| host.host == *name && host.port == address.port())
+                }
+                _ => false,
+            }
+        };
+        let ended =
+            self.chronicle.lock().expect("no holder panics").end_of_what_is(is_gone, self.clock.now());
+        ended.into_iter().for_each(|outage| self.keep_outage((outage, None)));
     }
 
     /// The outages that are remembered, the oldest first.

@@ -87,10 +87,13 @@ impl Router {
     /// Other groups and networks from now on. Our own addresses stay.
     pub fn reload(&self, settings: Settings) {
         let mut settings = settings.with_names();
-        let mut current = self.settings.write().expect("no holder panics");
-        settings.own_addresses.clone_from(&current.own_addresses);
-        *current = Arc::new(settings);
+        {
+            let mut current = self.settings.write().expect("no holder panics");
+            settings.own_addresses.clone_from(&current.own_addresses);
+            *current = Arc::new(settings);
+        }
         self.unanswered.forget();
+        self.end_outages_of_what_is_gone();
     }
 
     /// Asks these from now on.

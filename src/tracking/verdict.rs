@@ -95,11 +95,11 @@ fn quit(session: &SessionRecord) -> (Side, &'static str) {
     match session {
         SessionRecord { refusals: 1.., messages: 0, .. } => (
             Side::ClientOrServer,
-            "We refused something and the client took no for an answer: the replies of 4yz and 5yz below say what and why.",
+            "We refused something and the client took no for an answer: the replies of 4yz and 5yz say what and why.",
         ),
         SessionRecord { refusals: 1.., .. } => (
             Side::ClientOrServer,
-            "Mail came in, and something else was refused: the replies of 4yz and 5yz below say what and why.",
+            "Mail came in, and something else was refused: the replies of 4yz and 5yz say what and why.",
         ),
         SessionRecord { transactions: 1.., messages: 0, .. } => (
             Side::Client,

@@ -11,6 +11,13 @@ pub fn harmless(text: &str) -> String {
     text.chars().map(|c| if is_hidden(c) { '?' } else { c }).collect()
 }
 
+/// A name as a shell takes it for one word.
+pub fn word(text: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_.:@".contains(c);
+    let text = harmless(text);
+    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
 /// In columns; a CJK character has two.
 pub fn width(text: &str) -> usize {
     console::measure_text_width(text)
@@ -26,6 +33,12 @@ mod tests {
         assert_eq!(harmless(spoofed), "a?b?[31m??c????");
         let plain = "b\u{fc}cher \u{7528}\u{6237} \u{5d0}\u{5d1} \u{1f600}";
         assert_eq!(harmless(plain), plain);
+    }
+
+    #[test]
+    fn a_name_is_one_word_in_a_shell() {
+        assert_eq!(word("mx:example.com"), "mx:example.com");
+        assert_eq!((word("(no route)"), word("it's")), ("'(no route)'".into(), r"'it'\''s'".into()));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use posthouse::queue::DestinationState;
 use posthouse::route::{HostCondition, HostState, Outage, OutageKind};
 
 use crate::failed::Failed;
-use crate::harmless::harmless;
+use crate::harmless::{harmless, word};
 use crate::place::{Format, Place};
 use crate::print;
 use crate::queue::{encoded, plural, restraint, rough, until};
@@ -141,9 +141,10 @@ fn waiting(line: &DestinationState, now: Timestamp) -> String {
         line.reason.as_deref().filter(|_| !is_group).map(|reason| format!(" ({})", harmless(reason)));
     format!(
         "{name} takes no mail since {since}{}: {waiting} {messages}; next probe {}; now: posthouse queue retry \
-         --destination {name}\n",
+         --destination {}\n",
         reason.unwrap_or_default(),
-        until(now, next)
+        until(now, next),
+        word(&line.destination)
     )
 }
 

@@ -4,13 +4,13 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use clap::Args;
-use posthouse::admin;
+use posthouse::admin::{self, ClientError};
 use posthouse::mail::QueueId;
 use posthouse::queue::{Listed, ListedState, RecipientStanding};
 use posthouse::tracking::{Event, EventName};
 
-use crate::failed::Failed;
-use crate::harmless::harmless;
+use crate::failed::{Failed, chain};
+use crate::harmless::{harmless, word};
 use crate::place::{Format, Place};
 use crate::print;
 use crate::queue::{rough, shown, until};
@@ -32,7 +32,14 @@ pub struct Why {
 
 impl Why {
     pub async fn run(self) -> Result<(), Failed> {
-        let why: admin::Why = self.place.client()?.get(&format!("/v1/why/{}", self.id)).await?;
+        let why: admin::Why = match self.place.client()?.get(&format!("/v1/why/{}", self.id)).await {
+            Err(error @ ClientError::NotRunning { .. }) => {
+                let log =
+                    format!("the log tells of it without a relay, too: posthouse track --id {}", self.id);
+                return Err(Failed::Message(format!("{}; {log}", chain(&error))));
+            }
+            answer => answer?,
+        };
         match self.format {
             Format::Json => print::json(&why),
             Format::Table => print::text(&screen(&why)),
@@ -142,7 +149,7 @@ fn act(why: &admin::Why, message: &Listed) -> String {
             let again = if message.sent_again.is_some() { " --again" } else { "" };
             format!(
                 "\nTo send it again: posthouse resubmit --upstream {} --since {since} --id {}{again}\n",
-                harmless(by),
+                word(by),
                 why.id
             )
         }

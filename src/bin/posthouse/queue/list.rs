@@ -16,6 +16,7 @@ use posthouse::spool::Quarantined;
 
 use super::{age, encoded, plural, restraint, size, standing, until};
 use crate::failed::Failed;
+use crate::harmless::word;
 use crate::place::{Format, Place};
 use crate::print;
 use crate::quarantine;
@@ -217,7 +218,7 @@ fn closing(shown: usize, destinations: &[DestinationState], status: &Status) -> 
             destination.waiting,
             plural(destination.waiting, "message waits", "messages wait"),
             until(now, next),
-            destination.destination,
+            word(&destination.destination),
         );
     }
     if let Some(why) = &status.not_accepting {
