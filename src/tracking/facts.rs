@@ -161,17 +161,15 @@ pub struct Probed<'a> {
     pub since: Timestamp,
 }
 
-/// A host is well again.
+/// A host is well again; `diverted`: the attempts that went on to another host meanwhile.
 #[derive(Clone, Copy, Debug)]
 pub struct HostUp<'a> {
     pub host: &'a Host,
     pub destination: Option<&'a str>,
-    /// When its outage began.
+    /// When its outage began, and when it ended: before it is told where the host had to prove itself first.
     pub since: Timestamp,
-    /// When it ended: earlier than it is told where the host had to prove itself first.
     pub until: Timestamp,
     pub failures: u32,
-    /// Attempts that went on to another host meanwhile.
     pub diverted: u64,
 }
 
