@@ -27,6 +27,7 @@ mod table;
 mod track;
 mod upstreams;
 mod user;
+mod when;
 mod why;
 
 use std::ffi::OsString;

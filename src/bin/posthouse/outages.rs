@@ -18,7 +18,8 @@ use crate::place::Place;
 use crate::print;
 use crate::queue::{encoded, plural, rough};
 use crate::table::Table;
-use crate::track::moment;
+use crate::upstreams::at;
+use crate::when::{When, when};
 
 /// List the outages of upstreams and MX hosts: when, where, why, and what waited
 #[derive(Args, Debug)]
@@ -51,20 +52,6 @@ enum Format {
     Table,
     Json,
     Csv,
-}
-
-/// A relay may have a clock of its own: how long ago counts from its now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum When {
-    Ago(Duration),
-    At(Timestamp),
-}
-
-fn when(text: &str) -> Result<When, String> {
-    match humantime::parse_duration(text) {
-        Ok(ago) => Ok(When::Ago(ago)),
-        Err(_) => moment(text).map(When::At),
-    }
 }
 
 impl Outages {
@@ -114,11 +101,7 @@ impl Outages {
     }
 
     fn which(&self, now: Timestamp) -> WhichOutages {
-        let since = self.since.map(|when| match when {
-            When::Ago(ago) => now - ago,
-            When::At(at) => at,
-        });
-        WhichOutages { since, host: self.host.clone() }
+        WhichOutages { since: self.since.map(|when| when.by(now)), host: self.host.clone() }
     }
 }
 
@@ -178,13 +161,8 @@ fn place(outage: &Outage) -> String {
         OutageKind::Host => {
             let group = destination.map(|name| format!("{name}: ")).unwrap_or_default();
             let host = outage.host.as_deref().unwrap_or_default();
-            match outage.address {
-                Some(address) if address.ip().to_string() == host => {
-                    format!("{group}[{host}]:{}", address.port())
-                }
-                Some(address) => format!("{group}{host} [{}]:{}", address.ip(), address.port()),
-                None => format!("{group}{host}"),
-            }
+            let host = outage.address.map_or_else(|| host.to_owned(), |address| at(host, address));
+            format!("{group}{host}")
         }
     }
 }
@@ -288,12 +266,5 @@ mod tests {
         assert!(lines[0].starts_with("id,kind,destination,host,address,start,end,duration_ms,stage,cause"));
         assert!(lines[1].contains(",3600000,greeting,\"'=554 no, \u{1b}really\","), "{text}");
         assert!(lines[2].contains(",,120000,,no answer,"), "{text}");
-    }
-
-    #[test]
-    fn how_long_ago_counts_from_the_relays_now() {
-        assert_eq!(when("2h"), Ok(When::Ago(Duration::from_secs(7200))));
-        assert_eq!(when("2026-11-22"), Ok(When::At("2026-11-22T00:00:00Z".parse().unwrap())));
-        assert!(when("yesterday").is_err());
     }
 }

@@ -20,7 +20,7 @@ use crate::place::{Format, Place};
 use crate::print;
 use crate::queue::{plural, rough};
 use crate::table::Table;
-use crate::track;
+use crate::when::{When, when};
 
 /// Messages of one request: a request that is cut off has sent these at most.
 const AT_ONCE: usize = 500;
@@ -43,8 +43,8 @@ pub struct Resubmit {
     #[arg(long, value_name = "NAME")]
     upstream: String,
     /// Delivered since then: a time, or how long ago
-    #[arg(long, value_name = "WHEN", value_parser = track::moment)]
-    since: Timestamp,
+    #[arg(long, value_name = "WHEN", value_parser = when)]
+    since: When,
     /// Only messages with this Message-ID; may be given several times
     #[arg(long = "message-id", value_name = "ID")]
     message_ids: Vec<String>,
@@ -72,9 +72,10 @@ pub struct Resubmit {
 impl Resubmit {
     pub async fn run(self) -> Result<(), Failed> {
         let client = self.place.client()?;
+        let status: Status = client.get("/v1/status").await?;
         let asked = Resubmission {
             upstream: self.upstream.clone(),
-            since: self.since,
+            since: self.since.by(status.now),
             ids: self.ids.clone(),
             message_ids: self.message_ids.clone(),
             via: self.via.clone(),
@@ -85,7 +86,6 @@ impl Resubmit {
         let selected: Vec<QueueId> =
             found.messages.iter().filter(|row| row.selected).map(|row| row.id).collect();
         if self.format == Format::Table {
-            let status: Status = client.get("/v1/status").await?;
             print::text(&shown(&found, &self.upstream, status.now))?;
         }
         if self.dry_run || selected.is_empty() {

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 use std::io::{self, IsTerminal};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use clap::Args;
@@ -160,16 +160,19 @@ fn trial(host: &HostState, now: Timestamp) -> String {
 
 fn name(host: &HostState) -> String {
     match host.address {
-        Some(address) if address.ip().to_string() == host.host => {
-            format!("[{}]:{}", address.ip(), address.port())
-        }
-        Some(address) => format!("{} [{}]:{}", host.host, address.ip(), address.port()),
+        Some(address) => at(&host.host, address),
         None => match (host.host.parse::<IpAddr>(), host.port) {
             (Ok(ip), Some(port)) => format!("[{ip}]:{port}"),
             (Err(_), Some(port)) => format!("{}:{port}", host.host),
             (_, None) => host.host.clone(),
         },
     }
+}
+
+/// `mx.example.org [192.0.2.1]:25`; where it is known by its address alone, `[192.0.2.1]:25`.
+pub fn at(host: &str, address: SocketAddr) -> String {
+    let (ip, port) = (address.ip(), address.port());
+    if ip.to_string() == host { format!("[{ip}]:{port}") } else { format!("{host} [{ip}]:{port}") }
 }
 
 fn state(host: &HostState, now: Timestamp) -> String {
