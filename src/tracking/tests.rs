@@ -179,6 +179,22 @@ async fn a_damaged_line_is_reported_with_its_place_and_passed_over() {
     assert!(found[0].is_ok() && found[2].is_ok());
 }
 
+#[test]
+fn a_file_that_is_deleted_while_the_log_is_read_is_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let paths =
+        ["posthouse-2026-11-22.jsonl", "posthouse-2026-11-23.jsonl"].map(|name| dir.path().join(name));
+    for path in &paths {
+        fs::write(path, "{\"time\":\"2026-11-22T01:00:00.000Z\",\"event\":\"WAKE\"}\n").unwrap();
+    }
+    let found = read(dir.path(), &Filter::default()).unwrap();
+    fs::remove_file(&paths[0]).unwrap();
+    assert_eq!(found.filter(Result::is_ok).count(), 1);
+    let found = read(dir.path(), &Filter::default()).unwrap();
+    fs::remove_file(&paths[1]).unwrap();
+    assert_eq!(found.count(), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn events_that_cannot_be_written_are_counted_and_reporting_goes_on() {
     let dir = tempfile::tempdir().unwrap();
