@@ -128,6 +128,7 @@ impl Case {
             envelope: &self.envelope,
             origin: &origin,
             arrived_at: arrived_at(),
+            aged_from: arrived_at(),
             now: self.now,
             recipients: self
                 .envelope
@@ -498,6 +499,7 @@ fn nothing_is_written_to_nobody_or_about_nobody() {
             envelope,
             origin: &Origin::default(),
             arrived_at: arrived_at(),
+            aged_from: arrived_at(),
             now: arrived_at(),
             recipients,
             original: Original::lost(),

@@ -346,6 +346,23 @@ async fn a_host_that_offers_chunking_and_does_not_know_bdat_gets_data_at_once_an
 }
 
 #[tokio::test(start_paused = true)]
+async fn data_goes_at_once_in_place_of_bdat_also_where_connections_are_rationed() {
+    let unknown = |line: &str, _| line.starts_with("BDAT").then_some("502 5.5.1 what?");
+    let mut settings = settings();
+    let one_an_hour = queue::Rate { count: 1, per: HOUR };
+    let allowance = queue::Allowance { connections: Some(one_an_hour), ..Default::default() };
+    let groups = [("main".to_owned(), allowance)].into();
+    settings.queue.allowances = queue::Allowances { groups, domains: Vec::new() }.into();
+    let mut bench = bench_with(settings, [EVERYTHING, EVERYTHING, OLD], unknown).await;
+    bench.submit(envelope(&["bob@example.com"]), TEXT).await;
+    bench.settle().await;
+    let heard = bench.first.heard();
+    let how: Vec<&str> = heard.iter().map(|heard| heard.how.as_str()).collect();
+    assert_eq!(how, [&*format!("BDAT {} LAST", TEXT.len()), "DATA"]);
+    assert!(bench.relay.queue().is_empty() && bench.told(EventName::Uncertain).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn binary_content_waits_for_a_host_that_does_not_know_bdat_after_all() {
     let unknown = |line: &str, now: Timestamp| {
         (line.starts_with("BDAT") && now < FRIDAY_NOON + MINUTE).then_some("502 5.5.1 what?")

@@ -529,6 +529,7 @@ async fn a_message_does_not_age_while_it_is_held() {
     let bounce = upstream.received();
     assert_eq!(bounce.len(), 2);
     assert!(bounce[1].content.contains("Action: failed"), "{}", bounce[1].content);
+    assert!(bounce[1].content.contains("tried for 2 days"), "{}", bounce[1].content);
     assert!(relay.queue().is_empty());
 }
 

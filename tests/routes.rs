@@ -276,7 +276,10 @@ async fn held_mail_is_not_tried_told_of_or_given_up_and_goes_with_its_whole_time
     assert_eq!(town.relay.retry_all(None), 0);
     assert!(matches!(town.relay.retry(id).await, Err(OperateError::HeldByRoute(_))));
     assert!(matches!(town.relay.queue().release(id).await, Err(OperateError::HeldByRoute(_))));
-    assert_eq!(story(&mut events, id).await.len(), 1, "it was accepted, and nothing else");
+    let story = story(&mut events, id).await;
+    let told: Vec<_> = story.iter().map(|event| (event.event, event.recipients.len())).collect();
+    assert_eq!(told, [(EventName::Receive, 2), (EventName::Hold, 2)], "and nothing else");
+    assert_eq!(story[1].reason.as_deref(), Some("held by a route, until the routes change"));
 
     let released = town.clock.now();
     town.reload(vec![everything("other")]).await;

@@ -137,6 +137,33 @@ async fn what_an_upstream_has_lost_is_sent_again_once_by_another_way() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn staging_mails_no_customer_by_another_way_either() {
+    let staging: Address = "staging@example.net".parse().unwrap();
+    let bench = bench(FRIDAY_NOON, true, |settings| {
+        let routes = &mut settings.routes.routes;
+        routes.last_mut().expect("everybody's").redirect_to = Some(staging.clone());
+    })
+    .await;
+    let id = bench.submit(&["customer@example.com"]).await;
+    bench.run_dry().await;
+    assert_eq!(selected(&bench.resubmit(&bench.by_backup()).await), [id]);
+    let waits = bench.relay.queue().show(id).await.unwrap();
+    assert_eq!(waits.recipients[0].redirect_to.as_deref(), Some("staging@example.net"), "{waits:?}");
+    bench.run_dry().await;
+    for upstream in [&bench.main, &bench.backup] {
+        let received = upstream.received();
+        let [recipient] = &received[0].envelope.recipients[..] else { panic!("{received:?}") };
+        assert_eq!(recipient.address, staging);
+    }
+    let told = bench.relay.queue().show(id).await.unwrap().recipients.remove(0);
+    let last = told.last.unwrap();
+    assert!(
+        last.starts_with("[192.0.2.11] said: 250 ") && last.ends_with("; redirected to staging@example.net"),
+        "{last}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_what_is_named_is_sent_again() {
     let bench = bench(FRIDAY_NOON, true, |_| {}).await;
     let early = bench.submit(&["a@example.com"]).await;

@@ -227,7 +227,8 @@ impl Courier {
             known.breaks_chunking |= by_data;
             let connection = match self.kept(hop, &known) {
                 Some(connection) => connection,
-                None => match self.open(&turn, &pass, &known).await {
+                // Whoever goes on by DATA has begun already.
+                None => match self.open(&turn, &pass, &known, turn.first && !by_data).await {
                     Ok(connection) => connection,
                     Err(at_host) => return at_host,
                 },
@@ -252,11 +253,17 @@ impl Courier {
         None
     }
 
-    /// A new connection. Only the first host of an attempt asks whether one may be opened.
-    async fn open(&self, turn: &Turn<'_>, pass: &Pass<'_>, known: &Known) -> Result<Connection, AtHost> {
+    /// A new connection. Only an attempt that has not begun `asks` whether one may be opened.
+    async fn open(
+        &self,
+        turn: &Turn<'_>,
+        pass: &Pass<'_>,
+        known: &Known,
+        asks: bool,
+    ) -> Result<Connection, AtHost> {
         let hop = turn.hop;
         match &turn.job.permits {
-            Some(permits) if turn.first => permits.may_connect().map_err(AtHost::NotBefore)?,
+            Some(permits) if asks => permits.may_connect().map_err(AtHost::NotBefore)?,
             Some(permits) => permits.connects(),
             None => {}
         }

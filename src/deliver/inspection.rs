@@ -2,10 +2,13 @@
 //!
 //! Contract: [`inspect`] connects, waits for the greeting, says EHLO, starts TLS where it is offered, whatever the certificate, says EHLO
 //! again and QUIT. It ends within the time given, and tells how far it got.
-//! Invariants: no transaction is begun and no password is shown.
+//! Invariants: no transaction is begun and no password is shown. Nobody is called by his own name: a server takes a client
+//! that claims its address for a liar.
 //! Not here: whether a server is in order, in one word (`probe`).
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -15,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::submit::literal;
 use crate::clock::Timestamp;
 use crate::mail::Reply;
-use crate::net::{ClientTls, Network, Stream, TlsCheck};
+use crate::net::{ClientTls, Network, Stream, TlsCheck, TlsaSet};
 use crate::smtp::client::{Client, ClientSettings, Hello, Step};
 
 /// Whom to look at.
@@ -28,6 +31,33 @@ pub struct Target {
     pub implicit_tls: bool,
     /// LHLO in place of EHLO (RFC 2033).
     pub lmtp: bool,
+    /// What we call ourselves; our address, where nothing is said.
+    pub hostname: Option<String>,
+    /// The address of ours from which to connect; the system chooses, where nothing is said.
+    pub source: Option<IpAddr>,
+    /// The TLSA records that its certificate is compared with.
+    pub tlsa: Option<Arc<TlsaSet>>,
+}
+
+impl Target {
+    /// SMTP in the clear or with STARTTLS, as anybody.
+    pub fn new(host: impl Into<String>, address: SocketAddr) -> Self {
+        let (implicit_tls, lmtp, hostname, source, tlsa) = (false, false, None, None, None);
+        Self { host: host.into(), address, implicit_tls, lmtp, hostname, source, tlsa }
+    }
+
+    fn hello(&self) -> String {
+        let own = || own_address(self.address).map(|ip| literal(SocketAddr::new(ip, 0)));
+        self.hostname.clone().or_else(|| own().ok()).unwrap_or_else(|| literal(self.address))
+    }
+}
+
+/// From where the system would connect there; nothing is sent.
+fn own_address(to: SocketAddr) -> io::Result<IpAddr> {
+    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(to)?;
+    Ok(socket.local_addr()?.ip())
 }
 
 /// What was seen. Field names are used by people's scripts: they may be added to, never changed.
@@ -44,6 +74,9 @@ pub struct Inspection {
     /// Why it went no further.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// It went no further since TLS that was offered did not come about.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stopped_by_tls: bool,
 }
 
 /// One step.
@@ -69,6 +102,27 @@ pub struct Certificate {
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
+    /// What the host's TLSA records make of it, where there are some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dane: Option<ByTlsa>,
+}
+
+/// What the TLSA records of a host make of its certificates.
+#[derive(Debug, Serialize)]
+pub struct ByTlsa {
+    /// Those that match one, as a zone writes them: `3 1 1 0a1b...`.
+    pub matching: Vec<String>,
+    /// Why nothing is sent there by DANE all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+}
+
+impl ByTlsa {
+    fn of(records: &Arc<TlsaSet>, stream: &Stream, host: &str) -> Self {
+        let chain = stream.peer_certificates();
+        let fault = records.judge(chain, host).err().map(|fault| fault.to_string());
+        Self { matching: records.matching(chain).map(ToString::to_string).collect(), fault }
+    }
 }
 
 /// Looks at a server, `within` this time, which is real.
@@ -97,7 +151,8 @@ fn now() -> Instant {
 impl Inspection {
     fn of(target: &Target) -> Self {
         let (host, address) = (target.host.clone(), target.address);
-        Self { host, address, answers: false, steps: Vec::new(), certificate: None, trouble: None }
+        let (steps, certificate, trouble) = (Vec::new(), None, None);
+        Self { host, address, answers: false, steps, certificate, trouble, stopped_by_tls: false }
     }
 }
 
@@ -113,23 +168,25 @@ impl Look<'_> {
     async fn take_steps(&mut self) -> Result<(), String> {
         // The deadline around all of this is shorter than any of these.
         const AMPLE: Duration = Duration::from_secs(600);
-        let connected = Network::System.connect(self.target.address, AMPLE).await;
+        let connected = Network::System.connect_from(self.target.address, self.target.source, AMPLE).await;
         let mut stream = connected.map_err(|error| format!("connecting: {error}"))?;
         self.took("connect", String::new());
         if self.target.implicit_tls {
             stream = self.handshake(stream, AMPLE).await?;
         }
         let hello = if self.target.lmtp { Hello::Lmtp } else { Hello::Extended };
-        let settings = ClientSettings { hello, ..ClientSettings::new(literal(self.target.address)) };
+        let settings = ClientSettings { hello, ..ClientSettings::new(self.target.hello()) };
         let mut client = Client::new(settings);
         self.until_ready(&mut client, &mut stream, "ehlo").await?;
         if client.extensions().starttls && !self.target.implicit_tls {
             client.start_tls();
+            self.seen.stopped_by_tls = true;
             match drive(&mut client, &mut stream).await? {
                 Step::StartTls => {}
                 other => return Err(format!("starting TLS: {}", told(other))),
             }
             stream = self.handshake(stream, AMPLE).await?;
+            self.seen.stopped_by_tls = false;
             client.tls_started();
             self.until_ready(&mut client, &mut stream, "ehlo after tls").await?;
         }
@@ -179,6 +236,7 @@ impl Look<'_> {
             fingerprint: seen.fingerprint,
             verified: seen.fault.is_none(),
             fault: seen.fault.map(|fault| fault.to_string()),
+            dane: self.target.tlsa.as_ref().map(|records| ByTlsa::of(records, &stream, host)),
         });
         Ok(stream)
     }
@@ -235,7 +293,7 @@ mod tests {
     use rcgen::{CertificateParams, KeyPair};
 
     use super::*;
-    use crate::net::ServerTls;
+    use crate::net::{ServerTls, Tlsa};
 
     /// Looks at a server on loopback that does this with its one connection.
     async fn look<F: Future<Output = ()> + Send + 'static>(
@@ -243,17 +301,22 @@ mod tests {
         server: impl FnOnce(Stream) -> F,
     ) -> Inspection {
         let mut listener = Network::System.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let tlsa = TlsaSet { records: vec![unfit()], names: Vec::new() };
+        let hostname = Some("relay.example.org".into());
         let target = Target {
-            host: "mx.example.org".into(),
-            address: listener.local_addr(),
-            implicit_tls: false,
-            lmtp: false,
+            hostname,
+            tlsa: Some(Arc::new(tlsa)),
+            ..Target::new("mx.example.org", listener.local_addr())
         };
         let tls = ClientTls::trusting([]).unwrap();
         let (seen, ()) = tokio::join!(inspect(&target, &tls, within), async {
             server(listener.accept().await.unwrap().0).await;
         });
         seen
+    }
+
+    fn unfit() -> Tlsa {
+        Tlsa { usage: 3, selector: 1, matching: 1, data: vec![7; 32] }
     }
 
     async fn say(stream: &mut Stream, text: &str) {
@@ -280,7 +343,7 @@ mod tests {
         let server = ServerTls::load(&certificate, &key_file).unwrap();
         let seen = look(Duration::from_secs(10), async move |mut stream| {
             say(&mut stream, "220 mx.example.org ready\r\n").await;
-            assert_eq!(hear(&mut stream).await, "EHLO [127.0.0.1]\r\n");
+            assert_eq!(hear(&mut stream).await, "EHLO relay.example.org\r\n");
             say(&mut stream, "250-mx.example.org\r\n250-SIZE 1000\r\n250 STARTTLS\r\n").await;
             assert_eq!(hear(&mut stream).await, "STARTTLS\r\n");
             say(&mut stream, "220 go\r\n").await;
@@ -301,6 +364,27 @@ mod tests {
         assert_eq!((shown.names[0].as_str(), shown.verified), ("mx.example.org", false));
         let fault = shown.fault.unwrap();
         assert!(fault.contains("authority"), "{fault}");
+        let dane = shown.dane.unwrap();
+        assert_eq!(dane.matching, [""; 0]);
+        assert_eq!(dane.fault.as_deref(), Some("no TLSA record of the host matches its certificate"));
+    }
+
+    #[tokio::test]
+    async fn comes_from_the_address_of_ours_that_is_named() {
+        let mut listener = Network::System.bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let source: IpAddr = "127.0.0.7".parse().unwrap();
+        let target = Target { source: Some(source), ..Target::new("mx.example.org", listener.local_addr()) };
+        let tls = ClientTls::trusting([]).unwrap();
+        let (seen, client) = tokio::join!(inspect(&target, &tls, Duration::from_secs(10)), async {
+            listener.accept().await.unwrap().0.peer()
+        });
+        assert_eq!((client.ip(), seen.answers), (source, false));
+    }
+
+    #[test]
+    fn without_a_name_of_ours_we_are_called_by_our_address() {
+        let target = Target::new("mx.example.org", "127.0.0.2:25".parse().unwrap());
+        assert_eq!(target.hello(), "[127.0.0.1]");
     }
 
     #[tokio::test]

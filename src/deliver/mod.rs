@@ -33,7 +33,7 @@ mod tls_wish;
 mod unfit;
 
 pub use attempt::{Courier, Report};
-pub use inspection::{Certificate, Inspection, Taken, Target, inspect};
+pub use inspection::{ByTlsa, Certificate, Inspection, Taken, Target, inspect};
 pub use probe::{ProbeError, probe};
 pub use settings::{Settings, Timeouts};
 pub use submit::submit;

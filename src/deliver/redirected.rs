@@ -55,13 +55,12 @@ impl<'a> Redirected<'a> {
     }
 
     fn outcome(&self, outcome: Outcome) -> Outcome {
-        let to = self.to;
-        let (verdict, reason) = match outcome.verdict {
+        let verdict = match outcome.verdict {
             // Whatever was asked for is ours to tell: the host was asked for nothing.
-            Verdict::Delivered { .. } => (Verdict::Delivered { dsn: false }, format!("redirected to {to}")),
-            other => (other, format!("{} (redirected to {to})", outcome.reason)),
+            Verdict::Delivered { .. } => Verdict::Delivered { dsn: false },
+            other => other,
         };
-        Outcome { verdict, reason, ..outcome }
+        Outcome { verdict, ..outcome.redirected_to(self.to) }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EnhancedStatus, Reply};
+use super::{Address, EnhancedStatus, Reply};
 
 /// The four ways an attempt can end for one recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,17 +95,30 @@ impl Outcome {
         Self { reason: format!("{before}{SINCE_THEN}{later}"), ..heard.clone() }
     }
 
-    /// What is worth reading of it: the reply where there is one, our reason otherwise. With what came after the reply, or
-    /// what to mend, where the reason tells of that.
+    /// The same of a message that went to `address` in place of its recipients.
+    pub fn redirected_to(self, address: &Address) -> Self {
+        let reason = match self.verdict {
+            Verdict::Delivered { .. } => format!("{REDIRECTED}{address}"),
+            _ => format!("{}; {REDIRECTED}{address}", self.reason),
+        };
+        Self { reason, ..self }
+    }
+
+    /// What is worth reading of it: the reply where there is one, with what the reason tells beside it; the reason otherwise.
     pub fn words(&self) -> String {
-        match &self.reply {
-            Some(reply) if self.reason.starts_with(SINCE_THEN) => format!("{reply}; {}", self.reason),
-            Some(reply) if TO_US.iter().any(|words| self.reason.starts_with(words)) => {
-                format!("{reply} ({})", self.reason)
-            }
-            Some(reply) => reply.to_string(),
-            None => self.reason.clone(),
+        match (&self.reply, self.beside_the_reply()) {
+            (Some(reply), Some(more)) => format!("{reply}; {more}"),
+            (Some(reply), None) => reply.to_string(),
+            (None, _) => self.reason.clone(),
         }
+    }
+
+    /// What the reason tells that the reply does not: what came after it, what to mend, who got the message instead.
+    fn beside_the_reply(&self) -> Option<&str> {
+        if BESIDE.iter().any(|words| self.reason.starts_with(words)) {
+            return Some(&self.reason);
+        }
+        self.reason.rfind(REDIRECTED).map(|at| &self.reason[at..])
     }
 
     pub fn is_final(&self) -> bool {
@@ -116,8 +129,12 @@ impl Outcome {
 /// By this a reason says what came after the reply.
 const SINCE_THEN: &str = "since then: ";
 
-/// By these a reason says that the reply was to us, and not to the sender or his message, and what to mend.
-const TO_US: [&str; 2] = ["authenticating: ", "the host wants AUTH"];
+/// By this a reason says that others than the recipient got the message.
+const REDIRECTED: &str = "redirected to ";
+
+/// By these a reason says more than the reply: what came after it; that it was to us, not to the sender or his message, and
+/// what to mend.
+const BESIDE: [&str; 3] = [SINCE_THEN, "authenticating: ", "the host wants AUTH"];
 
 /// Who it was, and [words](Outcome::words).
 impl fmt::Display for Outcome {
@@ -146,7 +163,7 @@ mod tests {
         assert_eq!(told("the host refused RCPT"), "mx.example.org said: 535 5.7.8 no");
         assert_eq!(
             told("authenticating: it was refused: check the password"),
-            "mx.example.org said: 535 5.7.8 no (authenticating: it was refused: check the password)"
+            "mx.example.org said: 535 5.7.8 no; authenticating: it was refused: check the password"
         );
         assert_eq!(
             told("since then: connecting: timed out"),

@@ -84,6 +84,8 @@ pub struct Report<'a> {
     pub envelope: &'a Envelope,
     pub origin: &'a Origin,
     pub arrived_at: Timestamp,
+    /// What its time counts from: its arrival, or later where it was held, or sent again.
+    pub aged_from: Timestamp,
     pub now: Timestamp,
     /// Those of the original for whom this notice is owed.
     pub recipients: Vec<Reported<'a>>,

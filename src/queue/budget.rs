@@ -1,6 +1,7 @@
-//! How many octets of content deliveries hold in memory at once.
+//! How many octets of content deliveries and notices hold in memory at once.
 //!
-//! Contract: a delivery takes its [`Share`] before it reads its content and keeps it while it runs. Shares are given in the
+//! Contract: a delivery takes its [`Share`] before it reads its content and keeps it while it runs, and so does whoever
+//! writes a notice about it. Shares are given in the
 //! order in which they were asked for, so that a large content is not overtaken for ever. What a delivery turns out to need
 //! besides, as for a content in another form, it takes at once ([`Share::besides`]): whoever holds a share never waits, or
 //! two could wait for each other. Those who come after wait until that is given back, too.
@@ -18,7 +19,7 @@ use tokio::sync::oneshot;
 /// Contents up to here are not counted.
 const SMALL: u64 = 64 << 10;
 
-/// The octets that all deliveries together may hold.
+/// The octets that all of them together may hold.
 pub(super) struct Budget(Arc<Mutex<Holding>>);
 
 struct Holding {
@@ -72,6 +73,7 @@ impl Share {
         let mut holding = lock(&self.of);
         let before = self.besides.swap(octets, Ordering::Relaxed);
         holding.held = holding.held - before + octets;
+        give(&self.of, &mut holding);
     }
 }
 
@@ -172,8 +174,9 @@ mod tests {
         assert!(poll(third.as_mut()).is_pending());
         drop(second);
         assert!(poll(third.as_mut()).is_pending(), "four of four are held");
+        first.besides(2 * MIB);
+        let Poll::Ready(_third) = poll(third.as_mut()) else { panic!("there is room for one again") };
         drop(first);
-        let Poll::Ready(_third) = poll(third.as_mut()) else { panic!("nothing is left of the first") };
         assert!(poll(pin!(budget.take(4 * MIB))).is_pending(), "the third has not gone");
     }
 

@@ -1,7 +1,7 @@
 //! Uncertain outcomes: nobody knows whether a message was delivered.
 //!
 //! Contract: [`Delivery::intend`] writes down, before the last octet of a content goes out, to which host and for whom it
-//! does; the settle that follows strikes that. A message with such an intent of recipients whom no delivery has in hand
+//! does; however the delivery ends, that strikes it. A message with such an intent of recipients whom no delivery has in hand
 //! has lost that delivery: to a crash, or to a worker that panicked. Whoever opens it next tells so
 //! ([`Lease::open`](super::work::Lease::open)); after a start the ledger has those looked at by themselves.
 //! Not here: what makes an outcome uncertain (`deliver`), the listing of them (`listing`).
@@ -25,10 +25,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::ledger::Ledger;
-use super::progress::{self, is_uncertain, is_waiting, last_outcome};
+use super::progress::{self, is_uncertain, is_waiting};
 use super::rules::destination_of;
-use super::schedule::Next;
-use super::settle::{Kind, Told, returns_at};
+use super::settle::{Kind, Told};
 use super::work::Delivery;
 use super::write_down::Written;
 use super::{Inner, Job, Open, Queue, State};
@@ -75,19 +74,23 @@ impl Delivery {
     }
 }
 
-/// Something later is known of these recipients; of the others of an intent it is not.
-pub(super) fn strike(open: &mut Open, recipients: &[u32]) {
+/// Something later is known of these recipients; of the others of an intent it is not. Whether there was an intent at
+/// all.
+pub(super) fn strike(open: &mut Open, recipients: &[u32]) -> bool {
     let intents = &mut open.progress.intents;
+    if intents.is_empty() {
+        return false;
+    }
     // Nearly always that is one intent, of just these.
     intents.retain(|intent| intent.recipients != recipients);
-    if intents.is_empty() {
-        return;
+    if !intents.is_empty() {
+        let known: BTreeSet<u32> = recipients.iter().copied().collect();
+        intents.retain_mut(|intent| {
+            intent.recipients.retain(|recipient| !known.contains(recipient));
+            !intent.recipients.is_empty()
+        });
     }
-    let known: BTreeSet<u32> = recipients.iter().copied().collect();
-    intents.retain_mut(|intent| {
-        intent.recipients.retain(|recipient| !known.contains(recipient));
-        !intent.recipients.is_empty()
-    });
+    true
 }
 
 /// What follows from an uncertain outcome, for the log; the outcome itself says only what happened.
@@ -162,7 +165,7 @@ impl Inner {
                 let cut_off =
                     recipients.iter().map(|index| self.cut_off(open, *index, &destination, &outcome, next));
                 let of_destination: Vec<Told> = cut_off.collect();
-                told.push((job(open, destination, &recipients), of_destination, Some(next)));
+                told.push((job(open, destination, recipients), of_destination, Some(next)));
             }
         }
         progress::tidy(&mut open.progress);
@@ -207,33 +210,24 @@ impl Inner {
         id: QueueId,
         now: Timestamp,
     ) -> Option<Found> {
-        let by_schedule = ledger.deadline(id)?;
-        let deadline = returns_at(&open.stored).map_or(by_schedule, |at| at.min(by_schedule));
-        if deadline > now || ledger.is_held(id) {
+        if ledger.deadline(id)? > now || ledger.is_held(id) {
             return None;
         }
-        let mut told = Vec::new();
-        for (destination, recipients) in self.by_destination(open, |_, recipient| is_uncertain(recipient)) {
-            let ended = recipients.iter().map(|index| {
-                let former = &open.progress.recipients[*index as usize];
-                let outcome = last_outcome(&open.progress, former).cloned();
-                let outcome = outcome.expect("an uncertain recipient has an outcome");
-                let attempts = former.attempts;
-                self.record(open, *index, &outcome, &destination, &Next::GiveUp, attempts)
-            });
-            let ended: Vec<Told> = ended.collect();
-            told.push((job(open, destination, &recipients), ended));
-        }
+        let words = |last: Option<&Outcome>| last.cloned().expect("an uncertain recipient has an outcome");
+        let uncertain = self.by_destination(open, |_, recipient| is_uncertain(recipient));
+        let told: Vec<_> = uncertain
+            .into_iter()
+            .map(|(destination, recipients)| self.give_up(open, &destination, recipients, words))
+            .collect();
         if told.is_empty() {
             return None;
         }
-        progress::tidy(&mut open.progress);
         let written = self.write_down(ledger, open, id, Durability::Soon, now);
         Some(Found::ended(&open.stored, told, written))
     }
 
     /// Those recipients of a message for whom something holds, each destination's together.
-    fn by_destination(
+    pub(super) fn by_destination(
         &self,
         open: &Open,
         holds: impl Fn(u32, &RecipientProgress) -> bool,
@@ -251,11 +245,10 @@ impl Inner {
 }
 
 /// What an event needs to know of a delivery that is not under way any more.
-fn job(open: &Open, destination: Destination, recipients: &[u32]) -> Job {
+pub(super) fn job(open: &Open, destination: Destination, recipients: Vec<u32>) -> Job {
     let attempts = recipients.iter().map(|index| open.progress.recipients[*index as usize].attempts);
     let attempt = attempts.max().unwrap_or_default();
     let (message, content) = (Arc::clone(&open.stored), Content::new());
-    let recipients = recipients.to_vec();
     Job { destination, message, recipients, redirect: None, attempt, content, permits: None }
 }
 

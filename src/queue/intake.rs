@@ -17,15 +17,16 @@ use super::budget::Budget;
 use super::deadlines::Asked;
 use super::ledger::{Entrant, Ledger};
 use super::limits::Limits;
+use super::listing::HELD_BY_A_ROUTE;
 use super::progress::{aged_from, is_open, is_uncertain, is_waiting, owes_report, released_at};
 use super::rules::destination_of;
 use super::{Dispatch, Inner, Queue, Rules, Settings, State};
 use crate::clock::{Clock, Timestamp};
-use crate::mail::{Address, Content, Destination, Envelope, Origin, QueueId, Receipt};
+use crate::mail::{Address, Content, Destination, Envelope, Origin, QueueId, Receipt, Recipient};
 use crate::spool::{
     Accepted, Announcement, Commit, CommitError, Outline, Progress, Spool, Stored, Strike, WaitingDomain,
 };
-use crate::tracking::{Loaded, Message, Received, Tracking};
+use crate::tracking::{Loaded, Message, Operated, Received, Tracking};
 
 /// A message that was not accepted: no promise was made.
 #[derive(Debug, thiserror::Error)]
@@ -304,6 +305,9 @@ impl Inner {
         self.tracking.received(message(&stored), &received);
         let now = self.clock.now();
         let entrant = entrant(&stored, &stored.progress, &BTreeSet::new(), &*self.rules, now);
+        if entrant.shares.iter().any(|(destination, _)| !destination.is_tried()) {
+            self.tell_held_by_a_route(&stored);
+        }
         {
             let mut state = self.state();
             state.ledger.enter_new(entrant, now);
@@ -311,6 +315,16 @@ impl Inner {
         }
         self.changed.notify_one();
         Ok(receipt)
+    }
+
+    /// At its arrival only: what waits already when the routes come to hold it is shown by the listing.
+    fn tell_held_by_a_route(&self, stored: &Stored) {
+        let is_held = |recipient: &&Recipient| {
+            !destination_of(&*self.rules, stored, &stored.progress, recipient).is_tried()
+        };
+        let held = stored.envelope.recipients.iter().filter(is_held).map(|recipient| &recipient.address);
+        let facts = Operated { recipients: &held.collect::<Vec<_>>(), reason: HELD_BY_A_ROUTE };
+        self.tracking.held(message(stored), &facts);
     }
 }
 

@@ -60,6 +60,23 @@ pub(super) struct Entrant {
     pub asked: Asked,
 }
 
+#[cfg(test)]
+impl Entrant {
+    /// Of whom nothing else is to be said.
+    pub fn waiting(id: QueueId, aged_from: Timestamp, shares: Vec<(Destination, Timestamp)>) -> Self {
+        Self {
+            id,
+            aged_from,
+            shares,
+            held: false,
+            may_owe_delay: true,
+            owes_report: false,
+            uncertain: false,
+            asked: Asked::default(),
+        }
+    }
+}
+
 pub(super) struct Ledger {
     pub(super) limits: Limits,
     pub(super) entries: PackedMap<QueueId, Entry>,

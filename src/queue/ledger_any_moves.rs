@@ -92,16 +92,11 @@ impl World {
 
     fn entrant(&self, id: QueueId, groups: u8, late: u16) -> Entrant {
         let mine = (0..GROUPS.len()).filter(|index| groups & (1 << index) != 0);
-        Entrant {
+        Entrant::waiting(
             id,
-            aged_from: self.now + Duration::from_millis(late.into()),
-            shares: mine.map(|index| (group(index), self.now)).collect(),
-            held: false,
-            may_owe_delay: true,
-            owes_report: false,
-            uncertain: false,
-            asked: Asked::default(),
-        }
+            self.now + Duration::from_millis(late.into()),
+            mine.map(|index| (group(index), self.now)).collect(),
+        )
     }
 
     fn some_id(&self, which: usize) -> Option<QueueId> {
@@ -244,7 +239,10 @@ impl World {
             match self.ledger.take(self.now) {
                 Taken::Task(task) => self.under_way.push(task),
                 Taken::Again => {}
-                Taken::Wait(Some(at)) => self.now = at,
+                Taken::Wait(Some(at)) => {
+                    assert!(at > self.now, "whoever waits until now spins");
+                    self.now = at;
+                }
                 Taken::Wait(None) => break,
             }
             self.check();

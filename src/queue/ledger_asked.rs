@@ -26,19 +26,7 @@ fn enter(
 ) -> QueueId {
     let id = QueueId::first_at(T0.as_millis());
     let shares = groups.iter().map(|group| (Destination::Upstream((*group).into()), now)).collect();
-    ledger.enter(
-        Entrant {
-            id,
-            aged_from,
-            shares,
-            held: false,
-            may_owe_delay: true,
-            owes_report: false,
-            uncertain: false,
-            asked,
-        },
-        now,
-    );
+    ledger.enter(Entrant { asked, ..Entrant::waiting(id, aged_from, shares) }, now);
     id
 }
 

@@ -23,16 +23,7 @@ fn number(id: QueueId) -> u64 {
 fn enter(ledger: &mut Ledger, n: u64, group: &str, now: Timestamp) -> QueueId {
     let id = id(n);
     let shares = vec![(Destination::Upstream(group.into()), now)];
-    let entrant = Entrant {
-        id,
-        aged_from: now,
-        shares,
-        held: false,
-        may_owe_delay: true,
-        owes_report: false,
-        uncertain: false,
-        asked: Asked::default(),
-    };
+    let entrant = Entrant::waiting(id, now, shares);
     ledger.enter(entrant, now);
     id
 }
@@ -106,16 +97,7 @@ fn nothing_expires_without_an_attempt_that_failed_after_its_deadline() {
     let id = id(1);
     let shares = vec![(Destination::Upstream("main".into()), T0)];
     // Found at a start on Monday: its deadline passed at the weekend.
-    let entrant = Entrant {
-        id,
-        aged_from: T0,
-        shares,
-        held: false,
-        may_owe_delay: false,
-        owes_report: false,
-        uncertain: false,
-        asked: Asked::default(),
-    };
+    let entrant = Entrant::waiting(id, T0, shares);
     ledger.enter(entrant, monday);
     let (tried, line) = deliver(&mut ledger, monday);
     assert_eq!(tried, id);
@@ -144,19 +126,7 @@ fn a_hold_during_an_attempt_lets_it_end_and_a_release_does_not_double_it() {
     // Released while the attempt still runs: the share on lease stays the only one.
     let shares = vec![(Destination::Upstream("main".into()), T0)];
     ledger.withdraw(id, false, T0);
-    ledger.enter(
-        Entrant {
-            id,
-            aged_from: T0,
-            shares,
-            held: false,
-            may_owe_delay: false,
-            owes_report: false,
-            uncertain: false,
-            asked: Asked::default(),
-        },
-        T0,
-    );
+    ledger.enter(Entrant::waiting(id, T0, shares), T0);
     ledger.set_limits(Limits { delay_after: None, ..ledger.limits.clone() }, T0);
     assert_eq!(wait(&mut ledger, T0), T0 + HOUR * 48);
     ledger.settle_share(id, line, Some(T0 + HOUR), T0);
@@ -221,19 +191,7 @@ fn an_expiry_that_comes_back_respects_a_hold_and_stands_in_line_once() {
         ledger.withdraw(id, held, monday);
         if !held {
             let shares = vec![(destination.clone(), monday)];
-            ledger.enter(
-                Entrant {
-                    id,
-                    aged_from: T0,
-                    shares,
-                    held: false,
-                    may_owe_delay: false,
-                    owes_report: false,
-                    uncertain: false,
-                    asked: Asked::default(),
-                },
-                monday,
-            );
+            ledger.enter(Entrant::waiting(id, T0, shares), monday);
         }
         ledger.put_back_expired(id, &destination, monday + HOUR, monday);
         ledger.end_work(Duty::ByAge);
@@ -262,19 +220,7 @@ fn an_expiry_is_asked_again_after_a_release() {
     ledger.withdraw(id, true, monday);
     ledger.withdraw(id, false, monday);
     let shares = vec![(Destination::Upstream("main".into()), monday)];
-    ledger.enter(
-        Entrant {
-            id,
-            aged_from: monday,
-            shares,
-            held: false,
-            may_owe_delay: false,
-            owes_report: false,
-            uncertain: false,
-            asked: Asked::default(),
-        },
-        monday,
-    );
+    ledger.enter(Entrant::waiting(id, monday, shares), monday);
     ledger.end_work(Duty::Plain);
     let next = ledger.take(monday);
     assert!(!matches!(next, Taken::Task(Task::Expire { .. })), "{next:?}");
@@ -287,19 +233,7 @@ fn now_for_one_destination_leaves_the_others_alone() {
     let a = Destination::Upstream("a".into());
     let b = Destination::Upstream("b".into());
     let shares = vec![(a.clone(), T0 + HOUR), (b.clone(), T0 + HOUR)];
-    ledger.enter(
-        Entrant {
-            id,
-            aged_from: T0,
-            shares,
-            held: false,
-            may_owe_delay: false,
-            owes_report: false,
-            uncertain: false,
-            asked: Asked::default(),
-        },
-        T0,
-    );
+    ledger.enter(Entrant::waiting(id, T0, shares), T0);
     ledger.wake(Some(&a), T0);
     ledger.hasten_some(Some(&a), None, T0);
     let (_, line) = deliver(&mut ledger, T0);
@@ -348,15 +282,12 @@ fn reports_go_before_expiries_and_expiries_before_delay_notices() {
     let monday = T0 + HOUR * 72;
     // One of Friday, which ends, and one of this morning.
     let old = enter(&mut ledger, 1, "main", T0);
-    let entrant = |n: u64, at: Timestamp, group: &str| Entrant {
-        id: QueueId::from_u64(QueueId::first_at(at.as_millis()).as_u64() + n),
-        aged_from: at,
-        shares: vec![(Destination::Upstream(group.into()), monday + HOUR * 9)],
-        held: false,
-        may_owe_delay: true,
-        owes_report: false,
-        uncertain: false,
-        asked: Asked::default(),
+    let entrant = |n: u64, at: Timestamp, group: &str| {
+        Entrant::waiting(
+            QueueId::from_u64(QueueId::first_at(at.as_millis()).as_u64() + n),
+            at,
+            vec![(Destination::Upstream(group.into()), monday + HOUR * 9)],
+        )
     };
     let young = entrant(2, monday - HOUR * 5, "other");
     let young_id = young.id;
@@ -419,19 +350,7 @@ fn a_release_after_its_time_was_looked_at_is_not_missed() {
     let released = T0 + HOUR * 10;
     ledger.withdraw(held, false, released);
     let shares = vec![(Destination::Upstream("main".into()), released)];
-    ledger.enter(
-        Entrant {
-            id: held,
-            aged_from: released,
-            shares,
-            held: false,
-            may_owe_delay: true,
-            owes_report: false,
-            uncertain: false,
-            asked: Asked::default(),
-        },
-        released,
-    );
+    ledger.enter(Entrant::waiting(held, released, shares), released);
     let fell_due = run_dead(&mut ledger, released, T0 + HOUR * 70);
     let expected = [(14, "delay 1"), (48, "expire 2"), (58, "expire 1")];
     assert_eq!(fell_due, expected.map(|(hour, what)| (hour, what.to_owned())));

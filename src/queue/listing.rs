@@ -6,18 +6,16 @@
 use serde::{Deserialize, Serialize};
 
 use super::deadlines::Deadline;
-use super::progress::{aged_from, is_uncertain, is_waiting, last_outcome};
+use super::progress::{is_uncertain, is_waiting, last_outcome};
 use super::rein::Slowed;
-use super::rules::destination_of;
-use super::schedule::Retry;
-use super::settle::returns_at;
+use super::rules::{destination_of, redirect_of};
 use super::{OperateError, Queue};
 use crate::clock::Timestamp;
 use crate::mail::{Destination, EnhancedStatus, Outcome, QueueId, Verdict};
 use crate::spool::{RecipientState, Stored};
 
 /// What is said of mail that a route holds.
-const HELD_BY_A_ROUTE: &str = "held by a route, until the routes change";
+pub(super) const HELD_BY_A_ROUTE: &str = "held by a route, until the routes change";
 
 /// Where a message stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +76,9 @@ pub struct ListedRecipient {
     pub address: String,
     pub state: RecipientStanding,
     pub destination: String,
+    /// While he waits: the one address that his mail goes to in place of his own, by a route's `redirect_to`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect_to: Option<String>,
     /// Those that the destination answered.
     pub attempts: u32,
     /// While the destination cannot be reached: how often it was tried in vain, by whichever message.
@@ -243,11 +244,13 @@ impl Queue {
                 let slept_for = sleep.map(|sleep| &sleep.outcome);
                 let last = slept_for.or_else(|| last_outcome(&stored.progress, progress));
                 let rests = waits && !destination.is_tried();
+                let redirect = redirect_of(&**rules, stored, recipient).filter(|_| waits && !rests);
                 ListedRecipient {
                     address: recipient.address.to_string(),
                     state: standing(progress.state, last_outcome(&stored.progress, progress)),
                     next_attempt: next_of(&destination).filter(|_| waits && !held && !rests),
                     destination: destination.to_string(),
+                    redirect_to: redirect.map(|to| to.to_string()),
                     attempts: progress.attempts,
                     unreached: sleep.map(|sleep| sleep.failures),
                     status: last.map(|outcome| outcome.status),
@@ -286,7 +289,7 @@ impl Queue {
             message_id: stored.origin.message_id.clone(),
             sent_again: stored.progress.resubmitted.as_ref().map(|again| again.at),
             kept_until,
-            expires: (is_tried && kept_until.is_none()).then(|| expires_at(stored, &rules.retry())),
+            expires: state.ledger.deadline(stored.id).filter(|_| is_tried),
             release: release.filter(|release| *release > self.inner.clock.now()),
             deliver_by: Deadline::of(stored.counts_from(), stored.envelope.deliver_by).map(|by| by.at),
             recipients: std::iter::zip(&stored.envelope.recipients, &stored.progress.recipients)
@@ -337,11 +340,6 @@ impl Queue {
         rows.sort_by(|a, b| a.destination.cmp(&b.destination));
         rows
     }
-}
-
-fn expires_at(stored: &Stored, retry: &Retry) -> Timestamp {
-    let by_age = retry.expires_at(aged_from(stored.arrived_at, &stored.envelope, &stored.progress));
-    returns_at(stored).map_or(by_age, |deadline| deadline.min(by_age))
 }
 
 fn standing(state: RecipientState, last: Option<&Outcome>) -> RecipientStanding {

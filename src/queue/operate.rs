@@ -1,7 +1,8 @@
 //! The operator's acts: hold, release, cancel, try now, and new routes or schedules.
 //!
 //! Contract: an act on one message is durable when it returns, and stands in the log. (While the spool's disk fails it
-//! counts in memory, and the spool writes it once it can.) It works on a message that is being delivered just now too:
+//! counts in memory, and the spool writes it once it can. A try now is no state and leaves none, but for an uncertain
+//! recipient, who waits from then on.) It works on a message that is being delivered just now too:
 //! what the attempt brings still counts, but it is not tried again.
 //! Invariants: the log says that a message was let go, or is to be tried now, before it says what came of that.
 

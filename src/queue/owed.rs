@@ -8,9 +8,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::budget::Share;
 use super::intake::{addresses, message};
 use super::ledger::Ledger;
-use super::progress::{is_open, is_over, is_waiting, last_outcome};
+use super::progress::{aged_from, is_open, is_over, is_waiting, last_outcome};
 use super::rules::destination_of;
 use super::work::Lease;
 use super::{Incoming, Open};
@@ -34,6 +35,8 @@ pub struct Owed {
     kind: Kind,
     /// It could not be written; then again.
     again_at: Option<Timestamp>,
+    /// For the content, while the notice is written.
+    memory: Option<Share>,
 }
 
 /// One notice to write: the recipients that it is about, by number, with what happened to them last. Of a failure an
@@ -109,6 +112,8 @@ impl Debt {
 #[derive(Clone, Debug)]
 pub struct OwedMessage {
     pub message: Arc<Stored>,
+    /// What its age counts from: its arrival, moved forward by the time it was held, or its being sent again.
+    pub aged_from: Timestamp,
     /// `None`: it is damaged on disk.
     pub content: Option<Content>,
     pub debts: Vec<Debt>,
@@ -116,11 +121,11 @@ pub struct OwedMessage {
 
 impl Owed {
     pub(super) fn delay(lease: Lease) -> Self {
-        Self { lease, kind: Kind::Delay, again_at: None }
+        Self { lease, kind: Kind::Delay, again_at: None, memory: None }
     }
 
     pub(super) fn report(lease: Lease) -> Self {
-        Self { lease, kind: Kind::Report, again_at: None }
+        Self { lease, kind: Kind::Report, again_at: None, memory: None }
     }
 
     pub fn id(&self) -> QueueId {
@@ -147,10 +152,11 @@ impl Owed {
                 return None;
             }
         }
-        let (message, debts) = self.debts()?;
+        let (message, aged_from, debts) = self.debts()?;
         if debts.is_empty() {
             return None;
         }
+        self.memory = self.lease.inner.budget.take(message.size).await;
         let content = match self.lease.inner.spool.content(self.lease.id).await {
             Ok(content) => Some(content),
             Err(error @ LoadError::Io { .. }) => {
@@ -163,10 +169,10 @@ impl Owed {
                 None
             }
         };
-        Some(OwedMessage { message, content, debts })
+        Some(OwedMessage { message, aged_from, content, debts })
     }
 
-    fn debts(&self) -> Option<(Arc<Stored>, Vec<Debt>)> {
+    fn debts(&self) -> Option<(Arc<Stored>, Timestamp, Vec<Debt>)> {
         let mut state = self.lease.inner.state();
         let (ledger, open) = state.open(self.lease.id);
         let open = open?;
@@ -174,7 +180,8 @@ impl Owed {
             Kind::Delay => self.delay_debt(ledger, open).into_iter().collect(),
             Kind::Report => report_debts(&open.progress),
         };
-        Some((Arc::clone(&open.stored), debts))
+        let aged_from = aged_from(open.stored.arrived_at, &open.stored.envelope, &open.progress);
+        Some((Arc::clone(&open.stored), aged_from, debts))
     }
 
     fn delay_debt(&self, ledger: &Ledger, open: &Open) -> Option<Debt> {

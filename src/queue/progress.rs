@@ -34,6 +34,11 @@ pub(super) fn is_waiting(recipient: &RecipientProgress) -> bool {
     recipient.state == RecipientState::Waiting
 }
 
+/// He waits for a time of his own no longer.
+pub(super) fn make_due(recipient: &mut RecipientProgress, now: Timestamp) {
+    recipient.next_attempt = recipient.next_attempt.map(|at| at.min(now));
+}
+
 /// Nobody knows whether he has it, and a person is to decide.
 pub(super) fn is_uncertain(recipient: &RecipientProgress) -> bool {
     recipient.state == RecipientState::Uncertain

@@ -23,7 +23,7 @@ pub struct Settings {
     /// How fast notices are written, and messages given up, together, whatever falls due at once. After a quiet time one
     /// second's worth goes at once.
     pub notices: Rate,
-    /// Octets of content that deliveries read at once; a larger one goes alone. Small ones are not counted.
+    /// Octets of content that deliveries and notices read at once; a larger one goes alone. Small ones are not counted.
     pub bytes_in_flight: u64,
     /// Messages begun to all destinations together; `None`: as fast as it goes.
     pub rate: Option<Rate>,
@@ -99,17 +99,9 @@ pub(super) fn destination_of(
     }
 }
 
-/// The one address that the mail of this recipient goes to in place of his own. What an operator sends another way goes
-/// where its sender wanted it.
-pub(super) fn redirect_of(
-    rules: &dyn Rules,
-    stored: &Stored,
-    progress: &Progress,
-    recipient: &Recipient,
-) -> Option<Address> {
-    if progress.resubmitted.as_ref().is_some_and(|resubmitted| resubmitted.via.is_some()) {
-        return None;
-    }
+/// The one address that the mail of this recipient goes to in place of his own; also of what an operator sends another way,
+/// since a route that redirects is there so that nobody else is mailed.
+pub(super) fn redirect_of(rules: &dyn Rules, stored: &Stored, recipient: &Recipient) -> Option<Address> {
     let source = Source::of(&stored.envelope, &stored.origin);
     rules.redirect(&recipient.address.ascii_domain(), &source)
 }

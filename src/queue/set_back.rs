@@ -86,16 +86,11 @@ mod tests {
 
     /// One message, tried next at `due`.
     fn entrant(number: u64, due: Timestamp) -> Entrant {
-        Entrant {
-            id: QueueId::from_u64(number),
-            aged_from: NOW - DAY,
-            shares: vec![(Destination::Upstream("main".into()), due)],
-            held: false,
-            may_owe_delay: false,
-            owes_report: false,
-            uncertain: false,
-            asked: Asked::default(),
-        }
+        Entrant::waiting(
+            QueueId::from_u64(number),
+            NOW - DAY,
+            vec![(Destination::Upstream("main".into()), due)],
+        )
     }
 
     /// The moments at which the ledger has something to do, up to the first delivery.

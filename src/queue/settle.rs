@@ -11,17 +11,17 @@ use std::time::Duration;
 
 use super::complaint::speaks_of_pace;
 use super::deadlines::Deadline;
-use super::doubt::{Found, WhenUncertain, consequence, strike};
+use super::doubt::{Found, WhenUncertain, consequence, job, strike};
 use super::intake::{addresses, message};
 use super::kept;
-use super::progress::{self, aged_from, is_waiting, last_outcome, last_words, released_at};
+use super::progress::{self, aged_from, is_waiting, last_outcome, last_words, make_due, released_at};
 use super::rein::Slowed;
 use super::rules::destination_of;
 use super::schedule::Next;
 use super::work::{Delivery, EndOf, Expiry, Unread};
 use super::{Inner, Job, Open};
 use crate::clock::Timestamp;
-use crate::mail::{Content, Destination, EnhancedStatus, Outcome, Verdict};
+use crate::mail::{Destination, EnhancedStatus, Outcome, Verdict};
 use crate::spool::{Durability, RecipientProgress, RecipientState, Stored};
 use crate::tracking::{Attempted, Slept, Throttled, Woke};
 
@@ -68,7 +68,7 @@ impl Delivery {
         let retry = inner.rules.retry();
         let mut told = Vec::with_capacity(outcomes.len());
         let complaint = outcomes.iter().map(|(_, outcome)| outcome).find(|outcome| speaks_of_pace(outcome));
-        let (aged_from, next, slept, learned, written) = {
+        let (expires, next, slept, learned, written) = {
             let mut guard = inner.state();
             let (ledger, open) = guard.open(id);
             let open = open.expect("a delivery keeps its message open");
@@ -100,7 +100,8 @@ impl Delivery {
             };
             let window = learned.as_ref().and_then(|_| ledger.window_of(&job.destination));
             let learned = learned.map(|slowed| (slowed, window));
-            (aged_from, next, slept, learned, inner.write_down(ledger, open, id, Durability::Soon, now))
+            let expires = ledger.deadline(id);
+            (expires, next, slept, learned, inner.write_down(ledger, open, id, Durability::Soon, now))
         };
         written.wait().await;
 
@@ -108,8 +109,6 @@ impl Delivery {
             Next::At(at) => Some(at),
             Next::GiveUp => None,
         };
-        let expires = retry.expires_at(aged_from);
-        let expires = Some(returns_at(&job.message).map_or(expires, |deadline| deadline.min(expires)));
         inner.tell(&job.message, job, told, taken, next_attempt, expires);
         inner.tell_slowed(job, learned);
         let sleep = slept?;
@@ -140,12 +139,14 @@ impl Delivery {
             let (ledger, open) = state.open(id);
             let open = open.expect("a delivery keeps its message open");
             open.let_go(&job.recipients);
+            // A host that it was about to go to has said that it has not taken it.
+            let struck = strike(open, &job.recipients);
             // Cancelled, or routed elsewhere, while the attempt ran: nothing of it waits here any more.
             let waits = inner.next_of(open, job).is_some();
             learned = speaks_of_pace(&outcome).then(|| ledger.slow_down(line, &outcome, now)).flatten();
             self.settled = true;
             let (sleep, told_here) = ledger.unreachable(id, line, waits, outcome.clone(), not_before, now);
-            let written = if waits {
+            let written = if waits && !struck {
                 inner.reline(ledger, open, id, now);
                 None
             } else {
@@ -321,7 +322,7 @@ impl Inner {
 }
 
 /// When the message comes back by its sender's wish.
-pub(super) fn returns_at(stored: &Stored) -> Option<Timestamp> {
+fn returns_at(stored: &Stored) -> Option<Timestamp> {
     Deadline::of(stored.counts_from(), stored.envelope.deliver_by).and_then(Deadline::returns_at)
 }
 
@@ -333,7 +334,7 @@ fn offer_at_once(open: &mut Open, job: &Job, outcomes: &[(u32, Outcome)], now: T
     for index in job.recipients.iter().filter(|index| outcomes.iter().all(|(named, _)| named != *index)) {
         let recipient = &mut open.progress.recipients[*index as usize];
         if is_waiting(recipient) {
-            recipient.next_attempt = recipient.next_attempt.map(|at| at.min(now));
+            make_due(recipient, now);
         }
     }
 }
@@ -377,10 +378,14 @@ impl Expiry {
                 }
                 EndOf::Share { destination, .. } if !ledger.may_expire(self.lease.id, destination) => None,
                 EndOf::Share { destination, outcome } => {
-                    let mut told = Vec::new();
-                    let job = inner.end_recipients(open, destination, outcome.as_deref(), &mut told);
+                    let mut waiting = inner.by_destination(open, |_, recipient| is_waiting(recipient));
+                    let recipients = waiting.remove(destination).unwrap_or_default();
+                    let told = inner.give_up(open, destination, recipients, |last| match outcome {
+                        Some(outcome) => (**outcome).clone(),
+                        None => late(last),
+                    });
                     let written = inner.write_down(ledger, open, self.lease.id, Durability::Soon, now);
-                    Some(Found::ended(&open.stored, vec![(job, told)], written))
+                    Some(Found::ended(&open.stored, vec![told], written))
                 }
             }
         };
@@ -391,40 +396,21 @@ impl Expiry {
 }
 
 impl Inner {
-    /// `outcome`: of the destination; `None`: the sender named the time.
-    fn end_recipients(
+    /// The end for these recipients, whose time is over. `words`: what is told of one, whose last outcome was that.
+    pub(super) fn give_up(
         &self,
         open: &mut Open,
         destination: &Destination,
-        outcome: Option<&Outcome>,
-        told: &mut Vec<Told>,
-    ) -> Job {
-        let stored = Arc::clone(&open.stored);
-        let mut attempt = 0;
-        for (index, recipient) in stored.envelope.recipients.iter().enumerate() {
-            let state = &open.progress.recipients[index];
-            if !is_waiting(state)
-                || destination_of(&*self.rules, &stored, &open.progress, recipient) != *destination
-            {
-                continue;
-            }
-            let attempts = state.attempts;
-            attempt = attempt.max(attempts);
-            let outcome = match outcome {
-                Some(outcome) => outcome.clone(),
-                None => late(last_outcome(&open.progress, state)),
-            };
-            told.push(self.record(open, index as u32, &outcome, destination, &Next::GiveUp, attempts));
-        }
+        recipients: Vec<u32>,
+        words: impl Fn(Option<&Outcome>) -> Outcome,
+    ) -> (Job, Vec<Told>) {
+        let ended = recipients.iter().map(|index| {
+            let recipient = &open.progress.recipients[*index as usize];
+            let (attempts, words) = (recipient.attempts, words(last_outcome(&open.progress, recipient)));
+            self.record(open, *index, &words, destination, &Next::GiveUp, attempts)
+        });
+        let told = ended.collect();
         progress::tidy(&mut open.progress);
-        Job {
-            destination: destination.clone(),
-            message: stored,
-            recipients: Vec::new(),
-            redirect: None,
-            attempt,
-            content: Content::new(),
-            permits: None,
-        }
+        (job(open, destination.clone(), recipients), told)
     }
 }

@@ -18,6 +18,8 @@ use crate::mail::{
 use crate::spool::{Site, Ways};
 use crate::tracking::{Event, EventName};
 
+/// For contents.
+const MEMORY: u64 = 256 << 10;
 const T0: Timestamp = Timestamp::from_millis(1_795_176_000_000);
 
 struct Answers(WhenUncertain);
@@ -33,7 +35,7 @@ impl Rules for Answers {
         Arc::new(Retry { jitter: 0.0, ..Preset::Default.retry() })
     }
     fn failure_owed(&self, _: &Envelope, _: &Recipient) -> bool {
-        false
+        true
     }
     fn success_owed(&self, _: &Envelope, _: &Recipient, _: bool) -> bool {
         false
@@ -67,9 +69,17 @@ impl World {
     }
 
     async fn accept(&self) -> QueueId {
+        self.accept_for(1).await
+    }
+
+    async fn accept_for(&self, recipients: u32) -> QueueId {
+        self.accept_all(recipients, Content::from("Subject: x\r\n\r\n")).await
+    }
+
+    async fn accept_all(&self, recipients: u32, content: Content) -> QueueId {
         let sender: Address = "alice@example.org".parse().unwrap();
-        let envelope = Envelope::new(sender.into(), ["bob@example.com".parse().unwrap()]);
-        let content = Content::from("Subject: x\r\n\r\n");
+        let recipients = (0..recipients).map(|n| format!("bob{n}@example.com").parse().unwrap());
+        let envelope = Envelope::new(sender.into(), recipients);
         let incoming = Incoming { envelope, origin: Origin::default(), content, taken: None };
         self.queue.accept(self.queue.intake(), incoming).await.unwrap().id()
     }
@@ -81,19 +91,20 @@ impl World {
         }
     }
 
-    /// One attempt that ends so.
-    async fn attempt(&self, verdict: Verdict) {
+    /// One attempt that ends so for all whom it is for. Tells how many that are.
+    async fn attempt(&self, verdict: Verdict) -> usize {
         let mut delivery = self.deliver().await;
         let job = delivery.open().await.unwrap();
-        delivery.settle(&job, &[(0, outcome(verdict))], Duration::ZERO).await;
+        let outcomes: Vec<_> = job.recipients.iter().map(|index| (*index, outcome(verdict))).collect();
+        delivery.settle(&job, &outcomes, Duration::ZERO).await;
+        outcomes.len()
     }
 
     /// A delivery that has sent all, and has not heard the answer.
     async fn amid(&self) -> Delivery {
         let mut delivery = self.deliver().await;
         delivery.open().await.unwrap();
-        let host = Host { name: "mx.example.org".into(), address: None, port: None };
-        delivery.intend(&host, vec![0]).await.unwrap();
+        delivery.intend(&host(), vec![0]).await.unwrap();
         // What nobody waits for is written as well.
         self.clock.wait(Duration::from_millis(40)).await;
         delivery
@@ -134,10 +145,14 @@ fn start(
     let tracking = Tracking::to_channel(sender, clock.clone());
     let safety_net =
         Some(SafetyNet { hold: Duration::from_secs(86_400), max_messages: None, max_bytes: None });
-    let settings = Settings { safety_net, ..Settings::default() };
+    let settings = Settings { safety_net, bytes_in_flight: MEMORY, ..Settings::default() };
     let mut recovery = Recovery::new(settings, Arc::new(Answers(policy)), tracking, clock.clone());
     let (spool, ..) = site.open(clock, &mut |outline| recovery.found(&outline)).unwrap();
     (recovery.start(spool), events)
+}
+
+fn host() -> Host {
+    Host { name: "mx.example.org".into(), address: None, port: None }
 }
 
 fn outcome(verdict: Verdict) -> Outcome {
@@ -192,6 +207,62 @@ async fn what_a_panic_cut_off_goes_when_the_log_and_the_spool_say() {
     assert!(next > world.clock.now() + Duration::from_secs(60), "whoever panicked would do so again");
     world.deliver().await;
     assert_eq!(world.clock.now(), next);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_was_told_no_by_a_host_that_is_then_out_of_reach_is_in_no_doubt() {
+    for policy in [WhenUncertain::Retry, WhenUncertain::Hold] {
+        let mut world = World::new(policy);
+        world.accept().await;
+        let mut delivery = world.deliver().await;
+        let job = delivery.open().await.unwrap();
+        delivery.intend(&host(), job.recipients.clone()).await.unwrap();
+        delivery.unreachable(&job, outcome(Verdict::Deferred), None, Duration::ZERO).await;
+        drop(job);
+        world.restart();
+        world.attempt(Verdict::Delivered { dsn: false }).await;
+        assert!(!world.names().contains(&EventName::Uncertain), "{policy:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_tries_all_recipients_however_few_one_transaction_takes() {
+    let mut world = World::new(WhenUncertain::Retry);
+    let id = world.accept_for(250).await;
+    for many in [100, 100, 50] {
+        assert_eq!(world.attempt(Verdict::Deferred).await, many);
+    }
+    world.heard();
+    let now = world.clock.now();
+    world.queue.retry(id).await.unwrap();
+    for many in [100, 100, 50] {
+        assert_eq!(world.attempt(Verdict::Deferred).await, many);
+        assert!(world.clock.now() < now + Duration::from_secs(1), "what takes time is the writing");
+    }
+    assert_eq!(world.names().len(), 4, "a RETRY, and a DEFER for each transaction");
+    world.deliver().await;
+    assert!(world.clock.now() > now + Duration::from_secs(60), "once is enough");
+}
+
+#[tokio::test(start_paused = true)]
+async fn notices_about_large_messages_wait_for_memory_as_deliveries_do() {
+    let world = World::new(WhenUncertain::Retry);
+    let large = Content::from(vec![b'x'; MEMORY as usize * 2 / 3]);
+    let mut owed = Vec::new();
+    for _ in 0..2 {
+        world.accept_all(1, large.clone()).await;
+        world.attempt(Verdict::Bounced).await;
+        match world.queue.next().await {
+            Some(Work::Notify(notice)) => owed.push(notice),
+            _ => panic!("a notice was expected"),
+        }
+    }
+    let (mut second, mut first) = (owed.pop().unwrap(), owed.pop().unwrap());
+    assert!(first.open().await.is_some());
+    let waits = tokio::time::timeout(Duration::from_secs(1), second.open()).await;
+    assert!(waits.is_err(), "there is no memory for both");
+    drop(first);
+    assert!(second.open().await.is_some());
 }
 
 #[tokio::test(start_paused = true)]

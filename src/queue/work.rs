@@ -16,7 +16,7 @@ use super::lines::LineId;
 use super::owed::Owed;
 use super::parked::Parked;
 use super::permits::Permits;
-use super::progress::is_waiting;
+use super::progress::{is_waiting, make_due};
 use super::rules::{destination_of, redirect_of};
 use super::set_back::TROUBLED_FOR;
 use super::task::{Duty, Taken, Task};
@@ -245,7 +245,7 @@ impl Delivery {
             mine.iter().filter(|(next, _)| self.hastened || *next <= until).map(|(_, index)| *index);
         let redirect_of = |index: u32| {
             let recipient = &open.stored.envelope.recipients[index as usize];
-            redirect_of(&*inner.rules, &open.stored, &open.progress, recipient)
+            redirect_of(&*inner.rules, &open.stored, recipient)
         };
         let first = due.next()?;
         let redirect = redirect_of(first);
@@ -256,6 +256,12 @@ impl Delivery {
         let made = recipients.iter().map(|index| open.progress.recipients[*index as usize].attempts).max()?;
         open.in_hand.extend(&recipients);
         self.in_hand.clone_from(&recipients);
+        if self.hastened {
+            // Those for whom there is no room go with the next, as an operator has said of all.
+            for (_, index) in mine.iter().filter(|(_, index)| !open.in_hand.contains(index)) {
+                make_due(&mut open.progress.recipients[*index as usize], now);
+            }
+        }
         Some(Job {
             destination: self.destination.clone(),
             message: Arc::clone(&open.stored),

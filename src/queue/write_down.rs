@@ -1,7 +1,8 @@
 //! The one way of a changed progress into the spool.
 //!
 //! Contract: [`Inner::write_down`] keeps spool, ledger and progress of a message together: a message with nothing left
-//! to do leaves both, or stays in the spool for the safety net; reports that are owed get their turn; a recipient whose route has changed gets into his line.
+//! to do leaves both, or stays in the spool for the safety net; reports that are owed get their turn; a recipient whose
+//! route has changed gets into his line.
 //! Invariants: a message stays while one of its deliveries runs or one of its notices is being committed.
 //! Not here: how the progress changes (`progress`, `settle`, `operate`).
 

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::Settings;
+use super::domain_security::DomainSecurity;
 use crate::clock::{Clock, Timestamp};
-use crate::mail::{Destination, Route, RouteTable, Source, Verdict};
+use crate::mail::{Destination, EnhancedStatus, Route, RouteTable, Source, Verdict};
 use crate::net::{Network, TlsCheck};
 use crate::route::{
     Candidate, Decision, Found, Memory, NameError, Names, NamesError, NextHop, Plan, Protocol, Router, Said,
@@ -42,6 +43,9 @@ pub enum Fate {
 pub struct Explanation {
     /// In lower case and A-labels.
     pub domain: String,
+    /// What the relay calls itself in EHLO.
+    #[serde(default)]
+    pub hostname: String,
     /// Which route matches, in words.
     pub route: String,
     /// As listings write it; absent where no route is for the domain.
@@ -56,6 +60,9 @@ pub struct Explanation {
     /// Hosts that are down now, and would be tried if they were not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_alone: Vec<Hop>,
+    /// What is known about the TLS of the domain's MX hosts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub security: Option<DomainSecurity>,
     /// What is wrong, or remarkable, in full sentences.
     pub remarks: Vec<String>,
     pub fate: Fate,
@@ -83,7 +90,7 @@ pub struct Question {
     /// The names that this one stands for (CNAME).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
-    /// Why there is no answer, or none with records.
+    /// Why there is no answer, or none with records; or why there may be more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -119,6 +126,9 @@ pub struct Hop {
     /// The upstream group that it is of; none for MX hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
+    /// The address of ours from which it is connected to, where the group names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<IpAddr>,
 }
 
 impl Explanation {
@@ -151,12 +161,12 @@ impl Explanation {
             return Self {
                 route: format!("none: {route}"),
                 remarks: vec![format!("mail to {domain} is refused at RCPT; {way_out}")],
-                ..Self::empty(domain, Fate::Refuse)
+                ..Self::empty(domain, router, Fate::Refuse)
             };
         };
         let destination = table.destination(&domain, source).expect("a route matches");
         let survey = router.survey(&destination, TlsWish::None).await;
-        let mut explanation = Self::empty(domain, Fate::Deliver);
+        let mut explanation = Self::empty(domain, router, Fate::Deliver);
         explanation.route = in_words(number, route);
         explanation.destination = Some(destination.to_string());
         explanation.remarks = advice(&destination, &survey);
@@ -170,23 +180,28 @@ impl Explanation {
             explanation.remarks.push(format!("{asked}; ask with --from for a sender's"));
         }
         // Where DNS itself gives no answer, there is nothing to say about its signatures.
-        let asks_for_dane = matches!(destination, Destination::Mx(_)) && survey.plan.is_ok();
+        let no_dane = if survey.tls.is_some() { router.dane_trouble().await } else { None };
+        explanation.security = survey.tls.clone().map(|tls| DomainSecurity::of(tls, no_dane.as_deref()));
         explanation.take(&destination, survey);
-        if asks_for_dane && let Some(why) = router.dane_trouble().await {
+        if explanation.fate == Fate::Deliver
+            && let Some(why) = no_dane
+        {
             explanation.remarks.push(format!("DANE is unavailable, and mail goes as without it: {why}"));
         }
         explanation
     }
 
-    fn empty(domain: String, fate: Fate) -> Self {
+    fn empty(domain: String, router: &Router, fate: Fate) -> Self {
         Self {
             domain,
+            hostname: router.hostname(),
             route: String::new(),
             destination: None,
             questions: Vec::new(),
             hosts: Vec::new(),
             next_hops: Vec::new(),
             left_alone: Vec::new(),
+            security: None,
             remarks: Vec::new(),
             fate,
             status: None,
@@ -258,6 +273,7 @@ impl Hop {
         Self {
             verified: matches!(hop.security.check(), TlsCheck::Verified),
             group: hop.terms.group.clone(),
+            source: hop.terms.source_towards(hop.address.ip()),
             host: hop.host,
             address: hop.address,
             protocol: protocol.into(),
@@ -275,9 +291,10 @@ fn question(name: String, said: Said) -> Question {
     ) -> Question {
         let records = records.to_owned();
         match answer {
-            Ok(Found { records: answers, ttl, aliases }) => {
+            Ok(Found { records: answers, ttl, aliases, missing }) => {
                 let answers = answers.into_iter().map(text).collect();
-                Question { name, records, answers, ttl: Some(ttl), aliases, error: None }
+                let error = missing.map(|why| format!("of the other family nothing is known: {why}"));
+                Question { name, records, answers, ttl: Some(ttl), aliases, error }
             }
             Err(error) => {
                 let (answers, aliases, error) = (Vec::new(), Vec::new(), Some(error.to_string()));
@@ -313,6 +330,12 @@ fn in_words(number: usize, route: &Route) -> String {
     format!("[[route]] {}, for {selectors}", number + 1)
 }
 
+/// Whether mail would come back to where it starts.
+fn leads_to_us(survey: &Survey) -> bool {
+    const LOOP: EnhancedStatus = EnhancedStatus::new(5, 4, 6);
+    survey.plan.as_ref().is_err_and(|none| none.outcome.status == LOOP)
+}
+
 /// What a person would say who knows DNS and was shown these answers.
 fn advice(destination: &Destination, survey: &Survey) -> Vec<String> {
     let Destination::Mx(domain) = destination else { return Vec::new() };
@@ -334,11 +357,14 @@ fn advice(destination: &Destination, survey: &Survey) -> Vec<String> {
             }
         }
         Some(Err(NameError::Unavailable(why))) => format!(
-            "DNS gives no answer about {domain} ({why}): that is a matter of the servers asked, or of those of the domain, not of the domain's mail; it waits, and nothing bounces for it"
+            "DNS gives no answer about {domain} ({why}): that is a matter of the servers asked, or of those of the domain, not of the domain's mail; it waits, and nothing bounces for it; does another name server answer (--server ADDR)?"
         ),
         Some(Ok(found)) if found.records.iter().all(|(_, host)| host == ".") => {
             format!("{domain} has a null MX record (RFC 7505): it takes no mail, and says so")
         }
+        Some(Ok(_)) if leads_to_us(survey) => format!(
+            "by its MX records this relay itself is to take the mail of {domain}; where it has its mailboxes, add a [[route]] for it that goes there (via = \"GROUP\")"
+        ),
         Some(Ok(_)) if no_host_will_do => format!(
             "{domain} has MX records, and none of their hosts can be used; its own address is never used in their place (RFC 5321 section 5.1)"
         ),

@@ -29,6 +29,7 @@
 
 mod answers;
 mod builder;
+mod domain_security;
 mod explanation;
 mod handle;
 mod resubmit;
@@ -37,6 +38,7 @@ mod workers;
 
 pub use crate::accept::SubmitError;
 pub use builder::{Builder, StartError};
+pub use domain_security::{DomainSecurity, HostSecurity, StsLine, TlsaLine};
 pub use explanation::{Explanation, Fate, Hop, HostLine, Question};
 pub use handle::{Relay, ReloadError, ShutdownError};
 pub use resubmit::{Resubmission, ResubmitError, SentAgain};

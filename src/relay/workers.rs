@@ -116,6 +116,7 @@ impl Workers {
             envelope: &stored.envelope,
             origin: &stored.origin,
             arrived_at: stored.arrived_at,
+            aged_from: owed.aged_from,
             now: self.clock.now(),
             recipients: recipients.collect(),
             original: original.as_deref().map_or_else(notice::Original::lost, notice::Original::whole),

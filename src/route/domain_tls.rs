@@ -14,7 +14,8 @@ use super::group::Settings;
 use super::names::{NameError, Names, Vouched};
 use super::refuse::refused;
 use super::router::Router;
-use super::sts::{Policy, PolicyServer, Says};
+use super::sts::{PolicyServer, Says, Sts};
+use super::survey::{HostTls, TlsSurvey, Tlsas};
 use super::tls_policy::{Dane, Demand, MxTls, TlsWish, demand};
 use crate::net::TlsaSet;
 
@@ -25,7 +26,17 @@ pub(super) struct DomainTls {
     wish: TlsWish,
     /// Whether the MX records, or that there are none, came by DNSSEC; or why that is not known.
     secure: Result<bool, String>,
-    policy: Option<Policy>,
+    /// Whether that was asked.
+    asks_for_dane: bool,
+    sts: Sts,
+}
+
+/// What is demanded of a host, and why.
+pub(super) struct HostDemand {
+    pub demand: Demand,
+    /// As [`NextHop::named_securely`](super::NextHop::named_securely).
+    pub named_securely: bool,
+    pub known: HostTls,
 }
 
 impl DomainTls {
@@ -34,10 +45,17 @@ impl DomainTls {
         let domain = domain.to_owned();
         // An address literal has neither name nor policy, and is as certain as its writer.
         if domain.starts_with('[') {
-            return Self { domain, route, wish, secure: Ok(true), policy: None };
+            return Self { domain, route, wish, secure: Ok(true), asks_for_dane: false, sts: Sts::default() };
         }
         if wish == TlsWish::Waive {
-            return Self { domain, route, wish, secure: Ok(false), policy: None };
+            return Self {
+                domain,
+                route,
+                wish,
+                secure: Ok(false),
+                asks_for_dane: false,
+                sts: Sts::default(),
+            };
         }
         let secure = async {
             match settings.dane {
@@ -45,14 +63,23 @@ impl DomainTls {
                 false => Ok(false),
             }
         };
-        let policy = async {
+        let sts = async {
             match settings.mta_sts {
                 true => sts_policy(router, settings, &domain).await,
-                false => None,
+                false => Sts::default(),
             }
         };
-        let (secure, policy) = tokio::join!(secure, policy);
-        Self { domain, route, wish, secure, policy }
+        let (secure, sts) = tokio::join!(secure, sts);
+        Self { domain, route, wish, secure, asks_for_dane: settings.dane, sts }
+    }
+
+    /// What is known of all of its hosts; nothing of an address literal.
+    pub fn known(&self) -> Option<TlsSurvey> {
+        if self.domain.starts_with('[') {
+            return None;
+        }
+        let signed = self.asks_for_dane.then(|| self.secure.clone());
+        Some(TlsSurvey { signed, sts: self.sts.clone(), hosts: Vec::new() })
     }
 
     /// Whether the recipient's side has a say in this demand, of which a message may free itself.
@@ -60,24 +87,32 @@ impl DomainTls {
         self.wish == TlsWish::None && !demand.is_as_the_route_says(self.route)
     }
 
-    /// What is demanded of one of its hosts, and whether that it is one came securely.
-    pub async fn of_host(&self, router: &Router, host: &str, port: u16) -> (Demand, bool) {
+    /// What is demanded of one of its hosts.
+    pub async fn of_host(&self, router: &Router, host: &str, port: u16) -> HostDemand {
         let dane = match &self.secure {
             Err(why) => Dane::Unanswered(why.clone()),
-            Ok(false) => Dane::Absent,
-            // An address has no TLSA records.
-            Ok(true) if host.parse::<std::net::IpAddr>().is_ok() => Dane::Absent,
+            Ok(false) if !self.asks_for_dane => Dane::Absent("not asked for"),
+            Ok(false) => Dane::Absent("not asked for, since the MX records are not signed"),
+            Ok(true) if host.parse::<std::net::IpAddr>().is_ok() => Dane::Absent("an address has none"),
             Ok(true) => self.dane(&*router.names(), host, port).await,
         };
-        let sts = self.policy.as_ref().map_or(Says::Nothing, |policy| policy.says(host));
+        let in_force = self.sts.in_force.as_ref();
+        let sts = in_force.map_or(Says::Nothing, |in_force| in_force.policy.says(host));
         let by_dnssec = matches!(self.secure, Ok(true));
-        (demand(self.route, self.wish, &dane, sts, by_dnssec), by_dnssec || sts.names_the_host())
+        let demand = demand(self.route, self.wish, &dane, sts, by_dnssec);
+        let tlsa = match dane {
+            Dane::Records(records) => Tlsas::Vouched(records),
+            Dane::Absent(why) => Tlsas::None(why.to_owned()),
+            Dane::Unanswered(why) => Tlsas::Unknown(why),
+        };
+        let known = HostTls { host: host.to_owned(), tlsa, named_by_policy: sts.names_it() };
+        HostDemand { demand, named_securely: by_dnssec || sts.names_the_host(), known }
     }
 
     async fn dane(&self, names: &dyn Names, host: &str, port: u16) -> Dane {
         match by_dnssec(names, host, Vouched::Addresses).await {
             Err(why) => return Dane::Unanswered(why),
-            Ok(false) => return Dane::Absent,
+            Ok(false) => return Dane::Absent("not asked for, since its addresses are not signed"),
             Ok(true) => {}
         }
         let base = match names.stands_for(host).await {
@@ -95,7 +130,7 @@ impl DomainTls {
                 Err(error @ NameError::Unavailable(_)) => return Dane::Unanswered(error.to_string()),
             }
         }
-        Dane::Absent
+        Dane::Absent("none")
     }
 }
 
@@ -108,7 +143,7 @@ async fn by_dnssec(names: &dyn Names, name: &str, records: Vouched) -> Result<bo
     }
 }
 
-async fn sts_policy(router: &Router, settings: &Settings, domain: &str) -> Option<Policy> {
+async fn sts_policy(router: &Router, settings: &Settings, domain: &str) -> Sts {
     let names = router.names();
     let server = PolicyServer {
         names: &*names,

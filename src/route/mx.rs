@@ -26,7 +26,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::abreast;
-use super::domain_tls::DomainTls;
+use super::domain_tls::{DomainTls, HostDemand};
 use super::group::Settings;
 use super::names::{Found, NameError, Names};
 use super::plan::Protocol;
@@ -84,6 +84,7 @@ impl Router {
         let names = self.names();
         let exchangers = exchangers(domain, &*names, &self.clock, &settings.hostname, weighed).await?;
         let tls = DomainTls::of(self, settings, domain, wish).await;
+        weighed.tls = tls.known();
         let mut rest = exchangers.into_iter();
         let mut looked_up = 0;
         while weighed.hops.is_empty() && looked_up < HOSTS_MAX {
@@ -159,7 +160,10 @@ impl Router {
         weighed: &mut Weighed,
     ) -> Option<Lookup> {
         let Exchanger { preference, host, by } = exchanger;
-        let (demand, named_securely) = tls.of_host(self, &host, port).await;
+        let HostDemand { demand, named_securely, known } = tls.of_host(self, &host, port).await;
+        if let Some(tls) = &mut weighed.tls {
+            tls.hosts.push(known);
+        }
         weighed.waivable |= tls.may_be_waived(&demand);
         let (status, why) = match demand {
             Demand::Take { security, note } => {
@@ -194,7 +198,9 @@ impl Router {
             let (by, host, names) = (exchanger.by, exchanger.host.clone(), Arc::clone(&names));
             async move {
                 match by {
-                    By::Literal(ip) => Ok(Found { records: vec![ip], ttl: 0, aliases: Vec::new() }),
+                    By::Literal(ip) => {
+                        Ok(Found { records: vec![ip], ttl: 0, aliases: Vec::new(), missing: None })
+                    }
                     _ => names.addresses(&host).await,
                 }
             }
@@ -245,6 +251,7 @@ async fn exchangers(
     let hostname = hostname.strip_suffix('.').unwrap_or(hostname);
     let ours = drawn.iter().find(|(_, host)| host.eq_ignore_ascii_case(hostname)).map(|own| own.0);
     let mut exchangers: Vec<Exchanger> = Vec::new();
+    let mut address = None;
     for (preference, host) in drawn {
         let exchanger = Exchanger { preference, host, by: By::Record };
         if exchanger.host == "." {
@@ -252,6 +259,7 @@ async fn exchangers(
                 .pass_over(exchanger, "a null MX says nothing beside other MX records (RFC 7505 section 3)");
         } else if exchanger.host.parse::<IpAddr>().is_ok() {
             weighed.unusable(domain);
+            address = Some(exchanger.host.clone());
             weighed.pass_over(
                 exchanger,
                 "an MX record must name a host, and this is an address (RFC 1035 section 3.3.9)",
@@ -264,6 +272,12 @@ async fn exchangers(
         } else {
             exchangers.push(exchanger);
         }
+    }
+    if let (Some(address), true, None) = (address, exchangers.is_empty(), ours) {
+        let reason = format!(
+            "the MX record of {domain} has the address {address} where it must have the name of a host"
+        );
+        weighed.for_good = Some(Outcome::local(Verdict::Bounced, NONE_USABLE, reason));
     }
     Ok(exchangers)
 }

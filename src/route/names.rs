@@ -17,6 +17,8 @@ pub struct Found<T> {
     pub ttl: u32,
     /// The names that the one asked for turned out to stand for (CNAME), in order; the last one has the records.
     pub aliases: Vec<String>,
+    /// Why there may be more of them: of addresses, those of one family could not be had.
+    pub missing: Option<String>,
 }
 
 /// Whoever knows names: the system's DNS, or a scripted zone. Names are compared without case, and a dot at their end

@@ -107,6 +107,11 @@ impl Router {
         Arc::clone(&self.settings.read().expect("no holder panics"))
     }
 
+    /// Our own name.
+    pub fn hostname(&self) -> String {
+        self.settings().hostname.clone()
+    }
+
     /// The hops to a destination, healthy ones only, in order. What the relay does itself leads to no host.
     pub async fn plan(&self, destination: &Destination) -> Result<Plan, Unroutable> {
         self.plan_for(destination, TlsWish::None).await
@@ -374,6 +379,8 @@ mod tests {
         let plan = router.plan(&main).await.unwrap();
         assert_eq!(addresses(&plan), ["[2001:db8::1]:25"], "what the system says of it is the reason then");
         assert!(plan.complete);
+        let remarks = router.survey(&main, TlsWish::None).await.remarks;
+        assert!(remarks[0].starts_with("relay.example has IPv6 addresses alone"), "{remarks:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,12 +5,15 @@
 //! Not here: how it is told to people (`explanation`).
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use super::health::HostKey;
 use super::names::{Found, NameError};
 use super::plan::{NextHop, Plan, Unroutable};
+use super::sts::Sts;
+use crate::net::TlsaSet;
 
 /// A question to DNS, and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,12 +29,45 @@ pub enum Said {
     Addresses(Result<Found<IpAddr>, NameError>),
 }
 
+/// What DNSSEC and MTA-STS say about the MX hosts of a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSurvey {
+    /// Whether the MX records, or that there are none, came by DNSSEC; or why that is not known. Nothing where DANE is
+    /// not asked for.
+    pub signed: Option<Result<bool, String>>,
+    pub sts: Sts,
+    /// Those that were looked at, in their order.
+    pub hosts: Vec<HostTls>,
+}
+
+/// The same of one host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostTls {
+    pub host: String,
+    pub tlsa: Tlsas,
+    /// Nothing where no policy says anything.
+    pub named_by_policy: Option<bool>,
+}
+
+/// The TLSA records of a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tlsas {
+    /// DNSSEC vouches for them.
+    Vouched(Arc<TlsaSet>),
+    /// There are none that count: which of it, in words.
+    None(String),
+    /// There may be some: why that is not known.
+    Unknown(String),
+}
+
 /// What routing found out about a destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Survey {
     pub asked: Vec<Asked>,
     /// Full sentences without a full stop.
     pub remarks: Vec<String>,
+    /// Where it is a domain by its MX records.
+    pub tls: Option<TlsSurvey>,
     /// Where a delivery would turn, too, but for hosts that are down.
     pub left_alone: Vec<NextHop>,
     /// Hosts that are down and would come before the first hop.

@@ -1,7 +1,8 @@
 //! DNS by hickory-resolver.
 //!
 //! Contract: the servers are asked one after the other, beginning with the one that answered last, until one has an answer: records, or that
-//! there are none. A server that says anything else (SERVFAIL, REFUSED, a referral) is as good as one that says nothing: the next is asked.
+//! there are none. A server that says anything else (SERVFAIL, REFUSED, a referral, nothing about a domain that it does not have) is as good
+//! as one that is silent: the next is asked.
 //! Answers are kept for as long as they are good, failures are not. Whether DNSSEC vouches for them is asked of a second,
 //! validating resolver at the same servers (`validating_names`), and only by whoever wants to know.
 //! Invariants: names are asked as fully qualified, so that no search domain of this machine applies to other people's
@@ -9,18 +10,18 @@
 //! Not here: what an answer means for mail (`mx`).
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
 
 use super::names::{Answer, Found, NameError, Names, Vouched};
+use super::resolving::{Wary, WaryResolver};
 use super::trust_anchor::TrustAnchor;
 use super::validating_names::ValidatingNames;
 use crate::net::Tlsa;
@@ -46,13 +47,16 @@ pub struct SystemNames {
     servers: Vec<Server>,
     /// The one that answered last.
     first: AtomicUsize,
+    /// How long the addresses of one family are waited for where those of the other are there: some name servers drop
+    /// questions for IPv6 addresses, and mail need not wait for that.
+    further: Duration,
     validating: ValidatingNames,
 }
 
 /// One name server, and what it has said.
 struct Server {
     address: String,
-    resolver: TokioResolver,
+    resolver: WaryResolver,
 }
 
 /// Why DNS cannot be asked at all.
@@ -93,9 +97,12 @@ impl SystemNames {
         options.negative_min_ttl = Some(NEGATIVE_TTL_MIN);
         options.negative_max_ttl = Some(NEGATIVE_TTL_MAX);
         let validating = ValidatingNames::new(&configured, &options, anchor).map_err(NamesError::Resolver)?;
+        // As the C library asks: who refuses or drops EDNS answers the other programs of this machine, too. What is too long
+        // then comes over TCP.
+        options.edns0 = false;
         let server = |config| Server::new(config, options.clone()).map_err(NamesError::Resolver);
         let servers = configured.into_iter().map(server).collect::<Result<_, _>>()?;
-        Ok(Self { servers, first: AtomicUsize::new(0), validating })
+        Ok(Self { servers, first: AtomicUsize::new(0), further: timeout / 2, validating })
     }
 
     /// The records of one type of `name`, with the aliases (CNAME) that lead to them.
@@ -126,6 +133,25 @@ impl SystemNames {
     }
 }
 
+impl SystemNames {
+    /// What is said of the addresses of a host, IPv4 first. Those that come much later than the others are done without.
+    async fn both_families(&self, host: &str) -> [Result<Found<Record>, NameError>; 2] {
+        let (mut v4, mut v6) = (pin!(self.ask(host, RecordType::A)), pin!(self.ask(host, RecordType::AAAA)));
+        let (first, mut later, v4_is_first) = tokio::select! {
+            said = &mut v4 => (said, v6, true),
+            said = &mut v6 => (said, v4, false),
+        };
+        let second = match first {
+            Err(_) => later.await,
+            Ok(_) => {
+                let late = |_| Err(NameError::Unavailable("DNS takes too long over them".to_owned()));
+                tokio::time::timeout(self.further, &mut later).await.unwrap_or_else(late)
+            }
+        };
+        if v4_is_first { [first, second] } else { [second, first] }
+    }
+}
+
 /// Why a server gave no records.
 enum Trouble {
     /// It is the name's fault: another server would say the same.
@@ -138,7 +164,7 @@ impl Server {
     fn new(config: NameServerConfig, options: ResolverOpts) -> Result<Self, NetError> {
         let address = address_of(&config);
         let config = ResolverConfig::from_parts(None, Vec::new(), vec![config]);
-        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        let mut builder = WaryResolver::builder_with_config(config, Wary::default());
         *builder.options_mut() = options;
         Ok(Self { address, resolver: builder.build()? })
     }
@@ -210,6 +236,9 @@ pub(super) fn told(error: &NetError) -> String {
         NetError::Truncated => "answers at a length that it does not send over TCP".into(),
         NetError::Dns(DnsError::ResponseCode(ResponseCode::ServFail)) => "answers SERVFAIL".into(),
         NetError::Dns(DnsError::ResponseCode(ResponseCode::Refused)) => "answers REFUSED".into(),
+        NetError::Dns(DnsError::ResponseCode(ResponseCode::NotAuth)) => {
+            "answers with nothing: it resolves no names for us, and does not have the domain itself".into()
+        }
         NetError::Dns(DnsError::ResponseCode(code)) => format!("answers {code}"),
         error => format!("gives no usable answer ({error})"),
     }
@@ -236,7 +265,8 @@ fn found(name: &Name, answers: &[Record], kind: RecordType) -> Found<Record> {
     let records: Vec<Record> =
         answers.iter().filter(|record| record.record_type() == kind).cloned().collect();
     let ttl = records.iter().map(|record| record.ttl).fold(ttl, u32::min);
-    Found { records, ttl, aliases: aliases.iter().map(|name| host(&name.to_ascii())).collect() }
+    let aliases = aliases.iter().map(|name| host(&name.to_ascii())).collect();
+    Found { records, ttl, aliases, missing: None }
 }
 
 fn name_server(address: SocketAddr) -> NameServerConfig {
@@ -280,10 +310,9 @@ impl Names for SystemNames {
     fn addresses<'a>(&'a self, host: &'a str) -> Answer<'a, Found<IpAddr>> {
         Box::pin(async move {
             // Asked apart: of both together, a failure of one and nothing of the other would look like no address.
-            let (v4, v6) = tokio::join!(self.ask(host, RecordType::A), self.ask(host, RecordType::AAAA));
             let mut all: Option<Found<IpAddr>> = None;
             let mut worst = None;
-            for found in [v4, v6] {
+            for found in self.both_families(host).await {
                 match found.map(|found| found.map(address)) {
                     Ok(found) => match &mut all {
                         Some(all) => {
@@ -294,6 +323,9 @@ impl Names for SystemNames {
                     },
                     Err(error) => worst = worse(worst, error),
                 }
+            }
+            if let (Some(all), Some(NameError::Unavailable(why))) = (&mut all, &worst) {
+                all.missing = Some(why.clone());
             }
             all.ok_or_else(|| worst.unwrap_or(NameError::NoRecords))
         })
@@ -341,6 +373,7 @@ impl Found<Record> {
             records: self.records.iter().filter_map(part).collect(),
             ttl: self.ttl,
             aliases: self.aliases,
+            missing: self.missing,
         }
     }
 }

@@ -64,8 +64,8 @@ impl MxTls {
 /// What DNSSEC has brought about a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Dane {
-    /// No TLSA records, or nobody vouches for them.
-    Absent,
+    /// No TLSA records, or nobody vouches for them: which of it, in words.
+    Absent(&'static str),
     Records(Arc<TlsaSet>),
     /// There may be some: with the reason why that is not known.
     Unanswered(String),
@@ -125,16 +125,16 @@ fn by_policies(route: MxTls, dane: &Dane, sts: Says) -> Demand {
             let security = route.max(MxTls::Required).security();
             take(security, Some("its TLSA records are of no use, so TLS is demanded with any certificate"))
         }
-        (Dane::Absent, Says::Enforce { names_it: false }) => {
+        (Dane::Absent(_), Says::Enforce { names_it: false }) => {
             Demand::PassOver("the domain's MTA-STS policy does not name it".to_owned())
         }
-        (Dane::Absent, Says::Testing { names_it: false }) => {
+        (Dane::Absent(_), Says::Testing { names_it: false }) => {
             take(route.security(), Some("the domain's MTA-STS policy, in testing, does not name it"))
         }
-        (Dane::Absent, Says::Testing { names_it: true }) => {
+        (Dane::Absent(_), Says::Testing { names_it: true }) => {
             take(route.security(), Some("MTA-STS in testing"))
         }
-        (Dane::Absent, Says::Nothing) => take(route.security(), None),
+        (Dane::Absent(_), Says::Nothing) => take(route.security(), None),
     }
 }
 
@@ -148,6 +148,7 @@ mod tests {
         Arc::new(TlsaSet { records: vec![record], names: vec![] })
     }
 
+    const ABSENT: Dane = Dane::Absent("none");
     const ROUTES: [MxTls; 3] = [MxTls::Opportunistic, MxTls::Required, MxTls::Verified];
     const NAMED: Says = Says::Enforce { names_it: true };
     const UNNAMED: Says = Says::Enforce { names_it: false };
@@ -173,13 +174,13 @@ mod tests {
                 assert_eq!(taken(route, none, &usable, sts, true), Some(Security::Dane(records(3))));
             }
             assert_eq!(taken(route, none, &unusable, NAMED, true), Some(Sts));
-            assert_eq!(taken(route, none, &Dane::Absent, NAMED, false), Some(Sts));
-            assert!(matches!(demand(route, none, &Dane::Absent, UNNAMED, false), Demand::PassOver(_)));
+            assert_eq!(taken(route, none, &ABSENT, NAMED, false), Some(Sts));
+            assert!(matches!(demand(route, none, &ABSENT, UNNAMED, false), Demand::PassOver(_)));
         }
         for sts in [Says::Nothing, TESTING[0], TESTING[1]] {
             let of = |dane: &Dane| ROUTES.map(|route| taken(route, none, dane, sts, true).unwrap());
             assert_eq!(of(&unusable), [Required, Required, Verified]);
-            assert_eq!(of(&Dane::Absent), [Opportunistic, Required, Verified]);
+            assert_eq!(of(&ABSENT), [Opportunistic, Required, Verified]);
         }
         assert_eq!(taken(MxTls::Verified, none, &unusable, UNNAMED, true), Some(Verified));
     }
@@ -189,21 +190,21 @@ mod tests {
         let require = TlsWish::Require;
         for route in ROUTES {
             let of = |dane: &Dane, sts, by_dnssec| demand(route, require, dane, sts, by_dnssec);
-            assert!(matches!(of(&Dane::Absent, Says::Nothing, false), Demand::Unfit(_)));
+            assert!(matches!(of(&ABSENT, Says::Nothing, false), Demand::Unfit(_)));
             let take = |security| Demand::Take { security, note: None };
             let verified = match route {
                 MxTls::Verified => Security::Verified,
                 _ => Security::RequireTls { implicit: false },
             };
-            assert_eq!(of(&Dane::Absent, Says::Nothing, true), take(verified.clone()));
-            let by_testing = taken(route, require, &Dane::Absent, TESTING[0], false);
+            assert_eq!(of(&ABSENT, Says::Nothing, true), take(verified.clone()));
+            let by_testing = taken(route, require, &ABSENT, TESTING[0], false);
             assert_eq!(by_testing, Some(verified.clone()));
-            assert!(matches!(of(&Dane::Absent, TESTING[1], false), Demand::Unfit(_)));
-            assert_eq!(taken(route, require, &Dane::Absent, NAMED, false), Some(Security::Sts));
+            assert!(matches!(of(&ABSENT, TESTING[1], false), Demand::Unfit(_)));
+            assert_eq!(taken(route, require, &ABSENT, NAMED, false), Some(Security::Sts));
             let (usable, unusable) = (Dane::Records(records(2)), Dane::Records(records(0)));
             assert_eq!(taken(route, require, &usable, Says::Nothing, true), Some(Security::Dane(records(2))));
             assert_eq!(taken(route, require, &unusable, Says::Nothing, true), Some(verified));
-            assert!(matches!(of(&Dane::Absent, UNNAMED, true), Demand::PassOver(_)));
+            assert!(matches!(of(&ABSENT, UNNAMED, true), Demand::PassOver(_)));
         }
     }
 

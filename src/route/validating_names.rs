@@ -13,9 +13,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::dnssec::Proof;
 use hickory_resolver::proto::op::ResponseCode;
@@ -24,6 +22,7 @@ use tokio::time::timeout;
 
 use super::names::NameError;
 use super::reach::{Look, OutOfReach, Reach};
+use super::resolving::{Wary, WaryResolver};
 use super::system_names::{
     ALIASES_MAX, CACHED_MAX, NEGATIVE_TTL_MAX, NEGATIVE_TTL_MIN, address_of, host, qualified, told,
 };
@@ -68,7 +67,7 @@ struct Kept {
 #[derive(Clone)]
 struct Server {
     address: String,
-    resolver: TokioResolver,
+    resolver: WaryResolver,
 }
 
 impl ValidatingNames {
@@ -187,7 +186,7 @@ impl Server {
         // What stands there is signed by nobody.
         options.use_hosts_file = ResolveHosts::Never;
         let config = ResolverConfig::from_parts(None, Vec::new(), vec![config]);
-        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+        let mut builder = WaryResolver::builder_with_config(config, Wary::default())
             .with_trust_anchor(Arc::clone(&anchor.keys));
         *builder.options_mut() = options;
         Ok(Self { address, resolver: builder.build()? })

@@ -20,7 +20,7 @@ use super::plan::{Candidate, Decision, NextHop, Plan, Protocol, Terms, Unroutabl
 use super::refuse::{Refusal, refused};
 use super::router::{NO_ANSWER, NO_ROUTE, NOT_REACHED, Router};
 use super::security::Security;
-use super::survey::{Asked, Said, Survey};
+use super::survey::{Asked, Said, Survey, TlsSurvey};
 use crate::clock::Timestamp;
 use crate::mail::{Destination, EnhancedStatus, Host, Outcome, Verdict};
 
@@ -68,6 +68,7 @@ pub(super) struct Weighed {
     pub waivable: bool,
     pub asked: Vec<Asked>,
     pub remarks: Vec<String>,
+    pub tls: Option<TlsSurvey>,
 }
 
 impl Router {
@@ -115,6 +116,10 @@ impl Router {
         let now = self.clock.now();
         let is_either = addresses.iter().any(IpAddr::is_ipv4) && addresses.iter().any(IpAddr::is_ipv6);
         let turned = is_either && limits.is_some() && self.clock.chance() % 2 == 1;
+        if !is_either && addresses.iter().any(|ip| ip.is_ipv6() && !self.paths.has_route(*ip)) {
+            let why = "has IPv6 addresses alone, to which this machine has no route (no IPv6?): mail for it waits until it has";
+            weighed.remarks.push(format!("{host} {why}"));
+        }
         let mut chosen = Vec::new();
         for ip in in_turn(addresses, turned) {
             let address = SocketAddr::new(ip, port);
@@ -298,16 +303,16 @@ impl Weighed {
         } else {
             Ok(Plan { hops, complete: !left_out, retry_at, waivable, candidates })
         };
-        Survey { asked: self.asked, remarks: self.remarks, left_alone, passed_over, plan }
+        Survey { asked: self.asked, remarks: self.remarks, tls: self.tls, left_alone, passed_over, plan }
     }
 
     /// The same for an outcome that stands whatever was found.
     pub fn into_end(self, outcome: Outcome) -> Survey {
-        let Self { candidates, asked, remarks, left_alone, passed_over, .. } = self;
+        let Self { candidates, asked, remarks, tls, left_alone, passed_over, .. } = self;
         let candidates = told(candidates);
         let waivable = false;
         let plan = Err(Unroutable { outcome: outcome.into(), retry_at: None, waivable, candidates });
-        Survey { asked, remarks, left_alone, passed_over, plan }
+        Survey { asked, remarks, tls, left_alone, passed_over, plan }
     }
 }
 

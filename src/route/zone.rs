@@ -149,7 +149,7 @@ impl Zone {
             let Some(target) = entry.alias else {
                 return match part(entry) {
                     none if none.is_empty() => Err(NameError::NoRecords),
-                    records => Ok(Found { records, ttl: TTL, aliases }),
+                    records => Ok(Found { records, ttl: TTL, aliases, missing: None }),
                 };
             };
             if aliases.len() == ALIASES_MAX {

@@ -359,7 +359,7 @@ impl Tracking {
         });
     }
 
-    /// HOLD: out of the schedule until released.
+    /// HOLD: out of the schedule until released, or until the routes change.
     pub fn held(&self, message: Message<'_>, facts: &Operated<'_>) {
         self.operated(EventName::Hold, message, facts);
     }

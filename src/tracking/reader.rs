@@ -155,6 +155,8 @@ impl Lines {
                             self.open =
                                 Some(Open { path, reader: BufReader::with_capacity(1 << 16, file), line: 0 })
                         }
+                        // Too old, and deleted since.
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => self.open = None,
                         Err(error) => {
                             return Some(Err(Damage { path, line: 1, reason: DamageReason::File(error) }));
                         }

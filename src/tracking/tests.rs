@@ -140,9 +140,10 @@ async fn each_day_has_its_file_and_old_ones_go() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_that_many_reported_at_once_is_there_in_the_order_of_its_stamps() {
+async fn all_that_many_reported_at_once_is_there_and_files_and_subscribers_have_it_in_one_order() {
     let dir = tempfile::tempdir().unwrap();
     let tracking = Tracking::to_folder(dir.path(), KEEP, clock_at("2026-11-22T03:33:07Z")).unwrap();
+    let mut subscriber = tracking.subscribe();
     std::thread::scope(|scope| {
         for reporter in 0..4_u64 {
             let tracking = tracking.clone();
@@ -156,6 +157,8 @@ async fn all_that_many_reported_at_once_is_there_in_the_order_of_its_stamps() {
     let ids: Vec<u64> =
         events(dir.path(), &Filter::default()).iter().map(|e| e.id.unwrap().as_u64()).collect();
     assert_eq!(ids.len(), 2_000);
+    let seen = std::iter::from_fn(|| subscriber.try_next()).map(|event| event.unwrap().id.unwrap().as_u64());
+    assert_eq!(seen.collect::<Vec<_>>(), ids);
     for reporter in 0..4 {
         let own: Vec<u64> = ids.iter().copied().filter(|id| id / 1_000 == reporter).collect();
         assert!(own.is_sorted() && own.len() == 500);

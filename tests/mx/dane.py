@@ -209,10 +209,19 @@ async def of_case(case, config, relay, taken, stripped=False):
         check(told["next_hops"][0]["tls"] == tls, "tls", told)
     else:
         check(told["status"] == case["status"] and case["reason"] in told["reason"], "reason", told)
+    outcome = case.get("outcome", "tls" if fate == "deliver" else "deferred")
+    if stripped:
+        check("signed" not in told["security"] and "signatures" in told["security"]["signed_trouble"], told["security"])
+    elif tls == "dane" and fate == "deliver":
+        check(told["security"]["signed"] and told["security"]["hosts"][0]["tlsa"], "security", told["security"])
+        # What the probe makes of certificates is what comes to pass.
+        probes = (await mx(domain, "--config", config, "--probe"))["probes"]
+        good = [probe for probe in probes if probe["answers"]]
+        check(bool(good) == (outcome == "tls"), "probes", probes)
+        check(all(probe["certificate"]["dane"]["matching"] for probe in good), "matching", good)
     recipient = await relay.send(domain)
     event = (await relay.events(recipient, "SEND", "FAIL", "DEFER"))[0]
     mine = [(host, is_tls) for to, host, is_tls in taken if to == recipient]
-    outcome = case.get("outcome", "tls" if fate == "deliver" else "deferred")
     if stripped:
         outcome = "clear" if case.get("clear") else "tls"
     if outcome == "deferred":

@@ -15,7 +15,8 @@ NSD, NSD6, OTHER = "192.0.2.53", "2001:db8::53", "192.0.2.59"
 SERVERS = {
     "nsd": NSD, "nsd6": NSD6, "silent": "192.0.2.54", "closed": "192.0.2.55", "slow": "192.0.2.56",
     "broken": "192.0.2.57", "refusing": "192.0.2.58", "garbling": "192.0.2.60", "udp-only": "192.0.2.61",
-    "chaotic": "192.0.2.62",
+    "chaotic": "192.0.2.62", "terse": "192.0.2.63", "stranger": "192.0.2.64", "upward": "192.0.2.65",
+    "old": "192.0.2.66", "no-aaaa": "192.0.2.67",
 }
 REPLIES = {b"EHLO": b"250-sink.test\r\n250-8BITMIME\r\n250 SMTPUTF8\r\n", b"QUIT": b"221 bye\r\n"}
 HOSTS = [f"192.0.2.{number}" for number in range(1, 10)] + [f"2001:db8::{number}" for number in range(1, 10)]
@@ -80,6 +81,21 @@ def with_code(question, code, truncated=False):
     return struct.pack("!HHHHHH", identity, flags, 1, 0, 0, 0) + question[12:end]
 
 
+def type_of(question):
+    end = question.index(b"\0", 12)
+    return struct.unpack("!H", question[end + 1:end + 3])[0]
+
+
+def of_a_stranger(question, referral=False):
+    """No records, from one who neither resolves names nor has the domain; or that the root be asked."""
+    answer = bytearray(with_code(question, 0))
+    answer[2:4] = bytes((answer[2] & ~0x04, answer[3] & ~0x80))
+    if referral:
+        answer[8:10] = b"\0\1"
+        answer += b"\0" + struct.pack("!HHIH", 2, 1, 3600, 8) + b"\1a\4root\0"
+    return bytes(answer)
+
+
 def of_class_chaos(answer):
     """The same MX records, of a class that nobody asked for."""
     return answer.replace(b"\xc0\x0c\x00\x0f\x00\x01", b"\xc0\x0c\x00\x0f\x00\x03")
@@ -105,6 +121,11 @@ async def start_name_servers():
         "refusing": lambda question, reply: reply(with_code(question, 5)),
         "garbling": lambda question, reply: reply(question[:2] + b"\xff" * 40),
         "chaotic": lambda question, reply: reply(of_class_chaos(ask_nsd(question))),
+        "terse": lambda question, reply: reply(with_code(question, 0)),
+        "stranger": lambda question, reply: reply(of_a_stranger(question)),
+        "upward": lambda question, reply: reply(of_a_stranger(question, referral=True)),
+        "old": lambda question, reply: None if question[10:12] != b"\0\0" else reply(ask_nsd(question)),
+        "no-aaaa": lambda question, reply: None if type_of(question) == 28 else reply(ask_nsd(question)),
         "udp-only": lambda question, reply: reply(with_code(question, 0, truncated=True)),
     }
     for name, act in acts.items():

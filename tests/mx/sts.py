@@ -105,9 +105,23 @@ def configure(folder):
     return path
 
 
-async def of_case(name, config, relay, taken):
+async def said_of_the_policy(name, domain, config, told, is_kept):
+    mode, named, _, _ = CASES[name]
+    if name == "policy-server-for-another-name":
+        check("mta_sts" not in told["security"], told["security"])
+        check("TLS: the certificate is not valid for" in told["security"]["mta_sts_trouble"], told["security"])
+        return
+    for is_new in (not is_kept, False):
+        policy = told["security"]["mta_sts"]
+        expected = (mode, [named.replace("$D", domain)], 86400, is_new)
+        check((policy["mode"], policy["mx"], policy["max_age"], policy["fetched_now"]) == expected, "policy", policy)
+        told = await mx(domain, "--config", config)
+
+
+async def of_case(name, config, relay, taken, is_kept=False):
     domain, (_, _, host, outcome) = f"{name}.test", CASES[name]
     told = await mx(domain, "--config", config)
+    await said_of_the_policy(name, domain, config, told, is_kept)
     expected = {"sts": "sts", "none": "opportunistic", "clear": "opportunistic"}.get(outcome)
     if told["next_hops"]:
         check(told["next_hops"][0]["tls"] == (expected or "sts"), "tls", told)
@@ -168,7 +182,7 @@ async def main():
         policies.server_close()
         await relay.start()
         if single is None:
-            went.append(await told("a restart without the policy server", of_case("named", config, relay, taken)))
+            went.append(await told("a restart without the policy server", of_case("named", config, relay, taken, is_kept=True)))
         await relay.stop()
         nsd.stop()
     print(f"{len(went)} cases, {went.count(False)} failed")

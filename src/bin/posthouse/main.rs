@@ -105,7 +105,7 @@ fn main() -> ExitCode {
         Command::Queue(queue) => block_on(Level::INFO, queue.run()),
         Command::Resubmit(resubmit) => block_on(Level::INFO, resubmit.run()),
         Command::Why(why) => block_on(Level::INFO, why.run()),
-        Command::Mx(mx) => block_on(Level::WARN, mx.run()),
+        Command::Mx(mx) => block_on(Level::ERROR, mx.run()),
         Command::Upstreams(upstreams) => block_on(Level::INFO, upstreams.run()),
         Command::Outages(outages) => block_on(Level::INFO, outages.run()),
         Command::Health(health) => block_on(Level::INFO, health.run()),

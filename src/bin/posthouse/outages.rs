@@ -69,7 +69,8 @@ fn when(text: &str) -> Result<When, String> {
 
 impl Outages {
     pub async fn run(self) -> Result<(), Failed> {
-        let (outages, now) = self.outages().await?;
+        let (mut outages, now) = self.outages().await?;
+        outages.sort_by_key(|outage| outage.start);
         match self.format {
             Format::Json => print::json(&outages),
             Format::Csv => print::octets(&csv(&outages, now)?).map(|_| ()),

@@ -156,11 +156,16 @@ pub fn shown(row: &Listed, now: Timestamp) -> String {
         };
         let (attempts, word) = (recipient.attempts, plural(recipient.attempts.into(), "attempt", "attempts"));
         let by = &recipient.destination;
-        let _ =
-            write!(text, "\n{} by way of {by}: {standing}, {attempts} {word}", harmless(&recipient.address));
+        let redirect = recipient.redirect_to.as_ref().map(|to| format!(", redirected to {}", harmless(to)));
+        let _ = write!(
+            text,
+            "\n{} by way of {by}{}: {standing}, {attempts} {word}",
+            harmless(&recipient.address),
+            redirect.unwrap_or_default()
+        );
         if let Some(tries) = recipient.unreached {
             let word = plural(tries.into(), "try", "tries");
-            let _ = write!(text, "; {by} could not be reached, {tries} {word} so far");
+            let _ = write!(text, "; {by} took no mail, {tries} {word} so far");
         }
         text.push('\n');
         if let Some(last) = &recipient.last {
@@ -182,7 +187,13 @@ impl Retry {
             (None, None) => "/v1/queue/retry".to_owned(),
         };
         let Done { messages } = client.post(&path).await?;
-        print::text(&format!("{messages} {} tried now\n", plural(messages, "message is", "messages are")))
+        let tried = plural(messages, "message is", "messages are");
+        let see = match (&self.id, messages) {
+            (_, 0) => String::new(),
+            (Some(id), _) => format!("; what comes of it: posthouse why {id}"),
+            (None, _) => "; what comes of it: posthouse upstreams, posthouse queue list".to_owned(),
+        };
+        print::text(&format!("{messages} {tried} tried now{see}\n"))
     }
 }
 
@@ -211,7 +222,7 @@ fn state_in_words(state: ListedState) -> &'static str {
     match state {
         ListedState::Active => "an attempt is under way",
         ListedState::Waiting => "waiting for its next attempt",
-        ListedState::Asleep => "waiting for its destination, which cannot be reached",
+        ListedState::Asleep => "waiting for its destination, which takes no mail now",
         ListedState::Held => "held by the operator; it does not age",
         ListedState::Kept => "done, and kept by the safety net",
         ListedState::HeldByRoute => "held by a route until the routes change; its age begins anew then",

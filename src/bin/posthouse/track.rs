@@ -257,7 +257,10 @@ fn details(event: &Event) -> Vec<String> {
     say("by way of", event.destination.clone());
     say("", event.host().map(|host| host.to_string()));
     say("", event.reason.clone());
-    say("said:", event.reply.as_ref().map(ToString::to_string));
+    // What a route answers stands in its reason already.
+    let said = event.reply.as_ref().map(ToString::to_string);
+    let is_told = |said: &String| event.reason.as_ref().is_some_and(|reason| reason.contains(said));
+    say("said:", said.filter(|said| !is_told(said)));
     say("over", over(event));
     say("then", event.next_host.clone());
     for candidate in &event.candidates {
@@ -313,6 +316,16 @@ mod tests {
             "2026-11-22T03:33:07.000Z  DEFER       000000000007  alice@example.org -> bob@example.com  \
              relay-a.example; ?[31mred; attempt 2"
         );
+    }
+
+    #[test]
+    fn what_a_route_answers_is_said_once() {
+        let mut event = Event::new("2026-11-22T03:33:07Z".parse().unwrap(), EventName::Defer);
+        event.reply = Some("452 4.2.2 Mailbox full".parse().unwrap());
+        event.reason = Some("answered by a route: 452 4.2.2 Mailbox full".into());
+        assert_eq!(told(&event).matches("452 4.2.2").count(), 1);
+        event.reason = Some("the host refused RCPT".into());
+        assert!(told(&event).ends_with("the host refused RCPT; said: 452 4.2.2 Mailbox full"));
     }
 
     #[test]

@@ -100,7 +100,7 @@ fn shown(
                 if index == 0 { group.unwrap_or("(MX hosts)").to_owned() } else { String::new() },
                 name(host),
                 state(host, now),
-                host.next_trial.map(|at| until(now, at)).unwrap_or_default(),
+                trial(host, now),
                 host.delivering.to_string(),
                 host.transactions.to_string(),
                 host.failures.to_string(),
@@ -138,11 +138,21 @@ fn waiting(line: &DestinationState, now: Timestamp) -> String {
     let reason =
         line.reason.as_deref().filter(|_| !is_group).map(|reason| format!(" ({})", harmless(reason)));
     format!(
-        "{name} cannot be reached since {since}{}: {waiting} {messages}; next probe {}; now: posthouse queue retry \
+        "{name} takes no mail since {since}{}: {waiting} {messages}; next probe {}; now: posthouse queue retry \
          --destination {name}\n",
         reason.unwrap_or_default(),
         until(now, next)
     )
+}
+
+/// Mail tries a host, and no sooner than at its time: a spare one waits until the others cannot be used.
+fn trial(host: &HostState, now: Timestamp) -> String {
+    match host.next_trial {
+        Some(at) if at > now => until(now, at),
+        Some(_) if host.condition == HostCondition::Down => "when mail needs it".to_owned(),
+        Some(_) => "now".to_owned(),
+        None => String::new(),
+    }
 }
 
 fn name(host: &HostState) -> String {
@@ -240,6 +250,7 @@ mod tests {
             host("192.0.2.1", HostCondition::Well),
             host("spare.example.org", HostCondition::Unused),
         ];
+        assert_eq!(trial(&hosts[0], NOW + HOUR), "when mail needs it", "nobody asks a host without mail");
         let queue = DestinationState {
             destination: "main".into(),
             waiting: 3,
@@ -282,7 +293,7 @@ mod tests {
         let asleep: DestinationState = serde_json::from_str(&text).unwrap();
         let said = shown(&[], std::slice::from_ref(&asleep), None, NOW);
         assert!(
-            said.contains("mx:example.com cannot be reached since 2026-11-18T11:06:40.000Z (DNS gives no answer): 1 message waits"),
+            said.contains("mx:example.com takes no mail since 2026-11-18T11:06:40.000Z (DNS gives no answer): 1 message waits"),
             "{said}"
         );
         assert!(said.starts_with("mx:example.com"), "{said}");

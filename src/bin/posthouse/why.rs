@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use posthouse::admin;
 use posthouse::mail::QueueId;
-use posthouse::queue::{Listed, ListedState};
+use posthouse::queue::{Listed, ListedState, RecipientStanding};
 use posthouse::tracking::{Event, EventName};
 
 use crate::failed::Failed;
@@ -146,8 +146,17 @@ fn act(why: &admin::Why, message: &Listed) -> String {
                 why.id
             )
         }
-        _ => format!("\nTo try it now: posthouse queue retry {}\n", why.id),
+        _ => format!("\nTo try it now: posthouse queue retry {}\n{}", why.id, way(message)),
     }
+}
+
+/// Where mail goes by MX records, they are half of the story.
+fn way(message: &Listed) -> String {
+    let waiting = message.recipients.iter().filter(|recipient| recipient.state == RecipientStanding::Waiting);
+    let domain = waiting.filter_map(|recipient| recipient.destination.strip_prefix("mx:")).next();
+    let said =
+        |domain| format!("To see what DNS and the hosts say: posthouse mx {} --probe\n", harmless(domain));
+    domain.map(said).unwrap_or_default()
 }
 
 /// How it ended, from its events: one word for each way in which it ended for somebody.
@@ -230,10 +239,10 @@ fn told(event: &Event) -> String {
             let _ = write!(text, "{host} is well again{}", cost.unwrap_or_default());
         }
         EventName::Sleep if host.is_empty() => {
-            let _ = write!(text, "{destination} cannot be reached: {said}");
+            let _ = write!(text, "{destination} takes no mail: {said}");
         }
         EventName::Sleep => {
-            let _ = write!(text, "{destination} cannot be reached: {host}: {said}");
+            let _ = write!(text, "{destination} takes no mail: {host}: {said}");
         }
         EventName::Load => {
             let waiting = event.waiting.unwrap_or(0);
@@ -243,9 +252,13 @@ fn told(event: &Event) -> String {
         EventName::Wake => {
             let _ = write!(text, "{destination} answers again");
         }
-        EventName::Send if event.tls_version.is_some() => {
-            let tls = over(event).unwrap_or_default();
-            let _ = write!(text, "{who} at {host}: {said} (over {tls})");
+        EventName::Send => {
+            let _ = write!(text, "{who} at {host}: {said}");
+            // Where it went in place of its recipient.
+            let elsewhere = event.reason.clone().filter(|reason| reason != "delivered");
+            for more in elsewhere.into_iter().chain(over(event).map(|tls| format!("over {tls}"))) {
+                let _ = write!(text, " ({more})");
+            }
         }
         _ if host.is_empty() => {
             let _ = write!(text, "{who}: {said}");
@@ -285,6 +298,12 @@ mod tests {
     fn what_a_person_can_do_suits_the_state() {
         let said = why(&message("waiting", "waiting", ""), "");
         assert!(said.ends_with("\nTo try it now: posthouse queue retry 38G1V25TJ000\n"), "{said}");
+        let by_mx = message("asleep", "waiting", "").replace("\"main\"", "\"mx:example.com\"");
+        let said = why(&by_mx, "");
+        assert!(
+            said.ends_with("\nTo see what DNS and the hosts say: posthouse mx example.com --probe\n"),
+            "{said}"
+        );
         let until = NOW + Duration::from_secs(3600);
         let said = why(&message("kept", "delivered", &format!(r#","kept_until":"{until}""#)), "");
         assert!(said.contains(&format!("\n  {until}  the safety net lets it go (in 1 hour)\n")), "{said}");
@@ -299,6 +318,26 @@ mod tests {
             let said = why(&message(state, "waiting", ""), "");
             assert!(!said.contains("To try it now"), "what to do stands above: {said}");
         }
+    }
+
+    #[test]
+    fn where_a_redirected_message_goes_and_went_is_told() {
+        let redirected = message("waiting", "waiting", "").replace(
+            r#""destination":"main""#,
+            r#""destination":"main","redirect_to":"staging@example.org""#,
+        );
+        let sent = format!(
+            r#"{{"time":"{NOW}","event":"SEND","host":"192.0.2.1","recipients":["b@example.com"],"reply":"250 ok","reason":"redirected to staging@example.org"}}"#
+        );
+        let said = why(&redirected, &sent);
+        assert!(
+            said.contains("b@example.com by way of main, redirected to staging@example.org: waiting"),
+            "{said}"
+        );
+        assert!(
+            said.contains("b@example.com at 192.0.2.1: 250 ok (redirected to staging@example.org)\n"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -6,6 +6,8 @@
 //! dates (section 3.1.1); usage 2 (DANE-TA) demands a chain to the authority, valid now, for one of the names (3.2.2).
 //! Not here: what is done when no record is usable (`route`).
 
+use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use ring::digest;
@@ -17,7 +19,9 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::facts::hex;
 use super::signatures::verify_signatures;
+use super::{TlsError, provider};
 
 /// One TLSA record, as it came.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -55,6 +59,11 @@ impl Tlsa {
         matches!(self.usage, Self::AUTHORITY | Self::END_ENTITY) && self.selector <= 1 && length
     }
 
+    /// What it holds, in hexadecimal digits.
+    pub fn hex(&self) -> String {
+        hex(&self.data)
+    }
+
     fn matches(&self, certificate: &CertificateDer<'_>) -> bool {
         let selected = match self.selector {
             0 => certificate.as_ref(),
@@ -71,10 +80,39 @@ impl Tlsa {
     }
 }
 
+/// As a zone writes it.
+impl fmt::Display for Tlsa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {} {}", self.usage, self.selector, self.matching, self.hex())
+    }
+}
+
 impl TlsaSet {
     /// Whether any of them is of use; if none is, TLS is demanded, and any certificate will do (RFC 7672 section 2.2).
     pub fn is_usable(&self) -> bool {
         self.records.iter().any(Tlsa::is_usable)
+    }
+
+    /// Those of use that a certificate of this chain matches, by its place in the chain: whether the chain itself will do
+    /// is more than that ([`TlsaSet::judge`]).
+    pub fn matching<'a>(&'a self, chain: &'a [CertificateDer<'_>]) -> impl Iterator<Item = &'a Tlsa> {
+        self.records.iter().filter(|record| {
+            let certificates = match record.usage {
+                Tlsa::END_ENTITY => chain.get(..1),
+                _ => chain.get(1..),
+            };
+            record.is_usable() && certificates.unwrap_or_default().iter().any(|shown| record.matches(shown))
+        })
+    }
+
+    /// Whether a handshake that goes by these records would take what a server called `name` has shown, at this moment.
+    pub fn judge(self: &Arc<Self>, chain: &[CertificateDer<'_>], name: &str) -> Result<(), TlsError> {
+        let name = name.strip_suffix('.').unwrap_or(name);
+        let server = ServerName::try_from(name).map_err(|_| TlsError::Name { name: name.to_owned() })?;
+        let (own, others) = chain.split_first().ok_or(TlsError::NoTlsaMatch)?;
+        let verifier = DaneCertificate::new(Arc::clone(self), provider());
+        let verified = verifier.verify_server_cert(own, others, &server, &[], UnixTime::now());
+        verified.map(|_| ()).map_err(|error| TlsError::new(io::Error::other(error), name))
     }
 
     fn of_usage(&self, usage: u8) -> impl Iterator<Item = &Tlsa> {
@@ -167,7 +205,7 @@ mod tests {
     use rustls::pki_types::PrivateKeyDer;
 
     use super::*;
-    use crate::net::{ClientTls, MemoryNetwork, Network, ServerTls, TlsCheck, TlsError};
+    use crate::net::{ClientTls, MemoryNetwork, Network, ServerTls, TlsCheck};
 
     const LIMIT: Duration = Duration::from_secs(10);
 
@@ -182,6 +220,7 @@ mod tests {
 
     struct Shown {
         server: ServerTls,
+        chain: Vec<CertificateDer<'static>>,
         own: Vec<u8>,
         key: Vec<u8>,
         authority: Vec<u8>,
@@ -207,7 +246,8 @@ mod tests {
         }
         let private = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         Shown {
-            server: ServerTls::from_der(chain, private).unwrap(),
+            server: ServerTls::from_der(chain.clone(), private).unwrap(),
+            chain,
             own: own.der().to_vec(),
             key: key.subject_public_key_info(),
             authority: authority.der().to_vec(),
@@ -224,8 +264,14 @@ mod tests {
         let client = ClientTls::trusting([]).unwrap();
         let records = Arc::new(TlsaSet { records, names: vec!["example.org".into()] });
         let (near, _far) = tokio::join!(
-            near.start_tls_client(&client, TlsCheck::Dane(records), "mx.example.org", LIMIT),
+            near.start_tls_client(&client, TlsCheck::Dane(Arc::clone(&records)), "mx.example.org", LIMIT),
             far.start_tls_server(&shown.server, LIMIT)
+        );
+        // Whoever looks at the same certificates later comes to the same.
+        let judged = records.judge(&shown.chain, "mx.example.org");
+        assert_eq!(
+            judged.map_err(|error| error.to_string()),
+            near.as_ref().map(|_| ()).map_err(ToString::to_string)
         );
         assert!(near?.tls().unwrap().verified);
         Ok(())
@@ -241,7 +287,10 @@ mod tests {
             assert!(matches!(another, TlsError::NoTlsaMatch), "{another:?}");
         }
         // A rollover: one that matches is enough.
-        shake(&shown, vec![record(3, 1, 1, b"the next key"), record(3, 1, 1, &shown.key)]).await.unwrap();
+        let rollover = vec![record(3, 1, 1, b"the next key"), record(3, 1, 1, &shown.key)];
+        let set = TlsaSet { records: rollover.clone(), names: vec![] };
+        assert_eq!(set.matching(&shown.chain).collect::<Vec<_>>(), [&rollover[1]]);
+        shake(&shown, rollover).await.unwrap();
     }
 
     #[tokio::test]

@@ -72,8 +72,12 @@ impl ClientCertificate {
 
 /// SHA-256 of a certificate in lower-case hexadecimal digits.
 pub(super) fn fingerprint(certificate: &CertificateDer<'_>) -> String {
-    let hash = ring::digest::digest(&ring::digest::SHA256, certificate);
-    hash.as_ref().iter().fold(String::with_capacity(64), |mut text, octet| {
+    hex(ring::digest::digest(&ring::digest::SHA256, certificate).as_ref())
+}
+
+/// In lower-case hexadecimal digits.
+pub(super) fn hex(octets: &[u8]) -> String {
+    octets.iter().fold(String::with_capacity(octets.len() * 2), |mut text, octet| {
         let _ = write!(text, "{octet:02x}");
         text
     })

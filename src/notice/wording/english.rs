@@ -152,7 +152,7 @@ fn advice(report: &Report<'_>, expired: bool, advice: Advice) -> String {
     if !expired {
         return what.to_owned();
     }
-    let tried = Language::English.duration(report.now.since(report.arrived_at));
+    let tried = Language::English.duration(report.now.since(report.aged_from));
     format!(
         "The server {} tried for {tried} without success and has stopped. {what}",
         report.settings.hostname

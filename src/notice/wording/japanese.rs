@@ -152,7 +152,7 @@ fn advice(report: &Report<'_>, expired: bool, advice: Advice) -> String {
     if !expired {
         return what.to_owned();
     }
-    let tried = Language::Japanese.duration(report.now.since(report.arrived_at));
+    let tried = Language::Japanese.duration(report.now.since(report.aged_from));
     format!(
         "サーバー {} は {tried}にわたり配信を試みましたが、配信できなかったため中止しました。{what}",
         report.settings.hostname

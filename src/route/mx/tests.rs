@@ -111,6 +111,10 @@ async fn hosts_without_an_address_are_passed_over_and_never_replaced_by_the_doma
     zone.set_addresses("empty.example", []);
     let (verdict, status, reason) = end(&zone, "example.com").await;
     assert_eq!((verdict, status.as_str()), (Verdict::Bounced, "5.4.4"), "{reason}");
+    assert!(reason.contains("none of the MX hosts of example.com has an address"), "{reason}");
+    zone.set_mx("example.net", [(10, "192.0.2.66")]);
+    let (verdict, _, reason) = end(&zone, "example.net").await;
+    assert!(verdict == Verdict::Bounced && reason.contains("has the address 192.0.2.66 where"), "{reason}");
     zone.add_mx("example.com", 40, "silent.example");
     zone.set_failure("silent.example", Some(NameError::Unavailable("192.0.2.53 timed out".into())));
     let (verdict, status, reason) = end(&zone, "example.com").await;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::fetch::{LIMIT, PolicyServer};
-use super::policy::{Mode, Policy};
+use super::policy::Policy;
 use super::record;
 use crate::clock::Timestamp;
 use crate::route::memory::Memory;
@@ -44,8 +44,33 @@ impl Kept {
 #[derive(Debug, Default)]
 struct Known {
     kept: Option<Kept>,
-    /// The last fetch that failed: of which id, and when.
-    failed: Option<(String, Timestamp)>,
+    /// The last fetch, when it failed.
+    failed: Option<Failed>,
+}
+
+#[derive(Debug)]
+struct Failed {
+    id: String,
+    at: Timestamp,
+    why: String,
+}
+
+/// What is known of a domain's policy at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sts {
+    pub in_force: Option<InForce>,
+    /// Why the policy that DNS tells of could not be fetched; one that is in force stays so.
+    pub trouble: Option<String>,
+}
+
+/// The policy in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InForce {
+    pub id: String,
+    pub policy: Policy,
+    pub fetched_at: Timestamp,
+    /// It was fetched for this question; else it was kept.
+    pub is_new: bool,
 }
 
 /// The policies of all domains that have one.
@@ -65,7 +90,7 @@ impl Policies {
         Self { domains: Mutex::new(domains.collect()) }
     }
 
-    /// The policy in force for `domain` (in lower case) at `now`; fetched where it has to be.
+    /// What is in force for `domain` (in lower case) at `now`; fetched where it has to be.
     pub async fn of(
         &self,
         domain: &str,
@@ -73,35 +98,43 @@ impl Policies {
         refused: impl Fn(SocketAddr) -> Option<String>,
         memory: &Memory,
         now: Timestamp,
-    ) -> Option<Policy> {
+    ) -> Sts {
         // An answer that does not come is like none: what is in force stays so.
         let texts = server.names.txt(&format!("_mta-sts.{domain}")).await.unwrap_or_default();
         let id = record::id(&texts);
-        let slot = self.slot(domain, id.is_some())?;
+        let Some(slot) = self.slot(domain, id.is_some()) else { return Sts::default() };
         let mut known = slot.lock().await;
+        let mut is_new = false;
         if let Some(id) = id.filter(|id| known.wants(id, now)) {
             let in_force = known.kept.as_ref().is_some_and(|kept| kept.is_in_force(now));
             let limit = if in_force { LIMIT_IN_FORCE } else { LIMIT };
             match server.fetch(domain, limit, refused).await {
-                Ok(policy) => known.keep(domain, id, policy, memory, now),
+                Ok(policy) => {
+                    known.keep(domain, id, policy, memory, now);
+                    is_new = true;
+                }
                 Err(error) => {
                     tracing::warn!(
                         domain, %error, in_force,
                         "the MTA-STS policy cannot be fetched; one that is in force stays so until its max_age is over"
                     );
-                    known.failed = Some((id.to_owned(), now));
+                    known.failed = Some(Failed { id: id.to_owned(), at: now, why: error.to_string() });
                 }
             }
         }
-        match &known.kept {
-            Some(kept) if kept.is_in_force(now) => Some(kept.policy.clone()),
-            Some(_) => {
-                known.kept = None;
-                memory.forget(DRAWER, &domain);
-                None
-            }
-            None => None,
+        if known.kept.as_ref().is_some_and(|kept| !kept.is_in_force(now)) {
+            known.kept = None;
+            memory.forget(DRAWER, &domain);
         }
+        let in_force = known.kept.as_ref().map(|kept| InForce {
+            id: kept.id.clone(),
+            policy: kept.policy.clone(),
+            fetched_at: kept.fetched_at,
+            is_new,
+        });
+        let of_this_id = |failed: &&Failed| id == Some(failed.id.as_str());
+        let trouble = known.failed.as_ref().filter(of_this_id).map(|failed| failed.why.clone());
+        Sts { in_force, trouble }
     }
 
     /// The place of a domain; one that has no record and no policy gets none.
@@ -122,9 +155,9 @@ impl Policies {
 
 impl Known {
     fn wants(&self, id: &str, now: Timestamp) -> bool {
-        if let Some((failed, at)) = &self.failed
-            && failed == id
-            && now < *at + RETRY_AFTER
+        if let Some(failed) = &self.failed
+            && failed.id == id
+            && now < failed.at + RETRY_AFTER
         {
             return false;
         }
@@ -135,13 +168,8 @@ impl Known {
     }
 
     fn keep(&mut self, domain: &str, id: &str, policy: Policy, memory: &Memory, now: Timestamp) {
-        let mode = match policy.mode {
-            Mode::Enforce => "enforce",
-            Mode::Testing => "testing",
-            Mode::None => "none",
-        };
         if self.kept.as_ref().is_none_or(|kept| kept.policy != policy) {
-            tracing::info!(domain, id, mode, "an MTA-STS policy is in force");
+            tracing::info!(domain, id, mode = policy.mode.as_str(), "an MTA-STS policy is in force");
         }
         let kept = Kept { id: id.to_owned(), fetched_at: now, policy };
         memory.remember(DRAWER, &domain, &kept);
@@ -169,7 +197,10 @@ mod tests {
         let (zone, network) = (Zone::new(), Network::Memory(MemoryNetwork::new()));
         let tls = ClientTls::system();
         let server = PolicyServer { names: &zone, network: &network, tls: &tls, port: 443 };
-        let of = async |domain: &str, now| policies.of(domain, &server, |_| None, &memory, now).await;
+        let of = async |domain: &str, now| {
+            let known = policies.of(domain, &server, |_| None, &memory, now).await;
+            known.in_force.map(|in_force| in_force.policy)
+        };
         let on_disk = || memory.recall::<String, Kept>(DRAWER).len();
         let in_memory = || policies.domains.lock().unwrap().len();
         assert_eq!(of("one.example", T0).await, Some(policy));

@@ -7,7 +7,7 @@ const MAX_AGE_MAX: u64 = 31_557_600;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Mode {
+pub enum Mode {
     Enforce,
     Testing,
     None,
@@ -15,11 +15,22 @@ pub(super) enum Mode {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
-    pub(super) mode: Mode,
+    pub mode: Mode,
     /// In seconds.
-    pub(super) max_age: u64,
+    pub max_age: u64,
     /// Names of hosts in lower case; `*.` in front is for any one label.
-    mx: Vec<String>,
+    pub mx: Vec<String>,
+}
+
+impl Mode {
+    /// As the policy writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Testing => "testing",
+            Self::None => "none",
+        }
+    }
 }
 
 /// What a domain's policy says of one of its MX hosts.
@@ -33,7 +44,15 @@ pub enum Says {
 impl Says {
     /// Whether a policy vouches for the host being one of the domain's.
     pub fn names_the_host(self) -> bool {
-        matches!(self, Self::Testing { names_it: true } | Self::Enforce { names_it: true })
+        self.names_it() == Some(true)
+    }
+
+    /// The same, or nothing where no policy says anything.
+    pub fn names_it(self) -> Option<bool> {
+        match self {
+            Self::Nothing => None,
+            Self::Testing { names_it } | Self::Enforce { names_it } => Some(names_it),
+        }
     }
 }
 

@@ -37,6 +37,12 @@ fn answer(asked: &Message) -> Option<Message> {
     answer.add_query(query.clone());
     match (name.to_ascii().split('.').next()?, query.query_type()) {
         ("silent", _) => return None,
+        // EDNS is more than it knows.
+        ("old", _) if asked.edns.is_some() => return None,
+        ("no-six", RecordType::AAAA) => return None,
+        ("old" | "no-six", RecordType::A) => {
+            answer.add_answer(Record::from_rdata(name.clone(), 60, RData::A(A::new(192, 0, 2, 1))));
+        }
         ("broken", _) => answer.metadata.response_code = ResponseCode::ServFail,
         ("absent", _) => answer.metadata.response_code = ResponseCode::NXDomain,
         ("two", RecordType::MX) => {
@@ -54,6 +60,15 @@ fn answer(asked: &Message) -> Option<Message> {
         }
         ("lame", _) => {
             answer.add_authority(Record::from_rdata(name, 60, RData::NS(NS(named("ns.example.")))));
+        }
+        ("upward", _) => {
+            answer.metadata.recursion_available = false;
+            answer.add_authority(Record::from_rdata(Name::root(), 60, RData::NS(NS(named("a.root.")))));
+        }
+        ("stranger", _) => answer.metadata.recursion_available = false,
+        ("terse", _) => {
+            answer.metadata.recursion_available = false;
+            answer.metadata.authoritative = true;
         }
         ("circle", _) => {
             answer.add_answer(Record::from_rdata(name, 60, RData::CNAME(CNAME(named("circle.example.")))));
@@ -110,11 +125,26 @@ async fn what_is_no_answer_is_never_read_as_no_records() {
     assert!(unavailable("broken.example").await.ends_with("answers SERVFAIL"));
     assert!(unavailable("silent.example").await.ends_with("timed out"));
     assert!(unavailable("lame.example").await.contains("sends us on to other servers"));
+    assert!(unavailable("upward.example").await.contains("sends us on to other servers"));
+    assert!(unavailable("stranger.example").await.ends_with("does not have the domain itself"));
+    assert_eq!(names.mx("terse.example").await, Err(NameError::NoRecords), "its own servers may say so");
     assert!(unavailable("circle.example").await.contains("go in circles"));
     assert_eq!(names.mx("dangling.example").await, Err(NameError::NoSuchDomain), "its target is not there");
     assert_eq!(names.mx(&format!("{}.example", "x".repeat(64))).await, Err(NameError::NoSuchDomain));
     let found = names.addresses("alias.example").await.unwrap();
     assert_eq!((found.ttl, found.aliases), (30, vec!["mx-a.example".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_server_without_edns_answers_and_one_that_drops_a_type_costs_little() {
+    let timeout = Duration::from_secs(2);
+    let names = SystemNames::with_timeout(&[server().await], &TrustAnchor::default(), timeout).unwrap();
+    let address = ["192.0.2.1".parse::<IpAddr>().unwrap()];
+    let old = names.addresses("old.example").await.unwrap();
+    assert_eq!((old.records.as_slice(), old.missing), (address.as_slice(), None));
+    let found = tokio::time::timeout(timeout, names.addresses("no-six.example")).await.unwrap().unwrap();
+    assert_eq!(found.records, address);
+    assert!(found.missing.is_some_and(|why| why.contains("too long")));
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::mechanism::{Mechanism, SecretKind};
+use super::mechanism::Mechanism;
 use super::scram::{Scram, ScramError, Work, Worked};
 
 /// RFC 5321 section 4.5.3.1.4.
@@ -220,12 +220,5 @@ impl Exchange {
     /// What the server said of a token that it refuses.
     pub fn take_detail(&mut self) -> Option<String> {
         self.detail.take()
-    }
-}
-
-impl Mechanism {
-    /// All that need this.
-    pub fn of(kind: SecretKind) -> impl Iterator<Item = Self> {
-        Self::ALL.into_iter().filter(move |mechanism| mechanism.needs() == kind)
     }
 }

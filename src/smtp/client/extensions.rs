@@ -1,7 +1,7 @@
 //! What a server offers in its answer to EHLO.
 //!
 //! Contract: [`Extensions::read`] takes the whole reply; keywords are read without regard to case, unknown ones are
-//! passed over. [`Extensions::default`] is a server that knows only HELO.
+//! passed over, as is FUTURERELEASE: what is to be released later waits here. [`Extensions::default`] is a server that knows only HELO.
 //! Not here: what is done with an extension (`session`, `transaction`).
 //! RFC 5321 section 4.1.1.1, RFC 1870 section 4, RFC 2852 section 4, RFC 3030, RFC 4954 section 3, RFC 6531 section 3.1,
 //! RFC 8689 section 2, RFC 9422 section 3.
@@ -27,10 +27,7 @@ pub struct Extensions {
     pub smtputf8: bool,
     /// BY is offered, with the least seconds that the server takes in mode `R`; 0 where it says none.
     pub deliver_by: Option<u64>,
-    /// FUTURERELEASE is offered. It is not used: what is to be released later waits here.
-    pub future_release: bool,
     pub limits: Limits,
-    pub enhanced_status_codes: bool,
     pub dsn: bool,
     pub starttls: bool,
     /// REQUIRETLS is offered (RFC 8689); of worth only within TLS.
@@ -110,8 +107,6 @@ impl Extensions {
                     let least = words.next().and_then(|digits| digits.parse().ok());
                     extensions.deliver_by = Some(least.unwrap_or(0));
                 }
-                Some("FUTURERELEASE") => extensions.future_release = true,
-                Some("ENHANCEDSTATUSCODES") => extensions.enhanced_status_codes = true,
                 Some("DSN") => extensions.dsn = true,
                 Some("STARTTLS") => extensions.starttls = true,
                 Some("REQUIRETLS") => extensions.require_tls = true,
@@ -150,9 +145,8 @@ mod tests {
         };
         assert!(read("Chunking").chunking && !read("CHUNKING").takes_binary());
         assert!(read("BINARYMIME").binary_mime && !read("BINARYMIME").takes_binary());
-        assert!(
-            read("smtputf8").smtputf8 && read("FUTURERELEASE 864000 2026-12-31T00:00:00Z").future_release
-        );
+        assert!(read("smtputf8").smtputf8);
+        assert_eq!(read("FUTURERELEASE 864000 2026-12-31T00:00:00Z"), Extensions::default());
         for (line, least) in [("DELIVERBY", 0), ("DELIVERBY 240", 240), ("DELIVERBY x", 0)] {
             assert_eq!(read(line).deliver_by, Some(least), "{line}");
         }

@@ -2,8 +2,9 @@
 //!
 //! Contract: [`ReplyReader::read`] takes lines from the front of the input and gives a reply when its last line has
 //! come. An error is the server's fault and final: nothing after it can be trusted to answer what we think it does.
-//! Invariants: at most [`LINES_MAX`] lines of at most [`LINE_MAX`] octets, and [`REPLY_MAX`] octets in all; texts come out as UTF-8 without
-//! characters that control, hide or turn the direction of writing, these and other octets replaced, so that they are safe in a log and in a notice.
+//! Invariants: at most [`LINES_MAX`] lines of at most [`LINE_MAX`] octets, and [`REPLY_MAX`] octets in all; texts come
+//! out as UTF-8 without characters that control, hide or turn the direction of writing, these and other octets replaced,
+//! so that they are safe in a log and in a notice.
 //! Leniency: a line may end with a bare LF, and the code may stand alone. Both do no harm in a reply, and real
 //! servers do them.
 //! Not here: which command a reply answers (`session`).

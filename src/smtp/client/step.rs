@@ -25,7 +25,9 @@ pub enum Step {
     /// The server takes no mail from us: its greeting, its answer to HELO, or a 421 out of turn. A QUIT follows
     /// unless it was 421; the driver may as well close.
     Refused(Reply),
-    /// Nothing is under way: [`Client::start_tls`](super::Client::start_tls), [`Client::authenticate`](super::Client::authenticate), [`Client::begin`](super::Client::begin) or [`Client::quit`](super::Client::quit).
+    /// Nothing is under way: [`Client::start_tls`](super::Client::start_tls),
+    /// [`Client::authenticate`](super::Client::authenticate), [`Client::begin`](super::Client::begin) or
+    /// [`Client::quit`](super::Client::quit).
     Ready,
     /// The server waits for the handshake: do it, then call [`Client::tls_started`](super::Client::tls_started).
     StartTls,

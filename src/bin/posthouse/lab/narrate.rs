@@ -327,7 +327,7 @@ impl Narrator {
             let text = format!("{destination} has not answered{time}: {messages} behind it");
             return vec![self.line(event, Tone::Wait, text)];
         }
-        let text = format!("{destination} cannot be reached, and sleeps: {messages} behind it");
+        let text = format!("{destination} takes no mail, and sleeps: {messages} behind it");
         let mut lines = vec![self.line(event, Tone::Wait, text)];
         lines.extend(self.words(event));
         let knock = "the relay knocks now and then, with one message instead of all";

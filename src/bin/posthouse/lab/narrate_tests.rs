@@ -109,7 +109,7 @@ fn a_destination_that_sleeps_says_why_and_when_it_is_tried_and_wakes() {
     sleep.next_attempt = Some(sleep.time + MINUTE);
     sleep.waiting = Some(3);
     let told = text(&narrator.tell(&sleep));
-    for words in ["upstream cannot be reached", "3 messages", "because: connection refused", "in 1 minute"] {
+    for words in ["upstream takes no mail", "3 messages", "because: connection refused", "in 1 minute"] {
         assert!(told.contains(words), "{words}: {told}");
     }
     // Every knock is an event; one an hour is told.

@@ -155,6 +155,7 @@ mod tests {
             address: format!("user{number}@example.com"),
             state: if number == 0 { RecipientStanding::Delivered } else { RecipientStanding::Waiting },
             destination: "upstream".into(),
+            redirect_to: None,
             attempts: 3,
             unreached: None,
             next_attempt: Some(Timestamp::from_millis(60_000)),

@@ -211,7 +211,7 @@ fn closing(shown: usize, destinations: &[DestinationState], status: &Status) -> 
         let (Some(since), Some(next)) = (destination.asleep_since, destination.next_probe) else { continue };
         let _ = writeln!(
             text,
-            "\n{} cannot be reached since {since}: {}\n  {} {} for it; next probe {}; now: posthouse queue retry --destination {}",
+            "\n{} takes no mail since {since}: {}\n  {} {} for it; next probe {}; now: posthouse queue retry --destination {}",
             destination.destination,
             destination.reason.as_deref().unwrap_or_default(),
             destination.waiting,

@@ -230,6 +230,7 @@ mod tests {
             envelope: &envelope,
             origin: &Origin::default(),
             arrived_at: Timestamp::from_millis(0),
+            aged_from: Timestamp::from_millis(0),
             now: Timestamp::from_millis(0),
             recipients: vec![notice::Reported {
                 recipient: &envelope.recipients[0],

@@ -136,6 +136,7 @@ impl Teller {
                 address: recipient.into(),
                 state,
                 destination: "relays".into(),
+                redirect_to: None,
                 attempts: 1,
                 unreached: None,
                 next_attempt: None,
