@@ -327,7 +327,7 @@ impl Courier {
                 connection.finish().await
             }
         };
-        self.lessons.hear(hop.address, &report, carried, trouble.is_some());
+        self.lessons.hear(hop.address, &report, carried, trouble.as_ref());
         if report.is_chunking_broken() && goes_by_data {
             self.tells(job).by_data(hop, &report, began);
             return Offered::NotByBdat;

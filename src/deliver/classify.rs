@@ -220,7 +220,7 @@ impl Ended<'_> {
         if self.report.chunked && matches!(stage, Stage::Content | Stage::End) {
             how += " (by BDAT, which is avoided there for an hour)";
         }
-        if self.report.is_group_cut_short() && cause != Cause::Closing {
+        if cause == Cause::Silent && self.report.is_group_cut_short() {
             how += " (by PIPELINING, which is avoided there for an hour)";
         }
         let reason = match stage {

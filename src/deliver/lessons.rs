@@ -11,7 +11,7 @@
 //! | says 421 to the MAIL after N messages of a connection | if it had offered MAILMAX=N | 10 minutes |
 //! | takes N recipients of a transaction and has no room for more (452) | if it had offered RCPTMAX=N | an hour |
 //! | offers CHUNKING and does not know BDAT, or breaks off amid it | if it did not offer it, but for binary content | an hour |
-//! | offers PIPELINING, and answers the first of some commands and not the rest | if it did not offer it | an hour |
+//! | offers PIPELINING, answers the first of some commands and is silent to the rest | if it did not offer it | an hour |
 //!
 //! A 421 of x.3.z or x.4.z is none about messages: the host shuts down, or was tired of waiting.
 //! RFC 5321 sections 3.8 and 4.5.3.1.10, RFC 9422 section 4.
@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::classify::Trouble;
 use crate::mail::Reply;
 use crate::smtp::client::{Limits, TransactionReport};
 
@@ -74,10 +75,10 @@ impl Lessons {
         by_address.get(&address).map_or_else(Known::default, |learned| learned.at(Instant::now()))
     }
 
-    /// How a transaction went. `before`: the messages that its connection had carried. `lost`: the connection did not
-    /// survive.
+    /// How a transaction went. `before`: the messages that its connection had carried. `lost`: why the connection
+    /// did not survive.
     #[allow(clippy::disallowed_methods)] // connections live in real time
-    pub fn hear(&self, address: SocketAddr, report: &TransactionReport, before: u32, lost: bool) {
+    pub fn hear(&self, address: SocketAddr, report: &TransactionReport, before: u32, lost: Option<&Trouble>) {
         let Some(shown) = shown(report, before, lost) else { return };
         let now = Instant::now();
         let mut by_address = self.by_address.lock().expect("no holder panics");
@@ -116,14 +117,15 @@ fn valid<T>(known: Option<(T, Instant)>, now: Instant) -> Option<T> {
 }
 
 /// The table.
-fn shown(report: &TransactionReport, before: u32, lost: bool) -> Option<Shown> {
+fn shown(report: &TransactionReport, before: u32, lost: Option<&Trouble>) -> Option<Shown> {
     if before > 0 && report.mail.as_ref().is_some_and(ends_the_session_for_its_messages) {
         return Some(Shown::Messages(before));
     }
-    if report.is_chunking_broken() || (lost && report.chunked && report.content_is_owed_a_reply()) {
+    if report.is_chunking_broken() || (lost.is_some() && report.chunked && report.content_is_owed_a_reply()) {
         return Some(Shown::BrokenChunking);
     }
-    if lost && report.is_group_cut_short() {
+    // One that was stopped amid it has closed the connection.
+    if matches!(lost, Some(Trouble::Silent(_))) && report.is_group_cut_short() {
         return Some(Shown::BrokenPipelining);
     }
     report.room().map(Shown::Recipients)
@@ -164,33 +166,38 @@ mod tests {
     #[test]
     fn each_row_of_the_table_holds() {
         let too_many = "421 4.7.0 too many messages in this session";
-        assert_eq!(shown(&ended_by(too_many), 5, false), Some(Shown::Messages(5)));
-        assert_eq!(shown(&ended_by("421 bye"), 5, false), Some(Shown::Messages(5)));
-        assert_eq!(shown(&ended_by(too_many), 0, false), None, "a new connection has no message too many");
+        assert_eq!(shown(&ended_by(too_many), 5, None), Some(Shown::Messages(5)));
+        assert_eq!(shown(&ended_by("421 bye"), 5, None), Some(Shown::Messages(5)));
+        assert_eq!(shown(&ended_by(too_many), 0, None), None, "a new connection has no message too many");
         for other in ["421 4.3.2 shutting down", "421 4.4.2 timeout exceeded", "451 4.7.1 later", "250 ok"] {
-            assert_eq!(shown(&ended_by(other), 5, false), None, "{other}");
+            assert_eq!(shown(&ended_by(other), 5, None), None, "{other}");
         }
         let full = TransactionReport {
             mail: reply("250 ok"),
             recipients: vec![reply("250 ok"), reply("550 5.1.1 who?"), reply("452 4.5.3 enough")],
             ..TransactionReport::default()
         };
-        assert_eq!(shown(&full, 0, false), Some(Shown::Recipients(1)));
+        assert_eq!(shown(&full, 0, None), Some(Shown::Recipients(1)));
         for end in ["500 what?", "502 5.5.1 what?"] {
-            assert_eq!(shown(&chunked(reply(end)), 0, false), Some(Shown::BrokenChunking), "{end}");
+            assert_eq!(shown(&chunked(reply(end)), 0, None), Some(Shown::BrokenChunking), "{end}");
         }
-        assert_eq!(shown(&chunked(None), 0, true), Some(Shown::BrokenChunking));
-        assert_eq!(shown(&TransactionReport { chunked: false, ..chunked(None) }, 0, true), None);
+        assert_eq!(shown(&chunked(None), 0, Some(&Trouble::Closed)), Some(Shown::BrokenChunking));
+        assert_eq!(
+            shown(&TransactionReport { chunked: false, ..chunked(None) }, 0, Some(&Trouble::Closed)),
+            None
+        );
         for end in ["250 taken", "554 5.7.1 spam", "421 4.3.2 shutting down"] {
-            assert_eq!(shown(&chunked(reply(end)), 0, true), None, "{end}");
+            assert_eq!(shown(&chunked(reply(end)), 0, Some(&Trouble::Closed)), None, "{end}");
         }
         let amid_recipients = TransactionReport { recipients: vec![reply("250 ok"), None], ..chunked(None) };
-        assert_eq!(shown(&amid_recipients, 0, true), None, "no BDAT was sent");
+        assert_eq!(shown(&amid_recipients, 0, Some(&Trouble::Closed)), None, "no BDAT was sent");
         let pipelined = TransactionReport { pipelined: true, ..amid_recipients };
-        assert_eq!(shown(&pipelined, 0, true), Some(Shown::BrokenPipelining));
-        assert_eq!(shown(&pipelined, 0, false), None, "it has said why");
+        let silent = Trouble::Silent(Duration::from_secs(300));
+        assert_eq!(shown(&pipelined, 0, Some(&silent)), Some(Shown::BrokenPipelining));
+        assert_eq!(shown(&pipelined, 0, Some(&Trouble::Closed)), None, "it may have been stopped");
+        assert_eq!(shown(&pipelined, 0, None), None, "it has said why");
         assert_eq!(
-            shown(&TransactionReport { mail: None, ..pipelined }, 0, true),
+            shown(&TransactionReport { mail: None, ..pipelined }, 0, Some(&silent)),
             None,
             "silent in any case"
         );
@@ -199,8 +206,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_was_learned_is_for_one_address_and_forgotten_after_a_while() {
         let lessons = Lessons::default();
-        lessons.hear(address(1), &ended_by("421 enough"), 5, false);
-        lessons.hear(address(1), &chunked(None), 0, true);
+        lessons.hear(address(1), &ended_by("421 enough"), 5, None);
+        lessons.hear(address(1), &chunked(None), 0, Some(&Trouble::Closed));
         assert_eq!(lessons.of(address(2)), Known::default());
         let known = lessons.of(address(1));
         assert_eq!(
@@ -218,11 +225,11 @@ mod tests {
     async fn however_many_hosts_show_something_no_more_are_known_than_there_is_room_for() {
         let lessons = Lessons::default();
         for host in 0..2 * HOSTS_MAX as u32 {
-            lessons.hear(address(host), &chunked(None), 0, true);
+            lessons.hear(address(host), &chunked(None), 0, Some(&Trouble::Closed));
         }
         assert_eq!(lessons.by_address.lock().unwrap().len(), HOSTS_MAX);
         tokio::time::sleep(KNOWN_FOR).await;
-        lessons.hear(address(u32::MAX), &chunked(None), 0, true);
+        lessons.hear(address(u32::MAX), &chunked(None), 0, Some(&Trouble::Closed));
         assert!(lessons.of(address(u32::MAX)).breaks_chunking);
         assert_eq!(lessons.by_address.lock().unwrap().len(), 1, "the others were forgotten");
     }
