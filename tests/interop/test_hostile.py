@@ -44,9 +44,9 @@ class HostileUpstream(Scenario):
             time.sleep(0.05)
         upstream.calm = True
         wait_for(lambda: not relay.queue(), 60, lambda: f"seed {self.seed}: the queue should be empty\n{relay.log()}")
-        events, ends = relay.events(), collections.defaultdict(collections.Counter)
-        names = {event["id"]: event["message_id"].strip("<>") for event in events if event["event"] == "RECEIVE"
-                 and event.get("message_id")}
+        # The log is written behind what happens.
+        events, names = wait_for(lambda: self.told(relay), 10, lambda: f"each message's end in the log\n{relay.log()}")
+        ends = collections.defaultdict(collections.Counter)
         for event in events:
             ends[names.get(event.get("id"))][event["event"]] += 1
         # The header alone: notices quote that of the message which they are about.
@@ -62,6 +62,13 @@ class HostileUpstream(Scenario):
             self.assertGreaterEqual(yes[name], ends[name]["SEND"], f"{of_it}: nobody has said yes to it")
             self.assertLessEqual(yes[name], 1 + ends[name]["UNCERTAIN"], f"{of_it}: taken more often than anybody told")
         self.is_unharmed(relay, events)
+
+    def told(self, relay):
+        """All events, and the Message-ID of each queue id, once an end of each message is among them."""
+        events = relay.events()
+        names = {event["id"]: event["message_id"].strip("<>") for event in events if event["event"] == "RECEIVE"
+                 and event.get("message_id")}
+        return set(names) <= {event.get("id") for event in events if event["event"] in ("SEND", "FAIL")} and (events, names)
 
     def submit(self, relay, count):
         with smtplib.SMTP(HOST, relay.port, "client.example.org", timeout=20) as client:

@@ -68,9 +68,11 @@ class Outcomes(Scenario):
         upstream, relay = self.mixed(speed=60)
         self.assertEqual(upstream.script.asked[LATER], 3)
         # 1m and 2m of the preset, with its jitter, are 3 s at this speed.
-        events = [event for event in relay.events() if LATER in event.get("recipients", [])]
-        self.assertEqual([event["event"] for event in events if event["event"] in ("DEFER", "SEND")],
-                         ["DEFER", "DEFER", "SEND"])
+        def fates():
+            events = [event for event in relay.events() if LATER in event.get("recipients", [])]
+            return [event["event"] for event in events if event["event"] in ("DEFER", "SEND")]
+
+        wait_for(lambda: fates() == ["DEFER", "DEFER", "SEND"], 5, fates)
 
     def test_a_message_refused_after_its_content_bounces(self):
         class Refuses(Script):
