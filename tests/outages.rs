@@ -409,6 +409,7 @@ async fn flaps(ground: Ground, stage: &'static str, one_in: u64) -> Bench {
     let script = move |asked: &Asked, _| match asked {
         Asked::Greeting if stage == "greeting" && fails() => Say::HangUp,
         Asked::Mail(_) if stage == "mail" && fails() => Say::No(reply("421 4.3.2 closing")),
+        Asked::EndOfContent if stage == "content" && fails() => Say::No(reply("421 4.3.2 closing")),
         _ => Say::Yes,
     };
     let bench = ground.bench_that_says(script).await;
@@ -418,7 +419,9 @@ async fn flaps(ground: Ground, stage: &'static str, one_in: u64) -> Bench {
 
 #[tokio::test(start_paused = true)]
 async fn a_host_that_comes_and_goes_is_one_outage_and_told_of_ever_more_rarely() {
-    for (stage, one_in) in [("greeting", 2), ("greeting", 3), ("greeting", 10), ("mail", 2)] {
+    for (stage, one_in) in
+        [("greeting", 2), ("greeting", 3), ("greeting", 10), ("mail", 2), ("content", 2), ("content", 3)]
+    {
         let mut bench = flaps(Ground::both(), stage, one_in).await;
         let case = format!("{stage}, one in {one_in}");
         assert!(bench.relay.queue().len() <= 3, "{case}: {} wait", bench.relay.queue().len());

@@ -17,11 +17,11 @@
 //!   another host stands ready, the trial is brief (`deliver/settings.rs`), so that the message does not suffer.
 //!   A long content is no reason for the others to wait: 10 s after the host has taken its envelope, the next delivery is
 //!   the trial, and only its failure counts.
-//! - No flapping: one that comes back is proven when it has been well for [`STEADY`] and for [`PROOF`] transactions. One
-//!   that falls before has had a relapse: it is the same outage, and from now on the host is the last choice. Where no
-//!   other is left it is tried as above, its waits beginning anew with each success; but before others it comes only
-//!   after a wait that doubles on with each failure, trials and relapses alike, and then with one delivery at a time
-//!   until it is proven. Only then is the outage over.
+//! - No flapping: one that comes back is proven when it has been well for [`STEADY`] and for [`PROOF`] transactions, none
+//!   of which broke off. One that falls before has had a relapse: it is the same outage, and from now on the host is the
+//!   last choice. Where no other is left it is tried as above, its waits beginning anew with each success; but before
+//!   others it comes only after a wait that doubles on with each failure, trials and relapses alike, and then with one
+//!   delivery at a time until it is proven. Only then is the outage over.
 //!
 //! So a host that is well again gets mail at most one wait (5 min) and one trial later, if there is any mail; and one that
 //! had come and gone, all of its mail 5 min and ten transactions after that.
@@ -239,9 +239,13 @@ impl Breaker {
         true
     }
 
-    /// A transaction broke off. As [`Breaker::failed`], but for a host that is well only the last of some in a row counts.
+    /// A transaction broke off. As [`Breaker::failed`], but for a host that is well only the last of some in a row counts; one that
+    /// has still to prove itself begins with that anew.
     pub fn struck(&mut self, trial: Option<u64>, shorter: f64, now: Timestamp) -> bool {
         if self.open().is_none() {
+            if let State::Closed(Some(back)) = &mut self.state {
+                (back.well_since, back.transactions) = (now, 0);
+            }
             self.strikes += 1;
             if self.strikes < STRIKES {
                 return false;

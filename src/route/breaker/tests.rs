@@ -109,6 +109,19 @@ fn one_that_came_and_went_is_proven_by_time_and_by_transactions_and_then_its_pas
 }
 
 #[test]
+fn a_transaction_that_breaks_off_has_the_proof_begin_anew() {
+    let mut breaker = Breaker::default();
+    let (now, _) = fall_and_come_back(&mut breaker, T0);
+    let (now, _) = fall_and_come_back(&mut breaker, now + SECOND);
+    let struck_at = now + STEADY;
+    (0..PROOF - 2).for_each(|_| assert_eq!(breaker.succeeded(struck_at), Recovery::None));
+    assert!(!breaker.struck(None, 0.0, struck_at));
+    let later = struck_at + STEADY;
+    (0..PROOF - 1).for_each(|_| assert_eq!(breaker.succeeded(later), Recovery::None));
+    assert!(matches!(breaker.succeeded(later), Recovery::Over(_, end) if end == struck_at));
+}
+
+#[test]
 fn what_was_a_day_ago_is_not_held_against_it_however_little_it_was_used() {
     let mut breaker = Breaker::default();
     let (back_at, _) = fall_and_come_back(&mut breaker, T0);
